@@ -1,0 +1,169 @@
+"""What every engine offers. An engine drives L0's hypervisor; a machine is one lab VM (L1) on it.
+
+Words here are lab's own: nothing of one hypervisor's vocabulary belongs in this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lab.deadline import Deadline
+from lab.errors import LabError
+from lab.journal import Journal
+
+LOOPBACK = "127.0.0.1"
+"""The only host address a forward ever binds."""
+
+
+class State(StrEnum):
+    ABSENT = "absent"
+    STOPPED = "stopped"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    """Its memory is saved on disk; `resume` brings it back."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A TCP port of the host's loopback that reaches a port of the VM."""
+
+    name: str
+    host_port: int
+    guest_port: int
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """What a machine is made of. Sizes are MiB and GiB."""
+
+    uuid: str
+    """lab's own marker: the machine, its process and its files are known by it, never by name."""
+    name: str
+    folder: Path
+    """The engine's own folder of this lab: everything it creates is in there."""
+    base_disk: Path
+    """A read-only qcow2 image shared by all labs; the machine writes to an overlay of its own."""
+    seed: Path
+    """The NoCloud ISO."""
+    cpus: int
+    memory_mib: int
+    disk_gib: int
+    paravirt: Literal["kvm", "none", "default"] = "kvm"
+    nested: bool = True
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an engine can start a 64-bit VM on this host, in one sentence, and what would help."""
+
+    usable: bool
+    why: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What a verdict's cell says of the engine."""
+
+    engine: str
+    version: str
+    acceleration: str
+    """How L1's instructions run: `kvm` and `hvf` are hardware, `tcg` is emulation, and so on."""
+    nesting: Literal["hardware", "emulated", "none"]
+    """What provides L1's virtualization extensions."""
+    how: str
+    """One sentence: why this acceleration, and how nesting is provided."""
+    details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    name: str
+    created: datetime
+    """UTC."""
+    live: bool
+    """True when it holds the machine's memory too, so restoring it gives a running machine."""
+
+
+class PortTakenError(LabError):
+    """A forward's host port could not be bound. `ports` are those refused, empty if not known."""
+
+    def __init__(self, what: str, ports: Sequence[int] = (), **more: object) -> None:
+        super().__init__(what, **more)  # type: ignore[arg-type]
+        self.ports = list(ports)
+
+
+class Machine(Protocol):
+    """One lab VM. Every method may be called again after a crash and converges.
+
+    Methods raise LabError (or a subclass) with the hypervisor's own words in `tail`.
+    """
+
+    spec: MachineSpec
+
+    def create(self) -> None:
+        """Make the overlay disk and whatever else start needs. Existing parts are kept."""
+
+    def start(self, forwards: Sequence[Forward]) -> None:
+        """Power on with these forwards, detached: it outlives this process. No-op when running.
+
+        Raises PortTakenError when a host port cannot be bound; nothing is left running then.
+        """
+
+    def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
+        """Ask the guest to power off; when the deadline passes, pull the plug."""
+
+    def suspend(self) -> None:
+        """Save memory and devices to disk and end the VM's process."""
+
+    def resume(self, forwards: Sequence[Forward]) -> None:
+        """Bring a suspended machine back, or let a paused one run."""
+
+    def snapshot(self, name: str) -> None:
+        """Save disk, and memory too when it runs. Raises UsageError if the name exists."""
+
+    def restore(self, name: str, forwards: Sequence[Forward]) -> None:
+        """Go back to a snapshot: running if it was live, else stopped."""
+
+    def delete_snapshot(self, name: str) -> None: ...
+
+    def snapshots(self) -> list[Snapshot]: ...
+
+    def destroy(self) -> None:
+        """End the process and remove all this engine created for it, whatever is half made."""
+
+    def status(self) -> State: ...
+
+    def forwards(self) -> list[Forward]:
+        """The forwards of the running machine; empty when it does not run."""
+
+    def settings(self) -> dict[str, str]:
+        """What the hypervisor says it set, read back from it (not from the spec).
+
+        At least `cpus`, `memory_mib`, `nested`, `paravirt`, `acceleration`.
+        """
+
+    def console(self) -> Path:
+        """The file that receives the serial console."""
+
+    def screenshot(self, target: Path) -> None:
+        """Write what the VM's screen shows as PNG."""
+
+    def logs(self) -> list[Path]:
+        """The engine's own log files of this machine: evidence."""
+
+
+class Engine(Protocol):
+    name: str
+
+    def availability(self) -> Availability: ...
+
+    def facts(self) -> EngineFacts: ...
+
+    def machine(self, spec: MachineSpec, journal: Journal) -> Machine: ...

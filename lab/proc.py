@@ -1,0 +1,151 @@
+"""The one door to external commands: argument lists, deadlines, kept output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lab import redact
+from lab.deadline import Deadline, cancelled, check_cancelled
+from lab.errors import BlockedError, CommandError, DeadlineError
+
+TAIL_LINES = 15
+_GRACE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command left: exit status, standard output and error as text, seconds taken."""
+
+    argv: list[str]
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+
+def tail(text: str, lines: int = TAIL_LINES) -> str:
+    """The last `lines` non-empty lines, redacted."""
+    kept = deque((line for line in text.splitlines() if line.strip()), maxlen=lines)
+    return redact.clean("\n".join(kept))
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    deadline: Deadline | None = None,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    stdin: str = "",
+) -> Completed:
+    """Run a command to its end.
+
+    `env` is added to this process's own; `log` also receives all output as it comes;
+    `on_line` sees each line of standard error. Raises CommandError on a non-zero status
+    (unless `check` is False), DeadlineError, InterruptedByUser, and BlockedError when the
+    program is not installed. The command's whole process group is ended in each case.
+    """
+    words = [str(word) for word in argv]
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise BlockedError(
+            f"`{words[0]}` is not installed",
+            hint="`invoke lab.doctor` shows what is missing and how to install it",
+        ) from error
+
+    out: list[str] = []
+    err: list[str] = []
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(log.open("a")) if log else None
+        readers = [
+            threading.Thread(target=_drain, args=(process.stdout, out, sink, None), daemon=True),
+            threading.Thread(target=_drain, args=(process.stderr, err, sink, on_line), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            if stdin and process.stdin:
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write(stdin.encode())
+                    process.stdin.close()
+            _wait(process, words[0], deadline)
+        except BaseException:
+            end_group(process.pid)
+            process.wait()
+            raise
+        finally:
+            for reader in readers:
+                reader.join(timeout=_GRACE_SECONDS)
+    done = Completed(words, process.returncode, "".join(out), "".join(err), time.monotonic() - started)
+    if check and done.status != 0:
+        raise CommandError(
+            words, done.status, tail=tail(done.out + "\n" + done.err), evidence=[log] if log else []
+        )
+    return done
+
+
+def _drain(
+    stream: IO[bytes] | None,
+    kept: list[str],
+    sink: IO[str] | None,
+    on_line: Callable[[str], None] | None,
+) -> None:
+    assert stream is not None  # noqa: S101 - Popen was given a pipe
+    for raw in stream:
+        line = raw.decode(errors="replace")
+        kept.append(line)
+        if sink:
+            sink.write(redact.clean(line))
+            sink.flush()
+        if on_line:
+            on_line(line.rstrip("\n"))
+
+
+def _wait(process: subprocess.Popen[bytes], name: str, deadline: Deadline | None) -> None:
+    while True:
+        try:
+            process.wait(timeout=0.1)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        if cancelled.is_set():
+            check_cancelled()
+        if deadline and deadline.passed:
+            raise DeadlineError(f"`{name}` did not end in {deadline.seconds:.0f} s")
+
+
+def end_group(pid: int) -> None:
+    """End a process group this process started: first by request, then by force."""
+    for number, patience in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, 1.0)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.05)

@@ -1,0 +1,177 @@
+"""Step events: the single source of progress, timings and the step log.
+
+A `Steps` is handed to whatever works; sinks (the console, the JSON-lines log) subscribe.
+Steps nest, and may run side by side in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from lab import redact
+from lab.deadline import cancelled
+from lab.errors import InterruptedByUser, LabError
+
+T = TypeVar("T")
+
+Kind = Literal["started", "progress", "note", "finished", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event. `at` is UTC ISO 8601, `seconds` since the step began, `parent` 0 at the top."""
+
+    kind: Kind
+    step: int
+    parent: int
+    name: str
+    at: str
+    seconds: float
+    text: str = ""
+    done: float | None = None
+    total: float | None = None
+
+
+class Sink(Protocol):
+    def __call__(self, event: Event, /) -> None: ...
+
+
+_current: contextvars.ContextVar[int] = contextvars.ContextVar("lab_step", default=0)
+
+
+class Step:
+    """A running step: `note` says something, `progress` how far it is (any unit), `result` its end."""
+
+    def __init__(self, steps: Steps, number: int, parent: int, name: str) -> None:
+        self._steps = steps
+        self.number = number
+        self.parent = parent
+        self.name = name
+        self.result = ""
+        self.started = time.monotonic()
+
+    def note(self, text: str) -> None:
+        self._steps.emit(self, "note", text)
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        self._steps.emit(self, "progress", text, done, total)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class Steps:
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = list(sinks)
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def subscribe(self, sink: Sink) -> None:
+        with self._lock:
+            self._sinks.append(sink)
+
+    @contextlib.contextmanager
+    def step(self, name: str, text: str = "") -> Iterator[Step]:
+        """Announce a step, and its end whichever way it comes."""
+        step = Step(self, next(self._numbers), _current.get(), name)
+        token = _current.set(step.number)
+        self.emit(step, "started", text)
+        try:
+            yield step
+        except BaseException as error:
+            self.emit(step, "failed", error.what if isinstance(error, LabError) else repr(error))
+            raise
+        else:
+            self.emit(step, "finished", step.result)
+        finally:
+            _current.reset(token)
+
+    def note(self, text: str) -> None:
+        """Say something outside any step of one's own."""
+        self.emit(Step(self, 0, _current.get(), ""), "note", text)
+
+    def emit(
+        self,
+        step: Step,
+        kind: Kind,
+        text: str = "",
+        done: float | None = None,
+        total: float | None = None,
+    ) -> None:
+        event = Event(
+            kind=kind,
+            step=step.number,
+            parent=step.parent,
+            name=step.name,
+            at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            seconds=round(step.seconds, 3),
+            text=redact.clean(text),
+            done=done,
+            total=total,
+        )
+        with self._lock:
+            for sink in self._sinks:
+                sink(event)
+
+
+class JsonLines:
+    """A sink that appends every event but progress to a file, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("a", buffering=1)
+
+    def __call__(self, event: Event) -> None:
+        if event.kind != "progress":
+            kept: dict[str, Any] = {k: v for k, v in asdict(event).items() if v not in (None, "")}
+            self._stream.write(json.dumps(kept) + "\n")
+
+
+class Background:
+    """Work that goes on beside the main thread; `result` waits for one of them.
+
+    Used as a context manager: leaving it on an error cancels what still runs, so nothing
+    outlives the command that started it.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(thread_name_prefix="lab")
+        self._futures: list[Future[Any]] = []
+
+    def start(self, work: Callable[[], T]) -> Future[T]:
+        context = contextvars.copy_context()
+        future: Future[T] = self._pool.submit(context.run, work)
+        self._futures.append(future)
+        return future
+
+    def __enter__(self) -> Background:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            cancelled.set()
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is not None and not issubclass(kind, InterruptedByUser | KeyboardInterrupt):
+            cancelled.clear()
+
+
+def together(work: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Run all of `work` side by side and return each answer by its name; the first error wins."""
+    with Background() as background:
+        futures = {name: background.start(job) for name, job in work.items()}
+        done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        return {name: future.result() for name, future in futures.items()}
