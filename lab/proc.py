@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -149,3 +150,13 @@ def end_group(pid: int) -> None:
             except ChildProcessError:
                 return
             time.sleep(0.05)
+
+
+def passthrough(argv: Sequence[str | Path], *, cwd: Path | None = None, to_stderr: bool = False) -> int:
+    """Run a command on this process's own terminal and return its exit status.
+
+    For a person's shell, and for tools whose own output is the point. With `to_stderr` its
+    standard output goes to standard error, which keeps ours for JSON.
+    """
+    stdout = sys.stderr if to_stderr else None
+    return subprocess.run([str(word) for word in argv], cwd=cwd, stdout=stdout, check=False).returncode

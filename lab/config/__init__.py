@@ -1,0 +1,7 @@
+"""Settings, where each comes from, and the names users give."""
+
+from lab.config.loading import Row, effective, load
+from lab.config.model import Settings
+from lab.config.names import check_name, check_snapshot_name
+
+__all__ = ["Row", "Settings", "check_name", "check_snapshot_name", "effective", "load"]

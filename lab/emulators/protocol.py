@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.deadline import Deadline
+from lab.errors import LabError
 from lab.guest.ssh import Guest
 from lab.steps import Step
 
@@ -28,7 +29,7 @@ class ContainerState:
 
 @dataclass(frozen=True)
 class NestedProof:
-    """What L2 itself said over ADB. `seconds` is from container start to the first answer."""
+    """What L2 itself said: in the container's log, or over ADB."""
 
     nonce: str
     hypervisor: str
@@ -40,6 +41,12 @@ class NestedProof:
     kernel: str
     uptime_seconds: float
     """L2's uptime at the time it was asked."""
+    seconds: float | None = None
+    """From the launch of L2's monitor until adbd listens in L2, where that was measured."""
+
+
+class NestedFailedError(LabError):
+    """Evidence that L2 does not run under KVM here: its monitor said so. `tail` has its words."""
 
 
 class Emulator(Protocol):
@@ -55,11 +62,29 @@ class Emulator(Protocol):
     def prepare(self, step: Step) -> None:
         """Build or fetch the image on the host. Needs no VM, so it may run while the VM boots."""
 
+    def upload(self, guest: Guest, step: Step) -> None:
+        """Copy the prepared image into L1, checked there; Docker need not be installed yet."""
+
     def load(self, guest: Guest, step: Step) -> None:
-        """Bring the image into L1's Docker; no-op when it is there."""
+        """Bring the image into L1's Docker (uploading it if need be); no-op when it is there."""
 
     def start(self, guest: Guest, step: Step, *, nonce: str) -> None:
         """Start the container (replacing an old one that is not running as it should)."""
+
+    def runs_with(self, state: ContainerState, nonce: str) -> bool:
+        """Whether `state` is of a running container of today's image that was given `nonce`."""
+        ...
+
+    def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
+        """Wait until L2 reports inside the container; no ADB from the host is needed.
+
+        Raises NestedFailedError when the container itself shows that L2 cannot run, and
+        DeadlineError when nothing was heard, which shows nothing.
+        """
+
+    def compare(self, guest: Guest, deadline: Deadline) -> float:
+        """Boot the same L2 once without KVM: its seconds, measured as NestedProof.seconds is."""
+        ...
 
     def state(self, guest: Guest) -> ContainerState: ...
 

@@ -1,0 +1,1 @@
+"""Images: fetched or built, verified, and kept in one cache."""

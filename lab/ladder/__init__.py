@@ -1,0 +1,1 @@
+"""The ladder: rungs, the claims they decide, and the verdicts."""

@@ -1,0 +1,61 @@
+"""How a person reaches a lab: the ssh command, the ADB address, how to stop it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from rich.console import Console
+
+from lab.commands.workbench import Workbench
+from lab.engines.protocol import LOOPBACK
+from lab.guest.ssh import ssh_command
+
+
+def forwards(bench: Workbench) -> list[dict[str, Any]]:
+    """The lab's forwards as the schemas have them."""
+    return [
+        {"name": name, "host": LOOPBACK, "host_port": access.host_port, "guest_port": access.guest_port}
+        for name, access in bench.record.forwards.items()
+    ]
+
+
+def ssh(bench: Workbench) -> dict[str, Any] | None:
+    forward = bench.record.forwards.get("ssh")
+    return {"command": shlex.join(ssh_command(bench.guest)), "port": forward.host_port} if forward else None
+
+
+def adb(bench: Workbench) -> dict[str, Any] | None:
+    return {"address": bench.adb_address} if bench.adb_address else None
+
+
+def access(bench: Workbench, evidence: str | None) -> dict[str, Any]:
+    """The `access` part of lab.up/1."""
+    return {
+        "ssh": ssh(bench),
+        "adb": adb(bench),
+        "ports": forwards(bench),
+        "evidence": evidence,
+        "stop": _task(bench, "lab.halt"),
+    }
+
+
+def show(console: Console, bench: Workbench, evidence: str | None) -> None:
+    """What the user can do now."""
+    found = access(bench, evidence)
+    lines = [
+        ("log in", _task(bench, "lab.ssh")),
+        ("  or", found["ssh"]["command"] if found["ssh"] else ""),
+        ("adb", f"adb connect {found['adb']['address']}" if found["adb"] else ""),
+        ("stop", f"{found['stop']}   (pause: {_task(bench, 'lab.suspend')})"),
+        ("remove", _task(bench, "lab.destroy")),
+        ("evidence", evidence or ""),
+    ]
+    for label, text in lines:
+        if text:
+            console.print(f"{label + ':':<10}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _task(bench: Workbench, task: str) -> str:
+    name = bench.lab.name
+    return f"bin/invoke {task}" + ("" if name == "default" else f" --name {name}")

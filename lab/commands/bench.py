@@ -1,0 +1,182 @@
+"""bench: the figures docs/benchmarks.md shows, each taken several times on this machine."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lab import __version__
+from lab.adb import adb_program
+from lab.commands import choose
+from lab.commands.session import ROOT, Reply, Session
+from lab.errors import LabError
+from lab.guest import keys, seed
+from lab.host import facts as host_facts
+from lab.host.ports import free_port
+from lab.images import canary
+from lab.steps import Step
+
+_INVOKE = Path(sys.executable).parent / "invoke"
+_NAME = "bench"
+_BARE_DEADLINE = 1800.0
+
+
+class _Runner:
+    """Runs lab's tasks as a user does, in a state folder of its own, and times them."""
+
+    def __init__(self, state: Path) -> None:
+        self.env = {**os.environ, "LAB_STATE_DIR": str(state), "LAB_IMAGE": choose.DEBIAN}
+
+    def seconds(self, *words: str) -> float:
+        """Wall-clock seconds of one task. Raises LabError when it does not end with 0."""
+        started = time.monotonic()
+        done = subprocess.run(
+            [str(_INVOKE), *words], cwd=ROOT, env=self.env, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise LabError(
+                f"`invoke {' '.join(words)}` ended with {done.returncode}", tail=done.stderr[-2000:]
+            )
+        return time.monotonic() - started
+
+
+def bench(session: Session, runs: int = 3) -> Reply:
+    """Measure. Nothing is asserted: a figure over its limit is marked, and that is all."""
+    started = time.monotonic()
+    began = datetime.now(UTC)
+    measures: list[dict[str, Any]] = []
+    state = Path(tempfile.mkdtemp(prefix="lab-bench-"))
+    runner = _Runner(state)
+
+    def take(
+        name: str,
+        limit: float | None,
+        measure: Callable[[], float],
+        times: int = runs,
+        unit: str = "s",
+        note: str = "",
+    ) -> list[float]:
+        with session.steps.step(f"bench.{name}") as step:
+            values = [round(measure(), 3) for _ in range(times)]
+            step.result = ", ".join(f"{value:.2f}" for value in values)
+        measures.append(_measure(name, unit, values, limit, note))
+        return values
+
+    try:
+        take("invoke --list", 0.7, lambda: runner.seconds("--list"), runs * 3)
+        lab_up = take("up, images cached", None, lambda: _fresh_up(runner), max(1, runs))
+        take("up on a ready lab", 5.0, lambda: runner.seconds("lab.up", "--name", _NAME))
+        take("lab.status --json", 1.0, lambda: runner.seconds("lab.status", "--json", "--name", _NAME))
+        take("suspend and resume", 30.0, lambda: _sleep_and_wake(runner))
+        runner.seconds("lab.destroy", "--purge", "--name", _NAME)
+        with session.steps.step("bench.bare") as step:
+            bare = take("bare script, same steps", None, lambda: _bare(session, step), max(1, runs))
+        ratios = [round(up / by_hand, 3) for up, by_hand in zip(lab_up, bare, strict=True)]
+        measures.append(
+            _measure("up against the bare script", "ratio", ratios, 1.2, "pairs of runs, in order")
+        )
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
+            1024 if sys.platform != "darwin" else 2**20
+        )
+        measures.append(
+            _measure(
+                "peak memory of one process",
+                "MiB",
+                [round(peak, 1)],
+                None,
+                "the largest child, QEMU left out",
+            )
+        )
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    document = {
+        "schema": "bench/1",
+        "host": host_facts.read().as_dict(),
+        "lab_version": __version__,
+        "started": began.isoformat(timespec="milliseconds"),
+        "seconds": round(time.monotonic() - started, 3),
+        "measures": measures,
+    }
+    return Reply(document, lambda console: _show(console, measures))
+
+
+def _measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> dict[str, Any]:
+    median = statistics.median(values) if values else None
+    return {
+        "name": name,
+        "unit": unit,
+        "n": len(values),
+        "values": values,
+        "median": median,
+        "min": min(values, default=None),
+        "max": max(values, default=None),
+        "limit": limit,
+        "within": median <= limit if median is not None and limit is not None else None,
+        "note": note,
+    }
+
+
+def _fresh_up(runner: _Runner) -> float:
+    return runner.seconds("lab.up", "--fresh", "--name", _NAME)
+
+
+def _sleep_and_wake(runner: _Runner) -> float:
+    return runner.seconds("lab.suspend", "--name", _NAME) + runner.seconds("lab.resume", "--name", _NAME)
+
+
+def _bare(session: Session, step: Step) -> float:
+    """The bare script's seconds, on the same images, with keys and a seed of its own."""
+    base = session.images / choose.debian_image(session) / "disk.qcow2"
+    image = canary.build(session.images, step)
+    with tempfile.TemporaryDirectory(prefix="lab-bare-") as folder:
+        work = Path(folder)
+        pair = keys.ensure(work / "keys", _NAME)
+        ssh_port = free_port(11022)
+        adb_port = free_port(16555)
+        keys.write_known_hosts(work / "keys" / "known_hosts", pair.host, ssh_port)
+        seed.write(seed.Seed("bench", _NAME, pair), work / "seed.iso")
+        words: list[Path | str] = [
+            ROOT / "benchmarks" / "bare_up.sh",
+            work,
+            base,
+            work / "seed.iso",
+            work / "keys",
+            image.path,
+        ]
+        words += [canary.facts(image)["reference"], adb_program(), str(ssh_port), str(adb_port)]
+        started = time.monotonic()
+        subprocess.run(
+            [str(word) for word in words],
+            check=True,
+            timeout=_BARE_DEADLINE,
+            stdout=sys.stderr,
+        )
+        return time.monotonic() - started
+
+
+def _show(console: Console, measures: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("measure", "n", "median", "min", "max", "limit", ""):
+        table.add_column(column)
+    for item in measures:
+        unit = "" if item["unit"] == "ratio" else f" {item['unit']}"
+        verdict = {True: "within", False: "OVER", None: ""}[item["within"]]
+        cells = [
+            f"{item[key]:.2f}{unit}" if item[key] is not None else ""
+            for key in ("median", "min", "max", "limit")
+        ]
+        table.add_row(item["name"], str(item["n"]), *cells, verdict)
+    console.print(table)

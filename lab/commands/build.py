@@ -1,0 +1,135 @@
+"""Building a lab, one part a rung: each is done only as far as it is missing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from lab.commands import choose, ports
+from lab.commands.workbench import GUEST_SSH_PORT, Workbench
+from lab.deadline import Deadline
+from lab.emulators.protocol import Emulator
+from lab.engines.protocol import State
+from lab.guest import docker, seed
+from lab.host import install, packages
+from lab.images import debian
+from lab.steps import Background
+
+
+class Builder:
+    """`ensure()` gives what `lab.up` does before each rung is checked.
+
+    Steps that do not need each other run side by side: the emulator's image is prepared while
+    the VM is made and boots, and copied into it while Docker is being installed.
+    """
+
+    def __init__(self, bench: Workbench, background: Background) -> None:
+        self._bench = bench
+        self._session = bench.session
+        self._steps = bench.session.steps
+        self._background = background
+        self._prepared: Future[None] | None = None
+        self.changed = False
+        """Whether anything had to be done."""
+
+    def ensure(self) -> dict[str, Callable[[], None]]:
+        actions = {"host.engine": self._packages, "vm.settings": self._vm, "docker.engine": self._docker}
+        if emulator := self._bench.emulator:
+            actions["nested.boot"] = lambda: self._emulator(emulator)
+        return actions
+
+    def _packages(self) -> None:
+        purposes: set[packages.Purpose] = set(packages.ENGINE_PURPOSES[self._bench.record.engine])
+        if not self._bench.record.image or self._bench.emulator is not None:
+            purposes.add("build-image")
+        install.ensure(
+            purposes,
+            policy=self._session.settings.install,
+            steps=self._steps,
+            deadline=Deadline.after(self._session.settings.deadlines.docker),
+            interactive=self._session.interactive,
+            ask=self._session.ask,
+            cache_dir=self._session.settings.cache_dir,
+        )
+
+    def _vm(self) -> None:
+        bench = self._bench
+        if emulator := bench.emulator:
+            self._prepared = self._background.start(lambda: self._prepare(emulator))
+        state = bench.machine.status() if bench.record.image else State.ABSENT
+        if state is State.RUNNING:
+            return
+        self.changed = True
+        self._image()
+        if state is State.ABSENT:
+            self._create()
+        with self._steps.step("vm.start") as step:
+            wanted = {"ssh": GUEST_SSH_PORT}
+            if bench.emulator is not None:
+                wanted["adb"] = bench.emulator.adb_port
+            fixed = bench.session.settings.ports
+            start = bench.machine.resume if state in (State.SUSPENDED, State.PAUSED) else bench.machine.start
+            ports.start_on_free_ports(
+                lambda: ports.choose(bench.lab, wanted, {"ssh": fixed.ssh, "adb": fixed.adb}, self._steps),
+                start,
+            )
+            bench.close()
+            step.result = ", ".join(
+                f"{forward.name} on 127.0.0.1:{forward.host_port}" for forward in ports.forwards(bench.lab)
+            )
+
+    def _image(self) -> None:
+        bench = self._bench
+        if not bench.record.image:
+            image, why = choose.guest_image(self._session, bench.record)
+            bench.lab.change(image=image, image_why=why)
+            bench.changed_image()
+            self._steps.note(f"image: {image} ({why})")
+
+    def _create(self) -> None:
+        bench = self._bench
+        with self._steps.step("vm.create"):
+            record = bench.record
+            grow = record.disk_gib > debian.recipe().disk.size_gib
+            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow)
+            bench.lab.journal.intend("file", str(bench.spec.seed))
+            seed.write(wanted, bench.spec.seed)
+            bench.lab.journal.done("file", str(bench.spec.seed))
+            bench.machine.create()
+
+    def _docker(self) -> None:
+        bench = self._bench
+        upload = None
+        if emulator := bench.emulator:
+            upload = self._background.start(lambda: self._upload(emulator))
+        with self._steps.step("docker.install") as step:
+            deadline = Deadline.after(self._session.settings.deadlines.docker)
+            if docker.ensure(bench.guest, bench.record.docker_package, step, deadline):
+                self.changed = True
+        if upload is not None:
+            upload.result()
+
+    def _prepare(self, emulator: Emulator) -> None:
+        with self._steps.step("emulator.prepare", emulator.name) as step:
+            emulator.prepare(step)
+
+    def _upload(self, emulator: Emulator) -> None:
+        if self._prepared is not None:
+            self._prepared.result()
+        # A connection of its own: installing Docker logs in anew on the other.
+        with self._steps.step("emulator.upload", emulator.name) as step, self._bench.new_guest() as guest:
+            emulator.upload(guest, step)
+
+    def _emulator(self, emulator: Emulator) -> None:
+        bench = self._bench
+        with self._steps.step("emulator.load", emulator.name) as step:
+            emulator.load(bench.guest, step)
+        found = emulator.state(bench.guest)
+        if found.running and bench.record.nonce and emulator.runs_with(found, bench.record.nonce):
+            return
+        self.changed = True
+        with self._steps.step("emulator.start", emulator.name) as step:
+            nonce = secrets.token_hex(16)
+            bench.lab.change(nonce=nonce)
+            emulator.start(bench.guest, step, nonce=nonce)

@@ -1,0 +1,121 @@
+"""Choices `auto` leaves to lab: said out loud, and kept in the lab's record."""
+
+from __future__ import annotations
+
+from lab import engines
+from lab.commands.session import ROOT, Session
+from lab.config import Settings
+from lab.deadline import Deadline
+from lab.emulators import NONE
+from lab.errors import BlockedError, UsageError
+from lab.images import cache, debian
+from lab.images.published import PublishedImage
+from lab.store import Lab, Record, new_record
+
+UBUNTU = "ubuntu-24.04"
+DEBIAN = "debian-13"
+_REACH_SECONDS = 3.0
+
+
+def record_for(session: Session, lab: Lab) -> Record:
+    """The lab's record: made from the settings for a new lab, checked against them for an old one."""
+    settings = session.settings
+    found = lab.read()
+    if found is not None:
+        _must_agree(settings, found)
+        return found
+    record = new_record(
+        lab.name,
+        engine=engine_name(settings),
+        acceleration=settings.qemu.acceleration,
+        emulator="canary" if settings.emulator == "auto" else settings.emulator,
+        cpus=settings.vm.cpus,
+        memory_mib=settings.vm.memory_mib,
+        disk_gib=settings.vm.disk_gib,
+        paravirt=settings.vm.paravirt,
+        nested=settings.vm.nested,
+        docker_package=settings.docker.package,
+    )
+    lab.journal.intend("lab", record.uuid, name=lab.name)
+    lab.write(record)
+    lab.journal.done("lab", record.uuid)
+    return record
+
+
+def engine_name(settings: Settings) -> str:
+    """The engine `auto` stands for: the only one there is for now."""
+    return engines.NAMES[0] if settings.engine == "auto" else settings.engine
+
+
+def guest_image(session: Session, record: Record) -> tuple[str, str]:
+    """(image id, why) of the guest image, fetched or built when it is not cached.
+
+    `auto` means Ubuntu if it is cached or can be reached, else Debian.
+    """
+    if record.image:
+        if entry := cache.find(session.images, record.image):
+            cache.check(entry)
+            return record.image, record.image_why
+        raise BlockedError(
+            f"the image {record.image} that lab {record.name} stands on is gone from the cache",
+            hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
+        )
+    wanted = session.settings.image
+    if wanted == DEBIAN:
+        return debian_image(session), "asked for"
+    ubuntu = published(UBUNTU)
+    cached = ubuntu.find(session.images)
+    if cached:
+        return cached.name, "asked for" if wanted == UBUNTU else "cached"
+    unreachable = ubuntu.reachable(_REACH_SECONDS)
+    if unreachable is None:
+        return ubuntu_image(session), "asked for" if wanted == UBUNTU else "its server can be reached"
+    if wanted == UBUNTU:
+        raise BlockedError(
+            f"the image {UBUNTU} is not cached, and its server cannot be reached: {unreachable}",
+            hint="check the network, or use `--image debian-13`, built from this machine's apt sources",
+        )
+    why = f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
+    session.steps.note(f"image: {DEBIAN}, because {why}")
+    return debian_image(session), why
+
+
+def published(name: str) -> PublishedImage:
+    manifest = ROOT / "images" / "guest" / f"{name}.toml"
+    if not manifest.is_file():
+        raise UsageError(f"{name} is not a published image", hint=f"the one there is: {UBUNTU}")
+    return PublishedImage(manifest)
+
+
+def ubuntu_image(session: Session) -> str:
+    with session.steps.step("image.fetch", UBUNTU) as step:
+        deadline = Deadline.after(session.settings.deadlines.docker)
+        return published(UBUNTU).fetch(session.images, step, deadline).name
+
+
+def debian_image(session: Session) -> str:
+    """The cached Debian image of today's recipe, or a new one."""
+    found = debian.find(session.images)
+    if found is None:
+        with session.steps.step("image.build", DEBIAN) as step:
+            found = debian.build(session.images, step)
+    return found.name
+
+
+def _must_agree(settings: Settings, record: Record) -> None:
+    """What a flag asks for must be what the lab is; what files say is only for new labs."""
+    wanted = {
+        "engine": (settings.engine, record.engine),
+        "emulator": (settings.emulator, record.emulator),
+        "image": (settings.image, record.image),
+    }
+    for key, (value, actual) in wanted.items():
+        flagged = settings.origins[key].startswith("flag")
+        if flagged and value != "auto" and actual and not actual.startswith(value):
+            raise UsageError(
+                f"lab {record.name} has {key} {actual}, not {value}",
+                hint="`--fresh` destroys it and makes a new one, or choose another --name",
+            )
+
+
+__all__ = ["DEBIAN", "NONE", "UBUNTU", "debian_image", "engine_name", "guest_image", "record_for"]

@@ -1,0 +1,145 @@
+"""One climb with all that belongs to it: evidence, judgement, the document, what a person sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from lab.commands.collect import collect
+from lab.commands.workbench import Workbench
+from lab.deadline import cancelled
+from lab.errors import LabError, UsageError
+from lab.evidence import Run
+from lab.ladder import report, rungs
+from lab.ladder.climb import Climb, climb
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome
+from lab.ladder.site import Site
+from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
+
+_SOFTWARE_CPU = "QEMU TCG"
+"""How a processor that QEMU emulates in software names itself."""
+
+
+@dataclass
+class Climbed:
+    """What came of it. `document` is lab.validation/1."""
+
+    climb: Climb
+    cell: Cell
+    claims: dict[Claim, ClaimVerdict]
+    claim: Claim
+    document: dict[str, Any]
+    run: Run
+
+    @property
+    def code(self) -> int:
+        return exit_code(self.claims[self.claim].verdict)
+
+    def show(self, console: Console) -> None:
+        console.print(report.table(self.climb.outcomes))
+        console.print()
+        for line in report.summary(self.cell, self.claims, self.claim):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"evidence: {self.run.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def check_claim(name: str) -> Claim | None:
+    """A claim by its name, None when none was named."""
+    if not name:
+        return None
+    try:
+        return Claim(name)
+    except ValueError:
+        raise UsageError(
+            f"there is no claim {name!r}", hint=f"one of {', '.join(claim.value for claim in Claim)}"
+        ) from None
+
+
+def climb_lab(
+    bench: Workbench,
+    run: Run,
+    *,
+    claim: Claim | None = None,
+    ensure: Mapping[str, Callable[[], None]] | None = None,
+    boot_seconds: float,
+    after: Callable[[Site], None] | None = None,
+) -> Climbed:
+    """Climb, save evidence whichever way it ends, judge.
+
+    `after` may add measurements to the site's facts once the climb is over. An interruption
+    saves what needs no waiting and goes on to the caller.
+    """
+    started = datetime.now(UTC)
+    site = bench.site(boot_seconds=boot_seconds)
+    outcomes: list[Outcome] = []
+    try:
+        climbed = climb(
+            rungs.checks(site),
+            steps=bench.session.steps,
+            ensure=ensure,
+            skip=rungs.skips(site),
+            on_outcome=outcomes.append,
+        )
+        if after is not None:
+            after(site)
+    except (LabError, KeyboardInterrupt):
+        cancelled.clear()  # saving evidence waits for nothing long, but it does wait
+        run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
+        collect(bench, run, reach_guest=False)
+        raise
+    with bench.session.steps.step("evidence") as step:
+        kept = collect(bench, run)
+        step.result = f"{len(kept)} files in {run.path}"
+    cell = _cell(bench, site)
+    claims = judge(climbed.outcomes, cell, bench.record.emulator)
+    chosen = claim or strongest_claim(cell)
+    document = report.document(
+        lab_name=bench.lab.name,
+        lab_uuid=bench.record.uuid,
+        cell=cell,
+        climbed=climbed,
+        claims=claims,
+        claim=chosen,
+        started=started,
+        ended=datetime.now(UTC),
+        evidence=run.path,
+        facts=site.facts,
+    )
+    run.json("validation.json", document)
+    bench.lab.change(verdict=claims[chosen].verdict.value, boot_id=site.boot_id)
+    return Climbed(climbed, cell, claims, chosen, document, run)
+
+
+def _emulated(site: Site) -> bool:
+    """Whether any processor in the chain is software: L1's, or already the host's own."""
+    facts = site.engine_facts
+    software = facts is not None and (facts.acceleration == "tcg" or facts.nesting == "emulated")
+    return software or _SOFTWARE_CPU in site.host.cpu.model
+
+
+def _cell(bench: Workbench, site: Site) -> Cell:
+    host = site.host
+    facts = site.engine_facts
+    nesting = Nesting(facts.nesting) if facts and bench.record.nested else Nesting.NONE
+    return Cell(
+        host=Host(
+            system="macos" if host.mac else host.os.lower() if host.os == "Windows" else "linux",
+            os=f"{host.os} {host.os_version}".strip(),
+            kernel=host.kernel,
+            cpu=host.cpu.model or host.arch,
+        ),
+        engine=bench.record.engine,
+        engine_version=facts.version if facts else "",
+        acceleration=facts.acceleration if facts else "",
+        nesting=nesting,
+        emulated=_emulated(site),
+        paravirt=bench.record.paravirt,
+        image=bench.record.image,
+        emulator=bench.record.emulator,
+        emulator_image=site.emulator.image_id() if site.emulator else "",
+        android=bool(site.emulator and site.emulator.android),
+    )

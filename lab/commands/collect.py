@@ -1,0 +1,114 @@
+"""What goes into an evidence bundle, and from where."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab import __version__
+from lab.commands.workbench import Workbench
+from lab.config import effective
+from lab.deadline import Deadline
+from lab.engines.protocol import State
+from lab.evidence import Run
+from lab.host import facts as host_facts
+
+_GUEST_SECONDS = 30.0
+
+_IN_GUEST: dict[str, tuple[list[str], bool]] = {
+    "dmesg.txt": (["dmesg"], True),
+    "cpuinfo.txt": (["cat", "/proc/cpuinfo"], False),
+    "kvm-parameters.txt": (
+        ["grep", "-r", "", "/sys/module/kvm", "/sys/module/kvm_amd", "/sys/module/kvm_intel"],
+        True,
+    ),
+    "docker-info.txt": (["docker", "info"], True),
+    "docker-ps.txt": (["docker", "ps", "--all", "--no-trunc"], True),
+    "packages.txt": (["dpkg-query", "--show"], False),
+    "journal.txt": (["journalctl", "--boot", "--no-pager", "--lines", "2000"], True),
+}
+"""Evidence file to the command in L1 that gives it, and whether it needs root."""
+
+Source = Callable[[], str | Path | None]
+
+
+def collect(bench: Workbench, run: Run, *, reach_guest: bool = True) -> list[str]:
+    """Save all that can be had of a lab, running or not. Never raises; names what is missing."""
+    kept = run.collect(_of_host(bench) | _of_machine(bench, run))
+    if reach_guest and _running(bench):
+        kept += run.collect(_of_guest(bench))
+        kept += run.collect(_of_emulator(bench))
+    return kept
+
+
+def _of_host(bench: Workbench) -> dict[str, Source]:
+    settings = bench.session.settings
+    return {
+        "host.json": lambda: json.dumps(host_facts.read().as_dict(), indent=2, default=str),
+        "config.json": lambda: json.dumps(
+            [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
+            indent=2,
+        ),
+        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude={"nonce"}),
+        "journal.jsonl": lambda: bench.lab.journal.path,
+        "versions.json": lambda: json.dumps(
+            {"lab": __version__, "python": platform.python_version(), "engine": bench.engine.facts().version},
+            indent=2,
+        ),
+        "image.json": lambda: bench.session.images / bench.record.image / "manifest.json",
+    }
+
+
+def _of_machine(bench: Workbench, run: Run) -> dict[str, Source]:
+    sources: dict[str, Source] = {
+        "console.log": bench.machine.console,
+        "settings.json": lambda: json.dumps(bench.machine.settings(), indent=2),
+    }
+    for log in _engine_logs(bench):
+        sources[log.name] = lambda log=log: log  # type: ignore[misc]
+    if _running(bench):
+        sources["screenshot.png"] = lambda: _screenshot(bench, run)
+    return sources
+
+
+def _of_guest(bench: Workbench) -> dict[str, Source]:
+    def output(argv: Sequence[str], sudo: bool) -> str:
+        done = bench.guest.run(argv, sudo=sudo, check=False, deadline=Deadline.after(_GUEST_SECONDS))
+        return done.out + done.err
+
+    return {
+        name: lambda argv=argv, sudo=sudo: output(argv, sudo)  # type: ignore[misc]
+        for name, (argv, sudo) in _IN_GUEST.items()
+    }
+
+
+def _of_emulator(bench: Workbench) -> dict[str, Source]:
+    emulator = bench.emulator
+    if emulator is None:
+        return {}
+    try:
+        logs = emulator.logs(bench.guest)
+    except Exception as error:  # a broken container must not cost the rest of the bundle
+        reason = str(error)
+        return {f"{emulator.name}-error.txt": lambda: reason}
+    return {name: lambda text=text: text for name, text in logs.items()}  # type: ignore[misc]
+
+
+def _screenshot(bench: Workbench, run: Run) -> None:
+    bench.machine.screenshot(run.path / "screenshot.png")
+
+
+def _engine_logs(bench: Workbench) -> list[Path]:
+    try:
+        return bench.machine.logs()
+    except Exception:  # a half-made lab has none
+        return []
+
+
+def _running(bench: Workbench) -> bool:
+    try:
+        return bench.machine.status() is State.RUNNING
+    except Exception:  # a half-made lab has no machine
+        return False

@@ -1,0 +1,137 @@
+"""lab.doctor: what this host can do, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from lab import engines
+from lab.commands.session import Reply, Session
+from lab.errors import ExitCode, LabError
+from lab.host import facts as host_facts
+from lab.host import kvm, packages
+from lab.images import cache
+
+_GIB = 2**30
+_WANTED_FREE = 8 * _GIB
+
+
+def doctor(session: Session, deep: bool = False) -> Reply:
+    """Exit 0 when some engine can start a VM here, 11 when none can."""
+    settings = session.settings
+    host = host_facts.read()
+    with session.steps.step("doctor.kvm", "does a kernel really run under this host's KVM?"):
+        answer = kvm.functional_probe(settings.cache_dir, fresh=deep)
+    rows = [_engine(session, name) for name in engines.NAMES]
+    document: dict[str, Any] = {
+        "schema": "lab.doctor/1",
+        "host": host.as_dict(),
+        "engines": rows,
+        "packages": [_package(item) for item in packages.TABLE],
+        "kvm": {"usable": answer.usable, "why": answer.why, "nested": answer.nested},
+        "checks": [*_resources(session, host), *(_images(session) if deep else [])],
+    }
+    usable = any(row["usable"] for row in rows)
+    return Reply(
+        document, lambda console: _show(console, document), ExitCode.DONE if usable else ExitCode.BLOCKED
+    )
+
+
+def _engine(session: Session, name: str) -> dict[str, Any]:
+    settings = session.settings
+    engine = engines.engine(
+        name,
+        acceleration=settings.qemu.acceleration,
+        binary=settings.qemu.binary,
+        cache_dir=settings.cache_dir,
+    )
+    found = engine.availability()
+    facts = asdict(engine.facts()) if found.usable else None
+    return {"name": name, "usable": found.usable, "why": found.why, "hint": found.hint, "facts": facts}
+
+
+def _package(item: packages.Requirement) -> dict[str, Any]:
+    return {
+        "program": ", ".join([*item.programs, *(str(path) for path in item.files)]),
+        "package": packages.Installer.detect().package(item),
+        "present": not item.absent({}),
+        "needed_for": ", ".join(sorted(item.needed_for)),
+    }
+
+
+def _resources(session: Session, host: host_facts.HostFacts) -> list[dict[str, str]]:
+    settings = session.settings
+    wanted = settings.vm.memory_mib * 2**20
+    checks = [
+        _check(
+            "memory",
+            host.memory_available >= wanted,
+            f"{host.memory_available / _GIB:.1f} GiB available, the VM takes {wanted / _GIB:.1f}",
+            "close something, or set vm.memory_mib lower",
+        )
+    ]
+    for key, folder in (("state_dir", settings.state_dir), ("cache_dir", settings.cache_dir)):
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(place).free
+        checks.append(
+            _check(
+                key,
+                free >= _WANTED_FREE,
+                f"{free / _GIB:.1f} GiB free for {folder}",
+                f"free some space, or set {key} to another place",
+            )
+        )
+    return checks
+
+
+def _images(session: Session) -> list[dict[str, str]]:
+    checks = []
+    for entry in cache.entries(session.images):
+        with session.steps.step("image.verify", entry.id):
+            try:
+                cache.verify(entry)
+                checks.append(_check(f"image {entry.id}", True, "its hash is as recorded", ""))
+            except LabError as error:
+                checks.append(_check(f"image {entry.id}", False, error.what, error.hint))
+    return checks
+
+
+def _check(name: str, good: bool, observed: str, hint: str) -> dict[str, str]:
+    return {
+        "name": name,
+        "status": "ok" if good else "warn",
+        "observed": observed,
+        "hint": "" if good else hint,
+    }
+
+
+def _show(console: Console, document: dict[str, Any]) -> None:
+    def line(good: bool, text: str, hint: str = "") -> None:
+        console.print(f"{'✓' if good else '✗'} {text}", markup=False, highlight=False, soft_wrap=True)
+        if hint and not good:
+            console.print(f"    hint: {hint}", markup=False, highlight=False, soft_wrap=True)
+
+    host = document["host"]
+    cpu = host["cpu"]
+    console.print(
+        f"{host['os']} {host['os_version']}, kernel {host['kernel']}, {host['cpus']} CPUs ({cpu['model']}), "
+        f"{host['memory_total'] / _GIB:.0f} GiB",
+        markup=False,
+        highlight=False,
+    )
+    line(bool(cpu["extensions"]), f"virtualization extensions: {', '.join(cpu['extensions']) or 'none'}")
+    line(document["kvm"]["usable"], f"hardware KVM: {document['kvm']['why']}")
+    for row in document["engines"]:
+        how = row["facts"]["how"] if row["facts"] else row["why"]
+        version = f" {row['facts']['version']}" if row["facts"] else ""
+        line(row["usable"], f"engine {row['name']}{version}: {how}", row["hint"])
+    absent = [row for row in document["packages"] if not row["present"]]
+    for row in absent:
+        line(False, f"{row['program']} ({row['needed_for']})", f"package {row['package']}")
+    if not absent:
+        line(True, "every program lab needs is installed")
+    for check in document["checks"]:
+        line(check["status"] == "ok", f"{check['name']}: {check['observed']}", check["hint"])

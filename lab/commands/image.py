@@ -1,0 +1,168 @@
+"""image.*: the cache of guest and canary images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.commands import choose
+from lab.commands.session import Reply, Session
+from lab.deadline import Deadline
+from lab.errors import ExitCode, LabError, UsageError
+from lab.host import install
+from lab.images import cache, canary, debian
+from lab.steps import Step
+
+CANARY = "canary"
+_BUILDS: dict[str, Callable[[Path, Step], str]] = {
+    choose.DEBIAN: lambda images, step: debian.build(images, step).name,
+    CANARY: lambda images, step: canary.build(images, step).id,
+}
+
+
+def list_images(session: Session) -> Reply:
+    used = session.store.images_in_use()
+    rows: list[dict[str, Any]] = [
+        {
+            "id": entry.id,
+            "kind": entry.manifest.kind,
+            "name": entry.manifest.name,
+            "bytes": entry.manifest.bytes,
+            "created": entry.manifest.created.isoformat(),
+            "sha256": entry.manifest.sha256,
+            "in_use_by": used.get(entry.id, []),
+        }
+        for entry in cache.entries(session.images)
+    ]
+
+    def tell(console: Console) -> None:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("id", "kind", "MiB", "created", "used by"):
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            size = f"{row['bytes'] / 2**20:.0f}"
+            table.add_row(
+                row["id"], row["kind"], size, row["created"][:19], ", ".join(row["in_use_by"]) or "-"
+            )
+        console.print(table if rows else "no images are cached: `bin/invoke image.build` builds them")
+
+    return Reply({"schema": "image.list/1", "cache": str(session.images), "images": rows}, tell)
+
+
+def fetch(session: Session, image: str) -> Reply:
+    """Download, verify and cache a published image."""
+    started = time.monotonic()
+    published = choose.published(image)
+    _need(session, "fetch-image")
+    before = published.find(session.images)
+    with session.steps.step("image.fetch", image) as step:
+        path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.docker))
+    row = _result(session, path.name, "cached" if before and before.name == path.name else "fetched")
+    return _reply("fetch", [row], started)
+
+
+def build(session: Session, image: str) -> Reply:
+    """Build the local images whose recipe or package versions changed."""
+    if image and image not in _BUILDS:
+        raise UsageError(f"{image} is not a local image", hint=f"one of {', '.join(_BUILDS)}")
+    started = time.monotonic()
+    _need(session, "build-image")
+    rows = []
+    for name in [image] if image else list(_BUILDS):
+        known = {entry.id for entry in cache.entries(session.images)}
+        with session.steps.step("image.build", name) as step:
+            made = _BUILDS[name](session.images, step)
+        rows.append(_result(session, made, "cached" if made in known else "built"))
+    return _reply("build", rows, started)
+
+
+def verify(session: Session) -> Reply:
+    """Rehash every cached image: 1 when one of them is not what it was."""
+    started = time.monotonic()
+    rows = []
+    for entry in cache.entries(session.images):
+        with session.steps.step("image.verify", entry.id):
+            try:
+                cache.verify(entry)
+                rows.append(_result(session, entry.id, "verified"))
+            except LabError as error:
+                rows.append(_result(session, entry.id, "bad") | {"why": error.what})
+    bad = any(row["result"] == "bad" for row in rows)
+    return _reply("verify", rows, started, ExitCode.INTERNAL if bad else ExitCode.DONE)
+
+
+def prune(session: Session) -> Reply:
+    """Remove what no lab stands on."""
+    started = time.monotonic()
+    used = session.store.images_in_use()
+    removed = cache.prune(session.images, set(used))
+    rows = [
+        {
+            "id": item.path.name,
+            "kind": "",
+            "name": item.path.name,
+            "result": "removed",
+            "bytes": item.bytes,
+            "sha256": None,
+            "why": "no lab uses it",
+        }
+        for item in removed
+    ]
+    kept = [
+        _result(session, entry.id, "kept") | {"why": f"used by {', '.join(used.get(entry.id, []))}"}
+        for entry in cache.entries(session.images)
+    ]
+    return _reply("prune", rows + kept, started)
+
+
+def _need(session: Session, purpose: Any) -> None:
+    install.ensure(
+        {purpose},
+        policy=session.settings.install,
+        steps=session.steps,
+        deadline=Deadline.after(session.settings.deadlines.docker),
+        interactive=session.interactive,
+        ask=session.ask,
+        cache_dir=session.settings.cache_dir,
+    )
+
+
+def _result(session: Session, image_id: str, result: str) -> dict[str, Any]:
+    entry = cache.find(session.images, image_id)
+    if entry is None:
+        raise LabError(f"the image {image_id} is not in the cache it was just put in")
+    return {
+        "id": entry.id,
+        "kind": entry.manifest.kind,
+        "name": entry.manifest.name,
+        "result": result,
+        "bytes": entry.manifest.bytes,
+        "sha256": entry.manifest.sha256,
+        "why": "",
+    }
+
+
+def _reply(action: str, rows: list[dict[str, Any]], started: float, code: int = ExitCode.DONE) -> Reply:
+    document = {
+        "schema": "image.action/1",
+        "action": action,
+        "results": rows,
+        "seconds": round(time.monotonic() - started, 3),
+        "notes": [],
+    }
+
+    def tell(console: Console) -> None:
+        for row in rows:
+            why = f" ({row['why']})" if row["why"] else ""
+            console.print(
+                f"{row['result']:<9} {row['id']}{why}", markup=False, highlight=False, soft_wrap=True
+            )
+        if not rows:
+            console.print("nothing to do", highlight=False)
+
+    return Reply(document, tell, code)

@@ -1,0 +1,129 @@
+"""Into the VM: a shell, a command, files, logs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import proc
+from lab.commands.session import Reply, Session
+from lab.commands.workbench import Workbench
+from lab.deadline import POLL_SECONDS, Deadline, pause
+from lab.errors import UsageError
+from lab.guest.ssh import ssh_command
+
+_REMOTE = "lab:"
+_DAY = 86400.0
+_SOURCES = ("console", "engine", "container", "l2")
+
+
+def ssh(session: Session, name: str) -> Reply:
+    """A person's shell: ssh itself, on this terminal. Its exit status is ours."""
+    bench = Workbench.open(session, name)
+    return Reply(code=proc.passthrough(ssh_command(bench.guest)))
+
+
+def execute(session: Session, name: str, argv: list[str]) -> Reply:
+    """Run a command in L1. Its exit status is ours."""
+    if not argv:
+        raise UsageError("no command was given", hint="invoke lab.exec -- uname -a")
+    bench = Workbench.open(session, name)
+    try:
+        result = bench.guest.run(argv, check=False, deadline=Deadline.after(_DAY))
+    finally:
+        bench.close()
+    sys.stderr.write(result.err)
+    return Reply(
+        {
+            "schema": "lab.exec/1",
+            "argv": argv,
+            "status": result.status,
+            "out": result.out,
+            "err": result.err,
+            "seconds": round(result.seconds, 3),
+        },
+        lambda _console: _write(result.out),
+        result.status,
+    )
+
+
+def copy(session: Session, name: str, source: str, target: str) -> Reply:
+    """Copy one file; the side in the VM begins with `lab:`."""
+    inward = target.startswith(_REMOTE)
+    if inward == source.startswith(_REMOTE):
+        raise UsageError(
+            "one side, and only one, must be in the VM",
+            hint="invoke lab.copy notes.txt lab:/tmp/notes.txt, or the other way round",
+        )
+    bench = Workbench.open(session, name)
+    try:
+        with session.steps.step("copy", f"{source} → {target}") as step:
+            if inward:
+                _copy_in(bench, Path(source), target.removeprefix(_REMOTE), step.progress)
+            else:
+                remote = source.removeprefix(_REMOTE)
+                local = Path(target)
+                bench.guest.get(remote, local / Path(remote).name if local.is_dir() else local, step.progress)
+    finally:
+        bench.close()
+    return Reply()
+
+
+def _copy_in(bench: Workbench, local: Path, remote: str, progress: Callable[[int, int], None]) -> None:
+    if not local.is_file():
+        raise UsageError(f"{local} is not a file", hint="folders: make an archive of it first")
+    into_folder = (
+        remote == ""
+        or remote.endswith("/")
+        or bench.guest.run(["test", "-d", remote], check=False).status == 0
+    )
+    bench.guest.put(local, str(Path(remote or ".") / local.name) if into_folder else remote, progress)
+
+
+def logs(session: Session, name: str, follow: bool, source: str) -> Reply:
+    """Print a log: of L1's serial console, the engine, the container, or L2's console."""
+    if source not in _SOURCES:
+        raise UsageError(f"there is no log {source!r}", hint=f"one of {', '.join(_SOURCES)}")
+    bench = Workbench.open(session, name)
+    if source in ("container", "l2"):
+        return _emulator_log(bench, source, follow)
+    files = [bench.machine.console()] if source == "console" else bench.machine.logs()
+    present = [path for path in files if path.is_file()]
+    if not present:
+        raise UsageError(f"lab {name} has no {source} log yet", hint="its VM was not started")
+    for path in present:
+        _print_file(path, follow and path is present[-1])
+    return Reply()
+
+
+def _print_file(path: Path, follow: bool) -> None:
+    with path.open(errors="replace") as stream:
+        while True:
+            if text := stream.read():
+                _write(text)
+            elif not follow:
+                return
+            else:
+                pause(POLL_SECONDS)
+
+
+def _emulator_log(bench: Workbench, source: str, follow: bool) -> Reply:
+    emulator = bench.emulator
+    if emulator is None:
+        raise UsageError(f"lab {bench.lab.name} has no emulator", hint="`invoke lab.up --emulator canary`")
+    shown = ""
+    while True:
+        texts = emulator.logs(bench.guest)
+        text = next((content for key, content in texts.items() if source in key), "")
+        _write(text.removeprefix(shown) if text.startswith(shown) else text)
+        shown = text
+        if not follow:
+            bench.close()
+            return Reply()
+        pause(1.0)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

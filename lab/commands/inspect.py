@@ -1,0 +1,138 @@
+"""Looking without touching: status, list, config."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lab import evidence, lock
+from lab.commands import access
+from lab.commands.session import Reply, Session
+from lab.commands.workbench import Workbench
+from lab.config import effective
+from lab.deadline import Deadline
+from lab.engines.protocol import State
+from lab.errors import LabError
+
+HALF_MADE = "half-made"
+_GUEST_SECONDS = 5.0
+
+
+def status(session: Session, name: str) -> Reply:
+    """One lab: state, ports, container, who holds it. Works on half-made labs too."""
+    bench = Workbench.open(session, name)
+    record = bench.lab.read()
+    held = lock.holder(bench.lab.lock_file)
+    runs = evidence.runs(session.store.evidence_folder, name)
+    running = record is not None and bench.machine_state() is State.RUNNING
+    document: dict[str, Any] = {
+        "schema": "lab.status/1",
+        "lab": {
+            "name": name,
+            "uuid": record.uuid if record else None,
+            "state": bench.machine_state().value if record else HALF_MADE,
+            "engine": record.engine if record else None,
+            "acceleration": record.acceleration if record else None,
+            "image": (record.image or None) if record else None,
+            "emulator": record.emulator if record else None,
+            "created": record.created if record else None,
+        },
+        "forwards": access.forwards(bench) if record else [],
+        "ssh": access.ssh(bench) if running else None,
+        "adb": access.adb(bench) if running else None,
+        "holder": {"pid": held.pid, "verb": held.verb, "since": held.since} if held else None,
+        "container": _container(bench) if running and not held else None,
+        "evidence": str(runs[-1]) if runs else None,
+    }
+    bench.close()
+    return Reply(document, lambda console: _show_status(console, document))
+
+
+def list_labs(session: Session) -> Reply:
+    rows = []
+    for lab in session.store.labs():
+        bench = Workbench(session, lab)
+        record = lab.read()
+        rows.append(
+            {
+                "name": lab.name,
+                "uuid": record.uuid if record else None,
+                "state": bench.machine_state().value if record else HALF_MADE,
+                "engine": record.engine if record else None,
+                "created": record.created if record else None,
+            }
+        )
+
+    def tell(console: Console) -> None:
+        if not rows:
+            console.print("no labs: `bin/invoke lab.up` makes one", markup=False, highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("name", "state", "engine", "created"):
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(str(row[column] or "-") for column in ("name", "state", "engine", "created")))
+        if rows:
+            console.print(table)
+
+    return Reply({"schema": "lab.list/1", "labs": rows}, tell)
+
+
+def config(session: Session) -> Reply:
+    rows = effective(session.settings)
+
+    def tell(console: Console) -> None:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("key", "value", "from"):
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(row.key, str(row.value), row.origin)
+        console.print(table)
+
+    values = [{"key": row.key, "value": row.value, "origin": row.origin} for row in rows]
+    return Reply({"schema": "lab.config/1", "values": values}, tell)
+
+
+def _container(bench: Workbench) -> dict[str, Any] | None:
+    """What Docker says, asked for as long as a person would wait; None when it does not answer."""
+    if bench.emulator is None:
+        return None
+    try:
+        bench.guest.open(Deadline.after(_GUEST_SECONDS))
+        found = bench.emulator.state(bench.guest)
+    except LabError:
+        return None
+    return {
+        "exists": found.exists,
+        "running": found.running,
+        "health": found.health,
+        "exit_code": found.exit_code,
+        "image": found.image,
+        "facts": dict(found.facts),
+    }
+
+
+def _show_status(console: Console, document: dict[str, Any]) -> None:
+    lab, container, holder = document["lab"], document["container"], document["holder"]
+    lines = {
+        "lab": f"{lab['name']} ({lab['uuid'] or 'no record yet'})",
+        "state": lab["state"],
+        "engine": f"{lab['engine']}, acceleration {lab['acceleration']}" if lab["engine"] else "",
+        "image": lab["image"] or "",
+        "emulator": lab["emulator"] or "",
+        "container": _said_of(container) if container else "",
+        "ssh": document["ssh"]["command"] if document["ssh"] else "",
+        "adb": f"adb connect {shlex.quote(document['adb']['address'])}" if document["adb"] else "",
+        "held by": f"{holder['verb']} (pid {holder['pid']}, since {holder['since']})" if holder else "",
+        "evidence": document["evidence"] or "",
+    }
+    for label, text in lines.items():
+        if text:
+            console.print(f"{label + ':':<11}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _said_of(container: dict[str, Any]) -> str:
+    running = "running" if container["running"] else "not running"
+    return f"{running}, {container['health'] or 'no word on its health'}"

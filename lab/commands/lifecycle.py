@@ -1,0 +1,192 @@
+"""halt, suspend, resume, snapshots, destroy: what is done to a lab as a whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from lab.adb import AdbServer
+from lab.commands import ports
+from lab.commands.collect import collect
+from lab.commands.session import Reply, Session
+from lab.commands.workbench import Workbench
+from lab.config.names import check_name, check_snapshot_name
+from lab.deadline import Deadline
+from lab.engines.protocol import Forward, State
+from lab.errors import LabError, UsageError
+from lab.evidence import Run
+from lab.ladder.rungs import nested
+
+
+def halt(session: Session, name: str) -> Reply:
+    bench = Workbench.open(session, name)
+    with bench.lab.hold("lab.halt"), session.steps.step("vm.stop") as step:
+        if not bench.record.image:
+            return _reply(bench, "halt", False, ["its VM was never made"])
+        AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
+        how = bench.machine.stop(Deadline.after(session.settings.deadlines.stop))
+        step.result = how
+        notes = {
+            "graceful": "powered off",
+            "forced": "did not power off in time: ended",
+            "already": "was off",
+        }
+        return _reply(bench, "halt", how != "already", [notes[how]])
+
+
+def suspend(session: Session, name: str) -> Reply:
+    bench = Workbench.open(session, name)
+    with bench.lab.hold("lab.suspend"):
+        state = _state_of(bench)
+        if state is State.SUSPENDED:
+            return _reply(bench, "suspend", False, ["was suspended"])
+        if state is not State.RUNNING:
+            raise UsageError(f"lab {name} is {state}: only a running lab can be suspended")
+        with session.steps.step("vm.suspend"):
+            bench.machine.suspend()
+        AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
+        return _reply(bench, "suspend", True, ["`lab.resume` brings it back where it was"])
+
+
+def resume(session: Session, name: str) -> Reply:
+    """Back to where it was: the VM's clock set, and L2 answering over ADB if it did before."""
+    bench = Workbench.open(session, name)
+    with bench.lab.hold("lab.resume"):
+        state = _state_of(bench)
+        if state is State.RUNNING:
+            return _reply(bench, "resume", False, ["was running"])
+        if state not in (State.SUSPENDED, State.PAUSED):
+            raise UsageError(
+                f"lab {name} is {state}: there is nothing to resume", hint="`invoke lab.up` starts it"
+            )
+        with session.steps.step("vm.resume"):
+            _with_ports(bench, bench.machine.resume)
+        return _reply(bench, "resume", True, _back(bench))
+
+
+def snapshot(session: Session, name: str, snapshot: str) -> Reply:
+    check_snapshot_name(snapshot)
+    bench = Workbench.open(session, name)
+    with bench.lab.hold("lab.snapshot"):
+        _state_of(bench)
+        with session.steps.step("vm.snapshot", snapshot):
+            bench.machine.snapshot(snapshot)
+        return _reply(bench, "snapshot", True, [f"`lab.restore {snapshot}` goes back to it"])
+
+
+def restore(session: Session, name: str, snapshot: str) -> Reply:
+    check_snapshot_name(snapshot)
+    bench = Workbench.open(session, name)
+    with bench.lab.hold("lab.restore"):
+        _state_of(bench)
+        with session.steps.step("vm.restore", snapshot):
+            _with_ports(bench, lambda forwards: bench.machine.restore(snapshot, forwards))
+        running = bench.machine.status() is State.RUNNING
+        return _reply(bench, "restore", True, _back(bench) if running else ["the VM is off, as it was then"])
+
+
+def snapshots(session: Session, name: str) -> Reply:
+    bench = Workbench.open(session, name)
+    found = bench.machine.snapshots() if bench.record.image else []
+    rows = [{"name": item.name, "created": item.created.isoformat(), "live": item.live} for item in found]
+
+    def tell(console: Console) -> None:
+        for row in rows:
+            kind = "with memory" if row["live"] else "disk only"
+            console.print(f"{row['name']:<20} {row['created']}  {kind}", highlight=False)
+        if not rows:
+            console.print(f"lab {name} has no snapshots", highlight=False)
+
+    return Reply({"schema": "lab.snapshots/1", "lab": name, "snapshots": rows}, tell)
+
+
+def destroy(session: Session, name: str, purge: bool = False) -> Reply:
+    """Remove the lab, whole or half-made. Its evidence stays, unless `purge`."""
+    check_name(name)
+    bench = Workbench.open(session, name)
+    notes = []
+    with bench.lab.hold("lab.destroy"), session.steps.step("destroy", name):
+        if bench.lab.read() is not None:
+            run = Run(session.store.evidence_folder, name, "destroy")
+            session.evidence = run.path
+            collect(bench, run, reach_guest=False)
+            bench.close()
+            AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
+            if bench.record.image:
+                bench.machine.destroy()
+        bench.lab.remove()
+    session.evidence = None
+    evidence = session.store.evidence_folder / name
+    if purge:
+        shutil.rmtree(evidence, ignore_errors=True)
+    elif evidence.exists():
+        notes.append(f"its evidence is kept in {evidence}")
+    document = {"schema": "lab.action/1", "lab": name, "action": "destroy", "state": "absent"}
+    return Reply(document | {"changed": True, "notes": notes}, _teller(f"lab {name} is gone", notes))
+
+
+def _state_of(bench: Workbench) -> State:
+    if not bench.record.image:
+        raise UsageError(
+            f"lab {bench.lab.name} has no VM yet", hint=f"`invoke lab.up --name {bench.lab.name}` makes it"
+        )
+    return bench.machine.status()
+
+
+def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) -> None:
+    fixed = bench.session.settings.ports
+    guest_ports = {name: access.guest_port for name, access in bench.record.forwards.items()}
+    ports.start_on_free_ports(
+        lambda: ports.choose(
+            bench.lab, guest_ports, {"ssh": fixed.ssh, "adb": fixed.adb}, bench.session.steps
+        ),
+        start,
+    )
+    bench.close()
+
+
+def _back(bench: Workbench) -> list[str]:
+    """What a VM needs that slept: its clock set. And is L2 there again?"""
+    settings = bench.session.settings
+    with bench.session.steps.step("vm.clock"):
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        bench.guest.run(
+            ["date", "--utc", "--set", now], sudo=True, deadline=Deadline.after(settings.deadlines.ssh)
+        )
+    if bench.emulator is None or not bench.record.nonce:
+        return []
+    site = bench.site(boot_seconds=settings.deadlines.ssh)
+    site.boot_id = bench.record.boot_id
+    with bench.session.steps.step("nested.adb") as step:
+        seen = nested.adb(site)
+        step.result = seen.observed
+    if not seen.ok:
+        raise LabError(
+            f"the VM is back, but its guest is not: {seen.observed}", hint="`invoke lab.up` starts it anew"
+        )
+    return [f"ADB answers at {bench.adb_address}"]
+
+
+def _reply(bench: Workbench, action: str, changed: bool, notes: list[str]) -> Reply:
+    state = bench.machine_state().value
+    document = {
+        "schema": "lab.action/1",
+        "lab": bench.lab.name,
+        "action": action,
+        "state": state,
+        "changed": changed,
+        "notes": notes,
+    }
+    bench.close()
+    return Reply(document, _teller(f"lab {bench.lab.name} is {state}", notes))
+
+
+def _teller(sentence: str, notes: Sequence[str]) -> Callable[[Console], None]:
+    def tell(console: Console) -> None:
+        for line in (sentence, *notes):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return tell

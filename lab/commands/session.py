@@ -1,0 +1,47 @@
+"""What every command is given: settings, steps, the store; and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lab.config import Settings
+from lab.errors import ExitCode
+from lab.steps import Steps
+from lab.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+"""The project's folder: lab.toml, images/, docs/schemas/."""
+
+
+@dataclass
+class Session:
+    settings: Settings
+    steps: Steps
+    interactive: bool
+    """True when a person at a terminal can be asked."""
+    ask: Callable[[str], bool] = lambda _question: False
+    evidence: Path | None = None
+    """The evidence folder of the run at work, once there is one: errors name it."""
+
+    @property
+    def store(self) -> Store:
+        return Store(self.settings.state_dir)
+
+    @property
+    def images(self) -> Path:
+        """The image cache."""
+        return self.settings.cache_dir / "images"
+
+
+@dataclass
+class Reply:
+    """A command's answer: `document` for --json, `show` for a person, `code` for the shell."""
+
+    document: dict[str, Any] = field(default_factory=dict)
+    show: Callable[[Console], None] | None = None
+    code: int = ExitCode.DONE

@@ -1,0 +1,126 @@
+"""lab.up: from nothing to a nested guest answering ADB, converging from wherever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from lab.commands import choose, lifecycle
+from lab.commands.access import access, show
+from lab.commands.build import Builder
+from lab.commands.climbing import Climbed, climb_lab
+from lab.commands.session import Reply, Session
+from lab.commands.workbench import Workbench
+from lab.config.names import check_name
+from lab.engines.protocol import State
+from lab.errors import ExitCode, LabError
+from lab.evidence import Run
+from lab.files import read_json, write_json
+from lab.ladder.model import Status, Verdict
+from lab.ladder.rungs import nested
+from lab.steps import Background
+from lab.store import Lab
+
+_INFORMATIVE = ("host.cpu", "guest.paravirt")
+_READY_SECONDS = 20.0
+
+
+def up(session: Session, name: str, fresh: bool = False) -> Reply:
+    """Create what is missing, start what is stopped, climb the ladder, say what can be done now."""
+    check_name(name)
+    if fresh and session.store.find(name) is not None:
+        lifecycle.destroy(session, name)
+    lab = session.store.place(name)
+    with lab.hold("lab.up"):
+        choose.record_for(session, lab)
+        bench = Workbench(session, lab)
+        try:
+            return _ready(bench) or _climb(bench)
+        finally:
+            bench.close()
+
+
+def _climb(bench: Workbench) -> Reply:
+    session = bench.session
+    run = Run(session.store.evidence_folder, bench.lab.name, "up")
+    session.evidence = run.path
+    session.steps.subscribe(run.steps)
+    with Background() as background:
+        builder = Builder(bench, background)
+        climbed = climb_lab(bench, run, ensure=builder.ensure(), boot_seconds=session.settings.deadlines.boot)
+    reachable = bench.machine_state() is State.RUNNING
+    document = climbed.document | {
+        "schema": "lab.up/1",
+        "access": access(bench, str(run.path)) if reachable else None,
+    }
+    write_json(_last(bench.lab), document)
+
+    def tell(console: Console) -> None:
+        climbed.show(console)
+        _tell_error(console, climbed)
+        if reachable:
+            console.print()
+            show(console, bench, None)
+
+    return Reply(document, tell, _code(bench, climbed))
+
+
+def _ready(bench: Workbench) -> Reply | None:
+    """The answer for a lab that is up and confirmed, after asking L2 itself once more; else None.
+
+    Nothing is taken from memory that could have changed: the VM must run, and the L2 that was
+    confirmed must give its nonce back over ADB, under KVM, from the same boot.
+    """
+    last: dict[str, Any] | None = read_json(_last(bench.lab))
+    if not last or last["verdict"] != Verdict.CONFIRMED or bench.machine_state() is not State.RUNNING:
+        return None
+    if bench.emulator is None or last["lab"]["uuid"] != bench.record.uuid:
+        return None
+    site = bench.site(boot_seconds=_READY_SECONDS)
+    site.nested_seconds = _READY_SECONDS
+    site.boot_id = bench.record.boot_id
+    try:
+        with bench.session.steps.step("nested.adb", "is it still what was confirmed?") as step:
+            seen = nested.adb(site)
+            step.result = seen.observed
+    except LabError:
+        return None
+    known = last["facts"].get("nested.adb", {})
+    if not seen.ok or site.facts["nested.adb"] != known:
+        return None
+
+    def tell(console: Console) -> None:
+        console.print(f"lab {bench.lab.name} is up already: nothing was changed", highlight=False)
+        console.print(f"{last['claim']}: {last['verdict']}: {last['reason']}", markup=False, soft_wrap=True)
+        console.print()
+        show(console, bench, last["evidence"])
+
+    return Reply(last, tell, ExitCode.DONE)
+
+
+def _code(bench: Workbench, climbed: Climbed) -> int:
+    """The verdict's code, but for a lab without an emulator: it is done when all it asked for is."""
+    if bench.record.emulator != choose.NONE:
+        return climbed.code
+    tried = [outcome for outcome in climbed.climb.outcomes if outcome.rung not in _INFORMATIVE]
+    good = all(outcome.status in (Status.PASSED, Status.SKIPPED) for outcome in tried)
+    return ExitCode.DONE if good else climbed.code
+
+
+def _tell_error(console: Console, climbed: Climbed) -> None:
+    """The last words of what stopped the climb, when something did."""
+    if climbed.climb.error is None:
+        return
+    rung, error = climbed.climb.error
+    console.print(f"{rung}: {error.what}", markup=False, highlight=False, soft_wrap=True)
+    for line in error.tail.splitlines()[-12:]:
+        console.print(f"  │ {line}", markup=False, highlight=False, soft_wrap=True)
+    for item in error.evidence:
+        console.print(f"  evidence: {item}", markup=False, highlight=False, soft_wrap=True)
+    if error.hint:
+        console.print(f"  hint: {error.hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _last(lab: Lab) -> Any:
+    return lab.folder / "last-up.json"

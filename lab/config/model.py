@@ -1,0 +1,161 @@
+"""The settings: every key with its type, its default and its limits. lab.toml says what each is for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path, user_state_path
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "LAB_"
+DELIMITER = "__"
+FOLDERS = ("state_dir", "cache_dir")
+"""Keys whose empty value means the platform's own folder."""
+
+_LOWEST_PORT = 1024
+_HIGHEST_PORT = 65535
+_DAY = 24 * 3600
+
+
+def _folder(value: object) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("should be a path in quotes")  # noqa: TRY004 - pydantic reports ValueError
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:  # ~nobody-of-that-name
+        raise ValueError(str(error)) from error
+    if not path.is_absolute():
+        raise ValueError("should be an absolute path, or begin with ~")
+    return path
+
+
+def _program(value: str) -> str:
+    return os.path.expanduser(value)  # noqa: PTH111 - a bare name must stay one
+
+
+def _port(value: int) -> int:
+    if value and not _LOWEST_PORT <= value <= _HIGHEST_PORT:
+        raise ValueError(f"should be 0 (lab chooses), or from {_LOWEST_PORT} to {_HIGHEST_PORT}")
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
+Program = Annotated[str, Field(min_length=1), AfterValidator(_program)]
+Port = Annotated[int, AfterValidator(_port)]
+Seconds = Annotated[int, Field(ge=1, le=_DAY)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Vm(Section):
+    cpus: int = Field(2, ge=1, le=64)
+    memory_mib: int = Field(4096, ge=512)
+    disk_gib: int = Field(12, ge=4, le=2048)
+    paravirt: Literal["kvm", "none", "default"] = "kvm"
+    nested: bool = True
+
+
+class Ports(Section):
+    ssh: Port = 0
+    adb: Port = 0
+
+
+class Docker(Section):
+    package: Literal["docker.io", "docker-ce"] = "docker.io"
+
+
+class Qemu(Section):
+    acceleration: Literal["auto", "kvm", "tcg"] = "auto"
+    binary: Program = "qemu-system-x86_64"
+
+
+class Deadlines(Section):
+    """Seconds. Sane for an emulated host: hardware needs a tenth of them."""
+
+    boot: Seconds = 600
+    ssh: Seconds = 120
+    docker: Seconds = 1800
+    load: Seconds = 900
+    nested_boot: Seconds = 900
+    stop: Seconds = 90
+    suspend: Seconds = 180
+
+
+class Settings(BaseSettings):
+    """What a command works with. Made by `lab.config.load`, which also tells where each value is from."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
+    )
+
+    engine: Literal["auto", "qemu"] = "auto"
+    emulator: Literal["auto", "canary", "none"] = "auto"
+    image: Literal["auto", "ubuntu-24.04", "debian-13"] = "auto"
+    install: Literal["auto", "never"] = "auto"
+    state_dir: Folder = Field(default_factory=lambda: user_state_path("lab", appauthor=False))
+    cache_dir: Folder = Field(default_factory=lambda: user_cache_path("lab", appauthor=False))
+    vm: Vm = Vm()
+    ports: Ports = Ports()
+    docker: Docker = Docker()
+    qemu: Qemu = Qemu()
+    deadlines: Deadlines = Deadlines()
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Dotted key to where its value is from: a file, a variable, a flag, or `default`."""
+        return {key: self._origins.get(key, "default") for key in leaves()}
+
+    def with_origins(self, origins: dict[str, str]) -> Settings:
+        self._origins.update(origins)
+        return self
+
+    def value(self, key: str) -> Any:
+        """The value of a dotted key."""
+        found: Any = self
+        for part in key.split("."):
+            found = getattr(found, part)
+        return found
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing is read behind the caller's back: `load` reads every source and keeps its origin."""
+        return (init_settings,)
+
+
+def leaves() -> dict[str, FieldInfo]:
+    """Every key there is, dotted, in the order of lab.toml."""
+    return dict(_walk(Settings, ""))
+
+
+def sections() -> list[str]:
+    return [name for name, field in Settings.model_fields.items() if _model(field)]
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        inner = _model(field)
+        if inner:
+            yield from _walk(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

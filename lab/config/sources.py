@@ -1,0 +1,163 @@
+"""Where settings come from: files, environment, flags. Each is a layer; problems are collected."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from platformdirs import user_config_path
+from pydantic import TypeAdapter, ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
+
+NOT_KEYS = ("LAB_CONFIG", "LAB_PYTHON")
+"""Variables that steer lab without being keys: the user's file, and bin/invoke's interpreter."""
+
+
+@dataclass
+class Layers:
+    """What was read so far: the strongest value of each key, its origin, and all problems found."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+
+    def problem(self, what: str, hint: str = "") -> None:
+        self.problems.append(what)
+        if hint and hint not in self.hints:
+            self.hints.append(hint)
+
+    def take(self, key: str, value: Any, origin: str, *, where: str = "", text: bool = False) -> None:
+        """Check one value and let it replace a weaker one. `text` is converted, other values are not."""
+        if key in FOLDERS and value == "":  # the platform's own folder, whatever weaker layers say
+            self.values.pop(key, None)
+            self.origins.pop(key, None)
+            return
+        info = leaves()[key]
+        try:
+            self.values[key] = TypeAdapter[Any](info.rebuild_annotation()).validate_python(
+                value, strict=not text
+            )
+            self.origins[key] = origin
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            near = _nearest_choice(str(value), [str(choice) for choice in get_args(info.annotation)])
+            self.problem(
+                f"{where or f'{origin}: {key}'} = {value!r} {said}", near and f"did you mean {near!r}?"
+            )
+
+    def unknown(self, where: str, key: str, spell: Mapping[str, str] | None = None) -> None:
+        """Report a key nobody knows. `spell` maps each known key to how this source writes it."""
+        near = nearest_key(key)
+        written = (spell or {}).get(near, near)
+        self.problem(where, f"did you mean {written}?" if near else "docs/configuration.md lists every key")
+
+
+def read_file(layers: Layers, path: Path, name: str) -> None:
+    """Read one TOML file, named `name` in origins and problems."""
+    try:
+        with path.open("rb") as stream:
+            document = tomllib.load(stream)
+    except tomllib.TOMLDecodeError as error:
+        return layers.problem(f"{name} is not valid TOML: {error}")
+    except UnicodeDecodeError as error:
+        return layers.problem(f"{name} is not UTF-8 text: {error}")
+    except OSError as error:
+        return layers.problem(f"{name} cannot be read: {error.strerror}")
+    known, tables = leaves(), sections()
+    for key, value in _flatten(document, tables):
+        if key in known:
+            layers.take(key, value, name)
+        elif key in tables:
+            layers.problem(f"{name}: {key} is a section, written [{key}], and not a value")
+        else:
+            layers.unknown(f"{name}: {key} is not a key", key)
+    return None
+
+
+def _flatten(document: Mapping[str, Any], tables: list[str]) -> Iterator[tuple[str, Any]]:
+    for name, value in document.items():
+        if name in tables and isinstance(value, dict):
+            yield from ((f"{name}.{inner}", found) for inner, found in value.items())
+        elif isinstance(value, dict) and name not in leaves():
+            yield from ((f"{name}.{inner}", None) for inner in value or [""])
+        else:
+            # A quoted "vm.cpus" at the top is not the key cpus of [vm].
+            yield (f'"{name}"' if "." in name else name), value
+
+
+def user_file(layers: Layers) -> Path | None:
+    """The user's own file, if there is one. One that LAB_CONFIG names must exist."""
+    named = os.environ.get("LAB_CONFIG", "")
+    path = Path(named).expanduser() if named else user_config_path("lab", appauthor=False) / "lab.toml"
+    if path.is_file():
+        return path
+    if named:
+        layers.problem(f"LAB_CONFIG names {named}, and there is no such file")
+    return None
+
+
+def read_environment(layers: Layers) -> None:
+    """Read LAB_*; a variable that is set and empty counts as not set."""
+    spelled = {variable(key): key for key in leaves()}
+    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and value}
+    for name in sorted(given.keys() - spelled.keys() - set(NOT_KEYS)):
+        key = name.removeprefix(PREFIX).lower().replace(DELIMITER, ".")
+        layers.unknown(
+            f"environment: {name} is not a variable lab knows", key, {v: k for k, v in spelled.items()}
+        )
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name.lower(): given[name] for name in given if name in spelled}
+    document = source()
+    for name, key in spelled.items():
+        if name in given:
+            value: Any = document
+            for part in key.split("."):
+                value = value[part]
+            layers.take(key, value, f"environment {name}", where=f"environment: {name}", text=True)
+
+
+def read_flags(layers: Layers, flags: Mapping[str, Any]) -> None:
+    """Read task flags: dotted key to value; None means the flag was not given."""
+    for key, value in flags.items():
+        if value is None:
+            continue
+        name = "flag --" + key.rpartition(".")[2].replace("_", "-")
+        if key in leaves():
+            layers.take(key, value, name, where=name, text=isinstance(value, str))
+        else:
+            layers.unknown(f"{name} is not a key", key)
+
+
+def variable(key: str) -> str:
+    """The environment variable of a dotted key."""
+    return PREFIX + key.replace(".", DELIMITER).upper()
+
+
+def nearest_key(key: str) -> str:
+    """The key most like `key`, in whichever section; empty when none is."""
+    known = list(leaves())
+    if close := difflib.get_close_matches(key, known, 1, 0.75):
+        return close[0]
+    last = {name.rpartition(".")[2]: name for name in known}
+    wanted = key.rpartition(".")[2]
+    if close := difflib.get_close_matches(wanted, last, 1, 0.6):
+        return last[close[0]]
+    return _near(key, known)
+
+
+def _near(word: str, words: list[str]) -> str:
+    return next(iter(difflib.get_close_matches(word, words, 1, 0.5)), "")
+
+
+def _nearest_choice(word: str, choices: list[str]) -> str:
+    """The choice most like `word`, which may be only its beginning: ubuntu for ubuntu-24.04."""
+    beginnings = {choice[: len(word)]: choice for choice in reversed(choices)}
+    return beginnings.get(_near(word, list(beginnings)), "") or _near(word, choices)

@@ -1,0 +1,92 @@
+"""What the container's log says: the entrypoint's lines and L2's own, as a proof or as an error."""
+
+from __future__ import annotations
+
+import re
+
+from lab.emulators.protocol import NestedFailedError, NestedProof
+from lab.errors import InconclusiveError, LabError
+from lab.proc import tail
+
+READY = "canary: l2 ready after "
+FAILED = "canary: failed "
+"""The two lines after which nothing more is to be waited for."""
+
+_L2_READY = re.compile(r"^canary: l2 ready at (?P<uptime>[\d.]+) (?P<facts>.*)$", re.MULTILINE)
+_AFTER = re.compile(r"^canary: l2 ready after (?P<seconds>[\d.]+) s \((?P<accel>\w+)\)$", re.MULTILINE)
+_FAILURE = re.compile(r"^canary: failed \((?P<code>\d+)\): (?P<why>.*)$", re.MULTILINE)
+_PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>.*)\]$", re.MULTILINE)
+_UPTIME = re.compile(r"^(?P<uptime>\d+\.\d+) \d+\.\d+$", re.MULTILINE)
+_NO_KVM = {"70", "71", "72"}
+"""The entrypoint's exit codes that show that KVM does not run L2 here (images/canary)."""
+
+
+def proof(log: str) -> NestedProof:
+    """L2's report from the log. Raises NestedFailedError, InconclusiveError or LabError instead."""
+    log = log.replace("\r", "")
+    _raise_failure(log)
+    ready = _L2_READY.search(log)
+    if ready is None:
+        raise InconclusiveError("the container's log holds no report of L2", tail=tail(log))
+    facts = dict(word.split("=", 1) for word in ready["facts"].split() if "=" in word)
+    return NestedProof(
+        nonce=facts.get("nonce", ""),
+        hypervisor=facts.get("hypervisor", ""),
+        clocksource=facts.get("clocksource", ""),
+        boot_id=facts.get("boot_id", ""),
+        boot_completed=True,
+        kernel=facts.get("kernel", ""),
+        uptime_seconds=float(ready["uptime"]),
+        seconds=seconds(log, "kvm"),
+    )
+
+
+def seconds(log: str, accel: str) -> float:
+    """From the launch of L2's monitor to adbd listening in L2, on L1's clock.
+
+    Raises as `proof` does, also when L2 ran under something else than `accel`.
+    """
+    log = log.replace("\r", "")
+    _raise_failure(log)
+    for found in _AFTER.finditer(log):
+        if found["accel"] == accel:
+            return float(found["seconds"])
+    raise InconclusiveError(f"the container's log does not say how long L2 took ({accel})", tail=tail(log))
+
+
+def properties(told: str) -> tuple[NestedProof, bool]:
+    """`getprop` and /proc/uptime of whatever answered over ADB, and whether it calls itself a canary."""
+    told = told.replace("\r", "")
+    found = {match["name"]: match["value"] for match in _PROPERTY.finditer(told)}
+    uptime = _UPTIME.search(told)
+    proof = NestedProof(
+        nonce=found.get("ro.lab.nonce", ""),
+        hypervisor=found.get("ro.lab.hypervisor", ""),
+        clocksource=found.get("ro.lab.clocksource", ""),
+        boot_id=found.get("ro.lab.boot_id", ""),
+        boot_completed=found.get("sys.boot_completed") == "1",
+        kernel=found.get("ro.kernel.version", ""),
+        uptime_seconds=float(uptime["uptime"]) if uptime else 0.0,
+    )
+    return proof, "ro.lab.canary" in found
+
+
+def of_l2(log: str) -> str:
+    """The lines of a container log (with or without Docker's time stamps) that L2 wrote."""
+    return "".join(line for line in log.splitlines(keepends=True) if _wrote_l2(line))
+
+
+def _wrote_l2(line: str) -> bool:
+    return "canary: " not in line or ("canary: l2 " in line and READY not in line)
+
+
+def _raise_failure(log: str) -> None:
+    failure = _FAILURE.search(log)
+    if failure is None:
+        return
+    what = f"the canary's container ended: {failure['why']}"
+    if failure["code"] in _NO_KVM:
+        raise NestedFailedError(what, hint="compare with the rung guest.kvm", tail=tail(log))
+    if failure["code"] == "73":
+        raise InconclusiveError(what, hint="this machine may just be slow", tail=tail(log))
+    raise LabError(what, tail=tail(log))

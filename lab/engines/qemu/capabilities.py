@@ -1,0 +1,75 @@
+"""What the installed QEMU can do: asked of the program itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lab import proc
+from lab.deadline import Deadline
+from lab.engines.qemu.command import SANDBOX
+from lab.errors import LabError
+
+MINIMUM = (7, 2)
+"""Older ones lack PNG screenshots and AMD-V emulation good enough for KVM."""
+
+_QUESTIONS = "".join(
+    json.dumps({"execute": name}) + "\n" for name in ("qmp_capabilities", "query-machines", "quit")
+)
+_VERSION = re.compile(r"version (\d+)\.(\d+)(?:\.(\d+))?")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """`machine` is the versioned name of this QEMU's newest q35 type."""
+
+    machine: str
+    sandbox: bool
+
+
+def parse_version(text: str) -> tuple[int, int, int] | None:
+    """The version in `--version`'s output."""
+    match = _VERSION.search(text)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+
+
+@lru_cache
+def version(binary: str) -> tuple[int, int, int] | None:
+    """The program's version, or None when it is absent or does not tell."""
+    if not shutil.which(binary):
+        return None
+    done = proc.run([binary, "--version"], deadline=Deadline.after(20), check=False)
+    return parse_version(done.out) if done.status == 0 else None
+
+
+@lru_cache
+def capabilities(binary: str) -> Capabilities:
+    """Start it without a machine and ask. Raises BlockedError when it is not installed, LabError."""
+    argv = [binary, "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"]
+    argv += ["-qmp", "stdio"]
+    for extra in (["-sandbox", SANDBOX], []):
+        deadline = Deadline.after(20)
+        done = proc.run([*argv, *extra], deadline=deadline, check=False, stdin=_QUESTIONS)
+        if done.status == 0 and (machine := newest_q35(done.out)):
+            return Capabilities(machine, bool(extra))
+    raise LabError(
+        f"`{binary}` does not offer the q35 machine",
+        hint="install the full x86 system emulator; `invoke lab.doctor` names the package",
+        tail=proc.tail(done.err or done.out),
+    )
+
+
+def newest_q35(answers: str) -> str:
+    """The versioned machine type that the alias `q35` means, from QMP's answers; "" if none."""
+    for line in answers.splitlines():
+        try:
+            answer = json.loads(line).get("return")
+        except ValueError:
+            continue
+        for machine in answer if isinstance(answer, list) else []:
+            if machine.get("alias") == "q35":
+                return str(machine["name"])
+    return ""

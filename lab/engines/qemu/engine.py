@@ -1,0 +1,100 @@
+"""lab.engines.protocol.Engine on QEMU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from lab.engines.protocol import Availability, EngineFacts, MachineSpec
+from lab.engines.qemu.capabilities import MINIMUM, capabilities, version
+from lab.engines.qemu.host import Acceleration, HostQemu, KvmAnswer
+from lab.engines.qemu.machine import QemuMachine
+from lab.errors import LabError
+from lab.journal import Journal
+
+_KVM = Path("/dev/kvm")
+
+
+class QemuEngine:
+    """`kvm` answers whether KVM really runs a kernel here; it is not asked under `tcg`."""
+
+    name = "qemu"
+
+    def __init__(
+        self,
+        kvm: Callable[[], KvmAnswer],
+        acceleration: Acceleration = "auto",
+        binary: str = "qemu-system-x86_64",
+        image_tool: str = "qemu-img",
+    ) -> None:
+        self._host = HostQemu(binary, image_tool, acceleration, kvm)
+
+    def availability(self) -> Availability:
+        host = self._host
+        missing = [tool for tool in (host.binary, host.image_tool) if not shutil.which(tool)]
+        if missing:
+            return Availability(
+                False,
+                f"{' and '.join(missing)} not found",
+                "install QEMU: `apt-get install qemu-system-x86 qemu-utils`, or `brew install qemu`",
+            )
+        found = version(host.binary)
+        if not found or found < (*MINIMUM, 0):
+            have = ".".join(map(str, found)) if found else "a QEMU that does not tell its version"
+            wanted = ".".join(map(str, MINIMUM))
+            return Availability(False, f"this is {have}; lab needs QEMU {wanted} or newer", "upgrade QEMU")
+        if host.acceleration == "kvm" and not os.access(_KVM, os.R_OK | os.W_OK):
+            return Availability(
+                False,
+                f"kvm is asked for, and {_KVM} cannot be opened",
+                "use acceleration `auto`, or give this user access to it (group kvm)",
+            )
+        try:
+            capabilities(host.binary)
+        except LabError as error:
+            return Availability(False, error.what, error.hint)
+        return Availability(True, f"QEMU {'.'.join(map(str, found))}: {self._how()}")
+
+    def facts(self) -> EngineFacts:
+        """Raises BlockedError when QEMU is not installed."""
+        host = self._host
+        accelerator = host.accelerator
+        found = capabilities(host.binary)
+        numbers = version(host.binary) or ()
+        return EngineFacts(
+            engine=self.name,
+            version=".".join(map(str, numbers)),
+            acceleration=accelerator,
+            nesting=self._nesting(),
+            how=self._how(),
+            details={
+                "binary": shutil.which(host.binary) or host.binary,
+                "machine": found.machine,
+                "sandbox": "on" if found.sandbox else "off",
+                "acceleration_asked": host.acceleration,
+            },
+        )
+
+    def machine(self, spec: MachineSpec, journal: Journal) -> QemuMachine:
+        return QemuMachine(spec, journal, self._host)
+
+    def _nesting(self) -> Literal["hardware", "emulated", "none"]:
+        if self._host.accelerator == "tcg":
+            return "emulated"
+        return "hardware" if self._host.kvm_answer.nested else "none"
+
+    def _how(self) -> str:
+        host = self._host
+        if host.acceleration == "tcg":
+            return "emulation as configured; it emulates AMD-V, and offers guests no paravirtualization"
+        if host.accelerator == "tcg":
+            return (
+                f"emulation, because KVM is not usable here ({host.kvm_answer.why}); it emulates AMD-V, "
+                "and offers guests no paravirtualization"
+            )
+        why = "KVM as configured" if host.acceleration == "kvm" else f"KVM ({host.kvm_answer.why})"
+        nested = "hands on" if host.kvm_answer.nested else "does not hand on"
+        return f"{why}; it {nested} the CPU's virtualization extension"

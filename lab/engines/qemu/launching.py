@@ -1,0 +1,191 @@
+"""Starting a machine's process, finding it again, and explaining why it did not start."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from lab import files, proc
+from lab.deadline import Deadline, NotYet, poll
+from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError
+from lab.engines.qemu import process, qmp
+from lab.engines.qemu.command import Hardware, build
+from lab.engines.qemu.host import HostQemu
+from lab.engines.qemu.layout import Layout, make_private
+from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.journal import Journal
+
+_START_SECONDS = 60.0
+_LOAD_SECONDS = 600.0
+_REFUSED_FORWARD = re.compile(r"host forwarding rule '?tcp:[0-9.]*:(\d+)-")
+_NO_MEMORY = re.compile(r"cannot set up guest memory|Cannot allocate memory")
+
+
+class Launcher:
+    """One machine's process: at most one, whoever started it."""
+
+    def __init__(self, host: HostQemu, spec: MachineSpec, layout: Layout, journal: Journal) -> None:
+        self._host = host
+        self._spec = spec
+        self._layout = layout
+        self._journal = journal
+
+    def find(self) -> psutil.Process | None:
+        """The running process, or None."""
+        return process.find(_record(self._layout.process), self._spec.uuid)
+
+    def launched(self) -> process.Launch | None:
+        """What the process was started with: from its record, or, after a crash, the journal."""
+        record = _record(self._layout.process)
+        if isinstance(record, dict) and (launch := process.Launch.from_json(record.get("launch"))):
+            return launch
+        for entry in self._journal.entries("process"):
+            if entry.key == self._spec.uuid:
+                return process.Launch.from_json(entry.facts)
+        return None
+
+    @contextlib.contextmanager
+    def monitor(self, running: psutil.Process, deadline: Deadline | None = None) -> Iterator[qmp.Monitor]:
+        """The control connection of the running process."""
+        launch = self.launched()
+        path = launch.socket if launch else self._layout.socket
+        with qmp.connect(path, deadline, alive=lambda: process.alive(running)) as monitor:
+            yield monitor
+
+    def launch(self, hardware: Hardware, forwards: Sequence[Forward], load: str = "") -> None:
+        """Start, and wait until it runs. Raises PortTakenError, BlockedError, LabError; then
+        nothing runs, except after InterruptedByUser, when the next command finds it."""
+        if not self._spec.seed.is_file():
+            raise BlockedError(f"the seed {self._spec.seed} is missing", hint="run `invoke lab.up` again")
+        launch = process.Launch(hardware, list(forwards), self._layout.socket)
+        host = self._host
+        argv = build(
+            host.binary, self._spec, hardware, self._layout, forwards, load=load, sandbox=host.sandbox
+        )
+        self._prepare(launch.socket)
+        self._journal.intend("process", self._spec.uuid, **launch.to_json())
+        seen = self._layout.log.stat().st_size if self._layout.log.exists() else 0
+        child = process.spawn(argv, self._layout.log, self._layout.folder)
+        try:
+            self._write_record(child, launch)
+            self._await(child, launch.socket, _LOAD_SECONDS if load else _START_SECONDS)
+        except InterruptedByUser:
+            raise
+        except Exception as error:
+            self._give_up(child)
+            raise self._explain(seen, forwards, error) from error
+
+    def forget(self) -> None:
+        """Drop what is only true of a running process. Call it when none runs."""
+        self._layout.process.unlink(missing_ok=True)
+        if any(entry.key == self._spec.uuid for entry in self._journal.entries("process")):
+            self._journal.gone("process", self._spec.uuid)
+
+    def _prepare(self, control: Path) -> None:
+        self._layout.folder.mkdir(parents=True, exist_ok=True)
+        known = {entry.key for entry in self._journal.entries("file")}
+        for path in (*self._layout.files(), control):
+            if str(path) not in known:
+                self._journal.intend("file", str(path))
+        if control.parent != self._layout.folder:
+            make_private(control.parent)
+        control.unlink(missing_ok=True)
+
+    def _write_record(self, child: subprocess.Popen[bytes], launch: process.Launch) -> None:
+        created = psutil.Process(child.pid).create_time()
+        record = {"pid": child.pid, "created": created, "uuid": self._spec.uuid}
+        files.write_json(self._layout.process, record | {"launch": launch.to_json()})
+        self._journal.done("process", self._spec.uuid, pid=child.pid)
+
+    def _await(self, child: subprocess.Popen[bytes], control: Path, seconds: float) -> None:
+        deadline = Deadline.after(seconds)
+        with qmp.connect(control, deadline, alive=lambda: child.poll() is None) as monitor:
+            let_run(monitor, deadline)
+
+    def _give_up(self, child: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill(psutil.Process(child.pid), self._spec.uuid)
+        child.wait()
+        self.forget()
+
+    def _explain(self, seen: int, forwards: Sequence[Forward], error: Exception) -> LabError:
+        log = self._layout.log
+        with log.open("rb") as stream:
+            stream.seek(seen)
+            said = stream.read().decode(errors="replace")
+        if match := _REFUSED_FORWARD.search(said):
+            return port_error(int(match[1]), forwards, proc.tail(said), log)
+        if isinstance(error, BlockedError):
+            return error
+        if _NO_MEMORY.search(said):
+            return BlockedError(
+                f"the host cannot give the machine {self._spec.memory_mib} MiB of memory",
+                hint="end other programs, or configure less memory",
+                evidence=[log],
+                tail=proc.tail(said),
+            )
+        return LabError(
+            "QEMU did not start",
+            hint="`tail` below has QEMU's own words; `invoke lab.doctor` checks this host",
+            evidence=[log],
+            tail=proc.tail(said) or str(error),
+        )
+
+
+def let_run(monitor: qmp.Monitor, deadline: Deadline) -> None:
+    """Make the virtual CPUs run, and see that they do."""
+
+    def running() -> bool | None:
+        status = monitor.execute("query-status", deadline)["status"]
+        if status == "running":
+            return True
+        monitor.execute("system_wakeup" if status == "suspended" else "cont", deadline)
+        raise NotYet(f"its state is `{status}`")
+
+    poll(running, deadline, "the machine's running", every=0.1)
+
+
+def port_error(first: int, forwards: Sequence[Forward], said: str, log: Path) -> PortTakenError:
+    """QEMU names the first port it could not bind; the others are tried here."""
+    others = [item.host_port for item in forwards if item.host_port != first]
+    ports = [first, *(port for port in others if not _can_bind(port))]
+    names = ", ".join(str(port) for port in ports)
+    return PortTakenError(
+        f"port{'s' if len(ports) > 1 else ''} {names} of {LOOPBACK} cannot be bound",
+        ports,
+        hint="another program has it; configure another port, or let lab choose one",
+        evidence=[log],
+        tail=said,
+    )
+
+
+def _can_bind(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def _record(path: Path) -> object:
+    """The record's JSON, or None when it is absent or torn."""
+    try:
+        return files.read_json(path)
+    except (ValueError, OSError):
+        return None
+
+
+def remove_socket_folder(control: Path, folder: Path) -> None:
+    """Remove the short folder a socket needed, with what is in it."""
+    if control.parent != folder and control.parent.is_dir() and not control.parent.is_symlink():
+        shutil.rmtree(control.parent, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""The files of one machine, and where its control socket can be."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import BlockedError
+
+SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
+"""What the kernel takes as a socket's path, without the final NUL."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every path the engine writes for one machine."""
+
+    folder: Path
+    uuid: str
+
+    @property
+    def disk(self) -> Path:
+        """The overlay, which also holds snapshots and a suspended machine's memory."""
+        return self.folder / "disk.qcow2"
+
+    @property
+    def disk_part(self) -> Path:
+        """The overlay while it is made; it is renamed when whole."""
+        return self.folder / "disk.qcow2.part"
+
+    @property
+    def process(self) -> Path:
+        return self.folder / "process.json"
+
+    @property
+    def hardware(self) -> Path:
+        """The virtual hardware of each saved state: memory only fits the hardware it was saved on."""
+        return self.folder / "saved-hardware.json"
+
+    @property
+    def pid(self) -> Path:
+        return self.folder / "qemu.pid"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "qemu.log"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def socket(self) -> Path:
+        """The control socket: in the folder, or, when that path is too long, in a short one."""
+        near = self.folder / "qmp.sock"
+        if _fits(near):
+            return near
+        for root in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - a private folder in it
+            short = root / f"lab-{os.getuid()}-{self.uuid.replace('-', '')[:16]}" / "qmp.sock"
+            if _fits(short):
+                return short
+        raise BlockedError(
+            "no folder's path is short enough for the control socket",
+            hint=f"set TMPDIR to a folder whose path is under {SOCKET_PATH_BYTES - 50} bytes",
+        )
+
+    def files(self) -> list[Path]:
+        """All the engine may leave in the folder (the socket may be elsewhere)."""
+        return [
+            self.disk,
+            self.disk_part,
+            self.process,
+            self.hardware,
+            self.pid,
+            self.log,
+            self.console,
+            self.folder / "qmp.sock",
+        ]
+
+
+def _fits(path: Path) -> bool:
+    return len(os.fsencode(path)) <= SOCKET_PATH_BYTES
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` for this user alone, or check that it is so.
+
+    Raises BlockedError when somebody else's file or folder is there: a shared temp folder is
+    a place where others may have put one on purpose.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise BlockedError(
+            f"{folder} exists and is not a private folder of this user",
+            hint="remove it, or set TMPDIR to a folder of your own",
+        )

@@ -1,0 +1,287 @@
+"""One lab VM on QEMU. Nothing is kept in memory: the next command finds all of it again."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from lab.deadline import Deadline
+from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
+from lab.engines.qemu import launching, process, readback
+from lab.engines.qemu.command import Hardware, hardware
+from lab.engines.qemu.disk import SUSPENDED, Images, Saved, snapshots_of, tag_of
+from lab.engines.qemu.host import HostQemu
+from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.qmp import Monitor, MonitorLostError
+from lab.engines.qemu.saved import SavedStates
+from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.journal import Journal
+
+_ASK_AGAIN_SECONDS = 5.0
+_QUIT_SECONDS = 10.0
+_FLUSH_SECONDS = 60.0
+
+
+class QemuMachine:
+    """lab.engines.protocol.Machine on QEMU."""
+
+    def __init__(self, spec: MachineSpec, journal: Journal, host: HostQemu) -> None:
+        self.spec = spec
+        self._journal = journal
+        self._host = host
+        self._layout = Layout(spec.folder, spec.uuid)
+        self._images = Images(host.image_tool)
+        self._saved = SavedStates(self._layout, self._images)
+
+    # Power
+
+    def create(self) -> None:
+        self.spec.folder.mkdir(parents=True, exist_ok=True)
+        if self._launcher.find():
+            return  # its disk is in use, so it exists
+        self._images.create_overlay(
+            self.spec.base_disk, self._layout.disk, self._layout.disk_part, self.spec.disk_gib, self._journal
+        )
+
+    def start(self, forwards: Sequence[Forward]) -> None:
+        """Power on; a suspended machine is resumed instead, so that its memory is not lost."""
+        if running := self._launcher.find():
+            self._let_run(running)
+            return
+        state = self._at_rest()
+        if state is State.SUSPENDED:
+            self._load(SUSPENDED, forwards)
+            return
+        if state is State.ABSENT:
+            raise LabError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
+        self._launcher.launch(self._fresh_hardware(), forwards)
+
+    def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
+        running = self._launcher.find()
+        if not running:
+            self._launcher.forget()
+            return "already"
+        graceful = self._ask_to_stop(running, deadline)
+        if not graceful:
+            self._end(running)
+        self._launcher.forget()
+        self._saved.delete(SUSPENDED, None)  # it ran on since, so that memory is of the past
+        return "graceful" if graceful else "forced"
+
+    def suspend(self) -> None:
+        running = self._launcher.find()
+        if not running:
+            if self._at_rest() is State.SUSPENDED:
+                return
+            raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
+        with self._launcher.monitor(running) as monitor:
+            monitor.execute("stop")  # what runs on after the saving would be lost
+            try:
+                self._saved.delete(SUSPENDED, monitor)
+                self._saved.save_live(monitor, SUSPENDED, self._running_hardware())
+            except InterruptedByUser:
+                raise
+            except LabError:
+                with contextlib.suppress(LabError):
+                    monitor.execute("cont")
+                raise
+            monitor.quit()
+        self._end(running, patience=_FLUSH_SECONDS)
+        self._launcher.forget()
+
+    def resume(self, forwards: Sequence[Forward]) -> None:
+        running = self._launcher.find()
+        if not running and self._at_rest() is not State.SUSPENDED:
+            raise UsageError(
+                f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
+            )
+        self.start(forwards)
+
+    def destroy(self) -> None:
+        if running := self._launcher.find():
+            process.kill(running, self.spec.uuid)
+        launch = self._launcher.launched()
+        sockets = [self._layout.socket, *([launch.socket] if launch else [])]
+        self._launcher.forget()
+        for path in (*self._layout.files(), *sockets):
+            path.unlink(missing_ok=True)
+        for path in sockets:
+            launching.remove_socket_folder(path, self._layout.folder)
+        self._close_journal([*self._layout.files(), *sockets])
+        with contextlib.suppress(OSError):
+            self.spec.folder.rmdir()  # only when nothing of others is in it
+
+    # Saved states
+
+    def snapshot(self, name: str) -> None:
+        tag = tag_of(name)
+        running = self._launcher.find()
+        if not running:
+            self._refuse_unless_stopped(name)
+        with self._asking(running) as monitor:
+            if self._saved.has(tag, monitor):
+                raise UsageError(f"there is a snapshot `{name}` already", hint="choose another name")
+            if monitor:
+                self._saved.save_live(monitor, tag, self._running_hardware())
+            else:
+                self._saved.save_disk(tag)
+
+    def restore(self, name: str, forwards: Sequence[Forward]) -> None:
+        running = self._launcher.find()
+        with self._asking(running) as monitor:
+            saved = self._named(name, monitor)
+        if running:
+            self._end(running)
+            self._launcher.forget()
+        self._saved.delete(SUSPENDED, None)  # that present is given up
+        if saved.live:
+            self._load(saved.tag, forwards)
+        else:
+            self._saved.apply_disk(saved.tag)
+
+    def delete_snapshot(self, name: str) -> None:
+        with self._asking(self._launcher.find()) as monitor:
+            self._saved.delete(self._named(name, monitor).tag, monitor)
+
+    def snapshots(self) -> list[Snapshot]:
+        running = self._launcher.find()
+        if not running and not self._layout.disk.exists():
+            return []
+        with self._asking(running) as monitor:
+            return snapshots_of(self._saved.all(monitor))
+
+    # What is
+
+    def status(self) -> State:
+        """Raises DeadlineError when a process runs and does not answer: its state is not known."""
+        running = self._launcher.find()
+        if not running:
+            return self._at_rest()
+        try:
+            with self._launcher.monitor(running) as monitor:
+                status = monitor.execute("query-status")["status"]
+        except MonitorLostError:
+            if self._launcher.find():
+                raise
+            return self._at_rest()  # it ended meanwhile
+        return State.RUNNING if status in ("running", "save-vm", "restore-vm") else State.PAUSED
+
+    def forwards(self) -> list[Forward]:
+        running = self._launcher.find()
+        if not running:
+            return []
+        launch = self._launcher.launched()
+        with self._launcher.monitor(running) as monitor:
+            return readback.forwards(monitor, launch.forwards if launch else [])
+
+    def settings(self) -> dict[str, str]:
+        """Empty when the machine does not run: there is nothing to read back from."""
+        running = self._launcher.find()
+        if not running:
+            return {}
+        with self._launcher.monitor(running) as monitor:
+            return readback.settings(monitor)
+
+    def console(self) -> Path:
+        return self._layout.console
+
+    def screenshot(self, target: Path) -> None:
+        running = self._launcher.find()
+        if not running:
+            raise UsageError(f"the machine {self.spec.name} does not run, so it has no screen")
+        with self._launcher.monitor(running) as monitor:
+            readback.screenshot(monitor, target)
+
+    def logs(self) -> list[Path]:
+        return [path for path in (self._layout.log,) if path.exists()]
+
+    # Parts
+
+    @property
+    def _launcher(self) -> launching.Launcher:
+        return launching.Launcher(self._host, self.spec, self._layout, self._journal)
+
+    @contextlib.contextmanager
+    def _asking(self, running: psutil.Process | None) -> Iterator[Monitor | None]:
+        """The monitor when the machine runs, else None."""
+        with contextlib.ExitStack() as stack:
+            yield stack.enter_context(self._launcher.monitor(running)) if running else None
+
+    def _at_rest(self) -> State:
+        """The state of a machine without a process."""
+        if not self._layout.disk.exists():
+            return State.ABSENT
+        return State.SUSPENDED if self._saved.has(SUSPENDED, None) else State.STOPPED
+
+    def _let_run(self, running: psutil.Process) -> None:
+        with self._launcher.monitor(running) as monitor:
+            launching.let_run(monitor, Deadline.after(_QUIT_SECONDS))
+            self._saved.delete(SUSPENDED, monitor)  # left there when a resume was cut short
+
+    def _load(self, tag: str, forwards: Sequence[Forward]) -> None:
+        self._launcher.launch(self._saved.hardware(tag) or self._fresh_hardware(), forwards, load=tag)
+        if running := self._launcher.find():
+            self._let_run(running)
+
+    def _fresh_hardware(self) -> Hardware:
+        return hardware(self.spec, self._host.accelerator, self._host.machine)
+
+    def _running_hardware(self) -> Hardware:
+        launch = self._launcher.launched()
+        return launch.hardware if launch else self._fresh_hardware()
+
+    def _ask_to_stop(self, running: psutil.Process, deadline: Deadline) -> bool:
+        """Press the power button, again and again, for a guest that boots misses it."""
+        while not deadline.passed:
+            with contextlib.suppress(MonitorLostError, DeadlineError):
+                self._press(running, deadline.within(_ASK_AGAIN_SECONDS))
+            if process.wait_gone(running, deadline.within(_ASK_AGAIN_SECONDS)):
+                return True
+        return not process.alive(running)
+
+    def _press(self, running: psutil.Process, deadline: Deadline) -> None:
+        with self._launcher.monitor(running, deadline) as monitor:
+            if monitor.execute("query-status")["status"] != "running":
+                monitor.execute("cont")  # a paused guest cannot hear the button
+            monitor.execute("system_powerdown")
+
+    def _end(self, running: psutil.Process, patience: float = _QUIT_SECONDS) -> None:
+        """End the process: QEMU flushes its disk when it is asked to quit."""
+        with contextlib.suppress(MonitorLostError, DeadlineError), self._launcher.monitor(running) as monitor:
+            monitor.quit()
+        if not process.wait_gone(running, Deadline.after(patience)):
+            process.kill(running, self.spec.uuid)
+
+    def _named(self, name: str, monitor: Monitor | None) -> Saved:
+        """The user's snapshot of that name. Raises UsageError with the nearest names."""
+        if monitor is None and not self._layout.disk.exists():
+            raise UsageError(f"the machine {self.spec.name} is not created, so it has no snapshots")
+        saved = self._saved.all(monitor)
+        for item in saved:
+            if item.tag == tag_of(name):
+                return item
+        names = [item.name for item in snapshots_of(saved)]
+        near = difflib.get_close_matches(name, names) or names
+        hint = f"there is: {', '.join(near)}" if near else "there are no snapshots yet"
+        raise UsageError(f"there is no snapshot `{name}`", hint=hint)
+
+    def _refuse_unless_stopped(self, name: str) -> None:
+        state = self._at_rest()
+        if state is State.ABSENT:
+            raise UsageError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
+        if state is State.SUSPENDED:
+            raise UsageError(
+                f"a suspended machine's memory cannot go into the snapshot `{name}`",
+                hint="resume it first (`invoke lab.resume`)",
+            )
+
+    def _close_journal(self, removed: Sequence[Path]) -> None:
+        keys = {str(path) for path in removed}
+        for entry in self._journal.entries("file"):
+            if entry.key in keys:
+                self._journal.gone("file", entry.key)

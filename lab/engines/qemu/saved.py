@@ -1,0 +1,82 @@
+"""Saved states: disk snapshots with or without memory, and the hardware each was saved on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from lab import files
+from lab.deadline import Deadline
+from lab.engines.qemu.command import DISK_NODE, Hardware
+from lab.engines.qemu.disk import Images, Saved, parse_saved
+from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.qmp import Monitor
+from lab.errors import LabError
+
+_SLOWEST_MIB_PER_SECOND = 20
+_SPARE_MIB = 256
+
+
+class SavedStates:
+    """The states in one machine's disk. With a `monitor` the running QEMU is asked, else qemu-img."""
+
+    def __init__(self, layout: Layout, images: Images) -> None:
+        self._layout = layout
+        self._images = images
+
+    def all(self, monitor: Monitor | None) -> list[Saved]:
+        if monitor is None:
+            return self._images.saved(self._layout.disk)
+        for node in monitor.execute("query-named-block-nodes"):
+            if node["node-name"] == DISK_NODE:
+                return parse_saved(node["image"])
+        raise LabError("QEMU does not know the machine's disk")
+
+    def has(self, tag: str, monitor: Monitor | None) -> bool:
+        return any(item.tag == tag for item in self.all(monitor))
+
+    def save_live(self, monitor: Monitor, tag: str, hardware: Hardware) -> None:
+        """Save disk and memory; the machine stands still meanwhile.
+
+        Raises BlockedError when the disk could fill up, RefusedError, DeadlineError.
+        """
+        needed = (hardware.memory_mib + _SPARE_MIB) << 20
+        files.require_space(self._layout.folder, needed, "saving the machine's memory")
+        self._remember(tag, hardware)
+        deadline = Deadline.after(120 + hardware.memory_mib / _SLOWEST_MIB_PER_SECOND)
+        monitor.job("snapshot-save", deadline, tag=tag, vmstate=DISK_NODE, devices=[DISK_NODE])
+        if not any(item.tag == tag and item.live for item in self.all(monitor)):
+            raise LabError("QEMU reported the state as saved, and it is not in the disk")
+
+    def save_disk(self, tag: str) -> None:
+        self._images.save(self._layout.disk, tag)
+
+    def apply_disk(self, tag: str) -> None:
+        self._images.apply(self._layout.disk, tag)
+
+    def delete(self, tag: str, monitor: Monitor | None) -> bool:
+        """Delete a state if there is one of that tag; say whether there was."""
+        if not self.has(tag, monitor):
+            return False
+        if monitor is None:
+            self._images.delete(self._layout.disk, tag)
+        else:
+            monitor.job("snapshot-delete", Deadline.after(120), tag=tag, devices=[DISK_NODE])
+        self._forget(tag)
+        return True
+
+    def hardware(self, tag: str) -> Hardware | None:
+        """What the state was saved on, or None when that is not known."""
+        known = self._known().get(tag)
+        return Hardware(**known) if known else None
+
+    def _known(self) -> dict[str, Any]:
+        known: dict[str, Any] = files.read_json(self._layout.hardware) or {}
+        return known
+
+    def _remember(self, tag: str, hardware: Hardware) -> None:
+        files.write_json(self._layout.hardware, self._known() | {tag: asdict(hardware)})
+
+    def _forget(self, tag: str) -> None:
+        left = {key: value for key, value in self._known().items() if key != tag}
+        files.write_json(self._layout.hardware, left)

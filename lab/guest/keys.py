@@ -1,0 +1,91 @@
+"""The two ed25519 keys of one lab: the user's, and the VM's host key that the ssh client pins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
+
+from lab import files
+from lab.engines.protocol import LOOPBACK
+from lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """An OpenSSH key as two files: `private` (mode 0600) and `public`, one line."""
+
+    private: Path
+    public: Path
+
+    @property
+    def private_text(self) -> str:
+        return self.private.read_text()
+
+    @property
+    def public_line(self) -> str:
+        """`ssh-ed25519 AAAA… comment`, without the line's end."""
+        return self.public.read_text().strip()
+
+
+@dataclass(frozen=True)
+class Keys:
+    user: KeyPair
+    host: KeyPair
+
+
+def ensure(folder: Path, name: str) -> Keys:
+    """The keys in `folder`, made there if missing; what exists is never made again.
+
+    `name` (the lab's) goes into the keys' comments. Raises LabError for a file that is not a key.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return Keys(
+        user=_ensure_pair(folder / "id_ed25519", f"lab-{name}"),
+        host=_ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}"),
+    )
+
+
+def known_hosts_line(host: KeyPair, port: int) -> str:
+    """The known_hosts line that pins `host` at the loopback's `port`."""
+    kind, key = host.public_line.split()[:2]
+    place = LOOPBACK if port == 22 else f"[{LOOPBACK}]:{port}"
+    return f"{place} {kind} {key}\n"
+
+
+def write_known_hosts(path: Path, host: KeyPair, port: int) -> Path:
+    """Write a known_hosts file with nothing but this pin."""
+    files.write_atomic(path, known_hosts_line(host, port), 0o600)
+    return path
+
+
+def _ensure_pair(private: Path, comment: str) -> KeyPair:
+    public = private.with_name(f"{private.name}.pub")
+    if not private.exists():
+        text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        files.write_atomic(private, text, 0o600)
+        public.unlink(missing_ok=True)  # one of another key would lock the user out
+    if not public.exists():
+        files.write_atomic(public, f"{_public_of(private)} {comment}\n", 0o600)
+    return KeyPair(private, public)
+
+
+def _public_of(private: Path) -> str:
+    try:
+        key = load_ssh_private_key(private.read_bytes(), password=None)
+    except ValueError as error:
+        raise LabError(
+            f"{private} is not an OpenSSH private key",
+            hint="`invoke lab.destroy` and `invoke lab.up` make a new lab with new keys",
+            evidence=[private],
+        ) from error
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

@@ -1,0 +1,199 @@
+"""Logging in over SSH: whom to believe, with which key, and what a refusal means."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.deadline import Deadline, cancelled, check_cancelled
+from lab.errors import DeadlineError, LabError
+
+if TYPE_CHECKING:
+    import paramiko
+
+LOGIN_SECONDS = 60.0
+"""How long banner, key exchange and authentication may each take: slow when emulated."""
+
+_KEEPALIVE_SECONDS = 15
+
+# What paramiko would print of a broken connection is in the error that lab raises.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+Banner = socket.socket
+"""A connected socket whose first bytes, not yet read, are an SSH server's greeting."""
+
+
+class UnreachableError(LabError):
+    """Nothing there speaks SSH (yet): the port is closed, silent, or breaks off."""
+
+
+class AuthRefusedError(LabError):
+    """The server is there and refuses lab's key (yet)."""
+
+
+class HostKeyError(LabError):
+    """Something else answers on this port: its host key is not the one lab gave the VM."""
+
+
+def connect(
+    host: str,
+    port: int,
+    *,
+    user: str,
+    key: Path,
+    known_hosts: Path,
+    deadline: Deadline,
+    banner: Banner | None = None,
+) -> Any:
+    """An open Fabric connection that trusts the keys in `known_hosts` and nothing else.
+
+    No agent, no other key, no user's ssh or Fabric configuration. Raises HostKeyError,
+    AuthRefusedError, UnreachableError, DeadlineError.
+    """
+    sock = banner or _dial(host, port, deadline)
+    connection = _connection(host, port, user, key, known_hosts, sock, deadline)
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            connection.open()
+        except BaseException as error:  # carried to the waiting thread
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="lab-login", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        if cancelled.is_set() or deadline.passed:
+            sock.close()
+            thread.join(5)
+            connection.close()
+            check_cancelled()
+            raise DeadlineError(f"logging in over SSH did not end in {deadline.seconds:.0f} s")
+    if failure:
+        said = _server_said(connection)
+        sock.close()
+        raise _explained(failure[0], host, port, user, said) from failure[0]
+    connection.transport.set_keepalive(_KEEPALIVE_SECONDS)
+    return connection
+
+
+def _dial(host: str, port: int, deadline: Deadline) -> socket.socket:
+    try:
+        return socket.create_connection((host, port), timeout=max(0.1, min(LOGIN_SECONDS, deadline.left)))
+    except OSError as error:
+        raise UnreachableError(
+            f"nothing listens on {host}:{port}: {error.strerror or error}",
+            hint="`invoke lab.status` says whether the VM runs",
+        ) from error
+
+
+def _connection(
+    host: str, port: int, user: str, key: Path, known_hosts: Path, sock: socket.socket, deadline: Deadline
+) -> Any:
+    import paramiko
+    from fabric.config import Config
+    from fabric.connection import Connection
+
+    seconds = max(1.0, min(LOGIN_SECONDS, deadline.left))
+    # An explicit (empty) ssh_config and `lazy` keep every file of the user's out of it.
+    config: Any = Config(ssh_config=paramiko.SSHConfig(), lazy=True)  # type: ignore[no-untyped-call]
+    connection: Any = Connection(  # type: ignore[no-untyped-call]
+        host,
+        user=user,
+        port=port,
+        config=config,
+        connect_kwargs={
+            "sock": sock,
+            "pkey": _private_key(key),
+            "allow_agent": False,
+            "look_for_keys": False,
+            "timeout": seconds,
+            "banner_timeout": seconds,
+            "auth_timeout": seconds,
+            "channel_timeout": seconds,
+            "transport_factory": _transport,
+        },
+    )
+    client: paramiko.SSHClient = connection.client
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())  # Fabric's own would add any key
+    pinned = client.get_host_keys()
+    for name in pinned_names(known_hosts):
+        for kind, public in (_known(known_hosts).lookup(name) or {}).items():
+            pinned.add(host if port == 22 else f"[{host}]:{port}", kind, public)
+    return connection
+
+
+def _transport(sock: Any, **more: Any) -> paramiko.Transport:
+    """GCM first: it needs no separate hash, which is what costs an emulated CPU most."""
+    import paramiko
+
+    transport = paramiko.Transport(sock, default_window_size=1 << 24, **more)
+    options = transport.get_security_options()
+    first = "aes128-gcm@openssh.com"
+    options.ciphers = (first, *(name for name in options.ciphers if name != first))
+    return transport
+
+
+def _private_key(key: Path) -> paramiko.PKey:
+    import paramiko
+
+    try:
+        return paramiko.Ed25519Key.from_private_key_file(str(key))
+    except (OSError, paramiko.SSHException) as error:
+        raise LabError(
+            f"the lab's SSH key {key} cannot be used: {error}",
+            hint="`invoke lab.up --fresh` makes a new lab with new keys",
+        ) from error
+
+
+def _known(known_hosts: Path) -> paramiko.HostKeys:
+    import paramiko
+
+    try:
+        keys = paramiko.HostKeys(str(known_hosts))
+    except OSError as error:
+        raise LabError(f"the VM's pinned host key {known_hosts} cannot be read: {error.strerror}") from error
+    if not keys.keys():
+        raise LabError(f"{known_hosts} pins no host key")
+    return keys
+
+
+def pinned_names(known_hosts: Path) -> list[str]:
+    """The host names in a lab's known_hosts file; every key in it is this one VM's."""
+    return list(_known(known_hosts).keys())
+
+
+def transport_errors() -> tuple[type[BaseException], ...]:
+    """What a broken or refusing connection raises."""
+    import paramiko
+
+    return (paramiko.SSHException, EOFError, OSError)
+
+
+def _server_said(connection: Any) -> str:
+    """The server's text before login, such as `System is booting up`."""
+    transport = connection.client.get_transport()
+    said = transport.get_banner() if transport is not None else None
+    return said.decode(errors="replace").strip() if said else ""
+
+
+def _explained(error: BaseException, host: str, port: int, user: str, said: str) -> BaseException:
+    import paramiko
+
+    where = f"{host}:{port}"
+    more = f" ({said})" if said else ""
+    if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in str(error):
+        return HostKeyError(
+            f"{where} answers with a host key that is not this lab's VM's",
+            hint="another program or VM took this port: `invoke lab.status` shows the lab's forwards",
+            tail=str(error),
+        )
+    if isinstance(error, paramiko.AuthenticationException):
+        return AuthRefusedError(f"{where} refuses the lab's key for user {user}{more}", tail=str(error))
+    if isinstance(error, transport_errors()):
+        return UnreachableError(f"{where} broke off the login: {error or type(error).__name__}{more}")
+    return error

@@ -1,0 +1,199 @@
+"""May QEMU use hardware KVM on this host? Answered by booting a kernel to user space under it.
+
+/dev/kvm existing, opening, answering its version and even running a few instructions proves
+little: on some hosts it does all that and then hangs every unmodified kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from lab import files, proc
+from lab.deadline import Deadline
+from lab.errors import DeadlineError, LabError
+from lab.guest.kvm import Probe, parse_probe, script
+from lab.host import tiny_guest
+
+DEVICE = Path("/dev/kvm")
+MODULES = Path("/sys/module")
+BOOT_SECONDS = 20.0
+"""How long the tiny guest may take to its user space: about a second on working hardware."""
+
+_QEMU = "qemu-system-x86_64"
+_CACHE = "kvm-probe-{accel}.json"
+
+Accelerator = Literal["kvm", "tcg"]
+
+
+@dataclass(frozen=True)
+class KvmAnswer:
+    """Whether hardware KVM may be used, in one sentence why, and whether it hands virtualization on."""
+
+    usable: bool
+    why: str
+    nested: bool
+    checked: dict[str, Any] = field(default_factory=dict)
+    """What the answer rests on: device, versions, boot id, kernel, the tiny guest's runs."""
+
+
+_REMEMBERED = TypeAdapter(KvmAnswer)
+
+
+def functional_probe(
+    cache_dir: Path,
+    *,
+    fresh: bool = False,
+    kernel: Path | None = None,
+    accel: Accelerator = "kvm",
+    seconds: float = BOOT_SECONDS,
+    qemu: str = _QEMU,
+) -> KvmAnswer:
+    """Decide, or recall the decision made since this host booted with this kernel and QEMU.
+
+    `kernel` is an x86-64 Linux kernel to boot; without it, one of the host's own. Where no
+    kernel can be had the answer is "not proven", hence not usable, and is not kept. `accel`
+    is for tests of the probe itself. Raises InterruptedByUser; a broken KVM is an answer.
+    """
+    if refusal := _refusal(accel, qemu):
+        return KvmAnswer(False, refusal, nested_parameter(), {})
+    key = _identity(qemu)
+    kept = cache_dir / _CACHE.format(accel=accel)
+    if not fresh and (answer := _recalled(kept, key)):
+        return answer
+    answer, final = _decide(key, kernel or host_kernel(), accel, seconds, qemu)
+    if final:
+        files.write_json(kept, asdict(answer))
+    return answer
+
+
+def _refusal(accel: Accelerator, qemu: str) -> str:
+    """Why there is nothing to probe: cheap to find out, so never kept."""
+    if platform.system() != "Linux":
+        return f"KVM is Linux's, and this host runs {platform.system()}"
+    if platform.machine() != "x86_64":
+        return f"this host's CPU is {platform.machine()}: x86-64 guests are emulated on it"
+    if shutil.which(qemu) is None:
+        return f"{qemu} is not installed"
+    if accel == "kvm" and not DEVICE.exists():
+        return f"there is no {DEVICE}"
+    if accel == "kvm" and not os.access(DEVICE, os.R_OK | os.W_OK):
+        return f"this user may not open {DEVICE} (group kvm may)"
+    return ""
+
+
+def _identity(qemu: str) -> dict[str, str]:
+    version = proc.run([qemu, "--version"], deadline=Deadline.after(10)).out.splitlines()
+    return {
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "host_kernel": os.uname().release,
+        "qemu": version[0] if version else "",
+    }
+
+
+def _recalled(kept: Path, key: dict[str, str]) -> KvmAnswer | None:
+    try:
+        answer = _REMEMBERED.validate_python(files.read_json(kept))
+    except (OSError, ValueError):
+        return None
+    same = all(answer.checked.get(name) == value for name, value in key.items())
+    return answer if same and answer.nested == nested_parameter() else None
+
+
+def _decide(
+    key: dict[str, str], kernel: Path | None, accel: Accelerator, seconds: float, qemu: str
+) -> tuple[KvmAnswer, bool]:
+    """The answer, and whether it is one to keep."""
+    nested = nested_parameter()
+    checked: dict[str, Any] = {**key, "accelerator": accel, "kernel": str(kernel) if kernel else ""}
+    if accel == "kvm":
+        run = _tiny_entries()
+        checked["entries"] = run.model_dump() if run else "the probe did not run"
+        if run is not None and run.device.error:
+            return KvmAnswer(False, run.device.error, nested, checked), False
+        if run is not None and not (run.real_mode and run.real_mode.ok):
+            return KvmAnswer(
+                False, f"KVM does not run a guest's first instructions: {run.why}", nested, checked
+            ), True
+    if kernel is None:
+        why = "not proven: there is no kernel here yet to boot under it (lab's guest image brings one)"
+        return KvmAnswer(False, why, nested, checked), False
+    try:
+        failure = boot(kernel, accel, Deadline.after(seconds), qemu)
+    except OSError as error:
+        return KvmAnswer(False, f"not proven: {error}", nested, checked), False
+    if failure:
+        return KvmAnswer(False, failure, nested, checked), True
+    why = f"a kernel boots to user space under it ({kernel.name}, {key['qemu']})"
+    return KvmAnswer(True, why, nested, checked), True
+
+
+def _tiny_entries() -> Probe | None:
+    """The functional probe that also runs inside the VM, run here; None if it could not be."""
+    argv = [sys.executable, "-I", "-", "--seconds", "5"]
+    try:
+        return parse_probe(proc.run(argv, stdin=script("kvm_probe.py"), deadline=Deadline.after(30)).out)
+    except LabError:
+        return None
+
+
+def boot(kernel: Path, accel: Accelerator, deadline: Deadline, qemu: str = _QEMU) -> str:
+    """Boot `kernel` with an /init of ours; empty when its word came, else one sentence why not.
+
+    The word is said by a user-space program of the guest, and is new each time. QEMU ends in
+    any case. Raises InterruptedByUser, and OSError when the kernel cannot be read.
+    """
+    with kernel.open("rb"):
+        pass
+    word = f"lab-user-space-{secrets.token_hex(8)}"
+    with tempfile.TemporaryDirectory(prefix="lab-kvm-") as folder:
+        archive, serial = Path(folder) / "initramfs.cpio", Path(folder) / "serial.log"
+        archive.write_bytes(tiny_guest.initramfs(word))
+        try:
+            done = proc.run(
+                tiny_guest.command(qemu, accel, kernel, archive, serial), deadline=deadline, check=False
+            )
+        except DeadlineError:
+            said = _text(serial)
+            return "" if word in said else _silence(said, deadline.seconds)
+        said = _text(serial)
+    if word in said:
+        return ""
+    reason = proc.tail(done.err, 1) or proc.tail(said, 1) or f"status {done.status}"
+    return f"QEMU ended before its guest reached user space: {reason}"
+
+
+def _silence(said: str, seconds: float) -> str:
+    last = proc.tail(said, 1)
+    heard = f"its last words: {last}" if last else "it said nothing"
+    return f"a kernel booted under it does not reach user space in {seconds:.0f} s ({heard})"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def host_kernel() -> Path | None:
+    """The newest readable kernel in /boot, if any: on many hosts only root may read them."""
+    found = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
+    return max(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], default=None)
+
+
+def nested_parameter() -> bool:
+    """Whether the loaded KVM module lets its guests have vmx or svm."""
+    for module in ("kvm_intel", "kvm_amd"):
+        try:
+            return (MODULES / module / "parameters/nested").read_text().strip() in ("Y", "1")
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,140 @@
+"""The system packages lab needs: the one place that names them, for Debian and for Homebrew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Purpose = Literal["qemu", "ssh", "fetch-image", "build-image", "tests"]
+
+ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {"qemu": frozenset({"qemu", "ssh"})}
+"""What each engine needs to be installed."""
+
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Not on an ordinary Debian user's PATH, and where mke2fs and sfdisk are."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Programs and files lab uses, and the packages that bring them.
+
+    `homebrew` is None for what macOS cannot have; an `unprivileged` one is needed by all but root.
+    """
+
+    programs: tuple[str, ...]
+    why: str
+    debian: str
+    homebrew: str | None
+    needed_for: frozenset[Purpose]
+    files: tuple[Path, ...] = ()
+    unprivileged: bool = False
+
+    def absent(self, instead: Mapping[str, str]) -> list[str]:
+        """Those of its programs and files that are not there."""
+        programs = [instead.get(name, name) for name in self.programs]
+        return [name for name in programs if not find_program(name)] + [
+            str(path) for path in self.files if not path.exists()
+        ]
+
+
+def _for(*purposes: Purpose) -> frozenset[Purpose]:
+    return frozenset(purposes)
+
+
+_MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+TABLE: tuple[Requirement, ...] = (
+    Requirement(("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu")),
+    Requirement(("qemu-img",), "makes the VM's disks", "qemu-utils", "qemu", _for("qemu", "build-image")),
+    Requirement(
+        ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", "openssh", _for("ssh", "tests")
+    ),
+    Requirement(("gpgv",), "checks signatures", "gpgv", "gnupg", _for("fetch-image", "build-image")),
+    Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", None, _for("build-image")),
+    Requirement(
+        ("newuidmap",),
+        "lets mmdebstrap build without root",
+        "uidmap",
+        None,
+        _for("build-image"),
+        unprivileged=True,
+    ),
+    Requirement(
+        (), "Debian's archive keys", "debian-archive-keyring", None, _for("build-image"), files=(_KEYRING,)
+    ),
+    Requirement(("mke2fs",), "makes the root file system", "e2fsprogs", None, _for("build-image")),
+    Requirement(("sfdisk",), "partitions the VM's disk", "fdisk", None, _for("build-image")),
+    Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
+    Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
+    Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
+    Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
+    Requirement(("cpio",), "packs the nested guest's initramfs", "cpio", None, _for("build-image")),
+    Requirement(("gpg",), "makes signing keys in tests", "gnupg", "gnupg", _for("tests")),
+    Requirement(("sshd",), "stands in for the VM in tests", "openssh-server", None, _for("tests")),
+)
+
+
+@dataclass(frozen=True)
+class Installer:
+    """How this user installs packages on this host; `manager` is empty where lab knows no way."""
+
+    manager: Literal["apt", "brew", ""]
+    root: bool
+    sudo: bool
+
+    @classmethod
+    def detect(cls) -> Installer:
+        manager: Literal["apt", "brew", ""] = ""
+        if sys.platform == "darwin":
+            manager = "brew" if find_program("brew") else ""
+        elif find_program("apt-get"):
+            manager = "apt"
+        return cls(manager, root=os.geteuid() == 0, sudo=find_program("sudo") is not None)
+
+    def package(self, requirement: Requirement) -> str | None:
+        """The package's name here; None when there is no such package."""
+        return requirement.homebrew if self.manager == "brew" else requirement.debian
+
+    def commands(self, missing: Iterable[Requirement]) -> list[list[str]]:
+        """The commands that install what is missing, as a person would type them."""
+        names = sorted({name for item in missing if (name := self.package(item))})
+        if not names or not self.manager:
+            return []
+        if self.manager == "brew":
+            return [["brew", "install", *names]]
+        prefix = [] if self.root else ["sudo"]
+        return [
+            [*prefix, "apt-get", "update"],
+            [*prefix, "apt-get", "install", "-y", "--no-install-recommends", *names],
+        ]
+
+
+def missing(purposes: Collection[Purpose], *, instead: Mapping[str, str] | None = None) -> list[Requirement]:
+    """What is absent of all that `purposes` need.
+
+    `instead` maps a program to the one the configuration uses in its place.
+    """
+    root = os.geteuid() == 0
+    return [
+        item
+        for item in TABLE
+        if item.needed_for & set(purposes) and not (item.unprivileged and root) and item.absent(instead or {})
+    ]
+
+
+def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:
+    """The commands that would install `lacking` on this host; empty when there is no way."""
+    return (installer or Installer.detect()).commands(lacking)
+
+
+def find_program(name: str) -> Path | None:
+    """Where a program is: on PATH, or in the system folders an ordinary user's PATH leaves out."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
+    found = shutil.which(name, path=path)
+    return Path(found) if found else None

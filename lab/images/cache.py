@@ -1,0 +1,268 @@
+"""The image cache: one folder an image, shared by all labs and all kinds of image.
+
+<cache>/<id>/manifest.json   what it is (schema lab.image/1)
+<cache>/<id>/<file>          the image itself, read-only
+<cache>/downloads/           files on their way in
+<cache>/locks/               held locks; a free one leaves no file
+<cache>/.<id>.part/          an image being made
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lab import files
+from lab.deadline import Deadline
+from lab.errors import BlockedError, BusyError, UsageError
+from lab.images.lock import beside, held
+
+SCHEMA: Literal["lab.image/1"] = "lab.image/1"
+MANIFEST = "manifest.json"
+_STAMP = ".verified.json"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
+_DOWNLOAD = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._+~-]*?)(\.part|\.part\.json|\.lock)?")
+
+
+class Manifest(BaseModel):
+    """What manifest.json says. Sizes are bytes; further fields are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+
+    schema_: Literal["lab.image/1"] = Field(default=SCHEMA, alias="schema")
+    id: str
+    kind: Literal["guest", "canary"]
+    name: str
+    recipe: str | None = None
+    """Hash of what it was built from; None when it was fetched from `url`."""
+    url: str | None = None
+    file: str
+    format: str
+    bytes: int
+    sha256: str
+    created: datetime
+    packages: dict[str, str] = Field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def path(self) -> Path:
+        """The image file."""
+        return self.folder / self.manifest.file
+
+
+@dataclass(frozen=True)
+class Removed:
+    path: Path
+    bytes: int
+
+
+def seal(work: Path, manifest: Manifest) -> None:
+    """Finish an image folder that is being built: write its manifest, make the image read-only."""
+    image = work / manifest.file
+    image.chmod(0o444)
+    files.write_json(work / MANIFEST, manifest.as_json(), 0o444)
+    _stamp(CachedImage(work, manifest))
+
+
+def entries(cache: Path) -> list[CachedImage]:
+    """The complete images of the cache, by id. What lab did not write is not looked at."""
+    return [entry for entry in _owned(cache) if _has_file(entry)]
+
+
+def find(cache: Path, image_id: str) -> CachedImage | None:
+    return next((entry for entry in entries(cache) if entry.id == image_id), None)
+
+
+def check(entry: CachedImage) -> None:
+    """Raise BlockedError unless the image is as it was: by size and time, by hash if those changed."""
+    if _has_file(entry) and _look(entry) == _read_stamp(entry):
+        return
+    verify(entry)
+
+
+def verify(entry: CachedImage) -> None:
+    """Hash the image again. Raises BlockedError with expected and observed when it differs."""
+    if not entry.path.is_file():
+        raise BlockedError(f"image {entry.id} has lost its file {entry.path}", hint=_hint(entry))
+    size = entry.path.stat().st_size
+    if size != entry.manifest.bytes:
+        raise BlockedError(
+            f"image {entry.id} is damaged: expected {entry.manifest.bytes} bytes, observed {size}",
+            hint=_hint(entry),
+            evidence=[entry.path],
+        )
+    observed = files.sha256(entry.path)
+    if observed != entry.manifest.sha256:
+        raise BlockedError(
+            f"image {entry.id} is damaged: expected sha256 {entry.manifest.sha256}, observed {observed}",
+            hint=_hint(entry),
+            evidence=[entry.path],
+        )
+    with contextlib.suppress(OSError):  # a cache that may only be read can be verified too
+        _stamp(entry)
+
+
+@contextlib.contextmanager
+def lock(
+    cache: Path,
+    image_id: str,
+    *,
+    say: Callable[[str], None] | None = None,
+    deadline: Deadline | None = None,
+) -> Iterator[None]:
+    """Hold one image while it is built, fetched or removed. See lab.images.lock.held."""
+    with held(_lock_path(cache, image_id), f"image {image_id}", say=say, deadline=deadline):
+        yield
+
+
+def downloads(cache: Path) -> Path:
+    """Where files on their way into the cache are kept."""
+    return cache / "downloads"
+
+
+def prune(cache: Path, in_use: set[str]) -> list[Removed]:
+    """Remove the images no lab uses, and what killed builds and downloads left.
+
+    `in_use` holds image ids. Only what lab wrote is removed: folders with its manifest, its
+    .part folders, its downloads; and nothing that another process holds the lock of.
+    """
+    removed: list[Removed] = []
+    for entry in _owned(cache):
+        if entry.id not in in_use:
+            removed += _remove(cache, entry.id, [entry.folder])
+    for folder in _children(cache):
+        name = folder.name.removeprefix(".").removesuffix(".part")
+        if folder.name == f".{name}.part" and _ID.fullmatch(name) and folder.is_dir():
+            removed += _remove(cache, name, [folder])
+    for name, found in _downloads_by_id(cache).items():
+        with _if_free(beside(downloads(cache) / name)) as free:
+            if free:
+                removed += _remove(cache, name, found)
+    return removed
+
+
+def image_id(name: str, digest: str) -> str:
+    """The id of an image: its name and the first 12 digits of a hash. Raises UsageError."""
+    found = f"{name}-{digest[:12]}"
+    _check_id(found)
+    return found
+
+
+def _owned(cache: Path) -> Iterator[CachedImage]:
+    for folder in _children(cache):
+        if _ID.fullmatch(folder.name) and folder.is_dir():
+            try:
+                manifest = Manifest.model_validate(files.read_json(folder / MANIFEST))
+            except (ValidationError, ValueError, OSError):
+                continue
+            if manifest.id == folder.name and Path(manifest.file).name == manifest.file:
+                yield CachedImage(folder, manifest)
+
+
+def _children(folder: Path) -> list[Path]:
+    """Sorted, and without symbolic links: they may lead out of the cache."""
+    if not folder.is_dir():
+        return []
+    return sorted(item for item in folder.iterdir() if not item.is_symlink())
+
+
+def _downloads_by_id(cache: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for item in _children(downloads(cache)):
+        match = _DOWNLOAD.fullmatch(item.name)
+        if match and item.is_file():
+            found.setdefault(match["id"], []).append(item)
+    return found
+
+
+def _remove(cache: Path, name: str, items: list[Path]) -> list[Removed]:
+    """Remove what belongs to the image `name`, unless somebody works on it."""
+    removed: list[Removed] = []
+    with _if_free(_lock_path(cache, name)) as free:
+        for item in items if free else []:
+            size = _size(item)
+            if item.is_dir():
+                # Under another name first: a removal that is cut off must not look like an image.
+                doomed = item.with_name(f".{name}.part")
+                if doomed != item:
+                    shutil.rmtree(doomed, ignore_errors=True)
+                    item.rename(doomed)
+                shutil.rmtree(doomed)
+            elif item.exists() and not item.name.endswith(".lock"):
+                item.unlink()
+            else:
+                continue
+            removed.append(Removed(item, size))
+    return removed
+
+
+@contextlib.contextmanager
+def _if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock for the block if nobody else does."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(path, "image.prune", deadline=Deadline.after(0)))
+            free = True
+        except BusyError:
+            free = False
+        yield free
+
+
+def _size(item: Path) -> int:
+    found = [item, *item.rglob("*")] if item.is_dir() else [item]
+    return sum(one.lstat().st_size for one in found if one.is_file() and not one.is_symlink())
+
+
+def _lock_path(cache: Path, name: str) -> Path:
+    _check_id(name)
+    return cache / "locks" / f"{name}.lock"
+
+
+def _check_id(name: str) -> None:
+    if not _ID.fullmatch(name):
+        raise UsageError(f"{name!r} is not an image id: letters, digits and . _ + ~ - only")
+
+
+def _has_file(entry: CachedImage) -> bool:
+    return entry.path.is_file() and entry.path.stat().st_size == entry.manifest.bytes
+
+
+def _look(entry: CachedImage) -> dict[str, Any]:
+    facts = entry.path.stat()
+    return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "sha256": entry.manifest.sha256}
+
+
+def _stamp(entry: CachedImage) -> None:
+    files.write_json(entry.folder / _STAMP, _look(entry))
+
+
+def _read_stamp(entry: CachedImage) -> Any:
+    try:
+        return files.read_json(entry.folder / _STAMP)
+    except (ValueError, OSError):
+        return None
+
+
+def _hint(entry: CachedImage) -> str:
+    again = "image.fetch" if entry.manifest.url else "image.build"
+    return f"`invoke image.prune` removes it when no lab uses it; `invoke {again}` makes it anew"

@@ -1,0 +1,276 @@
+"""Builds the canary's container image on the host, from Debian packages; no Docker, no root needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import struct
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from lab import files
+from lab.deadline import Deadline, check_cancelled
+from lab.errors import LabError
+from lab.images import cache as images
+from lab.images import cpio, debtree, elf, mmdebstrap, oci
+from lab.images.cpio import Entry
+from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
+from lab.steps import Step
+
+SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
+REPOSITORY = "lab/canary"
+ADB_PORT = 5555
+
+_BUILDERS = tuple(Path(str(module.__file__)) for module in (cpio, debtree, elf, oci))
+_BUILD_SECONDS = 900.0
+_SPACE = 1 << 30
+_FIRMWARE_FOLDERS = ("/usr/share/seabios", "/usr/share/qemu")
+_SECOND = 1_000_000_000
+_NO_NUMBER = 0
+# The ADB protocol: a packet is a header of six little-endian words and a payload.
+_ADB_VERSION, _ADB_MAX_PAYLOAD = 0x01000001, 4096
+_ASK_BOOTED = b'shell:test "$(getprop sys.boot_completed)" = 1 && echo canary-booted\0'
+
+
+class _Container(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    program: str
+    firmware: list[str]
+    applets: list[str]
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    program: str
+    modules: list[str]
+    applets: list[str]
+
+
+class Recipe(BaseModel):
+    """images/canary/recipe.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suite: str
+    release: str
+    packages: list[str]
+    container: _Container
+    l2: _Payload
+
+
+def recipe() -> Recipe:
+    return Recipe.model_validate(tomllib.loads((SOURCES / "recipe.toml").read_text()))
+
+
+def recipe_hash() -> str:
+    """Hex digest of everything the image is made from but Debian's packages."""
+    digest = hashlib.sha256()
+    for path in [*sorted(path for path in SOURCES.rglob("*") if path.is_file()), Path(__file__), *_BUILDERS]:
+        digest.update(f"{path.name}\0{files.sha256(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def find(cache: Path) -> images.CachedImage | None:
+    """The newest image made from this recipe, or None. Asks nobody."""
+    wanted = recipe_hash()
+    found = [one for one in images.entries(cache) if one.manifest.recipe == wanted]
+    return max(found, key=lambda one: one.manifest.created, default=None)
+
+
+def build(cache: Path, step: Step) -> images.CachedImage:
+    """Make the image of today's packages, unless it is there. One process builds, others wait.
+
+    Raises BlockedError (mirror, disk, packages, mmdebstrap itself), LabError when the recipe does
+    not fit the packages, DeadlineError, InterruptedByUser.
+    """
+    made = recipe()
+    deadline = Deadline.after(_BUILD_SECONDS)
+    step.note(f"asking Debian {made.suite} for the canary's packages")
+    versions = mmdebstrap.resolve_versions(made.suite, made.packages, deadline=deadline, variant="extract")
+    image_id = _image_id(versions)
+    with images.lock(cache, image_id, say=step.note):
+        if there := images.find(cache, image_id):
+            return there
+        files.require_space(cache, _SPACE, "building the canary image")
+        with files.building(cache / image_id) as work:
+            _make(work, made, versions, step, deadline)
+    built = images.find(cache, image_id)
+    if built is None:
+        raise LabError(f"image {image_id} vanished while it was built")
+    return built
+
+
+def verify(entry: images.CachedImage) -> None:
+    """Hash the archive again. Raises BlockedError when it is damaged."""
+    images.verify(entry)
+
+
+def facts(entry: images.CachedImage) -> dict[str, str]:
+    """`image_id`, `layer` and `reference` as Docker will show them."""
+    extra = entry.manifest.model_extra or {}
+    return {name: str(extra[name]) for name in ("image_id", "layer", "reference")}
+
+
+def _image_id(versions: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps([recipe_hash(), versions], sort_keys=True).encode())
+    return images.image_id(recipe().release, digest.hexdigest())
+
+
+def _make(work: Path, made: Recipe, versions: dict[str, str], step: Step, deadline: Deadline) -> None:
+    tar = work / "debian.tar"
+    mmdebstrap.build(
+        suite=made.suite,
+        packages=made.packages,
+        hooks=[],
+        output=tar,
+        log=work / "build.log",
+        deadline=deadline,
+        variant="extract",
+        on_progress=step.progress,
+    )
+    step.note("packing the canary image")
+    target = work / "image.tar"
+    reference = f"{REPOSITORY}:{_image_id(versions).rpartition('-')[2]}"
+    with DebianTree(tar) as tree:
+        entries = container(tree, made)
+    check_cancelled()
+    archive = oci.write(target, reference=reference, entries=entries, config=_config())
+    tar.unlink()
+    manifest = images.Manifest(
+        id=_image_id(versions),
+        kind="canary",
+        name=made.release,
+        recipe=recipe_hash(),
+        file=target.name,
+        format="docker-archive",
+        bytes=target.stat().st_size,
+        sha256=files.sha256(target),
+        created=datetime.now(UTC),
+        packages=versions,
+        image_id=archive.image_id,
+        layer=archive.layer,
+        layer_bytes=archive.layer_bytes,
+        reference=reference,
+    )
+    images.seal(work, manifest)
+
+
+def container(tree: DebianTree, made: Recipe) -> dict[str, Entry]:
+    """The container's files by path: QEMU, busybox, L2's kernel and initramfs, our scripts."""
+    entries = dict(_program(tree, made.container.program))
+    entries |= _busybox(tree, made.container.applets)
+    for name in made.container.firmware:
+        data = next((found for folder in _FIRMWARE_FOLDERS if (found := tree.read(f"{folder}/{name}"))), None)
+        if data is None:
+            raise LabError(f"firmware {name} is not in the extracted packages")
+        entries[f"usr/share/qemu/{name}"] = Entry.file(data)
+    for name in ("entrypoint", "healthcheck"):
+        entries[f"opt/canary/{name}"] = Entry.file((SOURCES / "container" / name).read_bytes(), 0o755)
+    entries["opt/canary/vmlinuz"] = Entry.file(_kernel(tree))
+    entries["opt/canary/initramfs"] = Entry.file(cpio.pack(payload(tree, made)))
+    entries["opt/canary/adb-request"] = Entry.file(adb_request())
+    entries["tmp"] = Entry.folder(0o1777)
+    entries["etc/passwd"] = Entry.file(b"root:x:0:0:root:/tmp:/bin/sh\n")
+    entries["etc/group"] = Entry.file(b"root:x:0:\n")
+    return entries
+
+
+def payload(tree: DebianTree, made: Recipe) -> dict[str, Entry]:
+    """L2's files by path. Packed without compression: inflating it would be L2's longest work."""
+    entries = dict(_program(tree, made.l2.program, as_path="bin/adbd"))
+    entries |= _busybox(tree, made.l2.applets)
+    entries["init"] = Entry.file((SOURCES / "l2" / "init").read_bytes(), 0o755)
+    entries["bin/getprop"] = Entry.file((SOURCES / "l2" / "getprop").read_bytes(), 0o755)
+    modules = dict(_modules(tree, made.l2.modules))
+    for name, data in modules.items():
+        entries[f"lib/modules/{name}"] = Entry.file(data)
+    entries["lib/modules/order"] = Entry.file("".join(f"{name}\n" for name in modules).encode())
+    entries["etc/passwd"] = Entry.file(b"root:x:0:0:root:/root:/bin/sh\n")
+    entries |= {name: Entry.folder() for name in ("dev", "proc", "sys", "run", "tmp", "root")}
+    return entries
+
+
+def adb_request() -> bytes:
+    """The packets that connect to adbd and ask L2 whether it has booted."""
+    connect = _adb_packet(b"CNXN", _ADB_VERSION, _ADB_MAX_PAYLOAD, b"host::\0")
+    return connect + _adb_packet(b"OPEN", 1, _NO_NUMBER, _ASK_BOOTED)
+
+
+def _adb_packet(command: bytes, first: int, second: int, data: bytes) -> bytes:
+    (number,) = struct.unpack("<I", command)
+    return struct.pack("<6I", number, first, second, len(data), sum(data), number ^ 0xFFFFFFFF) + data
+
+
+def _program(tree: DebianTree, path: str, as_path: str = "") -> Iterator[tuple[str, Entry]]:
+    """A program, its loader and all its libraries, each where the loader will look."""
+    yield as_path or path.lstrip("/"), Entry.file(tree.need(path), 0o755)
+    for name, place in elf.closure([path], tree.read, LIBRARY_FOLDERS).items():
+        # The interpreter is opened by the name the program has for it.
+        where = name if name.startswith("/") else place
+        yield where.lstrip("/"), Entry.file(tree.need(place), 0o755)
+
+
+def _busybox(tree: DebianTree, applets: list[str]) -> Iterator[tuple[str, Entry]]:
+    yield "bin/busybox", Entry.file(tree.need("/usr/bin/busybox"), 0o755)
+    for applet in applets:
+        yield f"bin/{applet}", Entry.link("busybox")
+
+
+def _kernel(tree: DebianTree) -> bytes:
+    kernels = [path for path in tree.under("/boot") if path.startswith("/boot/vmlinuz-")]
+    if len(kernels) != 1:
+        raise LabError(f"expected one kernel in the extracted packages, observed {kernels}")
+    return tree.need(kernels[0])
+
+
+def _modules(tree: DebianTree, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Modules, uncompressed, in the order they must be loaded."""
+    where = {
+        path.rpartition("/")[2].removesuffix(".ko.xz").replace("-", "_"): path
+        for path in tree.under("/usr/lib/modules")
+        if path.endswith(".ko.xz")
+    }
+    given: set[str] = set()
+
+    def load(name: str) -> Iterator[tuple[str, bytes]]:
+        if name in given:
+            return
+        given.add(name)
+        if name not in where:
+            raise LabError(f"kernel module {name} is not in the extracted packages")
+        data = lzma.decompress(tree.need(where[name]))
+        for needed in elf.module_depends(data):
+            yield from load(needed.replace("-", "_"))
+        yield f"{name}.ko", data
+
+    for name in names:
+        yield from load(name)
+
+
+def _config() -> dict[str, Any]:
+    """The image's configuration in Docker's words; times are nanoseconds."""
+    return {
+        "Entrypoint": ["/opt/canary/entrypoint"],
+        "Env": ["PATH=/bin:/usr/bin"],
+        "ExposedPorts": {f"{ADB_PORT}/tcp": {}},
+        "Labels": {
+            "io.lab.canary": "1",
+            "io.lab.android": "not Android",
+            "io.lab.recipe": recipe_hash(),
+        },
+        "Healthcheck": {
+            "Test": ["CMD", "/opt/canary/healthcheck"],
+            "Interval": 30 * _SECOND,
+            "Timeout": 60 * _SECOND,
+            # Long, since L2 may boot under an emulated CPU; looked at more often until it is up.
+            "StartPeriod": 600 * _SECOND,
+            "StartInterval": 5 * _SECOND,
+            "Retries": 3,
+        },
+    }

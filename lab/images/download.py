@@ -1,0 +1,190 @@
+"""Big files over HTTP: resumed, retried, bounded, and in place only when their hash is right."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import requests
+
+from lab import files
+from lab.deadline import Deadline, pause
+from lab.errors import BlockedError, DeadlineError
+from lab.images import lock
+from lab.images.part import Part
+from lab.images.transport import Patience, TransientError, opened, read_some, shown
+from lab.steps import Step
+
+_BLOCK = 1 << 18
+_MARGIN = 64 << 20
+"""Bytes that must stay free beside the file."""
+_LONGEST = 64 << 30
+"""No image is longer: a server that never ends its body is cut off here."""
+_REPORT_SECONDS = 0.25
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str,
+    step: Step,
+    deadline: Deadline,
+    session: requests.Session | None = None,
+    patience: Patience | None = None,
+) -> Path:
+    """Fetch `url` into `target`, whose SHA-256 must be `sha256` (hex), and return `target`.
+
+    What arrives goes to `target`.part; that file stays when the download is cancelled, killed
+    or out of time, and the next one goes on from it if the server still has the same file.
+    Two processes do not fetch the same target: the second waits and then uses the first's.
+    Raises BlockedError (unreachable, refused, wrong hash, no space), DeadlineError, BusyError,
+    InterruptedByUser. In each case `target` is as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with lock.held(lock.beside(target), f"the download of {target.name}", say=step.note, deadline=deadline):
+        if target.is_file() and files.sha256(target) == sha256.lower():
+            step.note(f"{target.name} is already here")
+            return target
+        with contextlib.ExitStack() as stack:
+            used = session or stack.enter_context(requests.Session())
+            work = _Download(url, target, sha256.lower(), step, deadline, used, patience or Patience())
+            work.run()
+    return target
+
+
+class _Download:
+    def __init__(
+        self,
+        url: str,
+        target: Path,
+        sha256: str,
+        step: Step,
+        deadline: Deadline,
+        session: requests.Session,
+        patience: Patience,
+    ) -> None:
+        self.url, self.target, self.sha256 = url, target, sha256
+        self.step, self.deadline = step, deadline
+        self.session, self.patience = session, patience
+        self.part = Part(target, shown(url), sha256)
+        self.doubtful = self.part.size > 0
+        """Whether a wrong hash may come from the transfer, so that a try from zero can mend it."""
+
+    def run(self) -> None:
+        again = True
+        while True:
+            self._receive_all()
+            observed = files.sha256(self.part.path)
+            if observed == self.sha256:
+                break
+            self.part.drop()
+            if not (self.doubtful and again):
+                raise BlockedError(
+                    f"{shown(self.url)} has another hash than it should: expected {self.sha256}, "
+                    f"observed {observed}; the file was thrown away",
+                    hint="the server holds another file than was published: try later, or another mirror",
+                )
+            again = False
+            self.step.note(
+                "the pieces do not make the right file (it may have changed midway): from the start"
+            )
+        self._install()
+
+    def _receive_all(self) -> None:
+        """Try until the part is whole, as long as tries bring something new."""
+        failures, best = 0, self.part.size
+        while not self.part.whole:
+            try:
+                self._receive_once()
+                return
+            except TransientError as fault:
+                grown = self.part.size > best
+                failures = 1 if grown else failures + 1
+                best = max(best, self.part.size)
+                if failures >= self.patience.attempts:
+                    raise BlockedError(
+                        f"{shown(self.url)} could not be downloaded: {fault}"
+                        f" ({failures} tries brought nothing new)",
+                        hint="try again later: what has arrived is kept; or name another mirror",
+                    ) from fault
+                self._wait(failures, fault)
+
+    def _wait(self, failures: int, fault: TransientError) -> None:
+        seconds = min(self.patience.wait(failures), self.deadline.left)
+        self._check_deadline(str(fault))
+        self.step.note(f"{fault}; again in {seconds:.1f} s, from byte {self.part.size}")
+        pause(seconds)
+        self._check_deadline(str(fault))
+
+    def _receive_once(self) -> None:
+        headers = self.part.range_headers()
+        with opened(self.session, self.url, headers, self.patience, self.deadline) as response:
+            if response.status_code == 416:
+                self.part.drop()
+                raise TransientError("the server's file is shorter than the part that was here")
+            if self.part.goes_on(response):
+                self.doubtful = True
+                self.step.note(f"going on from byte {self.part.size}")
+            else:
+                # Without a length the end of the body cannot be told from a lost connection.
+                self.doubtful = self.part.origin.total is None
+            total = self.part.origin.total
+            self._require_space(total)
+            self._receive_body(response, total)
+        if total is not None and self.part.size < total:
+            raise TransientError(f"the connection ended at byte {self.part.size} of {total}")
+
+    def _require_space(self, total: int | None) -> None:
+        missing = (total or 0) - self.part.size
+        files.require_space(self.target.parent, missing + _MARGIN, f"the download of {self.target.name}")
+
+    def _receive_body(self, response: requests.Response, total: int | None) -> None:
+        done = first = self.part.size
+        started = reported = time.monotonic()
+        with self.part.open() as stream:
+            while block := read_some(response, _BLOCK):
+                done += len(block)
+                if done > (_LONGEST if total is None else total):
+                    self.part.drop()
+                    raise TransientError(f"the server sent more than the {total or _LONGEST} bytes promised")
+                self._write(stream.fileno(), block)
+                self._check_deadline("")
+                now = time.monotonic()
+                if now - reported >= _REPORT_SECONDS:
+                    reported = now
+                    self._report(done, total, (done - first) / (now - started))
+            os.fsync(stream.fileno())
+        self._report(done, total, (done - first) / max(0.001, time.monotonic() - started))
+        self._check_deadline("")
+
+    def _write(self, descriptor: int, block: bytes) -> None:
+        view = memoryview(block)
+        try:
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError as error:
+            raise BlockedError(
+                f"{self.part.path} could not be written: {error.strerror}",
+                hint="free some space (`invoke image.prune` removes unused images); what has arrived is kept",
+            ) from error
+
+    def _report(self, done: int, total: int | None, rate: float) -> None:
+        self.step.progress(done, total, f"{rate / 2**20:.1f} MiB/s")
+
+    def _check_deadline(self, because: str) -> None:
+        if self.deadline.passed:
+            at = f"{self.part.size} of {self.part.origin.total or '?'} bytes"
+            raise DeadlineError(
+                f"{shown(self.url)} was not downloaded in {self.deadline.seconds:.0f} s: {because or at}",
+                hint="run the same command again: it goes on from what has arrived",
+            )
+
+    def _install(self) -> None:
+        with self.part.path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        self.part.path.replace(self.target)
+        self.part.drop()
+        files.sync_folder(self.target.parent)

@@ -1,0 +1,250 @@
+"""mmdebstrap: Debian root file systems made from this machine's own apt sources.
+
+It works as root and, through user namespaces, as an ordinary user. What leaves the root file
+system is taken out by mmdebstrap itself (`downloads`), the one way that works for both.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lab import proc
+from lab.deadline import Deadline
+from lab.errors import BlockedError, CommandError
+
+EPOCH = 1_750_000_000
+"""SOURCE_DATE_EPOCH of every image: fixed, so that equal inputs give equal files."""
+
+_APT = Path("/etc/apt")
+_KEYRING = "debian-archive-keyring.gpg"
+_KEYRINGS = (Path("/usr/share/keyrings"), _APT / "trusted.gpg.d")
+_SUITE = re.compile(
+    r"buster|bullseye|bookworm|trixie|forky|duke|sid|(old){0,2}stable|testing|unstable|experimental"
+)
+_ARCHIVE = re.compile(r"/debian(/\d{8}T\d{6}Z)?/?$")
+_ONE_LINE = re.compile(r"^\s*deb\s+(?:\[[^\]]*\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]*)")
+
+Progress = Callable[[float, float | None, str], None]
+"""Packages set up, packages known to be wanted, what goes on: the shape of `Step.progress`."""
+
+
+def sources_for(suite: str, apt: Path = _APT) -> str:
+    """apt source lines for Debian `suite`, from the first Debian main archive this machine uses.
+
+    Raises BlockedError when its apt sources name no such archive.
+    """
+    for uri, release, components in _entries(apt):
+        if "main" in components and _SUITE.fullmatch(release) and _ARCHIVE.search(uri):
+            return f"deb {uri} {suite} main\n"
+    raise BlockedError(
+        f"no Debian archive among this machine's apt sources ({apt}), so there is none to build from",
+        hint="use an image that is downloaded (`--image ubuntu-24.04`), or add a Debian `main` source "
+        "to apt and try again",
+    )
+
+
+def _entries(apt: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """(URI, suite, components) of every enabled binary source, in the order apt reads them."""
+    folder = apt / "sources.list.d"
+    for path in [apt / "sources.list", *sorted(folder.glob("*"))]:
+        if not path.is_file():
+            continue
+        text = path.read_text(errors="replace")
+        if path.suffix == ".list":
+            yield from _one_line(text)
+        elif path.suffix == ".sources":
+            yield from _deb822(text)
+
+
+def _one_line(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    for line in text.splitlines():
+        if found := _ONE_LINE.match(line):
+            yield found["uri"], found["suite"], found["components"].split()
+
+
+def _deb822(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    for stanza in re.split(r"\n\s*\n", "\n".join(lines)):
+        fields = {
+            name.lower(): value.split()
+            for name, value in re.findall(r"^([\w-]+):((?:.*(?:\n[ \t].*)*))", stanza, re.MULTILINE)
+        }
+        enabled = fields.get("enabled", ["yes"])[0].lower() not in ("no", "false", "0")
+        if enabled and "deb" in fields.get("types", []):
+            for uri in fields.get("uris", []):
+                for suite in fields.get("suites", []):
+                    yield uri, suite, fields.get("components", [])
+
+
+def build(
+    *,
+    suite: str,
+    packages: Sequence[str],
+    hooks: Sequence[Path],
+    output: Path | None,
+    log: Path,
+    deadline: Deadline | None = None,
+    env: Mapping[str, str] | None = None,
+    variant: str = "minbase",
+    on_progress: Progress | None = None,
+    downloads: Mapping[str, Path] | None = None,
+) -> None:
+    """Make a root file system of `packages`, run `hooks` on it, write `output`.
+
+    Hooks are executable files, run in order after the packages are installed, outside the root
+    with its folder as first argument and `env` in their environment (as root of the user
+    namespace when an ordinary user builds). `output` names what to make by its ending (.tar,
+    .tar.gz, .squashfs, a folder), or is None when only `downloads` are wanted: path in the
+    root to path outside, taken after the last hook. `log` receives all output.
+    Raises BlockedError (mirror, disk, keyring, packages, mmdebstrap itself), CommandError when
+    a hook fails, DeadlineError, InterruptedByUser.
+    """
+    sources = sources_for(suite)
+    _require_keyring()
+    words: list[str | Path] = [*_common(suite, packages, variant), *_trimming()]
+    words += [f"--customize-hook={hook.resolve()}" for hook in hooks]
+    words += [
+        f"--customize-hook=download {shlex.quote(inside)} {shlex.quote(str(outside.absolute()))}"
+        for inside, outside in (downloads or {}).items()
+    ]
+    words += [suite, "-", "--format=null"] if output is None else [suite, output.absolute()]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        proc.run(
+            [*words, "-"],
+            deadline=deadline,
+            env={"SOURCE_DATE_EPOCH": str(EPOCH), "DEBIAN_FRONTEND": "noninteractive", **(env or {})},
+            log=log,
+            on_line=_Reader(on_progress) if on_progress else None,
+            stdin=sources,
+        )
+    except CommandError as error:
+        raise _explained(error, suite, log) from error
+
+
+def resolve_versions(
+    suite: str, packages: Sequence[str], *, deadline: Deadline | None = None, variant: str = "minbase"
+) -> dict[str, str]:
+    """Name and version of every package that `build` would install now. Asks the mirror.
+
+    Raises as `build` does.
+    """
+    sources = sources_for(suite)
+    _require_keyring()
+    with tempfile.TemporaryDirectory(prefix="lab-resolve-") as folder:
+        log = Path(folder) / "mmdebstrap.log"
+        try:
+            done = proc.run(
+                [*_common(suite, packages, variant), "--simulate", "--format=null", suite, "-", "-"],
+                deadline=deadline,
+                stdin=sources,
+            )
+        except CommandError as error:
+            raise _explained(error, suite, log) from error
+    return parse_simulation((done.out + "\n" + done.err).splitlines())
+
+
+def parse_simulation(lines: Iterable[str]) -> dict[str, str]:
+    """Package versions from apt's `Inst name (version …)` lines."""
+    found = (re.match(r"Inst (\S+) (?:\[[^\]]*\] )?\((\S+)", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def _common(suite: str, packages: Sequence[str], variant: str) -> list[str]:
+    return [
+        "mmdebstrap",
+        "--verbose",
+        "--mode=auto",
+        "--architectures=amd64",
+        f"--variant={variant}",
+        *([f"--include={','.join(packages)}"] if packages else []),
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        '--aptopt=Acquire::Retries "3"',
+    ]
+
+
+def _trimming() -> list[str]:
+    """Nobody reads manuals in an image; copyright files stay, as the licences ask."""
+    options = [f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "locale")]
+    options += ["path-include=/usr/share/doc/*/copyright", "path-include=/usr/share/locale/locale.alias"]
+    return [f"--dpkgopt={option}" for option in options]
+
+
+def _require_keyring() -> None:
+    if not shutil.which("mmdebstrap"):
+        return  # proc.run says it better
+    if not any((folder / _KEYRING).exists() for folder in _KEYRINGS):
+        raise BlockedError(
+            "Debian's archive keys are not installed, so its packages cannot be checked",
+            hint="install the package debian-archive-keyring",
+        )
+
+
+class _Reader:
+    """Turns mmdebstrap's and apt's lines into progress."""
+
+    def __init__(self, report: Progress) -> None:
+        self._report = report
+        self._done = 0
+        self._total = 0
+        self._stage = ""
+
+    def __call__(self, line: str) -> None:
+        if found := re.match(r"I: ((?:running|downloading|extracting|installing|cleaning|creating).*)", line):
+            self._stage = found[1].split(":")[0].removesuffix("...").split(" /")[0]
+        elif found := re.match(r"\d+ upgraded, (\d+) newly installed", line):
+            self._total += int(found[1])
+        elif line.startswith("Setting up "):
+            self._done += 1
+        else:
+            return
+        self._report(self._done, self._total or None, self._stage)
+
+
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        r"No space left on device|not enough free space|don't have enough free space",
+        "the disk filled up while building a Debian {suite} root file system",
+        "free some space, or move lab's cache with LAB_CACHE_DIR (and TMPDIR)",
+    ),
+    (
+        r"NO_PUBKEY|not signed|signatures couldn't be verified|signatures were invalid",
+        "the Debian {suite} archive's signature could not be checked",
+        "update the package debian-archive-keyring (keys of newer Debian releases come with it)",
+    ),
+    (
+        r"Failed to fetch|does not have a Release file|Could not (connect|resolve)|Temporary failure",
+        "the Debian mirror in this machine's apt sources did not deliver {suite}",
+        "check the network and `apt-get update`; a mirror that has {suite} is needed",
+    ),
+    (
+        r"Unable to locate package|has no installation candidate|Unable to correct problems",
+        "a package the recipe asks for is not in Debian {suite} on this mirror",
+        "the mirror may be half updated: try again later, or use another one",
+    ),
+    (
+        r"unable to pick chroot mode|newuidmap|failed to unshare|unshare\(\) failed|/etc/subuid",
+        "an ordinary user may not build root file systems on this machine",
+        "install uidmap and give the user a range in /etc/subuid and /etc/subgid, or build as root",
+    ),
+)
+
+
+def _explained(error: CommandError, suite: str, log: Path) -> CommandError | BlockedError:
+    """The BlockedError behind mmdebstrap's last words; the CommandError itself if unknown."""
+    evidence = [log] if log.exists() else []
+    for pattern, what, hint in _CAUSES:
+        if re.search(pattern, error.tail):
+            return BlockedError(
+                what.format(suite=suite), hint=hint.format(suite=suite), evidence=evidence, tail=error.tail
+            )
+    error.what = f"mmdebstrap could not build a Debian {suite} root file system"
+    error.hint = "its log says which package or hook failed"
+    error.evidence = [str(path) for path in evidence]
+    return error

@@ -1,0 +1,132 @@
+"""The unfinished file of a download, and what must be known to go on with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import requests
+from pydantic import TypeAdapter
+
+from lab import files
+from lab.images.transport import TransientError
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which file a part is a part of. `total` is its whole length in bytes, where known."""
+
+    url: str
+    sha256: str
+    etag: str = ""
+    last_modified: str = ""
+    total: int | None = None
+
+    @property
+    def validator(self) -> str:
+        """What If-Range may carry: a strong ETag, else the date; empty when there is neither."""
+        return self.etag if _is_strong(self.etag) else self.last_modified
+
+
+_ORIGIN = TypeAdapter(Origin)
+
+
+class Part:
+    """`target`.part and, beside it, its origin in `target`.part.json.
+
+    The origin is on disk before the first byte, so a killed download can be taken up again.
+    """
+
+    def __init__(self, target: Path, url: str, sha256: str) -> None:
+        self.path = target.with_name(target.name + ".part")
+        self.facts = target.with_name(target.name + ".part.json")
+        self._blank = Origin(url, sha256)
+        self.origin = self._read()
+        if self.size and not self.whole and not self.origin.validator:
+            self.drop()
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte is there, as far as the length tells."""
+        return self.path.exists() and self.origin.total == self.size
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.facts.unlink(missing_ok=True)
+        self.origin = self._blank
+
+    def range_headers(self) -> dict[str, str]:
+        """The headers that ask for the rest; empty to ask for everything."""
+        if not self.size or not self.origin.validator:
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self.origin.validator}
+
+    def goes_on(self, response: requests.Response) -> bool:
+        """Make ready for this response's body: True when it goes on where the part ends.
+
+        Raises TransientError, with the part dropped, when the answer cannot belong to it.
+        """
+        coding = response.headers.get("Content-Encoding", "identity").lower()
+        if coding != "identity":
+            raise TransientError(f"the server packed the file with {coding} though it was asked not to")
+        if response.status_code == 206:
+            self._check_range(response)
+            return True
+        self.drop()
+        length = response.headers.get("Content-Length", "")
+        self.origin = Origin(
+            self._blank.url,
+            self._blank.sha256,
+            response.headers.get("ETag", ""),
+            response.headers.get("Last-Modified", ""),
+            int(length) if length.isdigit() else None,
+        )
+        files.write_json(self.facts, vars(self.origin))
+        return False
+
+    def open(self) -> BinaryIO:
+        """For appending, unbuffered: what was received survives a kill."""
+        return self.path.open("ab", buffering=0)
+
+    def _check_range(self, response: requests.Response) -> None:
+        wrong = ""
+        found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        length = response.headers.get("Content-Length", "")
+        etag = response.headers.get("ETag", "")
+        if not found:
+            wrong = "without saying which part of the file it is"
+        else:
+            first, last, total = (int(number) for number in found.groups())
+            if first != self.size or last != total - 1 or (length and length != str(last - first + 1)):
+                wrong = f"that is not the one asked for ({found.group()}, from {self.size})"
+            elif self.origin.total not in (None, total) or _differ(etag, self.origin.etag):
+                wrong = "of another version of the file"
+        if wrong:
+            self.drop()
+            raise TransientError(f"the server sent a part {wrong}")
+
+    def _read(self) -> Origin:
+        try:
+            found = _ORIGIN.validate_python(files.read_json(self.facts))
+        except (ValueError, OSError):
+            found = self._blank
+        if self.path.exists() and (found.url, found.sha256) == (self._blank.url, self._blank.sha256):
+            return found
+        self.drop()
+        return self._blank
+
+
+def _is_strong(etag: str) -> bool:
+    return etag.startswith('"')
+
+
+def _differ(one: str, other: str) -> bool:
+    return _is_strong(one) and _is_strong(other) and one != other

@@ -1,0 +1,193 @@
+"""Images a distribution publishes: a manifest here says where they are and who signs them."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import requests
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lab import files
+from lab.deadline import Deadline
+from lab.errors import BlockedError, DeadlineError, UsageError
+from lab.images import cache as images
+from lab.images.download import download
+from lab.images.signature import verify_detached
+from lab.images.transport import Patience, TransientError, fetch_bytes, opened, shown
+from lab.steps import Step
+
+_LIST_LIMIT = 1 << 20
+"""Bytes; the real lists of hashes have a few thousand."""
+_SUM = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
+_MAGIC = {"qcow2": b"QFI\xfb"}
+_CONNECT_SECONDS = 3.0
+
+
+class Publication(BaseModel):
+    """A manifest of images/guest/*.toml. `base` ends with a slash; `keyring` is relative to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    base: str = Field(pattern=r"^https://.+/$")
+    file: str
+    format: str = Field(pattern=r"^qcow2$")
+    sums: str
+    signature: str
+    keyring: str
+    fingerprint: str = Field(pattern=r"^[0-9A-F]{40}$")
+
+
+class PublishedImage:
+    """One published image. `base` names a mirror: what it serves is verified all the same."""
+
+    def __init__(
+        self,
+        manifest: Path,
+        *,
+        base: str = "",
+        session: requests.Session | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """Raises UsageError when the manifest is missing or wrong."""
+        self.publication = _read(manifest)
+        self.name = self.publication.name
+        self.keyring = manifest.parent / self.publication.keyring
+        self.base = (base or self.publication.base).rstrip("/") + "/"
+        self.patience = patience or Patience()
+        self._session = session or requests.Session()
+
+    def reachable(self, timeout: float = 10.0) -> str | None:
+        """None when the list of hashes can be fetched within `timeout` seconds, else why not."""
+        once = Patience(connect=min(_CONNECT_SECONDS, timeout), read=timeout, attempts=1)
+        deadline = Deadline.after(timeout)
+        try:
+            with opened(self._session, self.base + self.publication.sums, {}, once, deadline):
+                return None
+        except TransientError as error:
+            return str(error)
+        except BlockedError as error:
+            return error.what
+        except DeadlineError:
+            return f"no answer from {shown(self.base)} in {timeout:.0f} s"
+
+    def find(self, cache: Path) -> Path | None:
+        """The folder (its name is the image id) of the newest cached release, None if there is none.
+
+        Only an image that is unchanged since it was verified counts.
+        """
+        mine = [entry for entry in images.entries(cache) if self._made(entry)]
+        for entry in sorted(mine, key=lambda entry: entry.manifest.created, reverse=True):
+            try:
+                images.check(entry)
+            except BlockedError:
+                continue
+            return entry.folder
+        return None
+
+    def fetch(self, cache: Path, step: Step, deadline: Deadline) -> Path:
+        """The current release's folder in the cache (its name is the image id).
+
+        Fetched and verified unless it is there already; the disk in it is `disk.qcow2`.
+        Raises BlockedError (unreachable, a signature or hash that does not fit, no space),
+        DeadlineError, BusyError, InterruptedByUser; the cache then holds no new image.
+        """
+        sha256 = self._signed_hash(step, deadline)
+        name = images.image_id(self.name, sha256)
+        with images.lock(cache, name, say=step.note, deadline=deadline):
+            present = images.find(cache, name)
+            if present:
+                try:
+                    images.check(present)
+                except BlockedError as error:
+                    step.note(f"{error.what}: fetching it again")
+                else:
+                    step.result = f"{name} is already here"
+                    return present.folder
+            return self._fetch_locked(cache, name, sha256, step, deadline)
+
+    def _fetch_locked(self, cache: Path, name: str, sha256: str, step: Step, deadline: Deadline) -> Path:
+        url = self.base + self.publication.file
+        arrived = download(
+            url,
+            images.downloads(cache) / name,
+            sha256=sha256,
+            step=step,
+            deadline=deadline,
+            session=self._session,
+            patience=self.patience,
+        )
+        self._check_format(arrived)
+        file = f"disk.{self.publication.format}"
+        with files.building(cache / name) as work:
+            arrived.rename(work / file)
+            images.seal(work, self._manifest(name, sha256, file, (work / file).stat().st_size))
+        step.result = f"{name}, verified with {self.publication.fingerprint[-16:]}"
+        return cache / name
+
+    def _signed_hash(self, step: Step, deadline: Deadline) -> str:
+        """The hash the publisher's signed list gives the image."""
+        publication = self.publication
+        with tempfile.TemporaryDirectory(prefix="lab-sums-") as folder:
+            paths = [Path(folder, "SHA256SUMS"), Path(folder, "SHA256SUMS.gpg")]
+            for path, name in zip(paths, (publication.sums, publication.signature), strict=True):
+                content = fetch_bytes(
+                    self._session,
+                    self.base + name,
+                    limit=_LIST_LIMIT,
+                    deadline=deadline,
+                    patience=self.patience,
+                )
+                path.write_bytes(content)
+            verify_detached(paths[0], paths[1], self.keyring, publication.fingerprint)
+            listed = paths[0].read_text(errors="replace")
+        step.note(f"{shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
+        found = {
+            match[1].lower()
+            for match in map(_SUM.fullmatch, listed.splitlines())
+            if match and match[2] == publication.file
+        }
+        if len(found) != 1:
+            raise BlockedError(
+                f"{shown(self.base + publication.sums)} has {len(found)} hashes for {publication.file}",
+                hint="the release may have been renamed: look at the base URL in a browser",
+            )
+        return found.pop()
+
+    def _check_format(self, disk: Path) -> None:
+        with disk.open("rb") as stream:
+            head = stream.read(4)
+        if head != _MAGIC[self.publication.format]:
+            raise BlockedError(
+                f"{shown(self.base + self.publication.file)} is no {self.publication.format} disk"
+            )
+
+    def _manifest(self, name: str, sha256: str, file: str, size: int) -> images.Manifest:
+        return images.Manifest(
+            id=name,
+            kind="guest",
+            name=self.name,
+            url=shown(self.base + self.publication.file),
+            file=file,
+            format=self.publication.format,
+            bytes=size,
+            sha256=sha256,
+            created=datetime.now(UTC).replace(microsecond=0),
+        )
+
+    def _made(self, entry: images.CachedImage) -> bool:
+        manifest = entry.manifest
+        return manifest.kind == "guest" and manifest.name == self.name and manifest.url is not None
+
+
+def _read(manifest: Path) -> Publication:
+    try:
+        return Publication.model_validate(tomllib.loads(manifest.read_text()))
+    except FileNotFoundError as error:
+        raise UsageError(f"{manifest} is missing") from error
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise UsageError(f"{manifest} is not a manifest of a published image: {error}") from error

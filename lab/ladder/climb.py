@@ -1,0 +1,155 @@
+"""Climbing: each rung is built (if asked), checked, or blocked by the first rung below that failed."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lab import proc, redact
+from lab.deadline import check_cancelled
+from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
+from lab.ladder.model import (
+    BY_NAME,
+    RUNGS,
+    Observation,
+    Outcome,
+    Rung,
+    RungFailedError,
+    Status,
+    prerequisites,
+)
+from lab.steps import Steps
+
+Check = Callable[[], Observation]
+Action = Callable[[], object]
+
+# These are about the command, not about the rung it happened to be on.
+_ABOUT_THE_COMMAND = (InterruptedByUser, BusyError, UsageError)
+
+
+@dataclass
+class Climb:
+    """What came of a climb: one outcome a rung, and the errors behind those lab could not settle."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    errors: dict[str, LabError] = field(default_factory=dict)
+
+    @property
+    def error(self) -> tuple[str, LabError] | None:
+        """The lowest rung that ended in an error, and that error."""
+        return next(iter(self.errors.items()), None)
+
+
+def climb(
+    checks: Mapping[str, Check],
+    *,
+    steps: Steps,
+    ensure: Mapping[str, Action] | None = None,
+    skip: Mapping[str, str] | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> Climb:
+    """Go through all rungs, lowest first, and return one outcome for each.
+
+    `ensure[rung]` builds what the check then looks at; `skip[rung]` is the reason not to look,
+    and a rung with neither a check nor a reason is skipped too. Errors become outcomes: BlockedError
+    a blocked rung, RungFailedError a failed one, everything else an inconclusive one, and is kept in
+    `errors`. Raises InterruptedByUser, BusyError and UsageError, after `on_outcome` was called for
+    each rung settled until then.
+    """
+    ensure, skip = ensure or {}, skip or {}
+    if unknown := (checks.keys() | ensure.keys() | skip.keys()) - BY_NAME.keys():
+        raise ValueError(f"no such rung: {', '.join(sorted(unknown))}")
+    result = Climb()
+    for rung in RUNGS:
+        check_cancelled()
+        outcome = _not_tried(rung, checks, skip, result.outcomes)
+        if outcome is None:
+            outcome, error = _try(rung.name, ensure.get(rung.name), checks[rung.name], steps)
+            if error is not None:
+                result.errors[rung.name] = error
+        result.outcomes.append(outcome)
+        if on_outcome is not None:
+            on_outcome(outcome)
+    return result
+
+
+def _not_tried(
+    rung: Rung, checks: Mapping[str, Check], skip: Mapping[str, str], below: list[Outcome]
+) -> Outcome | None:
+    if rung.name in skip or rung.name not in checks:
+        reason = skip.get(rung.name) or "this command does not check it"
+        return Outcome(rung.name, Status.SKIPPED, rung.meaning, reason)
+    passed = {outcome.rung for outcome in below if outcome.passed}
+    # The lowest rung that did not pass has all its own needs met: it is the one at fault.
+    at_fault = next((name for name in prerequisites(rung.name) if name not in passed), None)
+    if at_fault is None:
+        return None
+    return Outcome(
+        rung.name,
+        Status.BLOCKED,
+        rung.meaning,
+        f"not tried: {at_fault} did not pass",
+        blocked_by=at_fault,
+    )
+
+
+def _try(name: str, build: Action | None, check: Check, steps: Steps) -> tuple[Outcome, LabError | None]:
+    started = time.monotonic()
+    try:
+        with steps.step(name) as step:
+            if build is not None:
+                build()
+            seen = check()
+            if not seen.ok:
+                raise RungFailedError(seen)
+            step.result = seen.observed
+    except _ABOUT_THE_COMMAND:
+        raise
+    except Exception as error:
+        # Ctrl-C kills children, and a killed child looks like any failure: it is none.
+        check_cancelled()
+        explained = error if isinstance(error, LabError) else _unexpected(error)
+        kept = None if isinstance(error, RungFailedError) else explained
+        return _outcome_of_error(name, explained, time.monotonic() - started), kept
+    return _outcome_of(name, Status.PASSED, seen, time.monotonic() - started), None
+
+
+def _unexpected(error: Exception) -> LabError:
+    """An error lab did not foresee, as one that can be printed."""
+    explained = InconclusiveError(
+        f"unexpected {type(error).__name__}: {error}",
+        hint="this is a fault of lab, not an observation; please report it",
+        tail=proc.tail("".join(traceback.format_exception(error))),
+    )
+    explained.__cause__ = error
+    return explained
+
+
+def _outcome_of_error(name: str, error: LabError, seconds: float) -> Outcome:
+    if isinstance(error, RungFailedError):
+        return _outcome_of(name, Status.FAILED, error.observation, seconds)
+    blocked = isinstance(error, BlockedError)
+    return Outcome(
+        name,
+        Status.BLOCKED if blocked else Status.FAILED,
+        BY_NAME[name].meaning,
+        redact.clean(error.what),
+        round(seconds, 3),
+        error.evidence,
+        redact.clean(error.hint),
+        inconclusive=not blocked,
+    )
+
+
+def _outcome_of(name: str, status: Status, seen: Observation, seconds: float) -> Outcome:
+    return Outcome(
+        name,
+        status,
+        redact.clean(seen.expected),
+        redact.clean(seen.observed),
+        round(seconds, 3),
+        seen.evidence,
+        redact.clean(seen.hint),
+    )

@@ -1,0 +1,158 @@
+"""What a climb looks like: the lab.validation/1 document, a table for people, and a summary in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from lab import __version__, redact
+from lab.ladder.climb import Climb
+from lab.ladder.model import Cell, Claim, Nesting, Outcome, Status, Verdict
+from lab.ladder.verdict import ClaimVerdict
+
+_LOOKS: dict[str, tuple[str, str]] = {
+    Status.PASSED: ("✓", "green"),
+    Status.FAILED: ("✗", "bold red"),
+    Verdict.INCONCLUSIVE: ("?", "yellow"),
+    Status.BLOCKED: ("■", "yellow"),
+    Status.SKIPPED: ("-", "dim"),
+}
+
+
+def document(
+    *,
+    lab_name: str,
+    lab_uuid: str,
+    cell: Cell,
+    climbed: Climb,
+    claims: Mapping[Claim, ClaimVerdict],
+    claim: Claim,
+    started: datetime,
+    ended: datetime,
+    evidence: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The result of a climb as lab.validation/1: plain JSON values, secrets masked.
+
+    `claim` is the one whose verdict is the document's own; `started` and `ended` carry a time zone;
+    `evidence` is the folder of this run; `facts` is anything measured on the way, by name.
+    """
+    chosen = claims[claim]
+    plain = {
+        "schema": "lab.validation/1",
+        "lab": {"name": lab_name, "uuid": lab_uuid},
+        "cell": asdict(cell),
+        "rungs": [asdict(outcome) for outcome in climbed.outcomes],
+        "claims": {name: asdict(verdict) for name, verdict in claims.items()},
+        "claim": claim,
+        "verdict": chosen.verdict,
+        "reason": chosen.reason,
+        "started": _utc(started),
+        "ended": _utc(ended),
+        "seconds": round(max(0.0, (ended - started).total_seconds()), 3),
+        "evidence": evidence,
+        "facts": dict(facts or {}),
+        "lab_version": __version__,
+    }
+    cleaned: dict[str, Any] = _plain(plain)
+    return cleaned
+
+
+def table(outcomes: Iterable[Outcome]) -> Table:
+    """The rungs for people; what was expected and a hint only where a rung did not pass."""
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    shown.add_column("")
+    shown.add_column("rung", no_wrap=True)
+    shown.add_column("status", no_wrap=True)
+    shown.add_column("observed", overflow="fold")
+    shown.add_column("seconds", justify="right", no_wrap=True)
+    for outcome in outcomes:
+        word = Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
+        glyph, style = _LOOKS[word]
+        seconds = f"{outcome.seconds:.1f}" if outcome.status in (Status.PASSED, Status.FAILED) else ""
+        shown.add_row(
+            Text(glyph, style), outcome.rung, Text(word, style), _details(outcome), Text(seconds, "dim")
+        )
+    return shown
+
+
+def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> list[str]:
+    """The verdict, the other claims, the cell they hold for, and what none of it proves; a line each."""
+    others = [f"{name}: {found.verdict} ({found.reason})" for name, found in claims.items() if name != claim]
+    chosen = claims[claim]
+    return [
+        redact.clean(line)
+        for line in (
+            f"{claim}: {chosen.verdict}, for {describe(cell)}: {chosen.reason}",
+            *others,
+            *(f"not proven: {limit}" for limit in limits(cell, claim, chosen.verdict)),
+        )
+    ]
+
+
+def describe(cell: Cell) -> str:
+    """The cell in one phrase."""
+    nesting = {
+        Nesting.HARDWARE: "nesting in hardware",
+        Nesting.EMULATED: "nesting emulated in software",
+        Nesting.NONE: "no nesting",
+    }[cell.nesting]
+    if cell.emulated and cell.nesting is Nesting.HARDWARE:
+        nesting = "nesting on an emulated host"
+    engine = f"{cell.engine} {cell.engine_version}".strip()
+    return (
+        f"{engine} ({cell.acceleration or 'not started'}, {nesting}) on {cell.host.os} "
+        f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}"
+    )
+
+
+def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
+    """What this verdict does not prove, in this cell."""
+    found = []
+    if verdict in (Verdict.BLOCKED, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
+        found.append(f"anything about {claim}, for or against: it was not settled here")
+    else:
+        found.append("anything about other versions, settings or machines than the ones named above")
+    if cell.emulated:
+        found.append("that real hardware behaves the same: a processor here is emulated in software")
+    if not cell.android:
+        found.append("that Android boots: no Android ran here")
+    elif verdict is Verdict.CONFIRMED:
+        found.append("how fast Android is, or that every app works in it")
+    if cell.host.system != "macos" or cell.engine != "virtualbox":
+        found.append("the theory about VirtualBox on macOS: this is another host or engine")
+    return found
+
+
+def _details(outcome: Outcome) -> Text:
+    text = Text(outcome.observed)
+    if outcome.status is Status.FAILED:
+        text.append(f"\nexpected: {outcome.expected}", "dim")
+    elif outcome.status is not Status.PASSED:
+        text.stylize("dim")
+    if outcome.hint and not outcome.passed:
+        text.append(f"\nhint: {outcome.hint}", "cyan")
+    return text
+
+
+def _utc(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone cannot be reported")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _plain(value: Any) -> Any:
+    """`value` in JSON's own types, every text redacted."""
+    if isinstance(value, Mapping):
+        return {redact.clean(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return redact.clean(str(value))

@@ -1,0 +1,22 @@
+"""container.kvm: KVM inside a container in L1."""
+
+from __future__ import annotations
+
+from lab.guest import container_kvm
+from lab.ladder.model import Observation
+from lab.ladder.rungs.guest import settled
+from lab.ladder.site import Site
+
+
+def kvm(site: Site) -> Observation:
+    """The tiny guest again, now in a container that was given /dev/kvm and nothing else."""
+    found = settled(container_kvm.probe(site.tools.guest, site.probe_deadline()))
+    site.facts["container.kvm"] = found.model_dump(mode="json")
+    return Observation(
+        ok=found.ok,
+        expected="the tiny guest runs in a container with --device /dev/kvm, as nobody in group kvm",
+        observed=found.why,
+        hint=""
+        if found.ok
+        else "KVM works in the VM and not in a container: look at the device and AppArmor",
+    )

@@ -1,0 +1,64 @@
+"""guest.paravirt, guest.cpu and guest.kvm: what L1 itself finds. This, not settings, is evidence."""
+
+from __future__ import annotations
+
+from lab.errors import DeadlineError
+from lab.guest import kvm as guest_kvm
+from lab.guest.kvm import KvmFacts, Probe
+from lab.ladder.model import Observation
+from lab.ladder.site import Site
+
+KVM_SIGNATURE = "KVMKVMKVM"
+
+
+def _facts(site: Site) -> KvmFacts:
+    """One probe serves all three rungs."""
+    if site.kvm is None:
+        site.kvm = guest_kvm.probe(site.tools.guest, site.probe_deadline())
+        site.facts["guest"] = site.kvm.model_dump(mode="json")
+    return site.kvm
+
+
+def settled(probe: Probe) -> Probe:
+    """The probe, if it found something out. A guest that was never set up in time shows nothing."""
+    for entry in (probe.real_mode, probe.long_mode):
+        if entry is not None and not entry.ok and not entry.started and "killed" in entry.error:
+            raise DeadlineError(f"the KVM probe: {entry.error}", hint="the VM may just be slow: try again")
+    return probe
+
+
+def paravirt(site: Site) -> Observation:
+    """KVM's guest interface, as L1 sees it. Informative: it bears on speed, not on nesting."""
+    found = _facts(site).facts
+    wanted = site.tools.machine.spec.paravirt != "none"
+    seen = found.cpu.hypervisor == KVM_SIGNATURE and "kvm-clock" in found.clocksources
+    return Observation(
+        ok=seen == wanted,
+        expected="KVM's signature, and kvm-clock on offer" if wanted else "no KVM interface",
+        observed=f"hypervisor signature {found.cpu.hypervisor or 'none'}, "
+        f"clocksource {found.clocksource} of {', '.join(found.clocksources)}",
+    )
+
+
+def cpu(site: Site) -> Observation:
+    """vmx or svm among L1's own cpu flags."""
+    found = _facts(site).facts.cpu
+    flags = [flag for flag in ("vmx", "svm") if flag in found.flags]
+    paging = {True: ", nested paging", False: ", no nested paging", None: ""}[found.nested_paging]
+    return Observation(
+        ok=bool(flags),
+        expected="vmx or svm among the VM's cpu flags",
+        observed=", ".join(flags) + paging if flags else "neither vmx nor svm",
+        hint="" if flags else "the hypervisor did not deliver nested virtualization to the VM",
+    )
+
+
+def kvm(site: Site) -> Observation:
+    """A tiny guest runs to its HLT under L1's KVM, entered in real mode and in long mode."""
+    found = settled(_facts(site).probe)
+    return Observation(
+        ok=found.ok,
+        expected="a tiny guest runs to HLT, entered in real mode and in long mode",
+        observed=found.why,
+        hint="" if found.ok else "/dev/kvm being there is not enough; dmesg.txt has the kernel's own words",
+    )

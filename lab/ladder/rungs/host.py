@@ -1,0 +1,33 @@
+"""host.cpu and host.engine: what L0 offers."""
+
+from __future__ import annotations
+
+from lab.errors import BlockedError
+from lab.ladder.model import Observation
+from lab.ladder.site import Site
+
+
+def cpu(site: Site) -> Observation:
+    """The processor's own extensions. Informative: an engine may emulate what is missing."""
+    found = site.host.cpu
+    names = ", ".join(found.extensions) or "no vmx or svm"
+    inside = ", itself in a virtual machine" if found.hypervisor else ""
+    return Observation(
+        ok=bool(found.extensions),
+        expected="a processor that offers vmx or svm (on macOS: Hypervisor.framework)",
+        observed=f"{found.model or site.host.arch}: {names}{inside}",
+        hint="" if found.extensions else "an engine that emulates the processor still works, slowly",
+    )
+
+
+def engine(site: Site) -> Observation:
+    """The engine starts 64-bit VMs here; its facts are kept for the cell."""
+    found = site.tools.engine.availability()
+    if not found.usable:
+        raise BlockedError(f"{site.tools.engine.name} cannot be used: {found.why}", hint=found.hint)
+    site.engine_facts = facts = site.tools.engine.facts()
+    return Observation(
+        ok=True,
+        expected="an engine that can start a 64-bit x86 VM",
+        observed=f"{facts.engine} {facts.version}, {facts.acceleration}: {facts.how}",
+    )

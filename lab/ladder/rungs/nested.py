@@ -1,0 +1,88 @@
+"""nested.boot and nested.adb: L2 itself."""
+
+from __future__ import annotations
+
+from lab.deadline import Deadline
+from lab.emulators.protocol import Emulator, NestedFailedError, NestedProof
+from lab.errors import InconclusiveError
+from lab.ladder.model import Observation
+from lab.ladder.rungs.guest import KVM_SIGNATURE
+from lab.ladder.site import Site
+
+
+def boot(site: Site) -> Observation:
+    """L2 boots in the container, and says from inside that KVM runs it."""
+    expected = f"L2 runs under KVM: signature {KVM_SIGNATURE}, kvm-clock, a kernel of its own"
+    try:
+        proof = _emulator(site).booted(site.tools.guest, Deadline.after(site.nested_seconds))
+    except NestedFailedError as failure:
+        return Observation(
+            ok=False, expected=expected, observed=f"{failure.what}\n{failure.tail}".strip(), hint=failure.hint
+        )
+    site.booted = proof
+    faults = _faults(site, proof)
+    if proof.seconds is not None:
+        site.facts["nested.boot"] = {"seconds": proof.seconds, "acceleration": "kvm"}
+    took = f", {proof.seconds:.1f} s from launch" if proof.seconds is not None else ""
+    return Observation(
+        ok=not faults,
+        expected=expected,
+        observed="; ".join(faults) or _described(proof) + took,
+        hint="" if not faults else "`invoke lab.logs --source container` shows the container's own log",
+    )
+
+
+def adb(site: Site) -> Observation:
+    """L2 answers over ADB on the host's loopback, and it is this L2 and no other that answers."""
+    emulator = _emulator(site)
+    proof = emulator.prove(site.tools.adb_address, site.adb_folder, Deadline.after(site.nested_seconds))
+    if stranger := _stranger(site, proof):
+        # It fails the rung, but says nothing of this lab's L2: no evidence against nesting.
+        raise InconclusiveError(
+            f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {stranger}",
+            hint="something else may listen there: `invoke lab.status` shows the ports",
+        )
+    faults = _faults(site, proof)
+    if not proof.boot_completed:
+        faults.append("sys.boot_completed is not 1")
+    site.facts["nested.adb"] = {"address": site.tools.adb_address, "boot_id": proof.boot_id}
+    return Observation(
+        ok=not faults,
+        expected=f"ADB at {site.tools.adb_address} gives the nonce back from an L2 under KVM, boot completed",
+        observed="; ".join(faults) or f"{site.tools.adb_address}: nonce returned, {_described(proof)}",
+        hint="" if not faults else "`invoke lab.logs --source l2` shows L2's console",
+    )
+
+
+def _stranger(site: Site, proof: NestedProof) -> str:
+    """Why this answer is not from the L2 this lab launched; empty when it is."""
+    if not site.tools.nonce or proof.nonce != site.tools.nonce:
+        return "the nonce is missing" if not proof.nonce else "the nonce is not the one given at launch"
+    if not proof.boot_id or proof.boot_id == site.boot_id:
+        # A container shares L1's kernel: an adbd in one shows L1's own boot id.
+        return "it shows no kernel of its own"
+    if site.booted and proof.boot_id != site.booted.boot_id:
+        return f"another kernel answers than the one that booted in the container ({proof.boot_id})"
+    return ""
+
+
+def _faults(site: Site, proof: NestedProof) -> list[str]:
+    """Everything about this answer that speaks against an L2 under KVM."""
+    faults = []
+    if stranger := _stranger(site, proof):
+        faults.append(stranger)
+    if proof.hypervisor != KVM_SIGNATURE:
+        faults.append(f"the hypervisor signature is {proof.hypervisor or 'none'}")
+    if proof.clocksource != "kvm-clock":
+        faults.append(f"the clocksource is {proof.clocksource or 'unknown'}, not kvm-clock")
+    return faults
+
+
+def _described(proof: NestedProof) -> str:
+    return f"signature {proof.hypervisor}, {proof.clocksource}, Linux {proof.kernel}"
+
+
+def _emulator(site: Site) -> Emulator:
+    if site.emulator is None:
+        raise ValueError("these rungs are skipped when there is no emulator")
+    return site.emulator

@@ -1,0 +1,52 @@
+"""vm.settings and vm.boot: L1 as the engine sees it, and L1 answering."""
+
+from __future__ import annotations
+
+from lab.deadline import Deadline
+from lab.engines.protocol import State
+from lab.errors import BlockedError
+from lab.guest.waiting import wait_for_ssh
+from lab.ladder.model import Observation
+from lab.ladder.site import Site
+
+
+def settings(site: Site) -> Observation:
+    """What the engine says it set. Accepted is not delivered: only the guest's own view decides."""
+    state = site.tools.machine.status()
+    if state is not State.RUNNING:
+        raise BlockedError(
+            f"the VM is {state}", hint=f"`invoke lab.up --name {site.tools.machine.spec.name}` starts it"
+        )
+    spec, found = site.tools.machine.spec, site.tools.machine.settings()
+    wanted = {
+        "cpus": str(spec.cpus),
+        "memory_mib": str(spec.memory_mib),
+        "nested": "on" if spec.nested else "off",
+    }
+    differing = {key: found.get(key, "?") for key, value in wanted.items() if found.get(key) != value}
+    site.facts["vm.settings"] = found
+    return Observation(
+        ok=not differing,
+        expected=", ".join(f"{key} {value}" for key, value in wanted.items()),
+        observed=", ".join(f"{key} {value}" for key, value in sorted(found.items())),
+        hint=f"the engine did not take: {', '.join(sorted(differing))}" if differing else "",
+    )
+
+
+def boot(site: Site) -> Observation:
+    """L1 lets lab in over SSH, with the host key lab gave it."""
+
+    def dead() -> str | None:
+        state = site.tools.machine.status()
+        return None if state is State.RUNNING else f"it is {state}"
+
+    guest = wait_for_ssh(lambda: site.tools.guest, Deadline.after(site.boot_seconds), dead)
+    site.boot_id = guest.read("/proc/sys/kernel/random/boot_id").strip()
+    uptime = float(guest.read("/proc/uptime").split()[0])
+    kernel = guest.run(["uname", "-sr"]).out.strip()
+    site.facts["vm.boot"] = {"boot_id": site.boot_id, "uptime_seconds": uptime, "kernel": kernel}
+    return Observation(
+        ok=True,
+        expected="a login over SSH, the host key as pinned",
+        observed=f"{kernel}, up {uptime:.0f} s, host key as pinned",
+    )

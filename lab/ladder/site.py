@@ -1,0 +1,61 @@
+"""Where a climb takes place: what the rungs' checks look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.deadline import Deadline
+from lab.emulators.protocol import Emulator, NestedProof
+from lab.engines.protocol import Engine, EngineFacts, Machine
+from lab.guest.kvm import KvmFacts
+from lab.guest.ssh import Guest
+from lab.host.facts import HostFacts
+
+
+class Tools(Protocol):
+    """A lab's tools, asked for anew by each check: building may replace them between two rungs."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def machine(self) -> Machine: ...
+
+    @property
+    def guest(self) -> Guest: ...
+
+    @property
+    def adb_address(self) -> str:
+        """127.0.0.1:port, or empty when there is no emulator."""
+
+    @property
+    def nonce(self) -> str:
+        """What L2 was given at launch."""
+
+
+@dataclass
+class Site:
+    """One lab as the ladder sees it. The second half is filled in by the checks as they climb."""
+
+    host: HostFacts
+    tools: Tools
+    emulator: Emulator | None
+    adb_folder: Path
+    boot_seconds: float
+    """How long L1 may take to answer over SSH."""
+    nested_seconds: float
+    """How long L2 may take to answer."""
+    probe_seconds: float = 180.0
+    """How long one functional KVM probe may take, emulated hosts included."""
+
+    engine_facts: EngineFacts | None = None
+    kvm: KvmFacts | None = None
+    boot_id: str = ""
+    booted: NestedProof | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Figures and findings for the report, by rung."""
+
+    def probe_deadline(self) -> Deadline:
+        return Deadline.after(self.probe_seconds)

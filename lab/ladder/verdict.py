@@ -1,0 +1,175 @@
+"""Verdicts: what the outcomes of a climb say about each claim. Pure: no clock, no files, no processes.
+
+The order of the rules is the order of what can be known. A claim the cell cannot test gets no answer
+from its rungs; then the lowest required rung that did not pass decides; only with none is it confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lab.errors import ExitCode
+from lab.ladder.model import NAMES, NOT_ANDROID, Cell, Claim, Nesting, Outcome, Verdict
+
+_INFORMATIVE = ("host.cpu", "guest.paravirt")
+_ANDROID = ("android.boot", "android.usable")
+_NESTING = tuple(name for name in NAMES if name not in _INFORMATIVE + _ANDROID)
+
+REQUIRED: dict[Claim, tuple[str, ...]] = {
+    Claim.NESTING: _NESTING,
+    Claim.ANDROID: _NESTING + _ANDROID,
+    Claim.THEORY: tuple(name for name in NAMES if name != "guest.paravirt"),
+}
+"""The rungs that must have passed for a claim to be confirmed, lowest first."""
+
+OBSERVED: dict[Claim, tuple[str, ...]] = {
+    Claim.NESTING: (),
+    Claim.ANDROID: (),
+    Claim.THEORY: ("guest.paravirt",),
+}
+"""The rungs a claim wants looked at, whichever way they turn out."""
+
+DECISIVE = frozenset(
+    {
+        "guest.cpu",
+        "guest.kvm",
+        "container.kvm",
+        "nested.boot",
+        "nested.adb",
+        "android.boot",
+        "android.usable",
+    }
+)
+"""The rungs whose failure refutes a claim that needs them; other failures leave it untested."""
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """A verdict, one sentence why, and the rungs it rests on."""
+
+    verdict: Verdict
+    reason: str
+    rungs: tuple[str, ...] = ()
+
+
+def judge(
+    outcomes: Iterable[Outcome], cell: Cell, expected_emulator: str | None = None
+) -> dict[Claim, ClaimVerdict]:
+    """The verdict on every claim, in `cell`, from these outcomes (of all rungs or of some).
+
+    `expected_emulator` is the name the configuration asked for: when another one ran, nothing
+    is confirmed or refuted. Raises ValueError when a rung has two outcomes.
+    """
+    seen: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.rung in seen:
+            raise ValueError(f"{outcome.rung} has two outcomes")
+        seen[outcome.rung] = outcome
+    return {claim: _judge(claim, seen, cell, expected_emulator) for claim in Claim}
+
+
+def strongest_claim(cell: Cell) -> Claim:
+    """The strongest claim this cell can test."""
+    for claim in (Claim.THEORY, Claim.ANDROID):
+        if _untestable(claim, cell) is None:
+            return claim
+    return Claim.NESTING
+
+
+def exit_code(verdict: Verdict) -> ExitCode:
+    return {
+        Verdict.CONFIRMED: ExitCode.DONE,
+        Verdict.REFUTED: ExitCode.REFUTED,
+        Verdict.BLOCKED: ExitCode.BLOCKED,
+        Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+        Verdict.NOT_APPLICABLE: ExitCode.BLOCKED,
+    }[verdict]
+
+
+def _judge(claim: Claim, seen: dict[str, Outcome], cell: Cell, expected: str | None) -> ClaimVerdict:
+    untestable = _untestable(claim, cell)
+    if untestable is not None:
+        return untestable
+    found = _from_rungs(claim, seen)
+    if found.verdict not in (Verdict.CONFIRMED, Verdict.REFUTED):
+        return found
+    if expected is not None and cell.emulator != expected:
+        return ClaimVerdict(
+            Verdict.INCONCLUSIVE,
+            f"the emulator asked for is {expected}, and the one that ran is {cell.emulator or 'none'}",
+            found.rungs,
+        )
+    if cell.nesting is Nesting.NONE:
+        return _without_nesting(found, cell)
+    return found
+
+
+def _untestable(claim: Claim, cell: Cell) -> ClaimVerdict | None:
+    """Why this cell cannot test the claim, whatever its rungs say; None when it can."""
+    if claim is Claim.NESTING:
+        return None
+    if claim is Claim.THEORY and (cell.host.system, cell.engine) != ("macos", "virtualbox"):
+        return ClaimVerdict(
+            Verdict.NOT_APPLICABLE,
+            f"the theory is about VirtualBox on macOS, and this is {cell.engine} on {cell.host.os}",
+        )
+    if not cell.android or cell.emulator in NOT_ANDROID:
+        why = (
+            "no emulator was asked for"
+            if cell.emulator in ("", "none")
+            else f"{cell.emulator} is not Android"
+        )
+        return ClaimVerdict(Verdict.BLOCKED, f"not tested here: {why}")
+    if cell.emulated or cell.nesting is Nesting.EMULATED:
+        return ClaimVerdict(
+            Verdict.BLOCKED,
+            "not tested here: the processor is emulated in software, which says nothing of a real one",
+        )
+    return None
+
+
+def _without_nesting(found: ClaimVerdict, cell: Cell) -> ClaimVerdict:
+    if found.verdict is Verdict.REFUTED:
+        return ClaimVerdict(
+            Verdict.BLOCKED,
+            f"not tested here: {cell.engine} gives its VMs no nested virtualization",
+            found.rungs,
+        )
+    return ClaimVerdict(
+        Verdict.INCONCLUSIVE,
+        f"lab's own records disagree: every rung passed, but {cell.engine} is recorded as giving no nesting",
+        found.rungs,
+    )
+
+
+def _from_rungs(claim: Claim, seen: dict[str, Outcome]) -> ClaimVerdict:
+    required = REQUIRED[claim]
+    for name in NAMES:
+        outcome = seen.get(name)
+        if name in required and (outcome is None or not outcome.passed):
+            return _decided_by(name, outcome)
+        if name in OBSERVED[claim] and (outcome is None or not outcome.seen):
+            return _decided_by(name, outcome)
+    last = required[-1]
+    return ClaimVerdict(
+        Verdict.CONFIRMED, f"every rung it needs passed, up to {last}: {_said(seen[last])}", required
+    )
+
+
+def _decided_by(name: str, outcome: Outcome | None) -> ClaimVerdict:
+    """The verdict when `name` is the lowest rung that is not as the claim needs it."""
+    if outcome is None:
+        return ClaimVerdict(Verdict.INCONCLUSIVE, f"{name} was not looked at", (name,))
+    if outcome.inconclusive:
+        verdict, became = Verdict.INCONCLUSIVE, "could not be settled"
+    elif outcome.contradicted:
+        verdict, became = (Verdict.REFUTED if name in DECISIVE else Verdict.BLOCKED), "failed"
+    else:
+        verdict, became = Verdict.BLOCKED, f"was {outcome.status}"
+    return ClaimVerdict(verdict, f"{name} {became}: {_said(outcome)}", (name,))
+
+
+def _said(outcome: Outcome) -> str:
+    """What was observed, as the end of a sentence on one line."""
+    return " ".join(outcome.observed.split()).rstrip(".") or "nothing was observed"

@@ -1,0 +1,197 @@
+"""The labs of this user: one folder each, with its record, journal, keys and lock.
+
+<state>/labs/<name>/lab.json        the record below
+                    journal.jsonl   what was created (lab.journal)
+                    lock            held by the command at work
+                    keys/ vm/ adb/  the lab's keys, the engine's and adb's own folders
+<state>/evidence/<name>/<run>/      evidence, which outlives the lab
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lab import lock
+from lab.errors import LabError, UsageError
+from lab.files import read_json, sync_folder, write_json
+from lab.journal import Journal
+
+
+class Access(BaseModel):
+    """A forward of the lab: host port on the loopback, port in the VM."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host_port: int
+    guest_port: int
+    fixed: bool = False
+    """True when the user's configuration demands this very port."""
+
+
+class Record(BaseModel):
+    """What lab remembers of one lab. Written atomically at each change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_: Literal["lab.record/1"] = "lab.record/1"
+    name: str
+    uuid: str
+    created: str
+    engine: str
+    acceleration: Literal["auto", "kvm", "tcg"] = "auto"
+    emulator: str
+    image: str = ""
+    """The guest image's id; empty until it is chosen."""
+    image_why: str = ""
+    cpus: int
+    memory_mib: int
+    disk_gib: int
+    paravirt: Literal["kvm", "none", "default"]
+    nested: bool
+    docker_package: Literal["docker.io", "docker-ce"] = "docker.io"
+    forwards: dict[str, Access] = {}
+    nonce: str = ""
+    """Given to L2 at launch: what answers over ADB must know it."""
+    boot_id: str = ""
+    """L1's boot id when the ladder was last climbed."""
+    verdict: str = ""
+    """The verdict of that climb."""
+
+
+class Lab:
+    """A lab's folder and what is in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        self.journal = Journal(folder / "journal.jsonl")
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "lab.json"
+
+    @property
+    def vm_folder(self) -> Path:
+        return self.folder / "vm"
+
+    @property
+    def adb_folder(self) -> Path:
+        return self.folder / "adb"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.folder / "lock"
+
+    def read(self) -> Record | None:
+        """The record, or None for a lab whose creation was cut short."""
+        raw = read_json(self._file)
+        if raw is None:
+            return None
+        try:
+            return Record.model_validate(raw)
+        except ValidationError as error:
+            raise LabError(
+                f"the record of lab {self.name} cannot be read",
+                evidence=[self._file],
+                tail=str(error),
+                hint=f"`invoke lab.destroy --name {self.name}` removes the lab",
+            ) from error
+
+    def record(self) -> Record:
+        found = self.read()
+        if found is None:
+            raise UsageError(
+                f"lab {self.name} was never finished being created",
+                hint=f"`invoke lab.up --name {self.name}` goes on with it, "
+                f"`invoke lab.destroy --name {self.name}` removes it",
+            )
+        return found
+
+    def write(self, record: Record) -> None:
+        write_json(self._file, record.model_dump(), mode=0o600)
+
+    def change(self, **fields: Any) -> Record:
+        """Write the record with some fields replaced."""
+        record = Record.model_validate(self.record().model_dump() | fields)
+        self.write(record)
+        return record
+
+    @contextlib.contextmanager
+    def hold(self, verb: str) -> Iterator[None]:
+        """Be the one command that works on this lab, or raise BusyError."""
+        with lock.hold(self.lock_file, verb, f"lab {self.name}"):
+            yield
+
+    def remove(self) -> None:
+        """Remove the folder, the lock with it. The caller holds the lock."""
+        # Renamed first, so that a kill in between leaves nothing that looks like a lab.
+        gone = self.folder.with_name(f".{self.name}.{uuid.uuid4().hex}.gone")
+        self.folder.rename(gone)
+        sync_folder(gone.parent)
+        shutil.rmtree(gone)
+
+
+class Store:
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.labs_folder = state / "labs"
+        self.evidence_folder = state / "evidence"
+
+    def labs(self) -> list[Lab]:
+        """Every lab, half-made ones too, by name. Sweeps what a killed `remove` left."""
+        if not self.labs_folder.exists():
+            return []
+        for leftover in self.labs_folder.glob(".*.gone"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return [Lab(path) for path in sorted(self.labs_folder.iterdir()) if path.is_dir()]
+
+    def find(self, name: str) -> Lab | None:
+        folder = self.labs_folder / name
+        return Lab(folder) if folder.is_dir() else None
+
+    def get(self, name: str) -> Lab:
+        """The lab of that name; UsageError with the nearest one when there is none."""
+        found = self.find(name)
+        if found:
+            return found
+        names = [lab.name for lab in self.labs()]
+        near = difflib.get_close_matches(name, names, 1)
+        hint = (
+            f"did you mean {near[0]}?" if near else "`invoke lab.up` makes one, `invoke lab.list` shows all"
+        )
+        raise UsageError(f"there is no lab {name}", hint=hint)
+
+    def place(self, name: str) -> Lab:
+        """A lab's folder, made when missing."""
+        folder = self.labs_folder / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return Lab(folder)
+
+    def images_in_use(self) -> dict[str, list[str]]:
+        """Image id to the names of the labs that stand on it."""
+        used: dict[str, list[str]] = {}
+        for lab in self.labs():
+            with contextlib.suppress(LabError):
+                record = lab.read()
+                if record and record.image:
+                    used.setdefault(record.image, []).append(lab.name)
+        return used
+
+
+def new_record(name: str, **fields: Any) -> Record:
+    """A record with a fresh UUID marker."""
+    return Record(
+        name=name,
+        uuid=str(uuid.uuid4()),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **fields,
+    )

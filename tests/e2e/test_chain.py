@@ -1,0 +1,241 @@
+"""The whole chain on the embedded engine, in the order a user would live it.
+
+The tests share one lab and stand on each other: they run in the order of this file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.conftest import Lab
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def _rungs(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {rung["rung"]: rung for rung in document["rungs"]}
+
+
+def _wait_for(what: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.2)
+
+
+def _steps(lab: Lab) -> str:
+    return "".join(path.read_text() for path in lab.state.glob("evidence/default/*-up/steps.jsonl"))
+
+
+def _qemu(lab: Lab) -> list[psutil.Process]:
+    """The VM processes of this state folder, and of no other."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if words and "qemu" in words[0] and any(str(lab.state) in word for word in words):
+            found.append(process)
+    return found
+
+
+def test_a_kill_at_any_step_leaves_a_lab_that_up_goes_on_with(lab: Lab) -> None:
+    """Killed hard while L1 boots, then while Docker is installed; the next `up` converges."""
+    for number, moment in enumerate(('"name": "vm.boot"', '"name": "docker.install"'), 1):
+        process = lab.start("lab.up")
+        try:
+            _wait_for(lambda moment=moment: _steps(lab).count(moment) >= 1, 900)  # type: ignore[misc]
+            if number == 1:
+                refused = lab.run("lab.up", "--json")
+                assert refused.status == 20
+                assert refused.document["schema"] == "lab.error/1"
+                assert f"pid {process.pid}" in refused.document["error"]["what"]
+                assert lab.json("lab.status")["holder"]["pid"] == process.pid
+            time.sleep(3)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        assert [row["name"] for row in lab.json("lab.list")["labs"]] == ["default"]
+        assert len(_qemu(lab)) == 1, "the VM outlives the command that started it"
+
+
+def test_interrupted_up_saves_evidence_and_says_how_to_go_on(lab: Lab) -> None:
+    process = lab.start("lab.up")
+    seen = len(_steps(lab))
+    _wait_for(lambda: len(_steps(lab)) > seen, 60)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "hint:" in err
+    bundle = Path(lab.json("lab.evidence")["runs"][-1]["path"])
+    assert (bundle / "console.log").stat().st_size > 0
+    assert (bundle / "config.json").exists()
+
+
+def test_up_ends_with_nesting_confirmed(lab: Lab) -> None:
+    document = lab.json("lab.up")
+    rungs = _rungs(document)
+    assert document["claims"]["nesting"]["verdict"] == "confirmed"
+    assert document["claims"]["android"]["verdict"] == "blocked"
+    assert document["claims"]["theory"]["verdict"] == "not applicable"
+    for name in ("vm.boot", "guest.cpu", "guest.kvm", "docker.engine", "container.kvm", "nested.boot", "nested.adb"):
+        assert rungs[name]["status"] == "passed", rungs[name]
+    assert document["cell"]["image"].startswith("debian-13-")
+    assert "KVMKVMKVM" in rungs["nested.adb"]["observed"]
+    for forward in document["access"]["ports"]:
+        with socket.create_connection(("127.0.0.1", forward["host_port"]), timeout=10):
+            pass
+    bundle = Path(document["evidence"])
+    for name in ("console.log", "dmesg.txt", "cpuinfo.txt", "docker-info.txt", "screenshot.png", "steps.jsonl"):
+        assert (bundle / name).stat().st_size > 0, name
+    _no_secret_in(lab, bundle)
+
+
+def _no_secret_in(lab: Lab, bundle: Path) -> None:
+    keys = lab.state / "labs" / "default" / "keys"
+    secrets = [path.read_text().splitlines()[1] for path in (keys / "id_ed25519", keys / "host_ed25519")]
+    for path in bundle.rglob("*"):
+        if path.is_file():
+            text = path.read_bytes().decode(errors="replace")
+            assert not any(secret in text for secret in secrets), path
+
+
+def test_everything_listens_on_the_loopback_only(lab: Lab) -> None:
+    (qemu,) = _qemu(lab)
+    listening = [item for item in qemu.net_connections() if item.status == psutil.CONN_LISTEN]
+    assert {item.laddr.ip for item in listening} == {"127.0.0.1"}
+    assert len(listening) == 2
+
+
+def test_up_on_a_ready_lab_changes_nothing(lab: Lab) -> None:
+    before = [(process.pid, process.create_time()) for process in _qemu(lab)]
+    again = lab.run("lab.up")
+    assert again.status == 0, again.err
+    assert "nothing was changed" in again.out
+    assert before == [(process.pid, process.create_time()) for process in _qemu(lab)]
+
+
+def test_exec_copy_and_logs(lab: Lab, tmp_path: Path) -> None:
+    document = lab.json("lab.exec", "--", "printf", "%s|", "two words", "$HOME")
+    assert document["out"] == "two words|$HOME|"
+    assert lab.run("lab.exec", "--", "sh", "-c", "exit 7").status == 7
+    original, back = tmp_path / "original", tmp_path / "back"
+    original.write_bytes(os.urandom(100_000))
+    assert lab.run("lab.copy", str(original), "lab:/tmp/").status == 0
+    assert lab.run("lab.copy", "lab:/tmp/original", str(back)).status == 0
+    assert back.read_bytes() == original.read_bytes()
+    assert lab.run("lab.copy", "a", "b").status == 2
+    assert "Linux version" in lab.run("lab.logs").out
+    assert lab.run("lab.logs", "--source", "container").out.strip()
+
+
+def test_status_shows_the_container_and_how_to_reach_the_lab(lab: Lab) -> None:
+    document = lab.json("lab.status")
+    assert document["lab"]["state"] == "running"
+    assert document["container"]["running"]
+    assert "StrictHostKeyChecking=yes" in document["ssh"]["command"]
+    assert document["adb"]["address"].startswith("127.0.0.1:")
+
+
+def test_suspend_and_resume_bring_the_same_l2_back(lab: Lab) -> None:
+    assert lab.json("lab.suspend")["state"] == "suspended"
+    assert not _qemu(lab)
+    assert lab.json("lab.suspend")["changed"] is False
+    answer = lab.json("lab.resume")
+    assert answer["state"] == "running"
+    assert any("ADB answers" in note for note in answer["notes"])
+    ready = lab.run("lab.up")  # the same L2, by its boot id, or it would have climbed anew
+    assert ready.status == 0
+    assert "nothing was changed" in ready.out
+
+
+def test_validate_agrees_and_measures_what_nesting_is_worth(lab: Lab) -> None:
+    document = lab.json("lab.validate", "--compare")
+    assert document["verdict"] == "confirmed"
+    compared = document["facts"]["nested.compare"]
+    assert compared["without_kvm_seconds"] > compared["with_kvm_seconds"]
+
+
+def test_android_and_theory_are_not_claimed(lab: Lab) -> None:
+    assert lab.json("lab.validate", "--claim", "android", status=11)["verdict"] == "blocked"
+
+
+def test_a_snapshot_brings_back_what_was(lab: Lab) -> None:
+    lab.json("lab.exec", "--", "touch", "/home/lab/before")
+    assert lab.json("lab.snapshot", "good")["changed"] is True
+    assert lab.json("lab.snapshot", "good", status=2)["schema"] == "lab.error/1"
+    lab.json("lab.exec", "--", "rm", "/home/lab/before")
+    assert [row["name"] for row in lab.json("lab.snapshots")["snapshots"]] == ["good"]
+    assert lab.json("lab.restore", "good")["state"] == "running"
+    assert lab.run("lab.exec", "--", "test", "-e", "/home/lab/before").status == 0
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "repair", "rung", "verdict", "code"),
+    [
+        pytest.param(
+            ["docker", "kill", "lab-canary"], None, "nested.boot", "refuted|blocked|inconclusive", (10, 11, 12), id="container-killed"
+        ),
+        pytest.param(
+            ["chmod", "0600", "/dev/kvm"], ["chmod", "0660", "/dev/kvm"], "guest.kvm", "refuted", (10,), id="kvm-closed"
+        ),
+    ],
+)
+def test_a_broken_chain_is_never_green(
+    lab: Lab, sabotage: list[str], repair: list[str] | None, rung: str, verdict: str, code: tuple[int, ...]
+) -> None:
+    lab.json("lab.exec", "--", "sudo", *sabotage)
+    try:
+        answer = lab.run("lab.validate", "--json")
+        assert answer.status in code, answer.err
+        assert answer.document["claims"]["nesting"]["verdict"] in verdict.split("|")
+        assert _rungs(answer.document)[rung]["status"] != "passed"
+        assert _rungs(answer.document)["nested.adb"]["status"] != "passed"
+    finally:
+        if repair:
+            lab.json("lab.exec", "--", "sudo", *repair)
+
+
+def test_up_after_a_halt_comes_back_to_confirmed(lab: Lab) -> None:
+    halted = lab.json("lab.halt")
+    assert halted["state"] == "stopped"
+    assert halted["notes"] == ["powered off"]
+    assert lab.json("lab.up")["verdict"] == "confirmed"
+
+
+def test_destroy_leaves_nothing_behind(lab: Lab) -> None:
+    address = lab.json("lab.status")["adb"]["address"]
+    ours = [process.pid for process in _of(lab)]
+    document = lab.json("lab.destroy")
+    assert document["state"] == "absent"
+    assert not [pid for pid in ours if psutil.pid_exists(pid)]
+    assert not list((lab.state / "labs").iterdir())
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(address.split(":")[1])), timeout=2):
+        pass
+    assert lab.json("lab.list")["labs"] == []
+    assert (lab.state / "evidence" / "default").is_dir(), "evidence outlives the lab"
+
+
+def _of(lab: Lab) -> list[psutil.Process]:
+    """Every process that has this state folder in its words: QEMU and the adb server."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(lab.state) in word for word in process.cmdline()) or (
+                "adb" in process.name() and str(lab.state) in str(process.environ().get("HOME"))
+            ):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,434 @@
+"""The QEMU engine with a real QEMU: emulation, and a guest of one boot sector."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from bootsector import base_disk
+
+from lab.deadline import Deadline, poll
+from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
+from lab.engines.qemu import QemuEngine
+from lab.engines.qemu.machine import QemuMachine
+from lab.errors import BlockedError, LabError, UsageError
+from lab.journal import Journal
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("qemu-system-x86_64") or not shutil.which("qemu-img"), reason="needs QEMU"
+)
+
+
+def _no_kvm() -> None:
+    raise AssertionError("KVM must not be probed under tcg")
+
+
+ENGINE = QemuEngine(kvm=_no_kvm, acceleration="tcg")  # type: ignore[arg-type]
+
+Make = Callable[..., QemuMachine]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    folder = tmp_path_factory.mktemp("bases")
+    return {polite: base_disk(folder / f"base-{polite}.qcow2", polite) for polite in (False, True)}
+
+
+@pytest.fixture
+def make(tmp_path: Path, bases: dict[bool, Path]) -> Iterator[Make]:
+    """Makes machines; whatever they still run is ended by UUID, not by the code under test."""
+    made: list[QemuMachine] = []
+    seed = tmp_path / "seed.iso"
+    seed.write_bytes(b"\0" * 65536)
+
+    def build(polite: bool = False, folder: str = "engine", **changes: object) -> QemuMachine:
+        spec = MachineSpec(
+            uuid=str(uuid.uuid4()),
+            name="test",
+            folder=tmp_path / folder,
+            base_disk=bases[polite],
+            seed=seed,
+            cpus=1,
+            memory_mib=64,
+            disk_gib=1,
+        )
+        spec = dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+        made.append(ENGINE.machine(spec, Journal(tmp_path / "journal.jsonl")))
+        return made[-1]
+
+    yield build
+    for machine in made:
+        for running in _processes(machine):
+            running.kill()
+            running.wait(10)
+
+
+def _processes(machine: QemuMachine) -> list[psutil.Process]:
+    found = []
+    for candidate in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            argv = candidate.cmdline()
+            if ("-uuid", machine.spec.uuid) in itertools.pairwise(argv) and "qemu" in argv[0]:
+                found.append(candidate)
+    return found
+
+
+def _again(machine: QemuMachine) -> QemuMachine:
+    """The same machine as another command sees it."""
+    return ENGINE.machine(machine.spec, Journal(machine._journal.path))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _lines(machine: QemuMachine) -> list[tuple[str, int]]:
+    if not machine.console().exists():
+        return []
+    text = machine.console().read_text(errors="replace")
+    return [(word, int(number, 16)) for word, number in re.findall(r"(boot|beat) ([0-9a-f]{4})\n", text)]
+
+
+def _wait_beats(machine: QemuMachine, more: int = 2) -> list[tuple[str, int]]:
+    """All lines so far, once `more` heartbeats came after now."""
+    start = len(_lines(machine))
+
+    def enough() -> list[tuple[str, int]] | None:
+        lines = _lines(machine)
+        return lines if [word for word, _ in lines[start:]].count("beat") >= more else None
+
+    return poll(enough, Deadline.after(60), "the guest's heartbeat", every=0.1)
+
+
+def _started(machine: QemuMachine, *forwards: Forward) -> QemuMachine:
+    machine.create()
+    machine.start(forwards)
+    _wait_beats(machine)
+    return machine
+
+
+def _boots(machine: QemuMachine) -> list[int]:
+    return [number for word, number in _lines(machine) if word == "boot"]
+
+
+def test_a_machine_from_nothing_to_nothing(make: Make, tmp_path: Path) -> None:
+    machine = make(polite=True)
+    assert machine.status() is State.ABSENT
+    machine.create()
+    inode = machine._layout.disk.stat().st_ino
+    machine.create()
+    assert machine._layout.disk.stat().st_ino == inode
+    assert machine.status() is State.STOPPED
+
+    forward = Forward("ssh", _free_port(), 22)
+    machine.start([forward])
+    _wait_beats(machine)
+    other = _again(machine)
+    other.start([])  # already runs: nothing happens
+    assert other.status() is State.RUNNING
+    assert other.forwards() == [forward]
+    assert len(_processes(machine)) == 1
+
+    assert other.stop(Deadline.after(30)) == "graceful"
+    assert other.stop(Deadline.after(1)) == "already"
+    assert machine.status() is State.STOPPED
+    assert machine.forwards() == [] and machine.settings() == {}
+
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine) == [1, 2]  # the disk and the console log were kept
+    machine.destroy()
+    assert not machine.spec.folder.exists()
+    assert _processes(machine) == []
+    assert Journal(tmp_path / "journal.jsonl").entries() == []
+    machine.destroy()
+    assert machine.status() is State.ABSENT
+
+
+def test_what_qemu_set_is_read_back(make: Make) -> None:
+    machine = _started(make(cpus=2, nested=True))
+    told = machine.settings()
+    assert told["cpus"] == "2" and told["memory_mib"] == "64"
+    assert told["nested"] == "on" and told["nested_extension"] == "svm"
+    assert told["acceleration"] == "tcg" and told["paravirt"] == "none"
+    assert told["uuid"] == machine.spec.uuid
+
+    plain = _started(make(folder="plain", nested=False))
+    assert plain.settings()["nested"] == "off"
+
+
+def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
+    machine = _started(make(), Forward("ssh", _free_port(), 22), Forward("adb", _free_port(), 5555))
+    (running,) = _processes(machine)
+    listening = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {address.port for address in listening} == {item.host_port for item in machine.forwards()}
+
+
+def test_taken_ports_are_named_and_nothing_runs(make: Make) -> None:
+    machine = make()
+    machine.create()
+    with socket.socket() as first, socket.socket() as second:
+        for holder in (first, second):
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+        taken = [holder.getsockname()[1] for holder in (first, second)]
+        free = Forward("free", _free_port(), 80)
+        wanted = [free, Forward("ssh", taken[0], 22), Forward("adb", taken[1], 5555)]
+        with pytest.raises(PortTakenError) as caught:
+            machine.start(wanted)
+    assert sorted(caught.value.ports) == sorted(taken)
+    assert "host forwarding" in caught.value.tail
+    assert machine.status() is State.STOPPED
+    assert _processes(machine) == []
+    machine.start([free])
+    assert machine.status() is State.RUNNING
+
+
+def test_a_suspended_machine_goes_on_where_it_was(make: Make) -> None:
+    machine = _started(make())
+    machine.suspend()
+    machine.suspend()  # once more changes nothing
+    assert _again(machine).status() is State.SUSPENDED
+    assert _processes(machine) == []
+    before = _lines(machine)
+
+    port = Forward("ssh", _free_port(), 22)
+    _again(machine).resume([port])
+    _wait_beats(machine)
+    after = _lines(machine)[len(before) :]
+    assert _boots(machine) == [1]
+    assert after[0][1] - before[-1][1] in (1, 2)  # one line may be cut in two by the suspension
+    assert machine.forwards() == [port]
+    assert machine.status() is State.RUNNING
+    (running,) = _processes(machine)
+    os.kill(running.pid, signal.SIGKILL)
+    assert machine.status() is State.STOPPED  # the memory of the past is not offered again
+
+
+def test_a_suspension_survives_a_failed_resume(make: Make) -> None:
+    machine = _started(make())
+    machine.suspend()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        with pytest.raises(PortTakenError):
+            machine.resume([Forward("ssh", holder.getsockname()[1], 22)])
+    assert machine.status() is State.SUSPENDED
+    with pytest.raises(UsageError):
+        machine.snapshot("now")
+    machine.start([])  # start resumes: the memory is not thrown away
+    _wait_beats(machine)
+    assert _boots(machine) == [1]
+
+
+def _suspend_cut_short(machine: QemuMachine) -> None:
+    """As far as `suspend` gets before it ends QEMU."""
+    (running,) = _processes(machine)
+    with machine._launcher.monitor(running) as monitor:
+        monitor.execute("stop")
+        machine._saved.save_live(monitor, "lab:suspended", machine._running_hardware())
+
+
+def test_a_suspend_cut_short_converges(make: Make) -> None:
+    machine = _started(make())
+    _suspend_cut_short(machine)
+    assert _again(machine).status() is State.PAUSED
+    machine.resume([])
+    _wait_beats(machine)
+    assert machine.status() is State.RUNNING
+    _suspend_cut_short(machine)
+    machine.stop(Deadline.after(0))
+    assert machine.status() is State.STOPPED
+
+
+def test_live_snapshots(make: Make) -> None:
+    machine = _started(make(memory_mib=64))
+    machine.snapshot("warm up/1")
+    taken = max(number for word, number in _lines(machine) if word == "beat")
+    with pytest.raises(UsageError):
+        machine.snapshot("warm up/1")
+    _wait_beats(machine, more=4)
+    (snapshot,) = machine.snapshots()
+    assert (snapshot.name, snapshot.live) == ("warm up/1", True)
+
+    seen = len(_lines(machine))
+    bigger = dataclasses.replace(machine.spec, memory_mib=96)  # the state still needs its 64
+    ENGINE.machine(bigger, machine._journal).restore("warm up/1", [])
+    _wait_beats(machine)
+    first = next(number for word, number in _lines(machine)[seen:] if word == "beat")
+    assert first <= taken + 2
+    assert _boots(machine) == [1]
+    assert machine.status() is State.RUNNING
+
+    machine.stop(Deadline.after(0))
+    assert _again(machine).snapshots() == [snapshot]
+    machine.restore("warm up/1", [])
+    _wait_beats(machine)
+    assert _boots(machine) == [1]
+    with pytest.raises(UsageError) as caught:
+        machine.restore("warm-up", [])
+    assert "warm up/1" in caught.value.hint
+    machine.delete_snapshot("warm up/1")
+    assert machine.snapshots() == []
+
+
+def test_offline_snapshots(make: Make) -> None:
+    machine = _started(make())
+    machine.stop(Deadline.after(0))
+    machine.snapshot("1")
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine) == [1, 2]
+    machine.restore("1", [])  # while it runs
+    assert machine.status() is State.STOPPED
+    assert [item.live for item in machine.snapshots()] == [False]
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine) == [1, 2, 2]  # the disk had counted one boot again
+
+
+def test_a_screenshot_is_a_png(make: Make, tmp_path: Path) -> None:
+    from PIL import Image
+
+    machine = _started(make())
+    target = tmp_path / "shots" / "screen.png"
+    machine.screenshot(target)
+    with Image.open(target) as image:
+        assert image.format == "PNG"
+        image.load()
+        grey = image.convert("L")
+        assert grey.point(lambda level: 255 * (level > 100)).getbbox()  # the firmware's text is bright
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_deaf_guest_is_stopped_by_force(make: Make) -> None:
+    machine = _started(make(polite=False))
+    assert machine.stop(Deadline.after(2)) == "forced"
+    assert _processes(machine) == []
+    assert machine.status() is State.STOPPED
+
+
+def test_a_process_that_does_not_answer_is_stopped_by_force(make: Make) -> None:
+    machine = _started(make(polite=True))
+    (running,) = _processes(machine)
+    running.suspend()
+    machine.destroy()
+    assert _processes(machine) == []
+    assert not machine.spec.folder.exists()
+
+
+def test_a_killed_qemu_is_a_stopped_machine(make: Make) -> None:
+    machine = _started(make())
+    (running,) = _processes(machine)
+    os.kill(running.pid, signal.SIGKILL)
+    assert machine.status() is State.STOPPED
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine) == [1, 2]
+
+
+def test_a_crash_before_the_record_was_written(make: Make) -> None:
+    forward = Forward("ssh", _free_port(), 22)
+    machine = _started(make(), forward)
+    machine._layout.process.unlink()
+    other = _again(machine)
+    assert other.status() is State.RUNNING
+    assert other.forwards() == [forward]
+    other.suspend()
+    assert other.status() is State.SUSPENDED
+    other.destroy()
+    assert not machine.spec.folder.exists()
+
+
+@pytest.mark.parametrize("copies_uuid", [False, True])
+def test_a_foreign_process_with_the_pid_is_never_touched(make: Make, copies_uuid: bool) -> None:
+    machine = _started(make())
+    machine.stop(Deadline.after(0))
+    extra = ["-uuid", machine.spec.uuid] if copies_uuid else []
+    code = "import signal; signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", code, *extra]) as stranger:
+        try:
+            created = psutil.Process(stranger.pid).create_time()
+            record = {"pid": stranger.pid, "created": created, "uuid": machine.spec.uuid}
+            machine._layout.process.write_text(json.dumps(record))
+            assert machine.status() is State.STOPPED
+            assert machine.stop(Deadline.after(5)) == "already"
+            machine._layout.process.write_text(json.dumps(record))
+            machine.destroy()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def test_destroy_leaves_what_others_put_there(make: Make) -> None:
+    machine = _started(make())
+    theirs = machine.spec.folder / "notes.txt"
+    theirs.write_text("mine")
+    machine.destroy()
+    assert [path.name for path in machine.spec.folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_deep_folder_gets_a_short_socket(make: Make) -> None:
+    machine = _started(make(folder="/".join(["deep,folder" * 3] * 5)))
+    control = machine._layout.socket
+    assert control.parent != machine.spec.folder
+    assert control.parent.stat().st_mode & 0o077 == 0
+    assert machine.status() is State.RUNNING
+    machine.destroy()
+    assert not control.parent.exists()
+
+
+def test_half_made_disks_and_bad_specs(make: Make, tmp_path: Path) -> None:
+    machine = make()
+    machine.spec.folder.mkdir()
+    machine._layout.disk_part.write_bytes(b"torn")
+    with pytest.raises(LabError):
+        machine.start([])
+    machine.create()
+    assert machine.status() is State.STOPPED and not machine._layout.disk_part.exists()
+
+    moved = dataclasses.replace(machine.spec, base_disk=base_disk(tmp_path / "other.qcow2"))
+    with pytest.raises(UsageError, match="was made on"):
+        ENGINE.machine(moved, machine._journal).create()
+    with pytest.raises(BlockedError, match="missing"):
+        make(folder="lost", base_disk=tmp_path / "none.qcow2").create()
+    with pytest.raises(UsageError, match="smaller"):
+        make(folder="small", disk_gib=0).create()
+
+
+def test_qemus_own_words_explain_a_failed_start(make: Make) -> None:
+    machine = make(cpus=100_000)
+    machine.create()
+    with pytest.raises(LabError) as caught:
+        machine.start([])
+    assert "CPU" in caught.value.tail
+    assert machine.status() is State.STOPPED
+    assert machine.logs() == [machine._layout.log]
+
+
+def test_the_engine_tells_what_it_is() -> None:
+    available = ENGINE.availability()
+    assert available.usable, available.why
+    facts = ENGINE.facts()
+    assert facts.acceleration == "tcg" and facts.nesting == "emulated"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", facts.version)
+    assert re.fullmatch(r"pc-q35-[\d.]+", facts.details["machine"])
+    absent = QemuEngine(kvm=_no_kvm, acceleration="tcg", binary="qemu-system-nowhere")  # type: ignore[arg-type]
+    assert not absent.availability().usable and "qemu-system-nowhere" in absent.availability().why

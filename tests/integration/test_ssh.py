@@ -1,0 +1,307 @@
+"""lab.guest.ssh against a real sshd on the loopback."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import deadline as clock
+from lab.deadline import Deadline
+from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.guest.ssh import (
+    AuthRefusedError,
+    ConnectionLostError,
+    Guest,
+    HostKeyError,
+    UnreachableError,
+    ssh_command,
+    wait_for_ssh,
+)
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here (package openssh-server)")
+
+
+class Server:
+    """An sshd with keys of its own, which may be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = _keygen(folder / "user")
+        self.host_key = _keygen(folder / "host")
+        shutil.copy(folder / "user.pub", folder / "authorized")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.known_hosts = folder / "known_hosts"
+        self.known_hosts.write_text(f"lab-vm {(folder / 'host.pub').read_text()}")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        config = self.folder / "config"
+        config.write_text(
+            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
+            f"AuthorizedKeysFile {self.folder / 'authorized'}\nStrictModes no\n"
+            "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+        )
+        assert SSHD
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [SSHD, "-D", "-e", "-f", str(config)], stderr=log, start_new_session=True
+            )
+
+    def children(self) -> list[int]:
+        assert self.process
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+    def stop(self) -> None:
+        """As when the VM is gone: no listener, no session."""
+        if self.process:
+            for pid in [*self.children(), self.process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def guest(self, **other: Path) -> Guest:
+        paths = {"key": self.key, "known_hosts": self.known_hosts} | other
+        return Guest(port=self.port, user=getpass.getuser(), **paths)
+
+
+def _keygen(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def guest(server: Server) -> Iterator[Guest]:
+    with server.guest() as guest:
+        yield guest
+
+
+def test_command_gets_its_words_input_and_locale_and_gives_both_streams_and_status(guest: Guest) -> None:
+    script = 'cat; printf "%s|" "$@" "$LC_ALL"; echo oops >&2; exit 3'
+    done = guest.run(["sh", "-c", script, "sh", "a b", "$HOME;'x\""], stdin="in\n", check=False)
+    assert (done.out, done.err, done.status) == ("in\na b|$HOME;'x\"|C.UTF-8|", "oops\n", 3)
+
+
+def test_failing_command_raises_with_status_and_tail(guest: Guest) -> None:
+    with pytest.raises(CommandError) as caught:
+        guest.run(["ls", "/no/such/place"])
+    assert caught.value.status == 2
+    assert "/no/such/place" in caught.value.tail
+    with pytest.raises(CommandError) as caught:
+        guest.run(["sh", "-c", "kill -KILL $$"])
+    assert caught.value.status != 0
+
+
+def test_large_input_and_output_pass_unharmed(guest: Guest) -> None:
+    text = "0123456789abcde\n" * 200_000
+    lines: list[str] = []
+    assert guest.run(["cat"], stdin=text, on_line=lines.append).out == text
+    assert len(lines) == 200_000
+    assert set(lines) == {"0123456789abcde"}
+
+
+def test_background_child_holding_the_output_does_not_hold_the_caller(guest: Guest) -> None:
+    done = guest.run(["sh", "-c", "sleep 4 & echo up"], deadline=Deadline.after(3.9))
+    assert done.out == "up\n"
+
+
+def test_changed_host_key_is_refused_at_once(server: Server, tmp_path: Path) -> None:
+    other = tmp_path / "other_hosts"
+    other.write_text(f"lab-vm {_keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
+    asked = []
+
+    def alive() -> None:
+        asked.append(1)
+
+    with pytest.raises(HostKeyError, match="not this lab's"):
+        wait_for_ssh(lambda: server.guest(known_hosts=other), Deadline.after(60), alive)
+    assert len(asked) == 1, "it must not try again"
+
+
+def test_host_that_is_not_pinned_is_refused(server: Server, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(LabError, match="pins no host key"):
+        server.guest(known_hosts=empty).open()
+
+
+def test_refused_key_is_named_and_retried_until_the_deadline(server: Server, tmp_path: Path) -> None:
+    wrong = _keygen(tmp_path / "wrong")
+    with pytest.raises(AuthRefusedError):
+        server.guest(key=wrong).open()
+    with pytest.raises(DeadlineError, match="refuses the lab's key"):
+        wait_for_ssh(lambda: server.guest(key=wrong), Deadline.after(2), lambda: None)
+
+
+def test_key_accepted_later_logs_in(server: Server) -> None:
+    authorized = server.folder / "authorized"
+    content = authorized.read_text()
+    authorized.write_text("")
+    threading.Timer(1.0, authorized.write_text, [content]).start()
+    with wait_for_ssh(server.guest, Deadline.after(30), lambda: None) as guest:
+        assert guest.run(["true"]).status == 0
+
+
+def test_wait_says_what_it_met(tmp_path: Path) -> None:
+    closed = Server(tmp_path)
+    with pytest.raises(DeadlineError, match="port is closed"):
+        wait_for_ssh(closed.guest, Deadline.after(0.6), lambda: None)
+    with pytest.raises(UnreachableError, match="nothing listens"):
+        closed.guest().run(["true"])
+    silent = socket.create_server(("127.0.0.1", closed.port))
+    with silent, pytest.raises(DeadlineError, match="no SSH server has greeted"):
+        wait_for_ssh(closed.guest, Deadline.after(1.5), lambda: None)
+
+
+def test_dead_vm_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="out of memory") as caught:
+        wait_for_ssh(Server(tmp_path).guest, Deadline.after(60), lambda: "out of memory")
+    assert not isinstance(caught.value, DeadlineError)
+
+
+def test_server_that_comes_late_is_found_past_silent_connections(tmp_path: Path) -> None:
+    """A booting VM's forward accepts connections that are never answered."""
+    server = Server(tmp_path)
+    silent = socket.create_server(("127.0.0.1", server.port))
+
+    def become_real() -> None:
+        silent.close()
+        server.start()
+
+    timer = threading.Timer(1.2, become_real)
+    timer.start()
+    try:
+        with wait_for_ssh(server.guest, Deadline.after(30), lambda: None) as guest:
+            assert guest.run(["echo", "hi"]).out == "hi\n"
+    finally:
+        timer.join()
+        server.stop()
+
+
+def _gone(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return True
+
+
+def _started(path: Path) -> int:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if path.exists() and (text := path.read_text()).endswith("\n"):
+            return int(text)
+        time.sleep(0.05)
+    raise AssertionError("the command did not start")
+
+
+def _eventually(check: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not check() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert check()
+
+
+STUBBORN = 'trap "" TERM; echo $$ > "$0"; while :; do sleep 1; done'
+
+
+def test_deadline_ends_the_command_over_there_too(guest: Guest, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with pytest.raises(DeadlineError, match="did not end"):
+        guest.run(["sh", "-c", STUBBORN, str(note)], deadline=Deadline.after(1.5))
+    pid = _started(note)
+    _eventually(lambda: _gone(pid))
+    assert guest.run(["echo", "still here"]).out == "still here\n"
+
+
+def test_interruption_ends_the_command_over_there_too(guest: Guest, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    threading.Timer(1.0, clock.cancelled.set).start()
+    try:
+        with pytest.raises(InterruptedByUser):
+            guest.run(["sh", "-c", 'echo $$ > "$0"; sleep 60', str(note)])
+    finally:
+        clock.cancelled.clear()
+    pid = _started(note)
+    _eventually(lambda: _gone(pid))
+
+
+def test_put_and_get_report_progress_and_leave_no_part(guest: Guest, tmp_path: Path) -> None:
+    source, there, back = tmp_path / "source", tmp_path / "there", tmp_path / "back"
+    source.write_bytes(os.urandom(3_000_000))
+    seen: list[tuple[int, int]] = []
+    guest.put(source, str(there), lambda done, total: seen.append((done, total)))
+    guest.get(str(there), back)
+    assert back.read_bytes() == source.read_bytes()
+    assert seen[-1] == (3_000_000, 3_000_000)
+    assert len(seen) > 5
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+    with pytest.raises(LabError, match="/no/such"):
+        guest.get("/no/such/file", back)
+    with pytest.raises(LabError, match="/no/such"):
+        guest.put(source, "/no/such/folder/file")
+
+
+def test_read_and_exists(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x\n")
+    assert guest.read(str(tmp_path / "a")) == "x\n"
+    assert guest.exists(str(tmp_path / "a"))
+    assert not guest.exists(str(tmp_path / "b"))
+
+
+def test_transfer_and_commands_share_one_connection(server: Server, guest: Guest, tmp_path: Path) -> None:
+    source = tmp_path / "big"
+    source.write_bytes(os.urandom(30_000_000))
+    upload = threading.Thread(target=guest.put, args=(source, str(tmp_path / "copy")))
+    guest.open()
+    upload.start()
+    answers = [guest.run(["echo", str(number)]).out for number in range(10)]
+    upload.join()
+    assert answers == [f"{number}\n" for number in range(10)]
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+    assert len(server.children()) == 1
+
+
+def test_connection_lost_midway_says_so_and_the_next_command_reconnects(server: Server) -> None:
+    with server.guest() as guest:
+        guest.open()
+        threading.Timer(0.7, server.stop).start()
+        with pytest.raises(ConnectionLostError):
+            guest.run(["sleep", "5"], deadline=Deadline.after(30))
+        server.start()
+        wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
+        assert guest.run(["echo", "back"]).out == "back\n"
+
+
+def test_printed_ssh_command_works_in_a_terminal(server: Server, guest: Guest, tmp_path: Path) -> None:
+    argv = [*ssh_command(guest), "echo", "pasted"]
+    assert subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout == "pasted\n"
+    other = tmp_path / "other_hosts"
+    other.write_text(f"lab-vm {_keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
+    argv = [*ssh_command(server.guest(known_hosts=other)), "-o", "BatchMode=yes", "true"]
+    refused = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert refused.returncode == 255
+    assert "verification failed" in refused.stderr

@@ -1,0 +1,219 @@
+"""The canary as lab sees it: its log, Docker's words about it, what answers over ADB."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lab import emulators
+from lab.emulators.canary import CONTAINER, Canary, console
+from lab.emulators.canary.container import Container, parse
+from lab.emulators.canary.transfer import is_same
+from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError
+from lab.errors import BlockedError, InconclusiveError, LabError, UsageError
+from lab.guest.ssh import Guest, Result
+from lab.images import cache as images
+from lab.images import canary as recipe
+from lab.journal import Journal
+from lab.steps import Steps
+
+LOG = """canary: this is the lab canary, not Android
+canary: qemu starts (kvm)
+canary: l2 init at 3.12\r
+canary: l2 ready at 3.90 nonce=abc hypervisor=KVMKVMKVM clocksource=kvm-clock boot_id=1-2 kernel=6.12\r
+canary: l2 ready after 6.05 s (kvm)
+"""
+CONTAINER_JSON: dict[str, Any] = {
+    "Image": "sha256:1",
+    "State": {"Running": True, "ExitCode": 0, "Health": {"Status": "healthy"}, "StartedAt": "T"},
+    "Config": {
+        "Image": "lab/canary:1",
+        "Env": ["PATH=/bin", "CANARY_NONCE=abc", "CANARY_ACCEL=kvm"],
+        "Labels": {"io.lab.uuid": "u-1"},
+    },
+}
+
+
+class FakeGuest:
+    """Answers by the command's first words, and remembers all commands."""
+
+    def __init__(self, answers: dict[str, tuple[int, str, str]]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def run(self, argv: Sequence[str], *, check: bool = True, **_: Any) -> Result:
+        line = " ".join(argv)
+        self.asked.append(line)
+        status, out, err = next(
+            (answer for start, answer in self.answers.items() if line.startswith(start)), (0, "", "")
+        )
+        assert status == 0 or not check, line
+        return Result(list(argv), out, err, status, 0.0)
+
+
+def guest(answers: dict[str, tuple[int, str, str]]) -> tuple[Guest, list[str]]:
+    fake = FakeGuest(answers)
+    return cast(Guest, fake), fake.asked
+
+
+def canary(tmp_path: Path) -> Emulator:
+    return emulators.emulator("canary", lab_uuid="u-1", cache=tmp_path, journal=Journal(tmp_path / "j"))
+
+
+def test_log_of_l2_under_kvm_is_a_proof() -> None:
+    proof = console.proof(LOG)
+    assert (proof.nonce, proof.hypervisor, proof.clocksource) == ("abc", "KVMKVMKVM", "kvm-clock")
+    assert (proof.boot_id, proof.kernel, proof.seconds, proof.uptime_seconds) == ("1-2", "6.12", 6.05, 3.9)
+
+
+def test_log_of_an_emulated_l2_is_none() -> None:
+    emulated = LOG.replace("(kvm)", "(tcg)")
+    with pytest.raises(InconclusiveError):
+        console.proof(emulated)
+    assert console.seconds(emulated, "tcg") == 6.05
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(70, NestedFailedError), (72, NestedFailedError), (73, InconclusiveError), (64, LabError)],
+)
+def test_failure_in_the_log_is_told_apart(code: int, error: type[LabError]) -> None:
+    with pytest.raises(error, match="KVM: entry failed") as caught:
+        console.proof(f"canary: qemu starts (kvm)\ncanary: failed ({code}): KVM: entry failed\n")
+    assert type(caught.value) is error
+
+
+def test_properties_of_another_adbd_prove_nothing() -> None:
+    proof, is_canary = console.properties("/bin/sh: getprop: not found\n12.34 5.00\n")
+    assert not is_canary and not proof.boot_completed and proof.nonce == "" and proof.uptime_seconds == 12.34
+    told = [
+        "[ro.lab.canary]: [1 not Android]",
+        "[ro.lab.nonce]: [abc]",
+        "[sys.boot_completed]: [1]",
+        "3.0 1.0",
+    ]
+    proof, is_canary = console.properties("\r\n".join(told))
+    assert is_canary and proof.boot_completed and proof.nonce == "abc"
+
+
+def test_console_of_l2_is_what_l2_wrote() -> None:
+    stamped = "".join(f"2026-01-01T00:00:00Z {line}\n" for line in LOG.splitlines())
+    kept = console.of_l2(stamped + "2026-01-01T00:00:01Z Kernel panic\n")
+    assert "l2 init" in kept and "Kernel panic" in kept
+    assert "qemu starts" not in kept and "ready after" not in kept
+
+
+def test_state_is_what_docker_says(tmp_path: Path) -> None:
+    state = parse(CONTAINER_JSON)
+    assert (state.exists, state.running, state.health, state.exit_code) == (True, True, "healthy", None)
+    assert state.facts["nonce"] == "abc"
+    absent, _ = guest({"docker container inspect": (1, "[]", "Error: No such container: lab-canary")})
+    assert canary(tmp_path).state(absent) == ContainerState(exists=False, running=False)
+    broken, _ = guest({"docker container inspect": (1, "", "Cannot connect to the Docker daemon")})
+    with pytest.raises(InconclusiveError, match="does not answer"):
+        canary(tmp_path).state(broken)
+
+
+def test_runs_with_needs_nonce_and_todays_image(tmp_path: Path) -> None:
+    # No image in the cache: nothing that runs can be today's.
+    assert not canary(tmp_path).runs_with(parse(CONTAINER_JSON), "abc")
+    work = tmp_path / "canary-1"
+    work.mkdir()
+    (work / "image.tar").write_bytes(b"image")
+    manifest = images.Manifest.model_validate(
+        {
+            "id": "canary-1",
+            "kind": "canary",
+            "name": "canary",
+            "recipe": recipe.recipe_hash(),
+            "file": "image.tar",
+            "format": "docker-archive",
+            "bytes": 5,
+            "sha256": "0" * 64,
+            "created": "2026-01-01T00:00:00Z",
+            "image_id": "sha256:1",
+            "layer": "sha256:2",
+            "reference": "lab/canary:1",
+        }
+    )
+    images.seal(work, manifest)
+    assert canary(tmp_path).runs_with(parse(CONTAINER_JSON), "abc")
+    assert not canary(tmp_path).runs_with(parse(CONTAINER_JSON), "other")
+    another = CONTAINER_JSON | {"Config": CONTAINER_JSON["Config"] | {"Image": "lab/canary:0"}}
+    assert not canary(tmp_path).runs_with(parse(another), "abc")
+
+
+def test_container_gets_only_what_l2_needs() -> None:
+    at, asked = guest(
+        {
+            "stat": (0, "106\n", ""),
+            "printenv": (0, "10.0.2.2 4711 10.0.2.15 22\n", ""),
+            "docker run": (0, "id", ""),
+        }
+    )
+    Container(CONTAINER, "u-1").run(at, "lab/canary:1", nonce="abc", publish=5555)
+    words = asked[-1].split()
+    assert "--privileged" not in words
+    for pair in ("--device /dev/kvm", "--group-add 106", "--publish 10.0.2.15:5555:5555", "--cap-drop ALL"):
+        assert pair in asked[-1]
+    assert "CANARY_NONCE=abc" in words and "io.lab.uuid=u-1" in asked[-1] and words[-1] == "lab/canary:1"
+
+
+def test_comparison_has_no_kvm_at_all() -> None:
+    at, asked = guest({})
+    Container("other", "u-1").run(at, "lab/canary:1", nonce="x", accel="tcg")
+    assert "/dev/kvm" not in asked[-1] and "--publish" not in asked[-1] and "CANARY_ACCEL=tcg" in asked[-1]
+
+
+def test_no_kvm_blocks_the_start() -> None:
+    at, _ = guest({"stat": (1, "", "No such file")})
+    with pytest.raises(BlockedError, match="/dev/kvm"):
+        Container(CONTAINER, "u-1").run(at, "lab/canary:1", nonce="abc")
+
+
+def test_a_strangers_container_is_left_alone() -> None:
+    stranger = CONTAINER_JSON | {"Config": {"Labels": None}}
+    at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), "")})
+    with pytest.raises(LabError, match="lab did not start"):
+        Container(CONTAINER, "u-1").remove(at)
+    assert not any(line.startswith("docker rm") for line in asked)
+
+
+@pytest.mark.parametrize(
+    ("shown", "same"),
+    [
+        ({"Id": "sha256:i"}, True),
+        (
+            {
+                "Id": "sha256:m",
+                "RootFS": {"Layers": ["sha256:l"]},
+                "Config": {"Labels": {"io.lab.recipe": "r"}},
+            },
+            True,
+        ),
+        ({"Id": "sha256:m", "RootFS": {"Layers": ["sha256:l"]}, "Config": {"Labels": None}}, False),
+        (
+            {
+                "Id": "sha256:m",
+                "RootFS": {"Layers": ["sha256:x"]},
+                "Config": {"Labels": {"io.lab.recipe": "r"}},
+            },
+            False,
+        ),
+    ],
+)
+def test_image_is_known_by_content(shown: dict[str, Any], same: bool) -> None:
+    assert is_same(shown, {"image_id": "sha256:i", "layer": "sha256:l", "reference": "a:b"}, "r") is same
+
+
+def test_unbuilt_image_and_unknown_name(tmp_path: Path) -> None:
+    assert "not built" in canary(tmp_path).image_id()
+    with Steps().step("load") as step, pytest.raises(BlockedError, match="not built"):
+        canary(tmp_path).load(guest({})[0], step)
+    with pytest.raises(UsageError, match="canari"):
+        emulators.emulator("canari", lab_uuid="u", cache=tmp_path, journal=Journal(tmp_path / "j"))
+    assert isinstance(canary(tmp_path), Canary)

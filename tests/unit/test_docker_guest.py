@@ -1,0 +1,198 @@
+"""lab.guest.docker against a VM that is played by a table of answers."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lab.deadline import Deadline
+from lab.errors import BlockedError, CommandError, LabError
+from lab.guest import docker
+from lab.guest.ssh import Result
+from lab.steps import Event, Steps
+
+Answer = tuple[int, str, str]
+OK: Answer = (0, "", "")
+
+
+class FakeGuest:
+    """A Debian-like VM: what is installed, running and allowed decides what commands answer."""
+
+    user = "lab"
+
+    def __init__(self, *, cached: bool = True, network: bool = True, running: bool = False) -> None:
+        self.cached, self.network, self.running = cached, network, running
+        self.installed = running
+        self.lists = cached
+        self.groups = {"lab"}
+        self.member_of = {"lab"}
+        self.installs: list[list[str]] = []
+        self.trouble: list[Answer] = []
+        self.start_log = ""
+        self.run_output: Callable[[str], Answer] = lambda word: (0, word + "\n", "")
+        self.loaded: bytes = b""
+
+    def run(self, argv: list[str], *, sudo: bool = False, check: bool = True, **more: Any) -> Result:
+        status, out, err = self._answer(list(argv), sudo, more)
+        if check and status:
+            raise CommandError(argv, status, tail=out + err)
+        return Result(list(argv), out, err, status, 0.0)
+
+    def reconnect(self) -> None:
+        self.groups = set(self.member_of)
+
+    def _answer(self, argv: list[str], sudo: bool, more: dict[str, Any]) -> Answer:
+        text = " ".join(argv)
+        if "apt-get" in argv:
+            return self._apt(argv)
+        if argv[0] == "docker":
+            return self._docker(argv, sudo, more)
+        if argv[0] == "apt-cache":
+            return (0 if self.lists and argv[-1] != "docker-cli" else 100, "", "")
+        if "gpasswd" in text:
+            self.member_of |= set(argv[4:])
+        if "command -v dockerd" in text:
+            return (0 if self.installed else 1, "", "")
+        if argv[0] == "systemctl":
+            self.running = self.installed and not self.start_log
+            return (0, "failed\n" if self.start_log else "active\n", "")
+        if argv[0] == "id":
+            return (0, " ".join(self.groups), "")
+        return (0, self.start_log, "") if argv[0] == "journalctl" else OK
+
+    def _apt(self, argv: list[str]) -> Answer:
+        if self.trouble:
+            return self.trouble.pop(0)
+        if not self.network and (argv[-1] == "update" or "--no-download" not in argv):
+            return (100, "", "E: Failed to fetch: Temporary failure resolving 'mirror'")
+        if argv[-1] == "update":
+            self.lists = True
+            return OK
+        self.installs.append(argv[argv.index("install") + 1 :])
+        if "--no-download" in argv and not self.cached:
+            return (100, "", "E: Unable to fetch some archives")
+        self.installed = True
+        return OK
+
+    def _docker(self, argv: list[str], sudo: bool, more: dict[str, Any]) -> Answer:
+        if not self.running or not (sudo or "docker" in self.groups):
+            return (1, "", "Cannot connect to the Docker daemon")
+        if argv[1] == "load":
+            self.loaded = more["stdin"]
+        if argv[1] == "run":
+            return self.run_output(_word_in(self.loaded))
+        return (0, '{"ServerVersion": "1.2"}' if "{{json .}}" in argv else "1.2\n", "")
+
+
+def _word_in(image: bytes) -> str:
+    """What the program in a loaded image would say: its text is the end of the file."""
+    with tarfile.open(fileobj=io.BytesIO(image)) as archive:
+        layers = [member for member in archive if member.name.endswith(".tar")]
+        layer = gzip.decompress(archive.extractfile(layers[0]).read())  # type: ignore[union-attr]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
+        program = tree.extractfile("proof").read()  # type: ignore[union-attr]
+    return program[program.rindex(b"lab-container-") :].decode().strip()
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ensure(said: list[str]) -> Iterator[Callable[[FakeGuest], bool]]:
+    steps = Steps(_collector(said))
+    with steps.step("docker") as step:
+        yield lambda guest: docker.ensure(guest, "docker.io", step, Deadline.after(5))  # type: ignore[arg-type]
+
+
+def _collector(said: list[str]) -> Callable[[Event], None]:
+    return lambda event: said.append(event.text)
+
+
+def test_healthy_engine_is_left_alone(ensure: Callable[[FakeGuest], bool]) -> None:
+    guest = FakeGuest(running=True)
+    guest.groups.add("docker")
+    assert ensure(guest) is False
+    assert guest.installs == []
+
+
+def test_installed_from_the_cache_without_the_network(ensure: Callable[[FakeGuest], bool]) -> None:
+    guest = FakeGuest(network=False)
+    assert ensure(guest) is True
+    assert guest.installs == [["docker.io", "apparmor"]]
+    assert {"docker", "kvm"} <= guest.groups, "the connection must be opened anew for groups to count"
+    assert ensure(guest) is False
+
+
+def test_network_is_used_only_when_the_cache_lacks_it_and_said(
+    ensure: Callable[[FakeGuest], bool], said: list[str]
+) -> None:
+    guest = FakeGuest(cached=False)
+    assert ensure(guest) is True
+    assert any("from the network" in text for text in said)
+
+
+def test_neither_cache_nor_network_is_blocked(ensure: Callable[[FakeGuest], bool]) -> None:
+    with pytest.raises(BlockedError, match="cannot reach its package sources"):
+        ensure(FakeGuest(cached=False, network=False))
+
+
+def test_lock_is_waited_for_and_broken_installation_finished(
+    ensure: Callable[[FakeGuest], bool], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.guest.apt.pause", lambda seconds: None)
+    guest = FakeGuest()
+    guest.trouble = [
+        (100, "", "E: Could not get lock /var/lib/apt/lists/lock"),
+        (100, "", "E: dpkg was interrupted, you must manually run 'dpkg --configure -a'"),
+    ]
+    assert ensure(guest) is True
+    assert any("waiting for it" in text for text in said)
+    assert any("finishing it" in text for text in said)
+
+
+def test_engine_that_does_not_start_shows_its_log(ensure: Callable[[FakeGuest], bool]) -> None:
+    guest = FakeGuest()
+    guest.start_log = "failed to start daemon: no space left on device"
+    with pytest.raises(BlockedError, match="disk is full") as caught:
+        ensure(guest)
+    assert "failed to start daemon" in caught.value.tail
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        ((0, "lab-container-of-another\n", ""), "something else"),
+        ((0, "", ""), "something else"),
+        ((125, "", 'exec: "apparmor_parser": executable file not found in $PATH'), "lacks apparmor_parser"),
+        ((127, "", "exec /proof: exec format error"), "docker run.*status 127"),
+    ],
+)
+def test_proof_holds_only_when_the_word_comes_back(answer: Answer, match: str) -> None:
+    guest = FakeGuest(running=True)
+    guest.groups.add("docker")
+    guest.run_output = lambda word: answer
+    with Steps().step("proof") as step, pytest.raises(LabError, match=match):
+        docker.prove(guest, step)  # type: ignore[arg-type]
+
+
+def test_proof_names_the_engine_and_uses_a_new_word_each_time() -> None:
+    guest = FakeGuest(running=True)
+    guest.groups.add("docker")
+    words: list[str] = []
+
+    def answer(word: str) -> Answer:
+        words.append(word)
+        return (0, word + "\n", "")
+
+    guest.run_output = answer
+    with Steps().step("proof") as step:
+        said = [docker.prove(guest, step) for _ in range(2)]  # type: ignore[arg-type]
+    assert all("1.2" in text for text in said)
+    assert len(set(words)) == 2

@@ -1,0 +1,94 @@
+"""The proof's program and image, made without Docker, and Docker's pinned key."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import platform
+import struct
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from lab import elf
+from lab.errors import BlockedError, CommandError, LabError
+from lab.guest import apt, docker, dockerrepo
+
+linux_only = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="runs an x86-64 Linux program"
+)
+
+
+@linux_only
+def test_program_made_here_runs_and_says_its_word(tmp_path: Path) -> None:
+    program = tmp_path / "says"
+    program.write_bytes(elf.says("a wörd\n"))
+    program.chmod(0o755)
+    done = subprocess.run([program], capture_output=True, check=True, timeout=10)
+    assert done.stdout.decode() == "a wörd\n"
+
+
+def test_proof_image_is_one_layer_holding_the_program_and_its_digests_are_right() -> None:
+    with tarfile.open(fileobj=io.BytesIO(docker.proof_image("lab-proof:x", "word"))) as archive:
+        files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}  # type: ignore[union-attr]
+    (entry,) = json.loads(files["manifest.json"])
+    assert entry["RepoTags"] == ["lab-proof:x"]
+    config = json.loads(files[entry["Config"]])
+    layer = gzip.decompress(files[entry["Layers"][0]])
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
+        member = tree.getmember(config["config"]["Entrypoint"][0].lstrip("/"))
+        assert member.mode & 0o111
+        assert tree.extractfile(member).read() == elf.says("word\n")  # type: ignore[union-attr]
+
+
+def _packet(tag: int, body: bytes) -> bytes:
+    return bytes([0xC0 | tag, 255]) + struct.pack(">I", len(body)) + body
+
+
+def _key(seed: bytes) -> tuple[bytes, str]:
+    body = b"\x04" + seed * 40
+    return body, hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body).hexdigest().upper()  # noqa: S324
+
+
+def test_only_the_pinned_key_is_accepted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    body, fingerprint = _key(b"a")
+    other, _ = _key(b"b")
+    monkeypatch.setattr(dockerrepo, "FINGERPRINT", fingerprint)
+    good = _packet(6, body) + _packet(13, b"Docker") + _packet(14, other)
+    armored = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nVersion: 1\n\n" + base64.encodebytes(good)
+    armored += b"=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    old_format = bytes([0x99]) + struct.pack(">H", len(body)) + body
+    assert dockerrepo.only_pinned(good) == good
+    assert dockerrepo.only_pinned(armored) == good
+    assert dockerrepo.only_pinned(old_format) == old_format
+    for bad in (_packet(6, other), good + _packet(6, other), b"<html>", b"", good[:-1], _packet(14, body)):
+        with pytest.raises(LabError):
+            dockerrepo.only_pinned(bad)
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind", "what"),
+    [
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", BlockedError, "disk is full"),
+        ("dpkg: error: failed to write: No space left on device", BlockedError, "disk is full"),
+        (
+            "E: Failed to fetch http://x/d.deb  Temporary failure resolving 'x'",
+            BlockedError,
+            "cannot reach its package sources",
+        ),
+        ("E: Unable to locate package docker.io", BlockedError, "do not offer"),
+        ("E: Sub-process /usr/bin/dpkg returned an error code (1)", LabError, "apt-get failed"),
+    ],
+)
+def test_apt_failures_say_what_is_wrong(tail: str, kind: type[LabError], what: str) -> None:
+    error = apt.explained(CommandError(["env", "A=b", "apt-get", "install"], 100, tail=tail))
+    assert type(error) is kind
+    assert what in error.what
+    assert error.tail == tail
+    assert error.hint

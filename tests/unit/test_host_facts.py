@@ -1,0 +1,167 @@
+import json
+import platform
+import sys
+
+import pytest
+
+from lab.host.facts import (
+    Cpu,
+    mac_cpu,
+    mac_facts,
+    parse_cpuinfo,
+    parse_os_release,
+    parse_sysctl,
+    read,
+    read_kvm,
+)
+
+INTEL = """\
+processor	: 0
+vendor_id	: GenuineIntel
+cpu family	: 6
+model		: 158
+model name	: Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz
+stepping	: 10
+microcode	: 0xf0
+cpu MHz		: 4300.012
+cache size	: 12288 KB
+physical id	: 0
+flags		: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge nx rdtscp lm constant_tsc pni \
+dtes64 monitor ds_cpl vmx smx est tm2 ssse3 fma cx16 avx2 ept ept_ad
+vmx flags	: vnmi preemption_timer invvpid ept_x_only ept_ad ept_1gb flexpriority tsc_offset vtpr
+bugs		: cpu_meltdown spectre_v1
+bogomips	: 6399.96
+
+processor	: 1
+vendor_id	: GenuineIntel
+model name	: Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz
+"""
+AMD_GUEST = """\
+processor	: 0
+vendor_id	: AuthenticAMD
+cpu family	: 23
+model name	: AMD EPYC 7R32
+flags		: fpu vme de pse tsc msr pae nx mmxext lm hypervisor lahf_lm cmp_legacy svm cr8_legacy npt la57
+"""
+CLOUD = """\
+processor	: 0
+vendor_id	: GenuineIntel
+model name	: Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz
+flags		: fpu vme de pse tsc msr pae nx lm hypervisor avx512f
+"""
+ARM = """\
+processor	: 0
+BogoMIPS	: 50.00
+Features	: fp asimd evtstrm aes pmull sha1 sha2 crc32
+CPU implementer	: 0x41
+CPU part	: 0xd0c
+"""
+INTEL_MAC = """\
+kern.osproductversion: 13.6.7
+kern.osrelease: 22.6.0
+kern.bootsessionuuid: 8C1E0A52-7A0B-4E2C-9E43-6E2A4D7D5B11
+kern.hv_support: 1
+kern.hv_vmm_present: 0
+hw.model: MacBookPro16,1
+machdep.cpu.brand_string: Intel(R) Core(TM) i9-9880H CPU @ 2.30GHz
+machdep.cpu.vendor: GenuineIntel
+machdep.cpu.features: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR SSE3 PCLMULQDQ MON VMX EST TM2 SSSE3
+"""
+M2_MAC = """\
+kern.osproductversion: 14.5
+kern.osrelease: 23.5.0
+kern.bootsessionuuid: 2F0D6C3B-53C9-4C0B-8D57-2B6F0F0AB1E4
+kern.hv_support: 1
+kern.hv_vmm_present: 0
+hw.model: Mac14,9
+hw.optional.arm64: 1
+machdep.cpu.brand_string: Apple M2 Pro
+"""
+MAC_VM = """\
+kern.hv_support: 0
+kern.hv_vmm_present: 1
+machdep.cpu.features: FPU VME SSE3 VMM
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cpu"),
+    [
+        (INTEL, Cpu("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", "GenuineIntel", ("vmx",), False, False)),
+        (AMD_GUEST, Cpu("AMD EPYC 7R32", "AuthenticAMD", ("svm",), True, True)),
+        (CLOUD, Cpu("Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz", "GenuineIntel", (), True, False)),
+        (ARM, Cpu()),
+        ("", Cpu()),
+    ],
+)
+def test_cpuinfo(text, cpu):
+    assert parse_cpuinfo(text) == cpu
+
+
+def test_sysctl_of_an_intel_mac():
+    values = parse_sysctl(INTEL_MAC)
+    cpu = mac_cpu(values)
+    assert (cpu.model, cpu.vendor) == ("Intel(R) Core(TM) i9-9880H CPU @ 2.30GHz", "GenuineIntel")
+    assert cpu.extensions == ("vmx", "hv_support")
+    assert not cpu.hypervisor
+    mac = mac_facts(values)
+    assert (mac.model, mac.silicon) == ("MacBookPro16,1", False)
+
+
+def test_sysctl_of_apple_silicon():
+    values = parse_sysctl(M2_MAC)
+    cpu = mac_cpu(values)
+    assert (cpu.model, cpu.vendor, cpu.extensions) == ("Apple M2 Pro", "Apple", ("hv_support",))
+    assert mac_facts(values).silicon
+
+
+def test_sysctl_of_a_mac_that_is_a_virtual_machine():
+    cpu = mac_cpu(parse_sysctl(MAC_VM))
+    assert cpu.hypervisor
+    assert cpu.extensions == ()
+
+
+def test_os_release():
+    assert parse_os_release('PRETTY_NAME="Ubuntu 24.04.1 LTS"\nNAME="Ubuntu"\nVERSION_ID="24.04"\n') == (
+        "Ubuntu",
+        "24.04",
+    )
+    assert parse_os_release("NAME=Gentoo\nID=gentoo\n") == ("Gentoo", "")
+    assert parse_os_release("") == ("Linux", "")
+
+
+def test_kvm_modules_parameters_and_device(tmp_path):
+    for name, parameter, value in (
+        ("kvm", "", ""),
+        ("kvm_intel", "nested", "Y\n"),
+        ("kvm_intel", "ept", "N\n"),
+    ):
+        folder = tmp_path / "sys/module" / name / "parameters"
+        folder.mkdir(parents=True, exist_ok=True)
+        if parameter:
+            (folder / parameter).write_text(value)
+    kvm = read_kvm(tmp_path)
+    assert kvm.modules == ("kvm", "kvm_intel")
+    assert kvm.parameters == {"kvm_intel.nested": "Y", "kvm_intel.ept": "N"}
+    assert (kvm.device_mode, kvm.device_usable) == ("", False)
+
+    (tmp_path / "dev").mkdir()
+    device = tmp_path / "dev/kvm"
+    device.touch()
+    device.chmod(0o660)
+    kvm = read_kvm(tmp_path)
+    assert (kvm.device_mode, kvm.device_usable) == ("0660", True)
+    assert read_kvm(tmp_path / "nothing").modules == ()
+
+
+def test_this_host():
+    facts = read()
+    assert facts.os and facts.kernel and facts.boot_id
+    assert facts.cpus >= 1
+    assert 0 < facts.memory_available <= facts.memory_total
+    assert (facts.mac is None) == (sys.platform != "darwin")
+    assert (facts.kvm is None) == (sys.platform == "darwin")
+    if facts.mac is None:
+        assert facts.arch == platform.machine()
+    assert json.loads(json.dumps(facts.as_dict()))["cpu"]["model"] == facts.cpu.model
+    assert read().boot_id == facts.boot_id

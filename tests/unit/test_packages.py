@@ -1,0 +1,299 @@
+import os
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from lab.deadline import Deadline
+from lab.errors import BlockedError, DeadlineError
+from lab.host import install, packages
+from lab.host.packages import TABLE, Installer, Requirement, find_program, install_command, missing
+from lab.lock import hold
+from lab.steps import Event, Steps
+
+ROOT = Installer("apt", root=True, sudo=False)
+USER = Installer("apt", root=False, sudo=True)
+NOBODY = Installer("apt", root=False, sudo=False)
+MAC = Installer("brew", root=False, sudo=False)
+QEMU = "apt-get update && apt-get install -y --no-install-recommends frob wibble-utils"
+SUDO = "sudo apt-get update && sudo apt-get install -y --no-install-recommends frob wibble-utils"
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """A host whose apt, sudo and brew are scripts, where two programs are missing."""
+    table = (
+        Requirement(("frob-x86",), "frobs", "frob", "frob", frozenset({"qemu"})),
+        Requirement(("wibble",), "wibbles", "wibble-utils", "wibble", frozenset({"qemu"})),
+        Requirement(("grate",), "grates", "grater", None, frozenset({"build-image"})),
+    )
+    monkeypatch.setattr(packages, "TABLE", table)
+    return Fake(monkeypatch, tmp_path)
+
+
+class Fake:
+    """apt-get that logs its words and, told to install, makes the programs."""
+
+    def __init__(self, monkeypatch, folder: Path) -> None:
+        self.folder = folder / "bin"
+        self.folder.mkdir()
+        self.log = folder / "log"
+        self.cache = folder / "cache"
+        self.events: list[Event] = []
+        monkeypatch.setenv("PATH", f"{self.folder}:/usr/bin:/bin")
+        monkeypatch.setenv("BIN", str(self.folder))
+        monkeypatch.setenv("LOG", str(self.log))
+        self.apt(PROGRESS + INSTALL)
+
+    def script(self, name: str, body: str) -> None:
+        path = self.folder / name
+        path.write_text(f'#!/bin/sh\necho {name} "$@" >>$LOG\n{body}\n')
+        path.chmod(0o755)
+
+    def apt(self, install_body: str, update_body: str = "") -> None:
+        self.script(
+            "apt-get", f"case $1 in update) :; {update_body} ;; install) {install_body} ;; *) exit 9 ;; esac"
+        )
+
+    def ensure(self, installer: Installer = ROOT, *, interactive=False, answer=True, seconds=20.0, **more):
+        self.questions: list[str] = []
+
+        def ask(question: str) -> bool:
+            self.questions.append(question)
+            return answer
+
+        return install.ensure(
+            more.pop("purposes", ["qemu"]),
+            policy=more.pop("policy", "auto"),
+            steps=Steps(self.events.append),
+            deadline=Deadline.after(seconds),
+            interactive=interactive,
+            ask=ask,
+            cache_dir=self.cache,
+            installer=installer,
+            **more,
+        )
+
+    @property
+    def ran(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def refusal(self, installer: Installer = ROOT, **more) -> BlockedError:
+        with pytest.raises(BlockedError) as caught:
+            self.ensure(installer, **more)
+        return caught.value
+
+
+INSTALL = "for name in frob-x86 wibble; do printf '#!/bin/sh\\n' >$BIN/$name; chmod +x $BIN/$name; done"
+PROGRESS = """
+test "$DEBIAN_FRONTEND" = noninteractive || exit 8
+echo 'dlstatus:1:12.5:Retrieving file 1 of 2' >&2
+echo 'pmstatus:libfrob:amd64:50.0:Unpacking libfrob:amd64 (1:2.3)' >&2
+"""
+
+
+def test_root_installs_what_is_missing_and_says_how_far_it_is(fake):
+    assert fake.ensure() == ["frob", "wibble-utils"]
+    update, installed = fake.ran
+    assert update.startswith("apt-get update")
+    assert installed.startswith("apt-get install -y --no-install-recommends")
+    assert "DPkg::Lock::Timeout=" in installed and installed.endswith("frob wibble-utils")
+    progress = [(event.done, event.text) for event in fake.events if event.kind == "progress"]
+    assert progress == [
+        (12.5, "Retrieving file 1 of 2"),
+        (50.0, "Unpacking libfrob:amd64 (1:2.3)"),
+    ]
+    assert fake.events[-1].kind == "finished" and fake.events[-1].text == "2 installed"
+    assert fake.ensure() == [] and len(fake.ran) == 2, "nothing runs when nothing is missing"
+
+
+def test_only_what_is_missing_is_installed(fake):
+    fake.script("wibble", "")
+    assert fake.ensure() == ["frob"]
+
+
+def test_a_program_named_by_the_configuration_stands_in(fake):
+    fake.script("wibble", "")
+    fake.script("my-frob", "")
+    assert fake.ensure(instead={"frob-x86": str(fake.folder / "my-frob")}) == []
+    fake.folder.joinpath("my-frob").unlink()
+    error = fake.refusal(instead={"frob-x86": str(fake.folder / "my-frob")})
+    assert "my-frob` in place of `frob-x86`" in error.what
+    assert fake.ran == [], "no package brings it, so none is installed"
+
+
+@pytest.mark.parametrize(
+    ("installer", "more", "command"),
+    [
+        (ROOT, {"policy": "never"}, QEMU),
+        (USER, {"policy": "never", "interactive": True}, SUDO),
+        (USER, {}, SUDO),
+        (USER, {"interactive": True, "answer": False}, SUDO),
+        (NOBODY, {"interactive": True}, f"as root: {QEMU}"),
+        (MAC, {}, "brew install frob wibble"),
+    ],
+)
+def test_where_lab_may_not_install_the_exact_command_is_said_and_nothing_runs(fake, installer, more, command):
+    error = fake.refusal(installer, **more)
+    assert "frob-x86 (frobs), wibble (wibbles)" in error.what
+    assert error.hint == command
+    assert fake.ran == []
+
+
+def test_sudo_runs_after_one_question(fake):
+    fake.script("sudo", 'DEBIAN_FRONTEND=noninteractive "$@"')
+    assert fake.ensure(USER, interactive=True) == ["frob", "wibble-utils"]
+    assert len(fake.questions) == 1 and SUDO in fake.questions[0]
+    assert [line.split()[:3] for line in fake.ran if line.startswith("sudo")] == [
+        ["sudo", "apt-get", "update"],
+        ["sudo", "apt-get", "install"],
+    ]
+
+
+def test_homebrew_runs_without_sudo_and_its_failure_is_said(fake):
+    fake.script("brew", INSTALL)
+    assert fake.ensure(MAC, interactive=True) == ["frob", "wibble"]
+    assert fake.ran == ["brew install frob wibble"]
+    for name in ("frob-x86", "wibble"):
+        (fake.folder / name).unlink()
+    fake.script("brew", "exit 3")
+    assert "`brew install frob wibble` ended with status 3" in fake.refusal(MAC, interactive=True).what
+
+
+def test_what_macos_cannot_have_and_systems_without_a_known_manager(fake):
+    error = fake.refusal(MAC, interactive=True, purposes=["build-image"])
+    assert "grate (grates)" in error.what and "ubuntu-24.04" in error.hint
+    error = fake.refusal(Installer("", root=True, sudo=False))
+    assert "frob, wibble-utils" in error.hint
+    assert fake.ran == []
+
+
+def test_an_unreachable_mirror_is_blocked_with_apts_words(fake):
+    fake.apt(
+        "echo 'pmstatus:x:1:y' >&2; echo 'E: Unable to locate package frob' >&2; exit 100",
+        "echo 'E: Failed to fetch the index' >&2; exit 100",
+    )
+    error = fake.refusal()
+    assert "status 100" in error.what
+    assert error.tail == "E: Failed to fetch the index\nE: Unable to locate package frob"
+    assert "check the network" in error.hint and QEMU in error.hint
+    assert any("update failed" in event.text for event in fake.events)
+
+
+def test_a_failed_update_is_no_reason_to_stop_when_the_packages_are_known(fake):
+    fake.apt(INSTALL, "exit 100")
+    assert fake.ensure() == ["frob", "wibble-utils"]
+
+
+def test_apt_that_installs_and_leaves_the_program_missing_is_found_out(fake):
+    fake.apt("exit 0")
+    error = fake.refusal()
+    assert "still missing: frob-x86, wibble" in error.what
+
+
+def test_an_installation_that_was_killed_half_way_is_finished_first(fake):
+    fake.script("dpkg", "touch $BIN/configured")
+    fake.apt(
+        'test -e $BIN/configured || { echo "E: dpkg was interrupted, you must manually run '
+        "'dpkg --configure -a' to correct the problem.\" >&2; exit 100; }; " + INSTALL
+    )
+    assert fake.ensure() == ["frob", "wibble-utils"]
+    assert "dpkg --configure -a --force-confold" in fake.ran
+
+
+def test_apts_lock_is_waited_for(fake):
+    held = (
+        "test -e $BIN/free || { touch $BIN/free; "
+        "echo 'E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7' >&2; exit 100; }"
+    )
+    fake.apt(INSTALL, held)
+    assert fake.ensure() == ["frob", "wibble-utils"]
+    assert [line.split()[1] for line in fake.ran] == ["update", "update", "install"]
+
+
+def test_a_lock_that_is_never_given_up_is_named(fake):
+    fake.apt(INSTALL, "echo 'E: Could not get lock. It is held by process 7' >&2; exit 100")
+    with pytest.raises(DeadlineError, match="held by process 7"):
+        fake.ensure(seconds=0.3)
+
+
+def test_a_second_command_waits_for_the_first_and_then_has_nothing_to_do(fake):
+    with hold(fake.cache / "packages.lock", "install packages", "x"):
+        outcome: list[list[str]] = []
+        second = threading.Thread(target=lambda: outcome.append(fake.ensure()))
+        second.start()
+        while not any(event.kind == "progress" for event in fake.events):
+            second.join(0.02)
+            assert second.is_alive(), "it must wait while the lock is held"
+        for name in ("frob-x86", "wibble"):
+            fake.script(name, "")
+    second.join()
+    assert outcome == [[]]
+    assert not any(line.startswith("apt-get") for line in fake.ran)
+
+
+def test_a_command_that_installs_for_ever_is_named(fake):
+    with (
+        hold(fake.cache / "packages.lock", "install packages", "x"),
+        pytest.raises(DeadlineError, match="installation to end"),
+    ):
+        fake.ensure(seconds=0.3)
+
+
+def test_missing_goes_by_purpose_program_and_file(fake, monkeypatch, tmp_path):
+    assert [item.debian for item in missing(["qemu"])] == ["frob", "wibble-utils"]
+    assert [item.debian for item in missing(["build-image", "qemu"])] == ["frob", "wibble-utils", "grater"]
+    assert missing(["ssh"]) == []
+    key = tmp_path / "key"
+    only_file = Requirement((), "keys", "keys", None, frozenset({"tests"}), files=(key,))
+    unprivileged = Requirement(("no-such",), "maps", "map", None, frozenset({"tests"}), unprivileged=True)
+    monkeypatch.setattr(packages, "TABLE", (only_file, unprivileged))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert missing(["tests"]) == [only_file]
+    assert only_file.absent({}) == [str(key)]
+    key.touch()
+    assert missing(["tests"]) == []
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert missing(["tests"]) == [unprivileged]
+
+
+def test_programs_are_found_beyond_an_ordinary_users_path(monkeypatch, tmp_path):
+    program = tmp_path / "frobnicate"
+    program.touch()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(packages, "_SYSTEM_FOLDERS", (str(tmp_path),))
+    assert find_program("frobnicate") is None, "not executable"
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    assert find_program("frobnicate") == program
+
+
+def test_commands_name_each_package_once():
+    assert install_command(TABLE[:2], MAC) == [["brew", "install", "qemu"]]
+    assert install_command([], ROOT) == []
+    assert install_command(TABLE[:1], ROOT)[1][-1] == "qemu-system-x86"
+
+
+def test_this_table_names_every_requirement_fully():
+    assert len({item.debian for item in TABLE}) == len(TABLE)
+    for item in TABLE:
+        assert item.programs or item.files
+        assert item.why and item.needed_for
+
+
+@pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason="asks Debian's own package database")
+def test_every_debian_package_really_exists_and_brings_its_programs():
+    names = [item.debian for item in TABLE]
+    shown = subprocess.run(["apt-cache", "show", *names], capture_output=True, text=True, check=False).stdout
+    known = {line.removeprefix("Package: ") for line in shown.splitlines() if line.startswith("Package: ")}
+    assert set(names) <= known
+    for item in TABLE:
+        listed = subprocess.run(
+            ["dpkg-query", "-L", item.debian], capture_output=True, text=True, check=False
+        )
+        if listed.returncode == 0:
+            paths = [Path(line) for line in listed.stdout.splitlines()]
+            assert set(item.programs) <= {path.name for path in paths}, item.debian
+            assert set(item.files) <= set(paths), item.debian
+            assert item.absent({}) == []

@@ -1,0 +1,108 @@
+"""The choice of acceleration, what is said of it, and the registry of engines."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.engines import engine, engines
+from lab.engines.protocol import Forward
+from lab.engines.qemu import QemuEngine, capabilities
+from lab.engines.qemu import engine as engine_module
+from lab.engines.qemu.launching import port_error
+from lab.errors import BlockedError, UsageError
+
+
+@dataclass
+class Answer:
+    usable: bool
+    why: str = "a kernel booted in 0.4 s"
+    nested: bool = True
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        engine_module, "capabilities", lambda _: capabilities.Capabilities("pc-q35-9.0", True)
+    )
+    monkeypatch.setattr(engine_module, "version", lambda _: (9, 0, 1))
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "answer", "expected"),
+    [
+        ("auto", Answer(True), ("kvm", "hardware")),
+        ("auto", Answer(True, nested=False), ("kvm", "none")),
+        ("auto", Answer(False, "it hung"), ("tcg", "emulated")),
+        ("kvm", Answer(False, "it hung"), ("kvm", "hardware")),
+        ("tcg", Answer(True), ("tcg", "emulated")),
+    ],
+)
+def test_acceleration(installed: None, acceleration: str, answer: Answer, expected: tuple[str, str]) -> None:
+    asked = []
+
+    def kvm() -> Answer:
+        asked.append(1)
+        return answer
+
+    facts = QemuEngine(kvm, acceleration).facts()  # type: ignore[arg-type]
+    assert (facts.acceleration, facts.nesting) == expected
+    assert facts.version == "9.0.1"
+    if acceleration == "auto":
+        assert answer.why in facts.how
+    assert len(asked) == (acceleration != "tcg")
+
+
+def test_an_old_qemu_is_refused(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "version", lambda _: (6, 2, 0))
+    answer = QemuEngine(lambda: Answer(True)).availability()
+    assert not answer.usable and "6.2.0" in answer.why and "7.2" in answer.why
+
+
+def test_forced_kvm_needs_the_device(
+    installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine_module, "_KVM", tmp_path / "kvm")
+    answer = QemuEngine(lambda: Answer(True), "kvm").availability()
+    assert not answer.usable and answer.hint
+
+
+def test_versions() -> None:
+    assert capabilities.parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nC") == (7, 2, 22)
+    assert capabilities.parse_version("QEMU emulator version 11.0.50 (v11)") == (11, 0, 50)
+    assert capabilities.parse_version("something else") is None
+
+
+def test_the_newest_machine() -> None:
+    answers = '{"QMP": {}}\n{"return": {}}\ntorn{\n{"return": [{"name": "pc-i440fx-9.0", "alias": "pc"},'
+    answers += '{"name": "pc-q35-8.2"}, {"name": "pc-q35-9.0", "alias": "q35"}]}\n'
+    assert capabilities.newest_q35(answers) == "pc-q35-9.0"
+    assert capabilities.newest_q35('{"return": [{"name": "virt"}]}') == ""
+
+
+def test_all_taken_ports_are_found(tmp_path: Path) -> None:
+    with socket.socket() as holder, socket.socket() as other:
+        for item in (holder, other):
+            item.bind(("127.0.0.1", 0))
+        holder.listen()
+        held, free = holder.getsockname()[1], other.getsockname()[1]
+        other.close()
+        forwards = [Forward("a", 1, 1), Forward("b", held, 2), Forward("c", free, 3)]
+        error = port_error(1, forwards, "QEMU's words", tmp_path)
+    assert error.ports == [1, held]
+    assert str(held) in error.what and error.tail == "QEMU's words"
+
+
+def test_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [item.name for item in engines("tcg", tmp_path)] == ["qemu"]
+    assert engine("qemu", "tcg", tmp_path).name == "qemu"
+    with pytest.raises(UsageError) as caught:
+        engine("qmeu", "tcg", tmp_path)
+    assert "qemu" in caught.value.hint
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(BlockedError, match="not found"):
+        engine("auto", "tcg", tmp_path)
