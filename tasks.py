@@ -45,16 +45,16 @@ def _after_dashes() -> list[str]:
         "json": "print the result as JSON (schema lab.up/1)",
     }
 )
-def up(_c, name=NAME, engine="", emulator="", image="", fresh=False, json=False):  # noqa: ANN
+def up(_c, name=NAME, engine="", emulator="", image="", fresh=False, json=False):
     """Create the lab VM, install Docker in it, start the emulator container, climb the ladder."""
     flags = {"engine": engine, "emulator": emulator, "image": image}
     _perform("up", "up", as_json=json, flags=flags, name=name, fresh=fresh)
 
 
-@task(help={"json": "schema lab.status/1"})
-def status(_c, name=NAME, json=False):
-    """Show one lab: state, ports, container, who holds it."""
-    _perform("inspect", "status", as_json=json, name=name)
+@task(help={"deep": "log in and ask Docker about the container", "json": "schema lab.status/1"})
+def status(_c, name=NAME, deep=False, json=False):
+    """Show one lab: state, ports, who holds it."""
+    _perform("inspect", "status", as_json=json, name=name, deep=deep)
 
 
 @task(name="list", help={"json": "schema lab.list/1"})

@@ -30,14 +30,29 @@ class Builder:
         self._steps = bench.session.steps
         self._background = background
         self._prepared: Future[None] | None = None
+        self._in_vm: list[Future[None]] = []
         self.changed = False
         """Whether anything had to be done."""
 
     def ensure(self) -> dict[str, Callable[[], None]]:
-        actions = {"host.engine": self._packages, "vm.settings": self._vm, "docker.engine": self._docker}
+        actions = {
+            "host.engine": self._images,
+            "vm.settings": self._vm,
+            "guest.paravirt": self._start_docker,
+            "docker.engine": self._docker,
+        }
         if emulator := self._bench.emulator:
             actions["nested.boot"] = lambda: self._emulator(emulator)
         return actions
+
+    def _images(self) -> None:
+        """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
+        self._packages()
+        if emulator := self._bench.emulator:
+            self._prepared = self._background.start(lambda: self._prepare(emulator))
+        self._image()
+        if self._prepared is not None and self._session.kernel is None:
+            self._prepared.result()
 
     def _packages(self) -> None:
         purposes: set[packages.Purpose] = set(packages.ENGINE_PURPOSES[self._bench.record.engine])
@@ -55,13 +70,10 @@ class Builder:
 
     def _vm(self) -> None:
         bench = self._bench
-        if emulator := bench.emulator:
-            self._prepared = self._background.start(lambda: self._prepare(emulator))
-        state = bench.machine.status() if bench.record.image else State.ABSENT
+        state = bench.machine.status()
         if state is State.RUNNING:
             return
         self.changed = True
-        self._image()
         if state is State.ABSENT:
             self._create()
         with self._steps.step("vm.start") as step:
@@ -98,17 +110,23 @@ class Builder:
             bench.lab.journal.done("file", str(bench.spec.seed))
             bench.machine.create()
 
+    def _start_docker(self) -> None:
+        """Install Docker and copy the emulator's image in, while the rungs look at KVM."""
+        self._in_vm.append(self._background.start(self._install))
+        if emulator := self._bench.emulator:
+            self._in_vm.append(self._background.start(lambda: self._upload(emulator)))
+
     def _docker(self) -> None:
-        bench = self._bench
-        upload = None
-        if emulator := bench.emulator:
-            upload = self._background.start(lambda: self._upload(emulator))
-        with self._steps.step("docker.install") as step:
+        for work in self._in_vm:
+            work.result()
+        self._bench.guest.reconnect()  # the user's new groups count from a login on
+
+    def _install(self) -> None:
+        # A connection of its own: it logs in anew when the user has joined a group.
+        with self._steps.step("docker.install") as step, self._bench.new_guest() as guest:
             deadline = Deadline.after(self._session.settings.deadlines.docker)
-            if docker.ensure(bench.guest, bench.record.docker_package, step, deadline):
+            if docker.ensure(guest, self._bench.record.docker_package, step, deadline):
                 self.changed = True
-        if upload is not None:
-            upload.result()
 
     def _prepare(self, emulator: Emulator) -> None:
         with self._steps.step("emulator.prepare", emulator.name) as step:
@@ -117,7 +135,6 @@ class Builder:
     def _upload(self, emulator: Emulator) -> None:
         if self._prepared is not None:
             self._prepared.result()
-        # A connection of its own: installing Docker logs in anew on the other.
         with self._steps.step("emulator.upload", emulator.name) as step, self._bench.new_guest() as guest:
             emulator.upload(guest, step)
 

@@ -24,7 +24,7 @@ def doctor(session: Session, deep: bool = False) -> Reply:
     settings = session.settings
     host = host_facts.read()
     with session.steps.step("doctor.kvm", "does a kernel really run under this host's KVM?"):
-        answer = kvm.functional_probe(settings.cache_dir, fresh=deep)
+        answer = kvm.functional_probe(settings.cache_dir, fresh=deep, kernel=session.kernel)
     rows = [_engine(session, name) for name in engines.NAMES]
     document: dict[str, Any] = {
         "schema": "lab.doctor/1",
@@ -43,10 +43,7 @@ def doctor(session: Session, deep: bool = False) -> Reply:
 def _engine(session: Session, name: str) -> dict[str, Any]:
     settings = session.settings
     engine = engines.engine(
-        name,
-        acceleration=settings.qemu.acceleration,
-        binary=settings.qemu.binary,
-        cache_dir=settings.cache_dir,
+        name, settings.qemu.acceleration, settings.cache_dir, settings.qemu.binary, session.kernel
     )
     found = engine.availability()
     facts = asdict(engine.facts()) if found.usable else None

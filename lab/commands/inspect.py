@@ -18,11 +18,11 @@ from lab.engines.protocol import State
 from lab.errors import LabError
 
 HALF_MADE = "half-made"
-_GUEST_SECONDS = 5.0
+_GUEST_SECONDS = 30.0
 
 
-def status(session: Session, name: str) -> Reply:
-    """One lab: state, ports, container, who holds it. Works on half-made labs too."""
+def status(session: Session, name: str, deep: bool = False) -> Reply:
+    """One lab: state, ports, who holds it; half-made ones too. `deep` logs in and asks Docker."""
     bench = Workbench.open(session, name)
     record = bench.lab.read()
     held = lock.holder(bench.lab.lock_file)
@@ -44,7 +44,7 @@ def status(session: Session, name: str) -> Reply:
         "ssh": access.ssh(bench) if running else None,
         "adb": access.adb(bench) if running else None,
         "holder": {"pid": held.pid, "verb": held.verb, "since": held.since} if held else None,
-        "container": _container(bench) if running and not held else None,
+        "container": _container(bench) if deep and running else None,
         "evidence": str(runs[-1]) if runs else None,
     }
     bench.close()

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lab.config import Settings
 from lab.errors import ExitCode
+from lab.images import debian
 from lab.steps import Steps
 from lab.store import Store
 
@@ -31,6 +32,11 @@ class Session:
     @property
     def store(self) -> Store:
         return Store(self.settings.state_dir)
+
+    @property
+    def kernel(self) -> Path | None:
+        """A kernel of an image lab built, for the probe of the host's KVM."""
+        return debian.kernel(self.images)
 
     @property
     def images(self) -> Path:

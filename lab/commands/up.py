@@ -78,7 +78,7 @@ def _ready(bench: Workbench) -> Reply | None:
     if bench.emulator is None or last["lab"]["uuid"] != bench.record.uuid:
         return None
     site = bench.site(boot_seconds=_READY_SECONDS)
-    site.nested_seconds = _READY_SECONDS
+    site.adb_seconds = _READY_SECONDS
     site.boot_id = bench.record.boot_id
     try:
         with bench.session.steps.step("nested.adb", "is it still what was confirmed?") as step:

@@ -46,7 +46,11 @@ class Workbench:
     def engine(self) -> Engine:
         settings = self.session.settings
         return engines.engine(
-            self.record.engine, self.record.acceleration, settings.cache_dir, binary=settings.qemu.binary
+            self.record.engine,
+            self.record.acceleration,
+            settings.cache_dir,
+            settings.qemu.binary,
+            self.session.kernel,
         )
 
     @cached_property

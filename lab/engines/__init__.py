@@ -18,22 +18,28 @@ Acceleration = Literal["auto", "kvm", "tcg"]
 QEMU = "qemu-system-x86_64"
 
 
-def engines(acceleration: Acceleration, cache_dir: Path, binary: str = QEMU) -> list[Engine]:
-    """Every engine, installed or not. `cache_dir` is where probes keep their answers."""
-    return [_make(name, acceleration, cache_dir, binary) for name in NAMES]
+def engines(
+    acceleration: Acceleration, cache_dir: Path, binary: str = QEMU, kernel: Path | None = None
+) -> list[Engine]:
+    """Every engine, installed or not. `cache_dir` is where probes keep their answers; `kernel` is what
+    they may boot under KVM where the host's own cannot be read.
+    """
+    return [_make(name, acceleration, cache_dir, binary, kernel) for name in NAMES]
 
 
-def engine(name: str, acceleration: Acceleration, cache_dir: Path, binary: str = QEMU) -> Engine:
+def engine(
+    name: str, acceleration: Acceleration, cache_dir: Path, binary: str = QEMU, kernel: Path | None = None
+) -> Engine:
     """The engine of that name; `auto` is the first that is usable here.
 
     Raises UsageError for an unknown name, BlockedError when `auto` finds none.
     """
     if name == "auto":
-        return _first_usable(engines(acceleration, cache_dir, binary))
+        return _first_usable(engines(acceleration, cache_dir, binary, kernel))
     if name not in NAMES:
         near = difflib.get_close_matches(name, (*NAMES, "auto"), cutoff=0.3) or [*NAMES, "auto"]
         raise UsageError(f"there is no engine `{name}`", hint=f"nearest: {', '.join(near)}")
-    return _make(name, acceleration, cache_dir, binary)
+    return _make(name, acceleration, cache_dir, binary, kernel)
 
 
 def _first_usable(candidates: list[Engine]) -> Engine:
@@ -49,11 +55,13 @@ def _first_usable(candidates: list[Engine]) -> Engine:
     )
 
 
-def _make(name: str, acceleration: Acceleration, cache_dir: Path, binary: str) -> Engine:
+def _make(name: str, acceleration: Acceleration, cache_dir: Path, binary: str, kernel: Path | None) -> Engine:
     # Imported when used, so that `invoke --list` does not load them.
     if name != "qemu":
         raise UsageError(f"there is no engine `{name}`")
     from lab.engines.qemu import QemuEngine
     from lab.host.kvm import functional_probe
 
-    return QemuEngine(kvm=lambda: functional_probe(cache_dir), acceleration=acceleration, binary=binary)
+    return QemuEngine(
+        kvm=lambda: functional_probe(cache_dir, kernel=kernel), acceleration=acceleration, binary=binary
+    )

@@ -110,6 +110,7 @@ def _make(
             "LAB_ROOT_MIB": str(made.disk.size_gib * 1024 - made.disk.boot_mib - disk.BOOT_START // disk.MIB),
             "INITRD": "No",
         },
+        sources=SOURCES,
         downloads={f"{_OUT}/{name}": work / name for name in outputs},
         on_progress=step.progress,
     )

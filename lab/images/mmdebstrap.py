@@ -6,6 +6,7 @@ system is taken out by mmdebstrap itself (`downloads`), the one way that works f
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -93,38 +94,56 @@ def build(
     variant: str = "minbase",
     on_progress: Progress | None = None,
     downloads: Mapping[str, Path] | None = None,
+    sources: Path | None = None,
 ) -> None:
     """Make a root file system of `packages`, run `hooks` on it, write `output`.
 
     Hooks are executable files, run in order after the packages are installed, outside the root
     with its folder as first argument and `env` in their environment (as root of the user
-    namespace when an ordinary user builds). `output` names what to make by its ending (.tar,
+    namespace when an ordinary user builds). `sources` is the folder with the hooks and all they
+    read: they run from a copy of it. `output` names what to make by its ending (.tar,
     .tar.gz, .squashfs, a folder), or is None when only `downloads` are wanted: path in the
     root to path outside, taken after the last hook. `log` receives all output.
     Raises BlockedError (mirror, disk, keyring, packages, mmdebstrap itself), CommandError when
     a hook fails, DeadlineError, InterruptedByUser.
     """
-    sources = sources_for(suite)
+    archive = sources_for(suite)
     _require_keyring()
-    words: list[str | Path] = [*_common(suite, packages, variant), *_trimming()]
-    words += [f"--customize-hook={hook.resolve()}" for hook in hooks]
-    words += [
-        f"--customize-hook=download {shlex.quote(inside)} {shlex.quote(str(outside.absolute()))}"
-        for inside, outside in (downloads or {}).items()
-    ]
-    words += [suite, "-", "--format=null"] if output is None else [suite, output.absolute()]
     log.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        proc.run(
-            [*words, "-"],
-            deadline=deadline,
-            env={"SOURCE_DATE_EPOCH": str(EPOCH), "DEBIAN_FRONTEND": "noninteractive", **(env or {})},
-            log=log,
-            on_line=_Reader(on_progress) if on_progress else None,
-            stdin=sources,
-        )
-    except CommandError as error:
-        raise _explained(error, suite, log) from error
+    with _readable(sources) as copy:
+        words: list[str | Path] = [*_common(packages, variant), *_trimming()]
+        for hook in hooks:
+            place = copy / hook.relative_to(sources) if copy and sources else hook.resolve()
+            words.append(f"--customize-hook={place}")
+        for inside, outside in (downloads or {}).items():
+            wanted = f"download {shlex.quote(inside)} {shlex.quote(str(outside.absolute()))}"
+            words.append(f"--customize-hook={wanted}")
+        words += [suite, "-", "--format=null"] if output is None else [suite, output.absolute()]
+        try:
+            proc.run(
+                [*words, "-"],
+                deadline=deadline,
+                env={"SOURCE_DATE_EPOCH": str(EPOCH), "DEBIAN_FRONTEND": "noninteractive", **(env or {})},
+                log=log,
+                on_line=_Reader(on_progress) if on_progress else None,
+                stdin=archive,
+            )
+        except CommandError as error:
+            raise _explained(error, suite, log) from error
+
+
+@contextlib.contextmanager
+def _readable(sources: Path | None) -> Iterator[Path | None]:
+    """A copy of `sources` that the root of a user namespace may read: homes are often closed to it."""
+    if sources is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="lab-hooks-") as folder:
+        copy = Path(folder) / "sources"
+        shutil.copytree(sources, copy)
+        for path in [Path(folder), copy, *copy.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        yield copy
 
 
 def resolve_versions(
@@ -140,7 +159,7 @@ def resolve_versions(
         log = Path(folder) / "mmdebstrap.log"
         try:
             done = proc.run(
-                [*_common(suite, packages, variant), "--simulate", "--format=null", suite, "-", "-"],
+                [*_common(packages, variant), "--simulate", "--format=null", suite, "-", "-"],
                 deadline=deadline,
                 stdin=sources,
             )
@@ -155,7 +174,7 @@ def parse_simulation(lines: Iterable[str]) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def _common(suite: str, packages: Sequence[str], variant: str) -> list[str]:
+def _common(packages: Sequence[str], variant: str) -> list[str]:
     return [
         "mmdebstrap",
         "--verbose",

@@ -47,6 +47,8 @@ class Site:
     """How long L1 may take to answer over SSH."""
     nested_seconds: float
     """How long L2 may take to answer."""
+    adb_seconds: float = 120.0
+    """How long ADB may take to reach an L2 that has booted."""
     probe_seconds: float = 180.0
     """How long one functional KVM probe may take, emulated hosts included."""
 

@@ -16,9 +16,21 @@ from typing import Any
 import psutil
 import pytest
 
+from lab.host.ports import is_free
+from lab.ladder.model import Claim
+from lab.ladder.verdict import REQUIRED
 from tests.e2e.conftest import Lab
 
 pytestmark = pytest.mark.timeout(1800)
+
+_EVIDENCE = (
+    "console.log",
+    "dmesg.txt",
+    "cpuinfo.txt",
+    "docker-info.txt",
+    "screenshot.png",
+    "steps.jsonl",
+)
 
 
 def _rungs(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -89,7 +101,7 @@ def test_up_ends_with_nesting_confirmed(lab: Lab) -> None:
     assert document["claims"]["nesting"]["verdict"] == "confirmed"
     assert document["claims"]["android"]["verdict"] == "blocked"
     assert document["claims"]["theory"]["verdict"] == "not applicable"
-    for name in ("vm.boot", "guest.cpu", "guest.kvm", "docker.engine", "container.kvm", "nested.boot", "nested.adb"):
+    for name in REQUIRED[Claim.NESTING]:
         assert rungs[name]["status"] == "passed", rungs[name]
     assert document["cell"]["image"].startswith("debian-13-")
     assert "KVMKVMKVM" in rungs["nested.adb"]["observed"]
@@ -97,7 +109,7 @@ def test_up_ends_with_nesting_confirmed(lab: Lab) -> None:
         with socket.create_connection(("127.0.0.1", forward["host_port"]), timeout=10):
             pass
     bundle = Path(document["evidence"])
-    for name in ("console.log", "dmesg.txt", "cpuinfo.txt", "docker-info.txt", "screenshot.png", "steps.jsonl"):
+    for name in _EVIDENCE:
         assert (bundle / name).stat().st_size > 0, name
     _no_secret_in(lab, bundle)
 
@@ -141,7 +153,7 @@ def test_exec_copy_and_logs(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_status_shows_the_container_and_how_to_reach_the_lab(lab: Lab) -> None:
-    document = lab.json("lab.status")
+    document = lab.json("lab.status", "--deep")
     assert document["lab"]["state"] == "running"
     assert document["container"]["running"]
     assert "StrictHostKeyChecking=yes" in document["ssh"]["command"]
@@ -184,27 +196,25 @@ def test_a_snapshot_brings_back_what_was(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("sabotage", "repair", "rung", "verdict", "code"),
     [
+        pytest.param("docker kill lab-canary", "", "nested.boot", "inconclusive", 12, id="container-killed"),
         pytest.param(
-            ["docker", "kill", "lab-canary"], None, "nested.boot", "refuted|blocked|inconclusive", (10, 11, 12), id="container-killed"
-        ),
-        pytest.param(
-            ["chmod", "0600", "/dev/kvm"], ["chmod", "0660", "/dev/kvm"], "guest.kvm", "refuted", (10,), id="kvm-closed"
+            "chmod 0600 /dev/kvm", "chmod 0660 /dev/kvm", "guest.kvm", "refuted", 10, id="kvm-closed"
         ),
     ],
 )
 def test_a_broken_chain_is_never_green(
-    lab: Lab, sabotage: list[str], repair: list[str] | None, rung: str, verdict: str, code: tuple[int, ...]
+    lab: Lab, sabotage: str, repair: str, rung: str, verdict: str, code: int
 ) -> None:
-    lab.json("lab.exec", "--", "sudo", *sabotage)
+    lab.json("lab.exec", "--", "sudo", *sabotage.split())
     try:
         answer = lab.run("lab.validate", "--json")
-        assert answer.status in code, answer.err
-        assert answer.document["claims"]["nesting"]["verdict"] in verdict.split("|")
+        assert answer.status == code, answer.err
+        assert answer.document["claims"]["nesting"]["verdict"] == verdict
         assert _rungs(answer.document)[rung]["status"] != "passed"
         assert _rungs(answer.document)["nested.adb"]["status"] != "passed"
     finally:
         if repair:
-            lab.json("lab.exec", "--", "sudo", *repair)
+            lab.json("lab.exec", "--", "sudo", *repair.split())
 
 
 def test_up_after_a_halt_comes_back_to_confirmed(lab: Lab) -> None:
@@ -221,8 +231,7 @@ def test_destroy_leaves_nothing_behind(lab: Lab) -> None:
     assert document["state"] == "absent"
     assert not [pid for pid in ours if psutil.pid_exists(pid)]
     assert not list((lab.state / "labs").iterdir())
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(address.split(":")[1])), timeout=2):
-        pass
+    assert is_free(int(address.split(":")[1]))
     assert lab.json("lab.list")["labs"] == []
     assert (lab.state / "evidence" / "default").is_dir(), "evidence outlives the lab"
 

@@ -35,7 +35,7 @@ def boot(site: Site) -> Observation:
 def adb(site: Site) -> Observation:
     """L2 answers over ADB on the host's loopback, and it is this L2 and no other that answers."""
     emulator = _emulator(site)
-    proof = emulator.prove(site.tools.adb_address, site.adb_folder, Deadline.after(site.nested_seconds))
+    proof = emulator.prove(site.tools.adb_address, site.adb_folder, Deadline.after(site.adb_seconds))
     if stranger := _stranger(site, proof):
         # It fails the rung, but says nothing of this lab's L2: no evidence against nesting.
         raise InconclusiveError(

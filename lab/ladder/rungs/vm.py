@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from lab.deadline import Deadline
+from lab.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import State
 from lab.errors import BlockedError
+from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
+
+_BOOTING = ("initializing", "starting", "offline", "unknown")
 
 
 def settings(site: Site) -> Observation:
@@ -40,13 +43,29 @@ def boot(site: Site) -> Observation:
         state = site.tools.machine.status()
         return None if state is State.RUNNING else f"it is {state}"
 
-    guest = wait_for_ssh(lambda: site.tools.guest, Deadline.after(site.boot_seconds), dead)
+    deadline = Deadline.after(site.boot_seconds)
+    guest = wait_for_ssh(lambda: site.tools.guest, deadline, dead)
+    system = _settled(guest, deadline)
     site.boot_id = guest.read("/proc/sys/kernel/random/boot_id").strip()
     uptime = float(guest.read("/proc/uptime").split()[0])
     kernel = guest.run(["uname", "-sr"]).out.strip()
     site.facts["vm.boot"] = {"boot_id": site.boot_id, "uptime_seconds": uptime, "kernel": kernel}
     return Observation(
         ok=True,
-        expected="a login over SSH, the host key as pinned",
-        observed=f"{kernel}, up {uptime:.0f} s, host key as pinned",
+        expected="a login over SSH, the host key as pinned, and the boot over",
+        observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned",
     )
+
+
+def _settled(guest: Guest, deadline: Deadline) -> str:
+    """Wait for the end of the boot: a login may come before drivers are loaded, and a look too early
+    would take a /dev/kvm that is about to appear for one that never will.
+    """
+
+    def state() -> str:
+        found = guest.run(["systemctl", "is-system-running"], check=False, deadline=deadline).out.strip()
+        if found in _BOOTING:
+            raise NotYet(f"the system is {found}")
+        return found or "of an unknown state"
+
+    return poll(state, deadline, "the end of the VM's boot", hint="`invoke lab.logs` shows its console")
