@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 from lab import proc
 from lab.commands.session import ROOT, Reply, Session
@@ -19,6 +21,7 @@ TIERS = {
     "e2e": ["tests/e2e"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
+_MARKS = ("failure", "error", "skipped")
 _BIN = Path(sys.executable).parent
 _LINTERS = (
     ("ruff", "check", "."),
@@ -50,9 +53,12 @@ def test(session: Session, tier: str) -> Reply:
             ask=session.ask,
             cache_dir=session.settings.cache_dir,
         )
-    linted = all(
-        proc.passthrough([_BIN / tool[0], *tool[1:]], cwd=ROOT, to_stderr=True) == 0 for tool in _LINTERS
-    )
+    started = time.monotonic()
+    objecting = [
+        " ".join(words)
+        for words in _LINTERS
+        if proc.passthrough([_BIN / words[0], *words[1:]], cwd=ROOT, to_stderr=True)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         status = proc.passthrough(
@@ -60,24 +66,45 @@ def test(session: Session, tier: str) -> Reply:
             cwd=ROOT,
             to_stderr=True,
         )
-        counts = _counts(report)
-    good = linted and status == 0
+        found = _read(report)
+    found["failures"] += [{"test": tool, "message": "the linter objects"} for tool in objecting]
+    good = status == 0 and not objecting
+    failed = found["failed"] + found["errors"] + len(objecting)
+    document = {"schema": "test/1", "tier": tier, **found, "seconds": round(time.monotonic() - started, 3)}
     return Reply(
-        document={"schema": "test/1", "tier": tier, "lint": linted, "passed": good, **counts},
-        show=lambda console: console.print(
-            f"{counts['tests'] - counts['failures'] - counts['errors'] - counts['skipped']} passed, "
-            f"{counts['failures'] + counts['errors']} failed, {counts['skipped']} skipped"
-            + ("" if linted else " (the linters object)"),
-            highlight=False,
+        document,
+        lambda console: console.print(
+            f"{found['passed']} passed, {failed} failed, {found['skipped']} skipped", highlight=False
         ),
-        code=ExitCode.DONE if good else ExitCode.INTERNAL,
+        ExitCode.DONE if good else ExitCode.INTERNAL,
     )
 
 
-def _counts(report: Path) -> dict[str, int]:
-    names = ("tests", "failures", "errors", "skipped")
+def _read(report: Path) -> dict[str, Any]:
+    """The counts and failures in pytest's report; one error when it wrote none."""
     if not report.is_file():
-        return dict.fromkeys(names, 0)
+        failure = {"test": "pytest", "message": "it ended without a report"}
+        return {"passed": 0, "failed": 0, "errors": 1, "skipped": 0, "failures": [failure], "report": None}
     # Written by pytest a moment ago, in a folder of our own: not untrusted input.
-    suites = list(ElementTree.parse(report).getroot().iter("testsuite"))  # noqa: S314
-    return {name: sum(int(suite.get(name, 0)) for suite in suites) for name in names}
+    cases = list(ElementTree.parse(report).getroot().iter("testcase"))  # noqa: S314
+    marks = {mark: [case for case in cases if case.find(mark) is not None] for mark in _MARKS}
+    failures = [
+        {"test": f"{case.get('classname')}::{case.get('name')}", "message": _message(case)}
+        for case in (*marks["failure"], *marks["error"])
+    ]
+    counted = {
+        "failed": len(marks["failure"]),
+        "errors": len(marks["error"]),
+        "skipped": len(marks["skipped"]),
+    }
+    return {
+        "passed": len(cases) - sum(counted.values()),
+        **counted,
+        "failures": failures,
+        "report": None,
+    }
+
+
+def _message(case: ElementTree.Element) -> str:
+    found = next((mark for mark in case if mark.tag in ("failure", "error")), None)
+    return (found.get("message") or "") if found is not None else ""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.errors import BlockedError
-from lab.guest.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
+from lab.formats import oci
+from lab.formats.cpio import Entry
 from lab.guest.ssh import Guest
-from lab.images import oci
-from lab.images.cpio import Entry
+from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
 
 _NOBODY = "65534:65534"
 # L1's own Python, mounted read-only, serves the probe: the image itself holds only these links.

@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from lab import elf, proc
+from lab import proc
 from lab.deadline import Deadline, NotYet, poll
 from lab.errors import BlockedError, CommandError, LabError
+from lab.formats import oci, program
+from lab.formats.cpio import Entry
 from lab.guest import apt, dockerrepo
 from lab.guest.ssh import Guest
-from lab.images import oci
-from lab.images.cpio import Entry
 from lab.steps import Step
 
 Package = Literal["docker.io", "docker-ce"]
@@ -116,8 +116,8 @@ def proof_image(reference: str, word: str) -> bytes:
     """An archive for `docker load`: one static program that writes `word`."""
     with tempfile.TemporaryDirectory(prefix="lab-proof-") as folder:
         target = Path(folder) / "image.tar"
-        program = Entry.file(elf.says(f"{word}\n"), 0o755)
-        oci.write(target, reference=reference, entries={"proof": program}, config={"Entrypoint": ["/proof"]})
+        greeter = Entry.file(program.says(f"{word}\n"), 0o755)
+        oci.write(target, reference=reference, entries={"proof": greeter}, config={"Entrypoint": ["/proof"]})
         return target.read_bytes()
 
 

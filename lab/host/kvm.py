@@ -22,8 +22,8 @@ from pydantic import TypeAdapter
 from lab import files, proc
 from lab.deadline import Deadline
 from lab.errors import DeadlineError, LabError
-from lab.guest.kvm import Probe, parse_probe, script
 from lab.host import tiny_guest
+from lab.probes.kvm import Probe, parse_probe, script
 
 DEVICE = Path("/dev/kvm")
 MODULES = Path("/sys/module")

@@ -75,7 +75,9 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
     Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
     Requirement(("cpio",), "packs the nested guest's initramfs", "cpio", None, _for("build-image")),
-    Requirement(("gpg",), "makes signing keys in tests", "gnupg", "gnupg", _for("tests")),
+    Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
+    Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
+    Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),
     Requirement(("sshd",), "stands in for the VM in tests", "openssh-server", None, _for("tests")),
 )
 

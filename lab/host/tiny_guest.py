@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab import elf
-from lab.images import cpio
+from lab.formats import cpio, program
 
 # With cmpxchg16b emulated, Linux 6.12's allocator now and then corrupts its lists under QEMU 7.2.
 _EMULATED_CPU = "max,-la57,-cx16"
@@ -16,7 +15,7 @@ def initramfs(word: str) -> bytes:
 
     /dev/console itself is in every kernel's own archive.
     """
-    return cpio.pack({"init": cpio.Entry.file(elf.says_and_powers_off(f"\n{word}\n"), 0o755)})
+    return cpio.pack({"init": cpio.Entry.file(program.says_and_powers_off(f"\n{word}\n"), 0o755)})
 
 
 def command(qemu: str, accelerator: str, kernel: Path, archive: Path, serial: Path) -> list[str]:

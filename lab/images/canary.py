@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict
 from lab import files
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import LabError
+from lab.formats import cpio, elf, oci
+from lab.formats.cpio import Entry
 from lab.images import cache as images
-from lab.images import cpio, debtree, elf, mmdebstrap, oci
-from lab.images.cpio import Entry
+from lab.images import debtree, mmdebstrap
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.steps import Step
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedProof
 from lab.engines.protocol import Engine, EngineFacts, Machine
-from lab.guest.kvm import KvmFacts
 from lab.guest.ssh import Guest
 from lab.host.facts import HostFacts
+from lab.probes.kvm import KvmFacts
 
 
 class Tools(Protocol):

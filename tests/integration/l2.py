@@ -50,7 +50,10 @@ def booted(root: Path, nonce: str, log: Path) -> Iterator[str]:
     words += ["-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "256"]
     words += ["-kernel", f"{root}/opt/canary/vmlinuz", "-initrd", f"{root}/opt/canary/initramfs"]
     words += ["-append", f"console=ttyS0 quiet loglevel=4 panic=-1 lab.nonce={nonce}"]
-    words += ["-netdev", f"user,id=net,net=192.168.76.0/24,restrict=on,hostfwd=tcp:127.0.0.1:{port}-192.168.76.15:5555"]
+    words += [
+        "-netdev",
+        f"user,id=net,net=192.168.76.0/24,restrict=on,hostfwd=tcp:127.0.0.1:{port}-192.168.76.15:5555",
+    ]
     words += ["-device", "virtio-net-pci,netdev=net,romfile=", "-serial", f"file:{log}"]
     child = subprocess.Popen(words)
     try:

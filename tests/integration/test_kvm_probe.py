@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from lab.deadline import Deadline
-from lab.guest.kvm import CpuFacts, parse_probe, script
 from lab.host import kvm
+from lab.probes.kvm import CpuFacts, parse_probe, script
 
 pytestmark = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="KVM is Linux's, on x86-64 here"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
-from lab.images import canary, cpio, elf, oci
-from lab.images.cpio import Entry
+from lab.formats import cpio, elf, oci
+from lab.formats.cpio import Entry
+from lab.images import canary
 from lab.images.debtree import DebianTree
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import elf
 from lab.errors import BlockedError, CommandError, LabError
+from lab.formats import program
 from lab.guest import apt, docker, dockerrepo
 
 linux_only = pytest.mark.skipif(
@@ -26,10 +26,10 @@ linux_only = pytest.mark.skipif(
 
 @linux_only
 def test_program_made_here_runs_and_says_its_word(tmp_path: Path) -> None:
-    program = tmp_path / "says"
-    program.write_bytes(elf.says("a wörd\n"))
-    program.chmod(0o755)
-    done = subprocess.run([program], capture_output=True, check=True, timeout=10)
+    made = tmp_path / "says"
+    made.write_bytes(program.says("a wörd\n"))
+    made.chmod(0o755)
+    done = subprocess.run([made], capture_output=True, check=True, timeout=10)
     assert done.stdout.decode() == "a wörd\n"
 
 
@@ -44,7 +44,7 @@ def test_proof_image_is_one_layer_holding_the_program_and_its_digests_are_right(
     with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
         member = tree.getmember(config["config"]["Entrypoint"][0].lstrip("/"))
         assert member.mode & 0o111
-        assert tree.extractfile(member).read() == elf.says("word\n")  # type: ignore[union-attr]
+        assert tree.extractfile(member).read() == program.says("word\n")  # type: ignore[union-attr]
 
 
 def _packet(tag: int, body: bytes) -> bytes:

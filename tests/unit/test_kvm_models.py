@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.errors import LabError
-from lab.guest.kvm import parse_probe
+from lab.probes.kvm import parse_probe
 
 RUNS = {
     "started": True,

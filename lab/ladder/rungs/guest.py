@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lab.errors import DeadlineError
 from lab.guest import kvm as guest_kvm
-from lab.guest.kvm import KvmFacts, Probe
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
+from lab.probes.kvm import KvmFacts, Probe
 
 KVM_SIGNATURE = "KVMKVMKVM"
 

@@ -10,7 +10,7 @@ from lab.guest.waiting import wait_for_ssh
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
 
-_BOOTING = ("initializing", "starting", "offline", "unknown")
+_BOOTING = ("", "initializing", "starting", "offline", "unknown")
 
 
 def settings(site: Site) -> Observation:
@@ -63,9 +63,11 @@ def _settled(guest: Guest, deadline: Deadline) -> str:
     """
 
     def state() -> str:
-        found = guest.run(["systemctl", "is-system-running"], check=False, deadline=deadline).out.strip()
+        # As root: asked that way it answers before the message bus runs.
+        asked = guest.run(["systemctl", "is-system-running"], sudo=True, check=False, deadline=deadline)
+        found = asked.out.strip()
         if found in _BOOTING:
-            raise NotYet(f"the system is {found}")
-        return found or "of an unknown state"
+            raise NotYet(f"the system is {found or asked.err.strip()}")
+        return found
 
     return poll(state, deadline, "the end of the VM's boot", hint="`invoke lab.logs` shows its console")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.images.cpio import Entry, with_folders
+from lab.formats.cpio import Entry, with_folders
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _COMPRESSION = 6
