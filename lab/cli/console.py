@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from lab.errors import LabError
 from lab.steps import Event
 
 _MARKS = {"finished": "[green]✓[/]", "failed": "[red]✗[/]"}
@@ -88,14 +87,3 @@ def _amount(event: Event) -> str:
     if event.total:
         return f"{100 * event.done / event.total:.0f} %"
     return f"{event.done:.0f}"
-
-
-def show_error(console: Console, error: LabError, evidence: str = "") -> None:
-    """One screen: what happened, its last words, where the evidence is, what to do next."""
-    console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False, soft_wrap=True)
-    for line in error.tail.splitlines()[-12:]:
-        console.print(f"  [dim]│ {escape(line)}[/]", highlight=False, soft_wrap=True)
-    for item in [*error.evidence, *([evidence] if evidence else [])]:
-        console.print(f"  evidence: {escape(item)}", highlight=False, soft_wrap=True)
-    if error.hint:
-        console.print(f"  hint: {escape(error.hint)}", highlight=False, soft_wrap=True)

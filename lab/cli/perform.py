@@ -12,12 +12,14 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from lab.cli.console import LiveSink, PlainSink, show_error
+from lab import redact
+from lab.cli.console import LiveSink, PlainSink
 from lab.commands.session import Reply, Session
 from lab.config import load
 from lab.deadline import cancelled
 from lab.errors import ExitCode, InterruptedByUser, LabError
 from lab.steps import Steps
+from lab.tell import show_error
 
 
 def perform(
@@ -50,7 +52,7 @@ def perform(
         known = error if isinstance(error, LabError) else InterruptedByUser("interrupted")
         reply = _refusal(known, session)
         _close(live)
-        show_error(err, known, str(session.evidence) if session and session.evidence else "")
+        show_error(err, known, evidence=_evidence(session))
     except Exception as error:  # the last resort: a bug, said as one
         known = LabError(
             f"lab itself failed: {error!r}",
@@ -59,7 +61,7 @@ def perform(
         )
         reply = _refusal(known, session)
         _close(live)
-        show_error(err, known, str(session.evidence) if session and session.evidence else "")
+        show_error(err, known, evidence=_evidence(session))
     _close(live)
     if as_json:
         sys.stdout.write(json.dumps(reply.document, indent=2, default=str) + "\n")
@@ -70,20 +72,24 @@ def perform(
 
 
 def _refusal(error: LabError, session: Session | None) -> Reply:
-    evidence = [*error.evidence, *([str(session.evidence)] if session and session.evidence else [])]
+    evidence = [*error.evidence, *filter(None, [_evidence(session)])]
     return Reply(
         document={
             "schema": "lab.error/1",
             "error": {
-                "what": error.what,
-                "hint": error.hint,
+                "what": redact.clean(error.what),
+                "hint": redact.clean(error.hint),
                 "evidence": evidence,
-                "tail": error.tail,
+                "tail": redact.clean(error.tail),
                 "exit_code": int(error.exit_code),
             },
         },
         code=error.exit_code,
     )
+
+
+def _evidence(session: Session | None) -> str:
+    return str(session.evidence) if session and session.evidence else ""
 
 
 def _close(live: LiveSink | None) -> None:

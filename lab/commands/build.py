@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from lab.commands import choose, ports
+from lab.commands import choose, ports, preflight
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator
@@ -30,7 +30,8 @@ class Builder:
         self._steps = bench.session.steps
         self._background = background
         self._prepared: Future[None] | None = None
-        self._in_vm: list[Future[None]] = []
+        self._installed: Future[None] | None = None
+        self._uploaded: Future[None] | None = None
         self.changed = False
         """Whether anything had to be done."""
 
@@ -74,14 +75,18 @@ class Builder:
         if state is State.RUNNING:
             return
         self.changed = True
+        if state is State.PAUSED:  # a suspend was cut short: its ports are still its own
+            bench.machine.resume(ports.forwards(bench.lab))
+            return
         if state is State.ABSENT:
             self._create()
+        preflight.before_start(bench.lab, bench.record)
         with self._steps.step("vm.start") as step:
             wanted = {"ssh": GUEST_SSH_PORT}
             if bench.emulator is not None:
                 wanted["adb"] = bench.emulator.adb_port
             fixed = bench.session.settings.ports
-            start = bench.machine.resume if state in (State.SUSPENDED, State.PAUSED) else bench.machine.start
+            start = bench.machine.resume if state is State.SUSPENDED else bench.machine.start
             ports.start_on_free_ports(
                 lambda: ports.choose(bench.lab, wanted, {"ssh": fixed.ssh, "adb": fixed.adb}, self._steps),
                 start,
@@ -112,13 +117,13 @@ class Builder:
 
     def _start_docker(self) -> None:
         """Install Docker and copy the emulator's image in, while the rungs look at KVM."""
-        self._in_vm.append(self._background.start(self._install))
+        self._installed = self._background.start(self._install)
         if emulator := self._bench.emulator:
-            self._in_vm.append(self._background.start(lambda: self._upload(emulator)))
+            self._uploaded = self._background.start(lambda: self._upload(emulator))
 
     def _docker(self) -> None:
-        for work in self._in_vm:
-            work.result()
+        if self._installed is not None:
+            self._installed.result()
         self._bench.guest.reconnect()  # the user's new groups count from a login on
 
     def _install(self) -> None:
@@ -140,6 +145,8 @@ class Builder:
 
     def _emulator(self, emulator: Emulator) -> None:
         bench = self._bench
+        if self._uploaded is not None:
+            self._uploaded.result()
         with self._steps.step("emulator.load", emulator.name) as step:
             emulator.load(bench.guest, step)
         found = emulator.state(bench.guest)

@@ -89,7 +89,7 @@ def published(name: str) -> PublishedImage:
 
 def ubuntu_image(session: Session) -> str:
     with session.steps.step("image.fetch", UBUNTU) as step:
-        deadline = Deadline.after(session.settings.deadlines.docker)
+        deadline = Deadline.after(session.settings.deadlines.download)
         return published(UBUNTU).fetch(session.images, step, deadline).name
 
 

@@ -61,7 +61,7 @@ def fetch(session: Session, image: str) -> Reply:
     _need(session, "fetch-image")
     before = published.find(session.images)
     with session.steps.step("image.fetch", image) as step:
-        path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.docker))
+        path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))
     row = _result(session, path.name, "cached" if before and before.name == path.name else "fetched")
     return _reply("fetch", [row], started)
 

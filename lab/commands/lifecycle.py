@@ -137,6 +137,10 @@ def _state_of(bench: Workbench) -> State:
 
 
 def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) -> None:
+    if bench.machine.status() in (State.RUNNING, State.PAUSED):  # it holds its ports itself
+        start(ports.forwards(bench.lab))
+        bench.close()
+        return
     fixed = bench.session.settings.ports
     guest_ports = {name: access.guest_port for name, access in bench.record.forwards.items()}
     ports.start_on_free_ports(

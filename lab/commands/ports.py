@@ -27,7 +27,7 @@ def choose(lab: Lab, guest_ports: dict[str, int], fixed: dict[str, int], steps: 
     for name, guest_port in guest_ports.items():
         demanded = fixed.get(name, 0)
         if demanded:
-            _must_be_free(name, demanded)
+            must_be_free(name, demanded)
             chosen[name] = Access(host_port=demanded, guest_port=guest_port, fixed=True)
             continue
         before = record.forwards.get(name)
@@ -60,7 +60,8 @@ def start_on_free_ports(
     return None
 
 
-def _must_be_free(name: str, port: int) -> None:
+def must_be_free(name: str, port: int) -> None:
+    """Raise BlockedError, naming the process that holds it, unless the port is free."""
     if not is_free(port):
         raise BlockedError(
             f"host port {port}, which the configuration fixes for {name}, is taken{holder_of(port)}",

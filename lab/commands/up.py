@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lab.commands import choose, lifecycle
+from lab.commands import choose, lifecycle, preflight
 from lab.commands.access import access, show
 from lab.commands.build import Builder
 from lab.commands.climbing import Climbed, climb_lab
@@ -21,6 +21,7 @@ from lab.ladder.model import Status, Verdict
 from lab.ladder.rungs import nested
 from lab.steps import Background
 from lab.store import Lab
+from lab.tell import show_error
 
 _INFORMATIVE = ("host.cpu", "guest.paravirt")
 _READY_SECONDS = 20.0
@@ -31,6 +32,8 @@ def up(session: Session, name: str, fresh: bool = False) -> Reply:
     check_name(name)
     if fresh and session.store.find(name) is not None:
         lifecycle.destroy(session, name)
+    if session.store.find(name) is None:
+        preflight.before_anything(session)
     lab = session.store.place(name)
     with lab.hold("lab.up"):
         choose.record_for(session, lab)
@@ -58,7 +61,9 @@ def _climb(bench: Workbench) -> Reply:
 
     def tell(console: Console) -> None:
         climbed.show(console)
-        _tell_error(console, climbed)
+        if climbed.climb.error is not None:
+            rung, error = climbed.climb.error
+            show_error(console, error, label=rung)
         if reachable:
             console.print()
             show(console, bench, None)
@@ -106,20 +111,6 @@ def _code(bench: Workbench, climbed: Climbed) -> int:
     tried = [outcome for outcome in climbed.climb.outcomes if outcome.rung not in _INFORMATIVE]
     good = all(outcome.status in (Status.PASSED, Status.SKIPPED) for outcome in tried)
     return ExitCode.DONE if good else climbed.code
-
-
-def _tell_error(console: Console, climbed: Climbed) -> None:
-    """The last words of what stopped the climb, when something did."""
-    if climbed.climb.error is None:
-        return
-    rung, error = climbed.climb.error
-    console.print(f"{rung}: {error.what}", markup=False, highlight=False, soft_wrap=True)
-    for line in error.tail.splitlines()[-12:]:
-        console.print(f"  │ {line}", markup=False, highlight=False, soft_wrap=True)
-    for item in error.evidence:
-        console.print(f"  evidence: {item}", markup=False, highlight=False, soft_wrap=True)
-    if error.hint:
-        console.print(f"  hint: {error.hint}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _last(lab: Lab) -> Any:

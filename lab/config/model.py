@@ -82,10 +82,9 @@ class Deadlines(Section):
     boot: Seconds = 600
     ssh: Seconds = 120
     docker: Seconds = 1800
-    load: Seconds = 900
+    download: Seconds = 7200
     nested_boot: Seconds = 900
     stop: Seconds = 90
-    suspend: Seconds = 180
 
 
 class Settings(BaseSettings):

@@ -10,7 +10,7 @@ from lab.emulators.canary import console
 from lab.emulators.canary.container import Container
 from lab.emulators.canary.transfer import Transfer
 from lab.emulators.protocol import ContainerState, NestedProof
-from lab.errors import BlockedError
+from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
@@ -67,7 +67,15 @@ class Canary:
         return image is not None and state.facts.get("reference") == recipe.facts(image)["reference"]
 
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
-        return console.proof(Container(CONTAINER, self._uuid).follow(guest, deadline))
+        container = Container(CONTAINER, self._uuid)
+        proof = console.proof(container.follow(guest, deadline))
+        state = container.state(guest)
+        if not state.running:  # its log still says that L2 was ready once
+            raise InconclusiveError(
+                f"the container {CONTAINER} ended after L2 had been ready (exit code {state.exit_code})",
+                hint="`invoke lab.up` starts it again",
+            )
+        return proof
 
     def compare(self, guest: Guest, deadline: Deadline) -> float:
         container = Container(COMPARED, self._uuid)
