@@ -61,6 +61,8 @@ class Record(BaseModel):
     forwards: dict[str, Access] = {}
     nonce: str = ""
     """Given to L2 at launch: what answers over ADB must know it."""
+    failed_launches: list[str] = []
+    """What ended the launches of L2 that came before the one that counts: a pass says so."""
     boot_id: str = ""
     """L1's boot id when the ladder was last climbed."""
     verdict: str = ""

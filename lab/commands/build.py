@@ -9,12 +9,15 @@ from concurrent.futures import Future
 from lab.commands import choose, ports, preflight
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
-from lab.emulators.protocol import Emulator
+from lab.emulators.protocol import Emulator, NestedFailedError
 from lab.engines.protocol import State
 from lab.guest import docker, seed
 from lab.host import install, packages
 from lab.images import debian
 from lab.steps import Background
+
+_LAUNCHES = 3
+"""How often L2 is launched before its failure counts."""
 
 
 class Builder:
@@ -153,7 +156,20 @@ class Builder:
         if found.running and bench.record.nonce and emulator.runs_with(found, bench.record.nonce):
             return
         self.changed = True
+        bench.lab.change(failed_launches=[])
+        for _ in range(_LAUNCHES):
+            self._launch(emulator)
+            try:
+                emulator.booted(bench.guest, Deadline.after(self._session.settings.deadlines.nested_boot))
+                return
+            except NestedFailedError as failure:
+                # One failure may be a fluke of the emulation under it. None is hidden: the rung tells
+                # how many there were, and fails when the last launch did too.
+                self._steps.note(f"L2 did not come up: {failure.what}")
+                bench.lab.change(failed_launches=[*bench.record.failed_launches, failure.what])
+
+    def _launch(self, emulator: Emulator) -> None:
         with self._steps.step("emulator.start", emulator.name) as step:
             nonce = secrets.token_hex(16)
-            bench.lab.change(nonce=nonce)
-            emulator.start(bench.guest, step, nonce=nonce)
+            self._bench.lab.change(nonce=nonce)
+            emulator.start(self._bench.guest, step, nonce=nonce)

@@ -128,6 +128,11 @@ class Workbench:
         """What L2 was given at launch; empty before the first one."""
         return self.record.nonce
 
+    @property
+    def failed_launches(self) -> list[str]:
+        """What ended the launches of L2 before the one that counts."""
+        return self.record.failed_launches
+
     def site(self, *, boot_seconds: float) -> Site:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
         return Site(

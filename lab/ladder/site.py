@@ -34,6 +34,10 @@ class Tools(Protocol):
     def nonce(self) -> str:
         """What L2 was given at launch."""
 
+    @property
+    def failed_launches(self) -> list[str]:
+        """What ended the launches of L2 before this one."""
+
 
 @dataclass
 class Site:

@@ -238,7 +238,10 @@ def test_destroy_leaves_nothing_behind(lab: Lab) -> None:
 
 def _alive(process: psutil.Process) -> bool:
     """Still running: an ended process that the system has not collected yet is not."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _of(lab: Lab) -> list[psutil.Process]:

@@ -17,7 +17,10 @@ def boot(site: Site) -> Observation:
         proof = _emulator(site).booted(site.tools.guest, Deadline.after(site.nested_seconds))
     except NestedFailedError as failure:
         return Observation(
-            ok=False, expected=expected, observed=f"{failure.what}\n{failure.tail}".strip(), hint=failure.hint
+            ok=False,
+            expected=expected,
+            observed=f"{failure.what}\n{failure.tail}".strip() + _before(site),
+            hint=failure.hint,
         )
     site.booted = proof
     faults = _faults(site, proof)
@@ -27,7 +30,7 @@ def boot(site: Site) -> Observation:
     return Observation(
         ok=not faults,
         expected=expected,
-        observed="; ".join(faults) or _described(proof) + took,
+        observed=("; ".join(faults) or _described(proof) + took) + _before(site),
         hint="" if not faults else "`invoke lab.logs --source container` shows the container's own log",
     )
 
@@ -76,6 +79,13 @@ def _faults(site: Site, proof: NestedProof) -> list[str]:
     if proof.clocksource != "kvm-clock":
         faults.append(f"the clocksource is {proof.clocksource or 'unknown'}, not kvm-clock")
     return faults
+
+
+def _before(site: Site) -> str:
+    """The launches that failed before, said whenever there were any: a fluke is a finding, too."""
+    failed = site.tools.failed_launches
+    site.facts["nested.launches"] = {"failed": failed}
+    return f"; {len(failed)} launches failed: {failed[-1]}" if failed else ""
 
 
 def _described(proof: NestedProof) -> str:
