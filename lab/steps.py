@@ -12,8 +12,8 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,13 +165,3 @@ class Background:
         self._pool.shutdown(wait=True, cancel_futures=kind is not None)
         if kind is not None and not issubclass(kind, InterruptedByUser | KeyboardInterrupt):
             cancelled.clear()
-
-
-def together(work: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Run all of `work` side by side and return each answer by its name; the first error wins."""
-    with Background() as background:
-        futures = {name: background.start(job) for name, job in work.items()}
-        done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        return {name: future.result() for name, future in futures.items()}

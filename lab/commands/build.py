@@ -10,6 +10,7 @@ from lab.commands import choose, ports, preflight
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError
+from lab.engines import QEMU
 from lab.engines.protocol import State
 from lab.guest import docker, seed
 from lab.host import install, packages
@@ -70,6 +71,7 @@ class Builder:
             interactive=self._session.interactive,
             ask=self._session.ask,
             cache_dir=self._session.settings.cache_dir,
+            instead={QEMU: self._session.settings.qemu.binary},
         )
 
     def _vm(self) -> None:

@@ -1,0 +1,64 @@
+"""The journal: nothing written before a crash is lost, wherever the crash tore the file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.journal import Journal
+
+_KEYS = st.sampled_from(["a", "b", "c"])
+_OPERATIONS = st.lists(st.tuples(st.sampled_from(["intend", "done", "gone"]), _KEYS), max_size=12)
+
+
+def _written(path: Path, operations: list[tuple[str, str]]) -> tuple[Journal, list[int]]:
+    """The journal after these operations, and the file's size after each."""
+    journal = Journal(path)
+    sizes = []
+    for verb, key in operations:
+        getattr(journal, verb)("thing", key)
+        sizes.append(path.stat().st_size)
+    return journal, sizes
+
+
+def _model(operations: list[tuple[str, str]]) -> dict[str, bool]:
+    alive: dict[str, bool] = {}
+    for verb, key in operations:
+        if verb == "gone":
+            alive.pop(key, None)
+        else:
+            alive[key] = verb == "done"
+    return alive
+
+
+@given(_OPERATIONS)
+def test_entries_are_what_was_intended_and_not_removed(operations: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        journal, _ = _written(Path(folder) / "journal", operations)
+        assert {entry.key: entry.done for entry in journal.entries()} == _model(operations)
+
+
+@given(_OPERATIONS.filter(bool), st.data())
+def test_a_torn_line_costs_only_itself(operations: list[tuple[str, str]], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        journal, sizes = _written(path, operations)
+        cut = data.draw(st.integers(0, sizes[-1]))
+        path.write_bytes(path.read_bytes()[:cut])
+        # A line whose last byte alone, the newline, is missing is still whole.
+        whole = sum(size - 1 <= cut for size in sizes)
+        assert {entry.key: entry.done for entry in journal.entries()} == _model(operations[:whole])
+        journal.intend("thing", "after")
+        assert "after" in {entry.key for entry in journal.entries()}
+
+
+def test_facts_gather_over_the_lines_of_one_entry(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.intend("process", "x", port=5)
+    journal.done("process", "x", pid=7)
+    (entry,) = journal.entries("process")
+    assert entry.facts == {"port": 5, "pid": 7}
+    assert journal.entries("file") == []

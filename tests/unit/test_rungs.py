@@ -1,0 +1,197 @@
+"""The rungs that decide: only an L2 under KVM, of this lab, may pass; everything else must not.
+
+The fakes here stand for what tests/integration and tests/e2e try for real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.deadline import Deadline
+from lab.emulators.protocol import NestedFailedError, NestedProof
+from lab.errors import DeadlineError, InconclusiveError
+from lab.host.facts import HostFacts, parse_cpuinfo
+from lab.ladder.rungs import guest, host, nested
+from lab.ladder.site import Site
+from lab.probes.kvm import Device, Entry, Probe
+
+NONCE, L1_BOOT, L2_BOOT = "nonce-of-this-launch", "boot-of-l1", "boot-of-l2"
+GOOD = NestedProof(
+    nonce=NONCE,
+    hypervisor="KVMKVMKVM",
+    clocksource="kvm-clock",
+    boot_id=L2_BOOT,
+    boot_completed=True,
+    kernel="6.12",
+    uptime_seconds=5.0,
+    seconds=6.0,
+)
+
+
+@dataclass
+class FakeTools:
+    nonce: str = NONCE
+    adb_address: str = "127.0.0.1:15555"
+    guest: Any = None
+    engine: Any = None
+    machine: Any = None
+    failed_launches: list[str] = field(default_factory=list)
+
+
+@dataclass
+class FakeEmulator:
+    inside: NestedProof | Exception = GOOD
+    outside: NestedProof = GOOD
+    name: str = "canary"
+    android: bool = False
+
+    def booted(self, _guest: Any, _deadline: Deadline) -> NestedProof:
+        if isinstance(self.inside, Exception):
+            raise self.inside
+        return self.inside
+
+    def prove(self, _address: str, _folder: Path, _deadline: Deadline) -> NestedProof:
+        return self.outside
+
+
+def _host(cpuinfo: str = "flags : fpu\nmodel name : Some CPU\n") -> HostFacts:
+    return HostFacts("Debian", "12", "6.1", "x86_64", parse_cpuinfo(cpuinfo), 2, 2**34, 2**33, "boot")
+
+
+def _site(emulator: FakeEmulator, **tools: Any) -> Site:
+    site = Site(_host(), FakeTools(**tools), emulator, Path("/nowhere"), 1.0, 1.0)  # type: ignore[arg-type]
+    site.boot_id = L1_BOOT
+    return site
+
+
+_TEXTS = st.sampled_from(
+    ["", "other", NONCE, L1_BOOT, L2_BOOT, "KVMKVMKVM", "TCGTCGTCGTCG", "kvm-clock", "tsc"]
+)
+_PROOFS = st.builds(
+    NestedProof,
+    nonce=_TEXTS,
+    hypervisor=_TEXTS,
+    clocksource=_TEXTS,
+    boot_id=_TEXTS,
+    boot_completed=st.booleans(),
+    kernel=_TEXTS,
+    uptime_seconds=st.just(1.0),
+    seconds=st.sampled_from([None, 1.0]),
+)
+
+
+def _is_good(proof: NestedProof) -> bool:
+    return (
+        proof.nonce == NONCE
+        and proof.hypervisor == "KVMKVMKVM"
+        and proof.clocksource == "kvm-clock"
+        and proof.boot_id not in ("", L1_BOOT)
+    )
+
+
+@given(_PROOFS)
+def test_boot_passes_only_for_an_l2_under_kvm_with_the_nonce(proof: NestedProof) -> None:
+    assert nested.boot(_site(FakeEmulator(inside=proof))).ok == _is_good(proof)
+
+
+@given(_PROOFS)
+def test_adb_passes_only_for_the_very_l2_that_booted(proof: NestedProof) -> None:
+    site = _site(FakeEmulator(outside=proof))
+    site.booted = GOOD
+    try:
+        passed = nested.adb(site).ok
+    except InconclusiveError:
+        passed = False
+    assert passed == (_is_good(proof) and proof.boot_id == L2_BOOT and proof.boot_completed)
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [{"nonce": ""}, {"nonce": "of another lab"}, {"boot_id": L1_BOOT}, {"boot_id": "of another L2"}],
+)
+def test_an_adbd_from_elsewhere_is_no_evidence_against_nesting(stranger: dict[str, str]) -> None:
+    site = _site(FakeEmulator(outside=replace(GOOD, **stranger)))
+    site.booted = GOOD
+    with pytest.raises(InconclusiveError, match="not this lab's L2"):
+        nested.adb(site)
+
+
+def test_our_own_l2_without_kvm_is_evidence() -> None:
+    site = _site(FakeEmulator(outside=replace(GOOD, hypervisor="TCGTCGTCGTCG")))
+    site.booted = GOOD
+    seen = nested.adb(site)
+    assert not seen.ok
+    assert "TCGTCGTCGTCG" in seen.observed
+
+
+def test_a_lab_that_never_launched_l2_has_no_nonce_to_match() -> None:
+    assert not nested.boot(_site(FakeEmulator(inside=replace(GOOD, nonce="")), nonce="")).ok
+
+
+def test_a_monitor_that_says_no_fails_the_rung_and_silence_does_not_settle_it() -> None:
+    said_no = NestedFailedError("KVM does not run L2", tail="KVM: entry failed")
+    seen = nested.boot(_site(FakeEmulator(inside=said_no)))
+    assert not seen.ok
+    assert "KVM: entry failed" in seen.observed
+    with pytest.raises(DeadlineError):
+        nested.boot(_site(FakeEmulator(inside=DeadlineError("nothing was heard"))))
+
+
+def test_failed_launches_before_the_good_one_are_told() -> None:
+    seen = nested.boot(_site(FakeEmulator(), failed_launches=["it fell"]))
+    assert seen.ok
+    assert "1 launches failed: it fell" in seen.observed
+
+
+def _entry(**changes: Any) -> Entry:
+    good: dict[str, Any] = {
+        "started": True,
+        "entered": True,
+        "ok": True,
+        "exits": ["io", "io", "hlt"],
+        "exit_reason": 5,
+        "hardware_entry_failure_reason": None,
+        "error": "",
+        "seconds": 0.1,
+    }
+    return Entry(**(good | changes))
+
+
+_DEVICE = Device(exists=True, opened=True, api_version=12, mode="0660", owner="root", group="kvm", error="")
+
+
+def _probe(real: Entry | None, long: Entry | None, device: Device = _DEVICE) -> Probe:
+    return Probe(schema="lab.kvm_probe/1", device=device, real_mode=real, long_mode=long)
+
+
+_BAD = _entry(ok=False, error="entry failed, hardware error 0xffffffff")
+
+
+@pytest.mark.parametrize(
+    ("real", "long"), [(_BAD, _entry()), (_entry(), _BAD), (_BAD, _BAD), (None, None), (None, _entry())]
+)
+def test_kvm_works_only_when_both_modes_run(real: Entry | None, long: Entry | None) -> None:
+    assert not guest.settled(_probe(real, long)).ok
+
+
+def test_a_probe_that_never_got_to_run_settles_nothing() -> None:
+    killed = _entry(
+        started=False, entered=False, ok=False, error="setting up the guest did not end in 20 s (killed)"
+    )
+    with pytest.raises(DeadlineError):
+        guest.settled(_probe(killed, _entry()))
+    hung = _entry(entered=False, ok=False, error="KVM_RUN did not end in 20 s (killed)")
+    assert not guest.settled(_probe(hung, _entry())).ok
+
+
+@pytest.mark.parametrize(("flags", "ok"), [("fpu svm", True), ("fpu vmx", True), ("fpu hypervisor", False)])
+def test_host_cpu_says_what_the_processor_offers(flags: str, ok: bool) -> None:
+    site = _site(FakeEmulator())
+    site.host = _host(f"model name : A CPU\nflags : {flags}\n")
+    assert host.cpu(site).ok is ok

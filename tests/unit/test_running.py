@@ -1,0 +1,149 @@
+"""Running things: external commands, steps side by side, evidence, secrets."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lab import deadline as clock
+from lab import files, proc, redact
+from lab.deadline import Deadline, NotYet, poll
+from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.evidence import Run, runs
+from lab.steps import Background, Event, JsonLines, Steps
+
+
+@pytest.fixture(autouse=True)
+def _not_cancelled():  # type: ignore[no-untyped-def]
+    yield
+    clock.cancelled.clear()
+
+
+_FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(60)
+"""
+
+
+def _gone(pid: int) -> bool:
+    for _ in range(50):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_deadline_ends_the_whole_family(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    with pytest.raises(DeadlineError):
+        proc.run([sys.executable, "-c", _FAMILY, note], deadline=Deadline.after(2))
+    assert _gone(int(note.read_text()))
+
+
+def test_cancelling_ends_a_command_in_another_thread(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    threading.Timer(1.5, clock.cancelled.set).start()
+    with pytest.raises(InterruptedByUser):
+        proc.run([sys.executable, "-c", _FAMILY, note])
+    assert _gone(int(note.read_text()))
+
+
+def test_a_failure_carries_status_tail_and_log_without_secrets(tmp_path: Path) -> None:
+    redact.register("hunter2hunter2")
+    log = tmp_path / "log"
+    script = "import sys; print('out'); print('password hunter2hunter2', file=sys.stderr); sys.exit(3)"
+    with pytest.raises(CommandError) as failed:
+        proc.run([sys.executable, "-c", script], log=log)
+    assert failed.value.status == 3
+    assert "[redacted]" in failed.value.tail
+    assert "hunter2hunter2" not in failed.value.tail + log.read_text()
+
+
+def test_a_program_that_is_not_there_is_a_missing_prerequisite() -> None:
+    with pytest.raises(BlockedError, match="not installed"):
+        proc.run(["no-such-program-anywhere"])
+
+
+def test_poll_tells_the_last_obstacle() -> None:
+    def never() -> None:
+        raise NotYet("the door is shut")
+
+    with pytest.raises(DeadlineError, match="the door is shut"):
+        poll(never, Deadline.after(0.05), "entry", every=0.01)
+
+
+def test_steps_nest_across_threads_and_failures_are_told() -> None:
+    events: list[Event] = []
+    steps = Steps(events.append)
+
+    def work() -> None:
+        with steps.step("inner"):
+            pass
+
+    with pytest.raises(LabError), steps.step("outer"), Background() as background:
+        background.start(work).result()
+        raise LabError("it broke")
+    named = {(event.kind, event.name): event for event in events}
+    assert named["started", "inner"].parent == named["started", "outer"].step
+    assert named["failed", "outer"].text == "it broke"
+
+
+def test_an_error_ends_what_runs_beside_it_and_clears_the_switch() -> None:
+    started = threading.Event()
+
+    def wait_for_ever() -> None:
+        started.set()
+        clock.pause(60)
+
+    with pytest.raises(ValueError, match="first"), Background() as background:
+        background.start(wait_for_ever)
+        started.wait(5)
+        raise ValueError("first")
+    assert not clock.cancelled.is_set()
+
+
+def test_a_failed_write_keeps_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    files.write_atomic(target, "old")
+    with pytest.raises(TypeError):
+        files.write_atomic(target, 5)  # type: ignore[arg-type]
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_build_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), files.building(tmp_path / "image") as work:
+        (work / "disk").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evidence_names_what_is_missing_and_hides_keys(tmp_path: Path) -> None:
+    run = Run(tmp_path, "default", "up")
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"
+
+    def broken() -> str:
+        raise LabError("the guest does not answer")
+
+    kept = run.collect({"good.txt": lambda: f"before\n{key}\nafter", "bad.txt": broken})
+    assert kept == ["good.txt"]
+    assert (run.path / "good.txt").read_text() == "before\n[redacted]\nafter"
+    assert "bad.txt: the guest does not answer" in (run.path / "missing.txt").read_text()
+    assert runs(tmp_path, "default") == [run.path]
+
+
+def test_the_step_log_is_json_lines(tmp_path: Path) -> None:
+    steps = Steps(JsonLines(tmp_path / "steps.jsonl"))
+    with steps.step("one") as step:
+        step.progress(1, 2)
+        step.note("so far")
+    lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["started", "note", "finished"]
