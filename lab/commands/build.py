@@ -11,8 +11,10 @@ from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError
 from lab.engines import QEMU
-from lab.engines.protocol import State
-from lab.guest import docker, seed
+from lab.engines.protocol import State, why_dead
+from lab.guest import boot, docker, seed
+from lab.guest.ssh import Guest
+from lab.guest.waiting import wait_for_ssh
 from lab.host import install, packages
 from lab.images import debian
 from lab.steps import Background
@@ -35,15 +37,13 @@ class Builder:
         self._background = background
         self._prepared: Future[None] | None = None
         self._installed: Future[None] | None = None
-        self._uploaded: Future[None] | None = None
-        self.changed = False
-        """Whether anything had to be done."""
+        self._loaded: Future[None] | None = None
 
     def ensure(self) -> dict[str, Callable[[], None]]:
         actions = {
             "host.engine": self._images,
             "vm.settings": self._vm,
-            "guest.paravirt": self._start_docker,
+            "vm.boot": self._begin_inside,
             "docker.engine": self._docker,
         }
         if emulator := self._bench.emulator:
@@ -79,7 +79,6 @@ class Builder:
         state = bench.machine.status()
         if state is State.RUNNING:
             return
-        self.changed = True
         if state is State.PAUSED:  # a suspend was cut short: its ports are still its own
             bench.machine.resume(ports.forwards(bench.lab))
             return
@@ -120,11 +119,11 @@ class Builder:
             bench.lab.journal.done("file", str(bench.spec.seed))
             bench.machine.create()
 
-    def _start_docker(self) -> None:
-        """Install Docker and copy the emulator's image in, while the rungs look at KVM."""
+    def _begin_inside(self) -> None:
+        """Install Docker and bring the emulator's image in, while the VM's boot ends and KVM is looked at."""
         self._installed = self._background.start(self._install)
         if emulator := self._bench.emulator:
-            self._uploaded = self._background.start(lambda: self._upload(emulator))
+            self._loaded = self._background.start(lambda: self._bring(emulator))
 
     def _docker(self) -> None:
         if self._installed is not None:
@@ -132,32 +131,45 @@ class Builder:
         self._bench.guest.reconnect()  # the user's new groups count from a login on
 
     def _install(self) -> None:
-        # A connection of its own: it logs in anew when the user has joined a group.
-        with self._steps.step("docker.install") as step, self._bench.new_guest() as guest:
+        with self._inside() as guest, self._steps.step("docker.install") as step:
             deadline = Deadline.after(self._session.settings.deadlines.docker)
-            if docker.ensure(guest, self._bench.record.docker_package, step, deadline):
-                self.changed = True
+            docker.ensure(guest, self._bench.record.docker_package, step, deadline)
 
     def _prepare(self, emulator: Emulator) -> None:
         with self._steps.step("emulator.prepare", emulator.name) as step:
             emulator.prepare(step)
 
-    def _upload(self, emulator: Emulator) -> None:
+    def _inside(self) -> Guest:
+        """A connection of its own, as soon as there is one: this work goes on beside the climb.
+
+        An image of lab's own is ready for it from the first login on; another one may still be
+        setting itself up.
+        """
+        deadline = Deadline.after(self._session.settings.deadlines.boot)
+        guest = wait_for_ssh(self._bench.new_guest, deadline, lambda: why_dead(self._bench.machine))
+        if not self._bench.record.image.startswith(choose.DEBIAN):
+            boot.wait_until_over(guest, deadline)
+        return guest
+
+    def _bring(self, emulator: Emulator) -> None:
+        """Copy the image in and, once Docker is there, load it."""
         if self._prepared is not None:
             self._prepared.result()
-        with self._steps.step("emulator.upload", emulator.name) as step, self._bench.new_guest() as guest:
-            emulator.upload(guest, step)
+        with self._inside() as guest:
+            with self._steps.step("emulator.upload", emulator.name) as step:
+                emulator.upload(guest, step)
+            if self._installed is not None:
+                self._installed.result()
+            with self._steps.step("emulator.load", emulator.name) as step:
+                emulator.load(guest, step)
 
     def _emulator(self, emulator: Emulator) -> None:
         bench = self._bench
-        if self._uploaded is not None:
-            self._uploaded.result()
-        with self._steps.step("emulator.load", emulator.name) as step:
-            emulator.load(bench.guest, step)
+        if self._loaded is not None:
+            self._loaded.result()
         found = emulator.state(bench.guest)
         if found.running and bench.record.nonce and emulator.runs_with(found, bench.record.nonce):
             return
-        self.changed = True
         bench.lab.change(failed_launches=[])
         for _ in range(_LAUNCHES):
             self._launch(emulator)

@@ -159,6 +159,12 @@ class Machine(Protocol):
         """The engine's own log files of this machine: evidence."""
 
 
+def why_dead(machine: Machine) -> str | None:
+    """Why nothing can answer in this machine; None while it runs."""
+    state = machine.status()
+    return None if state is State.RUNNING else f"it is {state}"
+
+
 class Engine(Protocol):
     name: str
 

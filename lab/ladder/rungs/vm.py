@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from lab.deadline import Deadline, NotYet, poll
-from lab.engines.protocol import State
+from lab.deadline import Deadline
+from lab.engines.protocol import State, why_dead
 from lab.errors import BlockedError
-from lab.guest.ssh import Guest
+from lab.guest import boot as guest_boot
 from lab.guest.waiting import wait_for_ssh
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
-
-_BOOTING = ("", "initializing", "starting", "offline", "unknown")
 
 
 def settings(site: Site) -> Observation:
@@ -38,14 +36,9 @@ def settings(site: Site) -> Observation:
 
 def boot(site: Site) -> Observation:
     """L1 lets lab in over SSH, with the host key lab gave it."""
-
-    def dead() -> str | None:
-        state = site.tools.machine.status()
-        return None if state is State.RUNNING else f"it is {state}"
-
     deadline = Deadline.after(site.boot_seconds)
-    guest = wait_for_ssh(lambda: site.tools.guest, deadline, dead)
-    system = _settled(guest, deadline)
+    guest = wait_for_ssh(lambda: site.tools.guest, deadline, lambda: why_dead(site.tools.machine))
+    system = guest_boot.wait_until_over(guest, deadline)
     site.boot_id = guest.read("/proc/sys/kernel/random/boot_id").strip()
     uptime = float(guest.read("/proc/uptime").split()[0])
     kernel = guest.run(["uname", "-sr"]).out.strip()
@@ -55,19 +48,3 @@ def boot(site: Site) -> Observation:
         expected="a login over SSH, the host key as pinned, and the boot over",
         observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned",
     )
-
-
-def _settled(guest: Guest, deadline: Deadline) -> str:
-    """Wait for the end of the boot: a login may come before drivers are loaded, and a look too early
-    would take a /dev/kvm that is about to appear for one that never will.
-    """
-
-    def state() -> str:
-        # As root: asked that way it answers before the message bus runs.
-        asked = guest.run(["systemctl", "is-system-running"], sudo=True, check=False, deadline=deadline)
-        found = asked.out.strip()
-        if found in _BOOTING:
-            raise NotYet(f"the system is {found or asked.err.strip()}")
-        return found
-
-    return poll(state, deadline, "the end of the VM's boot", hint="`invoke lab.logs` shows its console")

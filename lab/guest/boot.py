@@ -1,0 +1,26 @@
+"""The end of L1's boot, as its own service manager sees it."""
+
+from __future__ import annotations
+
+from lab.deadline import Deadline, NotYet, poll
+from lab.guest.ssh import Guest
+
+_BOOTING = ("", "initializing", "starting", "offline", "unknown")
+
+
+def wait_until_over(guest: Guest, deadline: Deadline) -> str:
+    """`running` or `degraded`, once it is one of them. Raises DeadlineError.
+
+    A login may come before drivers are loaded: a look too early would take a /dev/kvm that is
+    about to appear for one that never will.
+    """
+
+    def state() -> str:
+        # As root: asked that way it answers before the message bus runs.
+        asked = guest.run(["systemctl", "is-system-running"], sudo=True, check=False, deadline=deadline)
+        found = asked.out.strip()
+        if found in _BOOTING:
+            raise NotYet(f"the system is {found or asked.err.strip()}")
+        return found
+
+    return poll(state, deadline, "the end of the VM's boot", hint="`invoke lab.logs` shows its console")
