@@ -10,12 +10,11 @@ from lab.commands import choose, ports, preflight
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError
-from lab.engines import QEMU
 from lab.engines.protocol import State, why_dead
 from lab.guest import boot, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
-from lab.host import install, packages
+from lab.host import packages
 from lab.images import debian
 from lab.steps import Background
 
@@ -63,16 +62,7 @@ class Builder:
         purposes: set[packages.Purpose] = set(packages.ENGINE_PURPOSES[self._bench.record.engine])
         if not self._bench.record.image or self._bench.emulator is not None:
             purposes.add("build-image")
-        install.ensure(
-            purposes,
-            policy=self._session.settings.install,
-            steps=self._steps,
-            deadline=Deadline.after(self._session.settings.deadlines.docker),
-            interactive=self._session.interactive,
-            ask=self._session.ask,
-            cache_dir=self._session.settings.cache_dir,
-            instead={QEMU: self._session.settings.qemu.binary},
-        )
+        self._session.need(purposes)
 
     def _vm(self) -> None:
         bench = self._bench

@@ -14,7 +14,6 @@ from lab.commands import choose
 from lab.commands.session import Reply, Session
 from lab.deadline import Deadline
 from lab.errors import ExitCode, LabError, UsageError
-from lab.host import install
 from lab.images import cache, canary, debian
 from lab.steps import Step
 
@@ -58,7 +57,7 @@ def fetch(session: Session, image: str) -> Reply:
     """Download, verify and cache a published image."""
     started = time.monotonic()
     published = choose.published(image)
-    _need(session, "fetch-image")
+    session.need({"fetch-image"})
     before = published.find(session.images)
     with session.steps.step("image.fetch", image) as step:
         path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))
@@ -71,7 +70,7 @@ def build(session: Session, image: str) -> Reply:
     if image and image not in _BUILDS:
         raise UsageError(f"{image} is not a local image", hint=f"one of {', '.join(_BUILDS)}")
     started = time.monotonic()
-    _need(session, "build-image")
+    session.need({"build-image"})
     rows = []
     for name in [image] if image else list(_BUILDS):
         known = {entry.id for entry in cache.entries(session.images)}
@@ -118,18 +117,6 @@ def prune(session: Session) -> Reply:
         for entry in cache.entries(session.images)
     ]
     return _reply("prune", rows + kept, started)
-
-
-def _need(session: Session, purpose: Any) -> None:
-    install.ensure(
-        {purpose},
-        policy=session.settings.install,
-        steps=session.steps,
-        deadline=Deadline.after(session.settings.deadlines.docker),
-        interactive=session.interactive,
-        ask=session.ask,
-        cache_dir=session.settings.cache_dir,
-    )
 
 
 def _result(session: Session, image_id: str, result: str) -> dict[str, Any]:

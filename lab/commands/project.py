@@ -11,9 +11,7 @@ from typing import Any
 
 from lab import proc
 from lab.commands.session import ROOT, Reply, Session
-from lab.deadline import Deadline
 from lab.errors import ExitCode, LabError, UsageError
-from lab.host import install
 
 TIERS = {
     "unit": ["tests/unit"],
@@ -44,15 +42,7 @@ def test(session: Session, tier: str) -> Reply:
     if tier not in TIERS:
         raise UsageError(f"there is no tier {tier!r}", hint=f"one of {', '.join(TIERS)}")
     if tier != "unit":
-        install.ensure(
-            {"qemu", "build-image", "tests"},
-            policy=session.settings.install,
-            steps=session.steps,
-            deadline=Deadline.after(session.settings.deadlines.docker),
-            interactive=session.interactive,
-            ask=session.ask,
-            cache_dir=session.settings.cache_dir,
-        )
+        session.need({"qemu", "ssh", "build-image", "fetch-image", "tests"})
     started = time.monotonic()
     objecting = [
         " ".join(words)

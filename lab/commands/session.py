@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from typing import Any
 from rich.console import Console
 
 from lab.config import Settings
+from lab.deadline import Deadline
+from lab.engines import QEMU
 from lab.errors import ExitCode
+from lab.host import install
+from lab.host.packages import Purpose
 from lab.images import debian
 from lab.steps import Steps
 from lab.store import Store
@@ -32,6 +36,22 @@ class Session:
     @property
     def store(self) -> Store:
         return Store(self.settings.state_dir)
+
+    def need(self, purposes: Collection[Purpose]) -> None:
+        """Have the system packages for `purposes`, installing what is missing where that is allowed.
+
+        Raises BlockedError with the exact command where it is not.
+        """
+        install.ensure(
+            purposes,
+            policy=self.settings.install,
+            steps=self.steps,
+            deadline=Deadline.after(self.settings.deadlines.docker),
+            interactive=self.interactive,
+            ask=self.ask,
+            cache_dir=self.settings.cache_dir,
+            instead={QEMU: self.settings.qemu.binary},
+        )
 
     @property
     def kernel(self) -> Path | None:

@@ -7,6 +7,7 @@ system is taken out by mmdebstrap itself (`downloads`), the one way that works f
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import shutil
@@ -110,7 +111,7 @@ def build(
     archive = sources_for(suite)
     _require_keyring()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _readable(sources) as copy:
+    with _scratch(log.parent) as scratch, _readable(sources, scratch) as copy:
         words: list[str | Path] = [*_common(packages, variant), *_trimming()]
         for hook in hooks:
             place = copy / hook.relative_to(sources) if copy and sources else hook.resolve()
@@ -123,7 +124,12 @@ def build(
             proc.run(
                 [*words, "-"],
                 deadline=deadline,
-                env={"SOURCE_DATE_EPOCH": str(EPOCH), "DEBIAN_FRONTEND": "noninteractive", **(env or {})},
+                env={
+                    "SOURCE_DATE_EPOCH": str(EPOCH),
+                    "DEBIAN_FRONTEND": "noninteractive",
+                    "TMPDIR": str(scratch),
+                    **(env or {}),
+                },
                 log=log,
                 on_line=_Reader(on_progress) if on_progress else None,
                 stdin=archive,
@@ -133,12 +139,25 @@ def build(
 
 
 @contextlib.contextmanager
-def _readable(sources: Path | None) -> Iterator[Path | None]:
+def _scratch(beside: Path) -> Iterator[Path]:
+    """Where the root file system grows. A killed mmdebstrap leaves it behind, so for root it lies
+    where the caller builds and goes with that; a user namespace cannot get into the user's own folders.
+    """
+    if os.geteuid() != 0:
+        yield Path(tempfile.gettempdir())
+        return
+    with tempfile.TemporaryDirectory(prefix=".mmdebstrap-", dir=beside, ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _readable(sources: Path | None, scratch: Path) -> Iterator[Path | None]:
     """A copy of `sources` that the root of a user namespace may read: homes are often closed to it."""
     if sources is None:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="lab-hooks-") as folder:
+    with tempfile.TemporaryDirectory(prefix="lab-hooks-", dir=scratch) as folder:
         copy = Path(folder) / "sources"
         shutil.copytree(sources, copy)
         for path in [Path(folder), copy, *copy.rglob("*")]:

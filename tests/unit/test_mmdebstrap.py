@@ -144,6 +144,18 @@ def test_hooks_run_from_a_copy_any_user_may_read(tmp_path: Path, monkeypatch: py
     assert source == "deb http://mirror.example/debian trixie main"
 
 
+def test_nothing_stays_of_a_build_that_died_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_mmdebstrap(
+        tmp_path, monkeypatch, 'mkdir -p "$TMPDIR/mmdebstrap.x/etc"; echo "root in $TMPDIR" >&2; kill -9 $$'
+    )
+    monkeypatch.setattr("lab.images.mmdebstrap.os.geteuid", lambda: 0)
+    work = tmp_path / "work"
+    with pytest.raises(CommandError) as caught:
+        mmdebstrap.build(suite="trixie", packages=[], hooks=[], output=None, log=work / "build.log")
+    assert f"root in {work}" in caught.value.tail
+    assert [path.name for path in work.iterdir()] == ["build.log"]
+
+
 def test_progress_counts_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_mmdebstrap(
         tmp_path,
