@@ -110,7 +110,8 @@ def climb_lab(
         facts=site.facts,
     )
     run.json("validation.json", document)
-    bench.lab.change(verdict=claims[chosen].verdict.value, boot_id=site.boot_id)
+    # A climb that did not reach L1 learned no boot id: what it is known to be stays known.
+    bench.lab.change(verdict=claims[chosen].verdict.value, boot_id=site.boot_id or bench.record.boot_id)
     return Climbed(climbed, cell, claims, chosen, document, run)
 
 

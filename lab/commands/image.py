@@ -99,19 +99,21 @@ def prune(session: Session) -> Reply:
     """Remove what no lab stands on."""
     started = time.monotonic()
     used = session.store.images_in_use()
-    removed = cache.prune(session.images, set(used))
-    rows = [
-        {
-            "id": item.path.name,
-            "kind": "",
-            "name": item.path.name,
-            "result": "removed",
-            "bytes": item.bytes,
-            "sha256": None,
-            "why": "no lab uses it",
-        }
-        for item in removed
-    ]
+    whole = {entry.folder: entry.manifest for entry in cache.entries(session.images)}
+    rows = []
+    for item in cache.prune(session.images, set(used)):
+        manifest = whole.get(item.path)  # what a killed build or download left has none
+        rows.append(
+            {
+                "id": item.path.name,
+                "kind": manifest.kind if manifest else "leftover",
+                "name": manifest.name if manifest else item.path.name,
+                "result": "removed",
+                "bytes": item.bytes,
+                "sha256": manifest.sha256 if manifest else None,
+                "why": "no lab uses it" if manifest else "its making was cut short",
+            }
+        )
     kept = [
         _result(session, entry.id, "kept") | {"why": f"used by {', '.join(used.get(entry.id, []))}"}
         for entry in cache.entries(session.images)

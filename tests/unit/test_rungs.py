@@ -6,6 +6,7 @@ The fakes here stand for what tests/integration and tests/e2e try for real.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab import deadline
 from lab.deadline import Deadline
 from lab.emulators.protocol import NestedFailedError, NestedProof
-from lab.errors import DeadlineError, InconclusiveError
+from lab.engines.protocol import Availability, MachineSpec, State
+from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
-from lab.ladder.rungs import guest, host, nested
+from lab.ladder import rungs
+from lab.ladder.rungs import container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
 from lab.probes.kvm import Device, Entry, Probe
+from tests.unit import fakes
 
 NONCE, L1_BOOT, L2_BOOT = "nonce-of-this-launch", "boot-of-l1", "boot-of-l2"
 GOOD = NestedProof(
@@ -97,7 +102,31 @@ def _is_good(proof: NestedProof) -> bool:
 
 @given(_PROOFS)
 def test_boot_passes_only_for_an_l2_under_kvm_with_the_nonce(proof: NestedProof) -> None:
-    assert nested.boot(_site(FakeEmulator(inside=proof))).ok == _is_good(proof)
+    site = _site(FakeEmulator(inside=proof))
+    try:
+        passed = nested.boot(site).ok
+    except InconclusiveError:
+        passed = False
+    assert passed == _is_good(proof)
+    # What did not pass must not be the reference for nested.adb, nor be measured as KVM.
+    assert (site.booted is not None) == passed
+    assert ("nested.boot" in site.facts) == (passed and proof.seconds is not None)
+
+
+@given(_PROOFS)
+def test_only_our_own_l2_can_speak_against_nesting(proof: NestedProof) -> None:
+    ours = proof.nonce == NONCE and proof.boot_id not in ("", L1_BOOT)
+    for rung, emulator in (
+        (nested.boot, FakeEmulator(inside=proof)),
+        (nested.adb, FakeEmulator(outside=proof)),
+    ):
+        try:
+            evidence = not rung(_site(emulator)).ok
+        except InconclusiveError:
+            assert not ours
+        else:
+            assert ours
+            assert evidence or _is_good(proof)
 
 
 @given(_PROOFS)
@@ -115,7 +144,7 @@ def test_adb_passes_only_for_the_very_l2_that_booted(proof: NestedProof) -> None
     "stranger",
     [{"nonce": ""}, {"nonce": "of another lab"}, {"boot_id": L1_BOOT}, {"boot_id": "of another L2"}],
 )
-def test_an_adbd_from_elsewhere_is_no_evidence_against_nesting(stranger: dict[str, str]) -> None:
+def test_an_adbd_from_elsewhere_is_no_evidence_against_nesting(stranger: dict[str, Any]) -> None:
     site = _site(FakeEmulator(outside=replace(GOOD, **stranger)))
     site.booted = GOOD
     with pytest.raises(InconclusiveError, match="not this lab's L2"):
@@ -131,7 +160,10 @@ def test_our_own_l2_without_kvm_is_evidence() -> None:
 
 
 def test_a_lab_that_never_launched_l2_has_no_nonce_to_match() -> None:
-    assert not nested.boot(_site(FakeEmulator(inside=replace(GOOD, nonce="")), nonce="")).ok
+    for rung in (nested.boot, nested.adb):
+        silent = replace(GOOD, nonce="")
+        with pytest.raises(InconclusiveError, match="nonce"):
+            rung(_site(FakeEmulator(inside=silent, outside=silent), nonce=""))
 
 
 def test_a_monitor_that_says_no_fails_the_rung_and_silence_does_not_settle_it() -> None:
@@ -195,3 +227,126 @@ def test_host_cpu_says_what_the_processor_offers(flags: str, ok: bool) -> None:
     site = _site(FakeEmulator())
     site.host = _host(f"model name : A CPU\nflags : {flags}\n")
     assert host.cpu(site).ok is ok
+
+
+def _l1(world: fakes.World, tmp_path: Path) -> Site:
+    """A site whose L1 is up, on the fakes."""
+    spec = MachineSpec("uuid", "default", tmp_path, tmp_path / "d", tmp_path / "s", 2, 512, 12)
+    world.state, world.l1_boots = State.RUNNING, 1
+    return _site(FakeEmulator(), guest=fakes.FakeGuest(world), machine=fakes.FakeMachine(world, spec))
+
+
+def test_boot_waits_for_the_end_of_the_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    pauses: list[float] = []
+    monkeypatch.setattr(deadline, "pause", pauses.append)
+    world = fakes.World(boot_states=["", "initializing", "starting", "degraded"])
+    site = _l1(world, tmp_path)
+    seen = vm.boot(site)
+    assert seen.ok
+    assert "degraded" in seen.observed
+    assert (len(pauses), world.boot_states) == (3, [])
+    assert site.boot_id == world.l1_boot_id
+
+
+def test_a_boot_that_never_ends_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    site = _l1(fakes.World(boot_states=["starting"] * 9), tmp_path)
+    site.boot_seconds = 0
+    with pytest.raises(DeadlineError, match="starting"):
+        vm.boot(site)
+    assert site.boot_id == L1_BOOT  # as it was: nothing was learned
+
+
+def test_settings_that_the_engine_did_not_take_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = _l1(fakes.World(), tmp_path)
+    assert vm.settings(site).ok
+    monkeypatch.setattr(fakes.FakeMachine, "settings", lambda _self: {"cpus": "2", "memory_mib": "512"})
+    seen = vm.settings(site)
+    assert not seen.ok
+    assert "nested" in seen.hint
+
+
+def test_a_machine_that_does_not_run_blocks(tmp_path: Path) -> None:
+    world = fakes.World()
+    site = _l1(world, tmp_path)
+    world.state = State.SUSPENDED
+    with pytest.raises(BlockedError, match="suspended"):
+        vm.settings(site)
+
+
+@pytest.mark.parametrize(
+    ("changes", "paravirt", "ok"),
+    [
+        ({}, "kvm", True),
+        ({"clocksources": ["tsc"]}, "kvm", False),
+        ({}, "none", False),
+        ({"clocksources": ["tsc"]}, "none", True),
+    ],
+)
+def test_paravirt_is_what_was_asked_for(
+    changes: dict[str, Any], paravirt: Any, ok: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, **changes))
+    site = _l1(fakes.World(), tmp_path)
+    site.tools.machine.spec = replace(site.tools.machine.spec, paravirt=paravirt)
+    assert guest.paravirt(site).ok is ok
+
+
+def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert guest.kvm(_l1(fakes.World(), tmp_path)).ok
+    broken = _l1(fakes.World(kvm_ok=False), tmp_path)
+    assert guest.cpu(broken).ok
+    seen = guest.kvm(broken)
+    assert not seen.ok
+    assert "entry failed" in seen.observed
+    cpu = fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    assert not guest.cpu(_l1(fakes.World(), tmp_path)).ok
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_container_is_probed_as_l1_is(ok: bool, tmp_path: Path) -> None:
+    assert container.kvm(_l1(fakes.World(kvm_ok=ok), tmp_path)).ok is ok
+
+
+def test_a_container_probe_that_was_killed_settles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = fakes.kvm_probe(long_mode=fakes.kvm_entry(False, started=False, error="it was killed"))
+    monkeypatch.setattr(fakes, "kvm_probe", lambda _ok: killed)
+    for rung in (guest.kvm, container.kvm):
+        with pytest.raises(DeadlineError):
+            rung(_l1(fakes.World(), tmp_path))
+
+
+def test_a_missing_device_is_evidence() -> None:
+    missing = _device(exists=False, opened=False, api_version=None, error="/dev/kvm does not exist")
+    seen = guest.settled(_probe(None, None, missing))
+    assert not seen.ok
+    assert seen.why == "/dev/kvm does not exist"
+
+
+def _device(**changes: Any) -> Device:
+    return Device(**(_DEVICE.model_dump() | changes))
+
+
+def test_an_engine_that_cannot_be_used_blocks() -> None:
+    site = _site(FakeEmulator())
+    site.tools.engine = fakes.FakeEngine(fakes.World(available=Availability(False, "no qemu", "install it")))  # type: ignore[misc]
+    with pytest.raises(BlockedError, match="no qemu"):
+        host.engine(site)
+    assert site.engine_facts is None
+
+
+def test_docker_that_does_not_answer_blocks(tmp_path: Path) -> None:
+    with pytest.raises(BlockedError, match="Docker"):
+        docker.engine(_l1(fakes.World(), tmp_path))  # the fake L1 has no Docker: `docker info` is empty
+
+
+def test_rungs_without_an_emulator_are_skipped_with_the_reason() -> None:
+    site = _site(FakeEmulator())
+    assert set(rungs.skips(site)) == {"android.boot", "android.usable"}
+    site.emulator = None
+    assert set(rungs.skips(site)) == {"nested.boot", "nested.adb", "android.boot", "android.usable"}
+    assert not set(rungs.checks(site)) & set(rungs.skips(site))

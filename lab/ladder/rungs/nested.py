@@ -22,15 +22,23 @@ def boot(site: Site) -> Observation:
             observed=f"{failure.what}\n{failure.tail}".strip() + _before(site),
             hint=failure.hint,
         )
-    site.booted = proof
-    faults = _faults(site, proof)
-    if proof.seconds is not None:
-        site.facts["nested.boot"] = {"seconds": proof.seconds, "acceleration": "kvm"}
+    before = _before(site)
+    if stranger := _stranger(site, proof):
+        # Another launch's word, or L1's own kernel: it says nothing of the L2 that is asked about.
+        raise InconclusiveError(
+            f"what the container reports is not from the L2 this lab launched: {stranger}{before}",
+            hint="`invoke lab.up` launches L2 anew",
+        )
+    faults = _faults(proof)
+    if not faults:
+        site.booted = proof
+        if proof.seconds is not None:
+            site.facts["nested.boot"] = {"seconds": proof.seconds, "acceleration": "kvm"}
     took = f", {proof.seconds:.1f} s from launch" if proof.seconds is not None else ""
     return Observation(
         ok=not faults,
         expected=expected,
-        observed=("; ".join(faults) or _described(proof) + took) + _before(site),
+        observed=("; ".join(faults) or _described(proof) + took) + before,
         hint="" if not faults else "`invoke lab.logs --source container` shows the container's own log",
     )
 
@@ -45,7 +53,7 @@ def adb(site: Site) -> Observation:
             f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {stranger}",
             hint="something else may listen there: `invoke lab.status` shows the ports",
         )
-    faults = _faults(site, proof)
+    faults = _faults(proof)
     if not proof.boot_completed:
         faults.append("sys.boot_completed is not 1")
     site.facts["nested.adb"] = {"address": site.tools.adb_address, "boot_id": proof.boot_id}
@@ -69,11 +77,9 @@ def _stranger(site: Site, proof: NestedProof) -> str:
     return ""
 
 
-def _faults(site: Site, proof: NestedProof) -> list[str]:
-    """Everything about this answer that speaks against an L2 under KVM."""
+def _faults(proof: NestedProof) -> list[str]:
+    """Everything about this L2's answer that speaks against KVM running it."""
     faults = []
-    if stranger := _stranger(site, proof):
-        faults.append(stranger)
     if proof.hypervisor != KVM_SIGNATURE:
         faults.append(f"the hypervisor signature is {proof.hypervisor or 'none'}")
     if proof.clocksource != "kvm-clock":

@@ -1,0 +1,316 @@
+"""Stand-ins for the hypervisor, L1 and L2, all looking at one `World`.
+
+They keep the protocols' promises and no more. tests/integration and tests/e2e try the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from lab.deadline import Deadline
+from lab.emulators.protocol import ContainerState, NestedProof
+from lab.engines.protocol import Availability, EngineFacts, Forward, MachineSpec, Snapshot, State
+from lab.errors import DeadlineError, UsageError
+from lab.guest.ssh import Result
+from lab.journal import Journal
+from lab.steps import Step
+
+KVM, TCG = "KVMKVMKVM", "TCGTCGTCGTCG"
+USABLE = Availability(True, "fake")
+FACTS = EngineFacts("qemu", "7.2", "kvm", "hardware", "fake: KVM works here")
+
+
+@dataclass
+class L2:
+    """A running container's guest."""
+
+    nonce: str
+    boot_id: str
+    hypervisor: str = KVM
+
+
+@dataclass
+class World:
+    """All there is below lab. Tests change it as the world would; `calls` is what lab did to it."""
+
+    facts: EngineFacts = FACTS
+    available: Availability = USABLE
+    state: State = State.ABSENT
+    forwards: list[Forward] = field(default_factory=list)
+    snapshots: dict[str, State] = field(default_factory=dict)
+    l1_boots: int = 0
+    l2_boots: int = 0
+    l2: L2 | None = None
+    l2_next: str = KVM
+    """What runs the L2 launched next."""
+    boot_states: list[str] = field(default_factory=list)
+    """What systemctl says while L1 boots; running when they are used up."""
+    kvm_ok: bool = True
+    android: bool = False
+    broken: dict[str, BaseException] = field(default_factory=dict)
+    """Errors by the name of the call that raises them."""
+    calls: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def l1_boot_id(self) -> str:
+        return f"boot-of-l1-{self.l1_boots}"
+
+    def did(self, call: str) -> None:
+        with self.lock:
+            self.calls.append(call)
+        if call in self.broken:
+            raise self.broken[call]
+
+
+@dataclass
+class FakeMachine:
+    world: World
+    spec: MachineSpec
+
+    def create(self) -> None:
+        self.world.did("create")
+        self.spec.folder.mkdir(parents=True, exist_ok=True)
+        self.console().write_text("console of L1\n")
+        self.world.state = State.STOPPED
+
+    def start(self, forwards: Sequence[Forward]) -> None:
+        self.world.did("start")
+        if self.world.state is not State.RUNNING:
+            self.world.l1_boots += 1
+            self.world.l2 = None
+        self._run(forwards)
+
+    def _run(self, forwards: Sequence[Forward]) -> None:
+        self.world.state, self.world.forwards = State.RUNNING, list(forwards)
+
+    def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
+        self.world.did("stop")
+        was, self.world.state, self.world.l2 = self.world.state, State.STOPPED, None
+        return "graceful" if was is State.RUNNING else "already"
+
+    def suspend(self) -> None:
+        self.world.did("suspend")
+        self.world.state = State.SUSPENDED
+
+    def resume(self, forwards: Sequence[Forward]) -> None:
+        self.world.did("resume")
+        self._run(forwards)
+
+    def snapshot(self, name: str) -> None:
+        self.world.did("snapshot")
+        if name in self.world.snapshots:
+            raise UsageError(f"there is a snapshot {name} already")
+        self.world.snapshots[name] = self.world.state
+
+    def restore(self, name: str, forwards: Sequence[Forward]) -> None:
+        self.world.did("restore")
+        if name not in self.world.snapshots:
+            raise UsageError(f"there is no snapshot {name}")
+        if self.world.snapshots[name] is State.RUNNING:
+            self._run(forwards)
+        else:
+            self.world.state = State.STOPPED
+
+    def delete_snapshot(self, name: str) -> None:
+        del self.world.snapshots[name]
+
+    def snapshots(self) -> list[Snapshot]:
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+        return [Snapshot(name, at, state is State.RUNNING) for name, state in self.world.snapshots.items()]
+
+    def destroy(self) -> None:
+        self.world.did("destroy")
+        self.world.state, self.world.l2 = State.ABSENT, None
+
+    def status(self) -> State:
+        return self.world.state
+
+    def forwards(self) -> list[Forward]:
+        return self.world.forwards if self.world.state is State.RUNNING else []
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "cpus": str(self.spec.cpus),
+            "memory_mib": str(self.spec.memory_mib),
+            "nested": "on" if self.spec.nested else "off",
+            "paravirt": self.spec.paravirt,
+            "acceleration": self.world.facts.acceleration,
+        }
+
+    def console(self) -> Path:
+        return self.spec.folder / "console.log"
+
+    def screenshot(self, target: Path) -> None:
+        target.write_bytes(b"\x89PNG")
+
+    def logs(self) -> list[Path]:
+        return []
+
+
+@dataclass
+class FakeEngine:
+    world: World
+    name: str = "qemu"
+
+    def availability(self) -> Availability:
+        return self.world.available
+
+    def facts(self) -> EngineFacts:
+        return self.world.facts
+
+    def machine(self, spec: MachineSpec, journal: Journal) -> FakeMachine:
+        return FakeMachine(self.world, spec)
+
+
+@dataclass
+class FakeGuest:
+    """L1 over SSH: answers what the rungs and the evidence ask of it."""
+
+    world: World
+    port: int = 10022
+    host: str = "127.0.0.1"
+    user: str = "lab"
+    key: Path = Path("/lab/key")
+    known_hosts: Path = Path("/lab/known_hosts")
+    word: str = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def open(self, deadline: Deadline | None = None, banner: Any = None) -> None: ...
+
+    def close(self) -> None: ...
+
+    def reconnect(self, deadline: Deadline | None = None) -> None: ...
+
+    def read(self, remote: str, *, sudo: bool = False) -> str:
+        return {"/proc/sys/kernel/random/boot_id": self.world.l1_boot_id + "\n", "/proc/uptime": "5.1 9\n"}[
+            remote
+        ]
+
+    def run(self, argv: Sequence[str], *, stdin: str | bytes = "", **_: Any) -> Result:
+        if self.world.state is not State.RUNNING:
+            raise DeadlineError("no login over SSH: the VM does not run")
+        if argv[0] == "date":
+            self.world.did("date")
+        return Result(list(argv), self._answer(list(argv), stdin), "", 0, 0.0)
+
+    def _answer(self, argv: list[str], stdin: str | bytes) -> str:
+        if argv[0] == "systemctl":
+            return self.world.boot_states.pop(0) if self.world.boot_states else "running"
+        if ("python3" in argv[0] and "--seconds" in argv) or "/usr/bin/python3" in argv:
+            return json.dumps(kvm_probe(self.world.kvm_ok))
+        if argv[0] == "python3":
+            return json.dumps(cpu_facts())
+        return {"uname": "Linux 6.12", "stat": "104"}.get(argv[0], "")
+
+
+def kvm_entry(ok: bool = True, **changes: Any) -> dict[str, Any]:
+    return {
+        "started": True,
+        "entered": ok,
+        "ok": ok,
+        "exits": ["io", "io", "hlt"] if ok else [],
+        "exit_reason": 5 if ok else 9,
+        "hardware_entry_failure_reason": None,
+        "error": "" if ok else "entry failed",
+        "seconds": 0.1,
+    } | changes
+
+
+def kvm_probe(ok: bool = True, **changes: Any) -> dict[str, Any]:
+    """What kvm_probe.py prints."""
+    device = {"exists": True, "opened": True, "api_version": 12, "mode": "0660"}
+    device |= {"owner": "root", "group": "kvm", "error": ""}
+    return {
+        "schema": "lab.kvm_probe/1",
+        "device": device,
+        "real_mode": kvm_entry(ok),
+        "long_mode": kvm_entry(ok),
+    } | changes
+
+
+def cpu_facts(**changes: Any) -> dict[str, Any]:
+    """What cpu_facts.py prints."""
+    cpu = {"model": "A CPU", "count": 2, "flags": ["svm", "hypervisor"]}
+    return {
+        "schema": "lab.cpu_facts/1",
+        "kernel": "6.12",
+        "machine": "x86_64",
+        "cpu": cpu | {"nested_paging": True, "hypervisor": KVM},
+        "clocksource": "kvm-clock",
+        "clocksources": ["kvm-clock", "tsc"],
+        "modules": {},
+        "kernel_lines": None,
+    } | changes
+
+
+@dataclass
+class FakeEmulator:
+    world: World
+    name: str = "canary"
+    adb_port: int = 5555
+
+    @property
+    def android(self) -> bool:
+        return self.world.android
+
+    def image_id(self) -> str:
+        return "sha256:fake"
+
+    def prepare(self, step: Step) -> None:
+        self.world.did("prepare")
+
+    def upload(self, guest: Any, step: Step) -> None:
+        self.world.did("upload")
+
+    def load(self, guest: Any, step: Step) -> None:
+        self.world.did("load")
+
+    def start(self, guest: Any, step: Step, *, nonce: str) -> None:
+        self.world.did("launch")
+        self.world.l2_boots += 1
+        self.world.l2 = L2(nonce, f"boot-of-l2-{self.world.l2_boots}", self.world.l2_next)
+
+    def runs_with(self, state: ContainerState, nonce: str) -> bool:
+        return state.running and state.facts["nonce"] == nonce
+
+    def booted(self, guest: Any, deadline: Deadline) -> NestedProof:
+        self.world.did("booted")
+        return self._proof(6.0)
+
+    def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
+        self.world.did("prove")
+        return self._proof(None)
+
+    def _proof(self, seconds: float | None) -> NestedProof:
+        l2 = self.world.l2
+        if l2 is None or self.world.state is not State.RUNNING:
+            raise DeadlineError("L2 was not heard")
+        clock = "kvm-clock" if l2.hypervisor == KVM else "tsc"
+        return NestedProof(l2.nonce, l2.hypervisor, clock, l2.boot_id, True, "6.12", 5.0, seconds)
+
+    def compare(self, guest: Any, deadline: Deadline) -> float:
+        self.world.did("compare")
+        return 60.0
+
+    def state(self, guest: Any) -> ContainerState:
+        l2 = self.world.l2
+        if l2 is None:
+            return ContainerState(False, False)
+        return ContainerState(True, True, "healthy", None, "sha256:fake", {"nonce": l2.nonce})
+
+    def logs(self, guest: Any) -> dict[str, str]:
+        return {"container.log": "log of the container\n"}
+
+    def stop(self, guest: Any) -> None:
+        self.world.l2 = None

@@ -1,0 +1,148 @@
+"""Building: each part only as far as it is missing, and no failed launch of L2 hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import deadline
+from lab.commands import choose
+from lab.commands.build import Builder
+from lab.commands.up import up
+from lab.commands.workbench import Workbench
+from lab.deadline import Deadline
+from lab.emulators.protocol import NestedFailedError, NestedProof
+from lab.engines.protocol import Forward, PortTakenError, State
+from lab.errors import DeadlineError
+from lab.steps import Background
+from tests.unit.bed import Bed, checked, rungs
+from tests.unit.fakes import FakeEmulator, FakeMachine
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def _up(bed: Bed) -> tuple[dict[str, Any], int]:
+    reply = up(bed.session(), "default")
+    return checked(reply), reply.code
+
+
+def _fails(bed: Bed, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """The first `times` launches of L2 fall."""
+    booted = FakeEmulator.booted
+
+    def falls(self: FakeEmulator, guest: Any, until: Deadline) -> NestedProof:
+        if bed.world.l2_boots <= times:
+            raise NestedFailedError(f"launch {bed.world.l2_boots} fell", tail="KVM: entry failed")
+        return booted(self, guest, until)
+
+    monkeypatch.setattr(FakeEmulator, "booted", falls)
+
+
+def test_a_launch_that_fell_is_tried_again_and_told(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fails(bed, monkeypatch, 2)
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("confirmed", 0)
+    assert bed.world.calls.count("launch") == 3
+    assert document["facts"]["nested.launches"] == {"failed": ["launch 1 fell", "launch 2 fell"]}
+    told = next(row["observed"] for row in document["rungs"] if row["rung"] == "nested.boot")
+    assert "2 launches failed: launch 2 fell" in told
+
+
+def test_three_launches_that_fell_refute(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fails(bed, monkeypatch, 99)
+    document, code = _up(bed)
+    assert (document["verdict"], code, rungs(document)["nested.boot"]) == ("refuted", 10, "failed")
+    assert bed.world.calls.count("launch") == 3
+    assert len(bed.lab().record().failed_launches) == 3
+
+
+def test_every_launch_has_a_nonce_of_its_own(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    nonces: list[str] = []
+    start = FakeEmulator.start
+
+    def noted(self: FakeEmulator, guest: Any, step: Any, *, nonce: str) -> None:
+        assert bed.lab().record().nonce == nonce  # known before L2 is: a kill in between loses nothing
+        nonces.append(nonce)
+        start(self, guest, step, nonce=nonce)
+
+    monkeypatch.setattr(FakeEmulator, "start", noted)
+    _fails(bed, monkeypatch, 2)
+    _up(bed)
+    assert len(set(nonces)) == 3
+
+
+def test_silence_of_a_launch_is_not_a_failed_launch(bed: Bed) -> None:
+    bed.world.broken["booted"] = DeadlineError("nothing was heard")
+    document, code = _up(bed)
+    assert (code, rungs(document)["nested.boot"]) == (12, "inconclusive")
+    assert bed.world.calls.count("launch") == 1
+    assert bed.lab().record().failed_launches == []
+
+
+@pytest.mark.parametrize(
+    ("call", "rung"),
+    [
+        ("create", "vm.settings"),
+        ("start", "vm.settings"),
+        ("docker", "docker.engine"),
+        ("load", "nested.boot"),
+    ],
+)
+def test_what_could_not_be_built_settles_nothing_and_is_built_next_time(
+    bed: Bed, call: str, rung: str
+) -> None:
+    bed.world.broken[call] = OSError("it broke")
+    document, code = _up(bed)
+    assert (document["verdict"], code, rungs(document)[rung]) == ("inconclusive", 12, "inconclusive")
+    bed.world.broken.clear()
+    assert _up(bed)[0]["verdict"] == "confirmed"
+
+
+def test_a_paused_machine_keeps_its_ports(bed: Bed) -> None:
+    _up(bed)
+    before = bed.lab().record().forwards
+    bed.world.state = State.PAUSED
+    assert _up(bed)[1] == 0
+    assert bed.lab().record().forwards == before
+    assert bed.world.calls.count("start") == 1
+
+
+def test_a_lost_race_for_a_port_is_run_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[list[Forward]] = []
+    start = FakeMachine.start
+
+    def refused_once(self: FakeMachine, forwards: Any) -> None:
+        tried.append(list(forwards))
+        if len(tried) == 1:
+            raise PortTakenError("a host port is taken", [forwards[0].host_port])
+        start(self, forwards)
+
+    monkeypatch.setattr(FakeMachine, "start", refused_once)
+    assert _up(bed)[1] == 0
+    assert {(item.name, item.guest_port) for item in tried[-1]} == {("ssh", 22), ("adb", 5555)}
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize(("image", "left"), [("ubuntu-24.04-fake", 0), ("debian-13-fake", 2)])
+def test_an_image_not_of_labs_own_sets_itself_up_first(bed: Bed, image: str, left: int) -> None:
+    _up(bed)
+    bed.lab().change(image=image)
+    bed.world.boot_states = ["starting", "running"]
+    with Background() as background:
+        Builder(Workbench.open(bed.session(), "default"), background)._inside()
+    assert len(bed.world.boot_states) == left
+
+
+def test_the_image_is_chosen_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    _up(bed)
+    monkeypatch.setattr(choose, "guest_image", lambda *_: ("debian-13-other", "newer"))
+    bed.world.state = State.STOPPED
+    document, _ = _up(bed)
+    assert document["cell"]["image"] == "debian-13-fake"

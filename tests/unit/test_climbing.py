@@ -1,0 +1,194 @@
+"""lab.validate and what every climb does: look and change nothing, keep the evidence, name the cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import deadline
+from lab.commands.climbing import check_claim
+from lab.commands.evidence import evidence
+from lab.commands.up import up
+from lab.commands.validate import validate
+from lab.engines.protocol import EngineFacts, State
+from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.host import facts
+from lab.ladder.model import Claim
+from tests.unit.bed import Bed, checked, host, rungs
+from tests.unit.fakes import KVM, TCG, World
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+@pytest.fixture
+def ready(bed: Bed) -> Bed:
+    assert up(bed.session(), "default").code == 0
+    return bed
+
+
+def _validate(bed: Bed, **more: Any) -> tuple[dict[str, Any], int]:
+    reply = validate(bed.session(), "default", **more)
+    return checked(reply), reply.code
+
+
+def test_validate_confirms_what_is_there_and_changes_nothing(ready: Bed) -> None:
+    with ready.untouched():
+        document, code = _validate(ready)
+    assert (document["verdict"], code) == ("confirmed", 0)
+    assert document["schema"] == "lab.validation/1"
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.SUSPENDED, State.PAUSED, State.ABSENT])
+def test_validate_starts_nothing(ready: Bed, state: State) -> None:
+    ready.world.state = state
+    known = ready.lab().record().boot_id
+    with ready.untouched():
+        document, code = _validate(ready)
+    assert (document["verdict"], code, rungs(document)["vm.settings"]) == ("blocked", 11, "blocked")
+    assert ready.world.state is state
+    # A suspended VM comes back with its boot id: an answer from L1 itself must still be known as such.
+    assert ready.lab().record().boot_id == known != ""
+
+
+def test_validate_launches_no_l2(ready: Bed) -> None:
+    ready.world.l2 = None
+    with ready.untouched():
+        document, code = _validate(ready)
+    assert (document["verdict"], code, rungs(document)["nested.boot"]) == ("inconclusive", 12, "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("nonce", "boot_id", "hypervisor", "verdict", "code"),
+    [
+        ("", "boot-of-l2-1", KVM, "inconclusive", 12),
+        ("of another lab", "boot-of-l2-1", KVM, "inconclusive", 12),
+        ("of another lab", "boot-of-l2-1", TCG, "inconclusive", 12),
+        (None, "boot-of-l1-1", KVM, "inconclusive", 12),
+        (None, "", KVM, "inconclusive", 12),
+        (None, "boot-of-l2-1", TCG, "refuted", 10),
+        (None, "boot-of-l2-1", "", "refuted", 10),
+        (None, "boot-of-l2-1", KVM, "confirmed", 0),
+    ],
+)
+def test_only_this_labs_l2_settles_the_claim(
+    ready: Bed, nonce: str | None, boot_id: str, hypervisor: str, verdict: str, code: int
+) -> None:
+    l2 = ready.world.l2
+    assert l2
+    l2.nonce = l2.nonce if nonce is None else nonce
+    l2.boot_id, l2.hypervisor = boot_id, hypervisor
+    document, got = _validate(ready)
+    assert (document["verdict"], got) == (verdict, code)
+    assert ready.lab().record().verdict == verdict
+
+
+def test_comparing_measures_an_l2_under_kvm_only(ready: Bed) -> None:
+    document, _ = _validate(ready, compare=True)
+    assert document["facts"]["nested.compare"] == {
+        "with_kvm_seconds": 6.0,
+        "without_kvm_seconds": 60.0,
+        "ratio": 10.0,
+        "n": 1,
+    }
+    assert ready.world.l2
+    ready.world.l2.hypervisor = TCG
+    assert "nested.compare" not in _validate(ready, compare=True)[0]["facts"]
+
+
+def test_a_claim_is_one_of_those_there_are(ready: Bed) -> None:
+    assert check_claim("") is None
+    assert check_claim("theory") is Claim.THEORY
+    with pytest.raises(UsageError, match="nestling"):
+        _validate(ready, claim="nestling")
+    # What this host cannot test is never confirmed, however well the rungs do.
+    assert _validate(ready, claim="theory")[1] == 11
+    assert _validate(ready, claim="android")[1] == 11
+
+
+@pytest.mark.parametrize(
+    ("engine", "cpu", "emulated"),
+    [
+        (("kvm", "hardware"), "AMD EPYC", False),
+        (("tcg", "emulated"), "AMD EPYC", True),
+        (("tcg", "none"), "AMD EPYC", True),
+        (("kvm", "hardware"), "QEMU TCG CPU version 2.5+", True),
+    ],
+)
+def test_a_software_processor_anywhere_makes_the_cell_emulated(
+    ready: Bed, monkeypatch: pytest.MonkeyPatch, engine: Any, cpu: str, emulated: bool
+) -> None:
+    ready.world.facts = EngineFacts("qemu", "7.2", engine[0], engine[1], "fake")
+    monkeypatch.setattr(facts, "read", lambda: host(cpu=cpu))
+    assert _validate(ready)[0]["cell"]["emulated"] is emulated
+
+
+def test_an_engine_without_nesting_never_confirms(ready: Bed) -> None:
+    ready.world.facts = EngineFacts("qemu", "7.2", "kvm", "none", "fake")
+    assert _validate(ready)[0]["verdict"] == "inconclusive"  # all rungs passed, and that cannot be
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InterruptedByUser("interrupted")])
+def test_evidence_is_saved_when_a_climb_is_cut_short(ready: Bed, error: BaseException) -> None:
+    ready.world.broken["prove"] = error
+    with pytest.raises(type(error)):
+        _validate(ready)
+    run = ready.runs()[-1]
+    assert [row["rung"] for row in json.loads((run / "rungs.json").read_text())][-1] == "nested.boot"
+    assert (run / "lab.json").exists()
+    assert ready.lab().record().verdict == "confirmed"  # as it was before
+
+
+def test_a_measurement_that_fails_is_an_error_with_evidence(ready: Bed) -> None:
+    ready.world.broken["compare"] = DeadlineError("it did not boot without KVM")
+    with pytest.raises(DeadlineError):
+        _validate(ready, compare=True)
+    assert len(json.loads((ready.runs()[-1] / "rungs.json").read_text())) == 13
+
+
+def test_evidence_lists_runs_and_collects_one(ready: Bed) -> None:
+    document = checked(evidence(ready.session(), "default", collect_now=True))
+    assert [(row["verb"], row["verdict"]) for row in document["runs"]] == [
+        ("up", "confirmed"),
+        ("collect", None),
+    ]
+    assert {"dmesg.txt", "container.log", "settings.json"} <= set(document["runs"][-1]["files"])
+    missing = (ready.runs()[-1] / "missing.txt").read_text()
+    assert "image.json" in missing  # there is no real image: said, not hidden
+    assert checked(evidence(ready.session(), "other"))["runs"] == []
+
+
+def test_evidence_of_a_half_made_lab_is_what_there_is(bed: Bed) -> None:
+    bed.session().store.place("default")
+    document = checked(evidence(bed.session(), "default", collect_now=True))
+    files = document["runs"][-1]["files"]
+    assert {"host.json", "config.json", "missing.txt"} <= set(files)
+    assert "lab.json" not in files
+
+
+def test_a_container_whose_log_cannot_be_read_costs_nothing_else(
+    ready: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise LabError("Docker does not answer")
+
+    monkeypatch.setattr("tests.unit.fakes.FakeEmulator.logs", broken)
+    run = Path(_validate(ready)[0]["evidence"])
+    assert (run / "canary-error.txt").read_text() == "Docker does not answer"
+    assert (run / "dmesg.txt").exists()
+
+
+def test_no_lab_no_verdict(bed: Bed) -> None:
+    with pytest.raises(UsageError):
+        _validate(bed)
+    bed.session().store.place("default")
+    with pytest.raises(UsageError, match="never finished"):
+        _validate(bed)
+    assert bed.world.calls == World().calls

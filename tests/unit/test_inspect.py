@@ -1,0 +1,172 @@
+"""Looking without touching: status, list, config, the host, the image cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lab import deadline
+from lab.commands import choose, image, inspect
+from lab.commands.doctor import doctor
+from lab.commands.session import Reply
+from lab.commands.up import up
+from lab.engines.protocol import Availability, State
+from lab.errors import LabError, UsageError
+from lab.host import kvm
+from lab.images import cache
+from lab.lock import hold
+from tests.unit.bed import Bed, checked
+
+NAME = "default"
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def _shown(reply: Reply) -> str:
+    assert reply.show
+    reply.show(Console(file=(written := io.StringIO()), width=200))
+    return written.getvalue()
+
+
+def test_status_of_a_running_lab(bed: Bed) -> None:
+    up(bed.session(), NAME)
+    with bed.untouched():
+        reply = inspect.status(bed.session(), NAME, deep=True)
+    document = checked(reply)
+    assert (document["lab"]["state"], document["holder"]) == ("running", None)
+    assert {row["name"] for row in document["forwards"]} == {"ssh", "adb"}
+    assert (document["container"]["running"], document["container"]["health"]) == (True, "healthy")
+    assert f"adb connect {document['adb']['address']}" in _shown(reply)
+
+
+def test_status_of_a_stopped_lab_offers_no_way_in(bed: Bed) -> None:
+    up(bed.session(), NAME)
+    bed.world.state = State.STOPPED
+    document = checked(inspect.status(bed.session(), NAME, deep=True))
+    assert (document["lab"]["state"], document["ssh"], document["adb"], document["container"]) == (
+        "stopped",
+        None,
+        None,
+        None,
+    )
+
+
+def test_a_container_that_cannot_be_asked_is_not_made_up(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object) -> None:
+        raise LabError("Docker does not answer")
+
+    up(bed.session(), NAME)
+    monkeypatch.setattr("tests.unit.fakes.FakeEmulator.state", silent)
+    assert checked(inspect.status(bed.session(), NAME, deep=True))["container"] is None
+
+
+def test_a_half_made_lab_is_shown_as_such(bed: Bed) -> None:
+    lab = bed.session().store.place(NAME)
+    assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "half-made"
+    assert checked(inspect.list_labs(bed.session()))["labs"][0]["state"] == "half-made"
+    choose.record_for(bed.session(), lab)
+    assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "absent"
+
+
+def test_status_names_the_holder(bed: Bed) -> None:
+    lab = bed.session().store.place(NAME)
+    with hold(lab.lock_file, "lab.up", "lab"):
+        reply = inspect.status(bed.session(), NAME)
+    assert checked(reply)["holder"]["verb"] == "lab.up"
+    assert "lab.up (pid" in _shown(reply)
+
+
+def test_list_and_config(bed: Bed) -> None:
+    assert checked(inspect.list_labs(bed.session()))["labs"] == []
+    assert "no labs" in _shown(inspect.list_labs(bed.session()))
+    up(bed.session(), "b")
+    bed.session().store.place("a")
+    rows = checked(inspect.list_labs(bed.session()))["labs"]
+    assert [(row["name"], row["state"]) for row in rows] == [("a", "half-made"), ("b", "running")]
+    values = {row["key"]: row for row in checked(inspect.config(bed.session(image="debian-13")))["values"]}
+    assert (values["image"]["value"], values["image"]["origin"]) == ("debian-13", "flag --image")
+    assert values["engine"]["origin"] == "default"
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def answer(_cache: Path, fresh: bool, kernel: Path | None) -> kvm.KvmAnswer:
+        asked.append(fresh)
+        return kvm.KvmAnswer(False, "a kernel booted under it hangs", False)
+
+    monkeypatch.setattr(kvm, "functional_probe", answer)
+    bed.world.available = Availability(usable, "fake", "install it")
+    reply = doctor(bed.session(), deep=True)
+    document = checked(reply)
+    assert (document["engines"][0]["usable"], reply.code) == (usable, 0 if usable else 11)
+    assert (document["engines"][0]["facts"] is not None) is usable
+    assert document["kvm"]["usable"] is False
+    assert asked == [True]
+    assert "hangs" in _shown(reply)
+
+
+def _cached(bed: Bed, name: str) -> cache.CachedImage:
+    """A small image in the cache."""
+    folder = bed.session().images / name
+    folder.mkdir(parents=True)
+    content = b"an image"
+    (folder / "disk.qcow2").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    manifest = cache.Manifest(
+        id=name,
+        kind="guest",
+        name="debian-13",
+        file="disk.qcow2",
+        format="qcow2",
+        bytes=len(content),
+        sha256=digest,
+        created=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    cache.seal(folder, manifest)
+    return cache.CachedImage(folder, manifest)
+
+
+def test_images_are_listed_with_who_uses_them_and_only_others_pruned(bed: Bed) -> None:
+    kept, unused = _cached(bed, "debian-13-fake"), _cached(bed, "debian-13-old")
+    up(bed.session(), NAME)  # stands on the first
+    rows = checked(image.list_images(bed.session()))["images"]
+    assert {row["id"]: row["in_use_by"] for row in rows} == {kept.id: [NAME], unused.id: []}
+    (bed.session().images / ".debian-13-cut.part").mkdir()
+    results = checked(image.prune(bed.session()))["results"]
+    assert {(row["id"], row["kind"], row["result"]) for row in results} == {
+        (kept.id, "guest", "kept"),
+        (unused.id, "guest", "removed"),
+        (".debian-13-cut.part", "leftover", "removed"),
+    }
+    assert kept.path.exists()
+    assert not unused.folder.exists()
+
+
+def test_a_damaged_image_is_found(bed: Bed) -> None:
+    entry = _cached(bed, "debian-13-fake")
+    reply = image.verify(bed.session())
+    assert ([row["result"] for row in checked(reply)["results"]], reply.code) == (["verified"], 0)
+    entry.path.chmod(0o644)
+    entry.path.write_bytes(b"AN IMAGE")
+    reply = image.verify(bed.session())
+    assert ([row["result"] for row in checked(reply)["results"]], reply.code) == (["bad"], 1)
+    assert "damaged" in _shown(reply)
+
+
+def test_only_images_that_there_are_are_built_or_fetched(bed: Bed) -> None:
+    with pytest.raises(UsageError, match="plan9"):
+        image.build(bed.session(), "plan9")
+    with pytest.raises(UsageError, match="plan9"):
+        image.fetch(bed.session(), "plan9")

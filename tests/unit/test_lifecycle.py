@@ -1,0 +1,170 @@
+"""What is done to a lab as a whole converges, and never says that L2 is back when it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import deadline
+from lab.commands import lifecycle
+from lab.commands.session import Session
+from lab.commands.up import up
+from lab.commands.validate import validate
+from lab.engines.protocol import State
+from lab.errors import BusyError, InconclusiveError, LabError, UsageError
+from lab.lock import hold
+from tests.unit.bed import Bed, checked
+from tests.unit.fakes import TCG
+
+NAME = "default"
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+@pytest.fixture
+def ready(bed: Bed) -> Bed:
+    assert up(bed.session(), NAME).code == 0
+    return bed
+
+
+def test_halt_converges(ready: Bed) -> None:
+    first = checked(lifecycle.halt(ready.session(), NAME))
+    again = checked(lifecycle.halt(ready.session(), NAME))
+    assert (first["state"], first["changed"], first["notes"]) == ("stopped", True, ["powered off"])
+    assert (again["state"], again["changed"]) == ("stopped", False)
+
+
+def test_halt_of_a_lab_whose_vm_was_never_made(ready: Bed) -> None:
+    ready.lab().change(image="")
+    with ready.untouched():
+        assert not checked(lifecycle.halt(ready.session(), NAME))["changed"]
+
+
+def test_suspend_and_resume_converge(ready: Bed) -> None:
+    suspended = checked(lifecycle.suspend(ready.session(), NAME))
+    assert (suspended["state"], suspended["changed"]) == ("suspended", True)
+    assert not checked(lifecycle.suspend(ready.session(), NAME))["changed"]
+    before = ready.lab().record().forwards
+    with ready.untouched("resume", "date"):
+        resumed = checked(lifecycle.resume(ready.session(), NAME))
+    assert (resumed["state"], resumed["changed"]) == ("running", True)
+    assert "ADB answers" in resumed["notes"][0]
+    assert ready.world.calls[-2:] == ["date", "prove"]  # the clock first, then L2 itself
+    assert ready.lab().record().forwards == before
+    with ready.untouched():
+        assert not checked(lifecycle.resume(ready.session(), NAME))["changed"]
+
+
+def test_a_machine_whose_suspend_was_cut_short_goes_on(ready: Bed) -> None:
+    ready.world.state = State.PAUSED
+    with ready.untouched("resume", "date"):
+        assert checked(lifecycle.resume(ready.session(), NAME))["state"] == "running"
+
+
+@pytest.mark.parametrize(("nonce", "boot_id"), [("of another", "boot-of-l2-1"), (None, "boot-of-l1-1")])
+def test_resume_is_not_fooled_by_a_stranger(ready: Bed, nonce: str | None, boot_id: str) -> None:
+    lifecycle.suspend(ready.session(), NAME)
+    validate(ready.session(), NAME)  # looks at a suspended lab, and learns no boot id
+    l2 = ready.world.l2
+    assert l2
+    l2.nonce, l2.boot_id = nonce or l2.nonce, boot_id
+    with pytest.raises(InconclusiveError, match="not this lab's L2"):
+        lifecycle.resume(ready.session(), NAME)
+
+
+def test_resume_says_when_l2_is_not_under_kvm(ready: Bed) -> None:
+    lifecycle.suspend(ready.session(), NAME)
+    assert ready.world.l2
+    ready.world.l2.hypervisor = TCG
+    with pytest.raises(LabError, match=TCG):
+        lifecycle.resume(ready.session(), NAME)
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.ABSENT])
+def test_only_what_can_be_is_suspended_or_resumed(ready: Bed, state: State) -> None:
+    ready.world.state = state
+    with ready.untouched():
+        for act in (lifecycle.suspend, lifecycle.resume):
+            with pytest.raises(UsageError, match=state.value):
+                act(ready.session(), NAME)
+
+
+def test_snapshots_of_a_running_and_of_a_stopped_lab(ready: Bed) -> None:
+    checked(lifecycle.snapshot(ready.session(), NAME, "live"))
+    lifecycle.halt(ready.session(), NAME)
+    checked(lifecycle.snapshot(ready.session(), NAME, "cold"))
+    rows = checked(lifecycle.snapshots(ready.session(), NAME))["snapshots"]
+    assert [(row["name"], row["live"]) for row in rows] == [("live", True), ("cold", False)]
+    cold = checked(lifecycle.restore(ready.session(), NAME, "cold"))
+    assert (cold["state"], cold["notes"]) == ("stopped", ["the VM is off, as it was then"])
+    with pytest.raises(UsageError):
+        lifecycle.snapshot(ready.session(), NAME, "cold")
+    with pytest.raises(UsageError):
+        lifecycle.restore(ready.session(), NAME, "never")
+    with pytest.raises(UsageError):
+        lifecycle.snapshot(ready.session(), NAME, "../elsewhere")
+
+
+def test_restoring_a_live_snapshot_asks_l2(ready: Bed) -> None:
+    lifecycle.snapshot(ready.session(), NAME, "live")
+    with ready.untouched("restore", "date"):
+        restored = checked(lifecycle.restore(ready.session(), NAME, "live"))
+    assert (restored["state"], ready.world.calls[-1]) == ("running", "prove")
+
+
+def test_what_has_no_vm_has_nothing_to_be_done_to(bed: Bed) -> None:
+    with pytest.raises(UsageError, match="no lab"):
+        lifecycle.halt(bed.session(), NAME)
+    bed.session().store.place(NAME)
+    with pytest.raises(UsageError, match="never finished"):
+        lifecycle.suspend(bed.session(), NAME)
+
+
+def test_destroy_leaves_the_evidence_and_nothing_else(ready: Bed) -> None:
+    document = checked(lifecycle.destroy(ready.session(), NAME))
+    assert (document["state"], document["changed"]) == ("absent", True)
+    assert ready.world.state is State.ABSENT
+    assert ready.session().store.labs() == []
+    assert [path.name.rpartition("-")[2] for path in ready.runs()] == ["up", "destroy"]
+    with pytest.raises(UsageError):
+        lifecycle.destroy(ready.session(), NAME)
+    assert up(ready.session(), NAME).code == 0
+    checked(lifecycle.destroy(ready.session(), NAME, purge=True))
+    assert not (ready.session().store.evidence_folder / NAME).exists()
+
+
+def test_a_lab_without_a_record_is_destroyed(bed: Bed) -> None:
+    bed.session().store.place(NAME)
+    with bed.untouched():
+        checked(lifecycle.destroy(bed.session(), NAME))
+    assert bed.session().store.labs() == []
+
+
+def test_a_lab_without_an_image_is_destroyed(ready: Bed) -> None:
+    ready.lab().change(image="")
+    with ready.untouched():
+        checked(lifecycle.destroy(ready.session(), NAME))
+    assert ready.session().store.labs() == []
+
+
+def test_a_destroy_that_was_cut_short_is_repeated(ready: Bed) -> None:
+    ready.world.broken["destroy"] = LabError("the process does not end")
+    with pytest.raises(LabError, match="does not end"):
+        lifecycle.destroy(ready.session(), NAME)
+    assert ready.lab().record().image  # still known: else its VM would be lost
+    ready.world.broken.clear()
+    checked(lifecycle.destroy(ready.session(), NAME))
+    assert ready.world.state is State.ABSENT
+
+
+@pytest.mark.parametrize("act", [lifecycle.halt, lifecycle.suspend, lifecycle.resume, lifecycle.destroy])
+def test_one_command_at_a_time(ready: Bed, act: Callable[[Session, str], object]) -> None:
+    held = hold(ready.lab().lock_file, "lab.up", "lab")
+    with held, ready.untouched(), pytest.raises(BusyError, match=r"lab\.up"):
+        act(ready.session(), NAME)

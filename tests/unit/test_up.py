@@ -1,0 +1,255 @@
+"""lab.up: it converges, changes nothing that is right, and never says confirmed of what is not."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import deadline
+from lab.commands import choose
+from lab.commands.up import up
+from lab.engines.protocol import EngineFacts, State
+from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
+from lab.host import facts
+from tests.unit.bed import Bed, checked, host, rungs
+from tests.unit.fakes import TCG, FakeEmulator
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def _up(bed: Bed, fresh: bool = False, **flags: Any) -> tuple[dict[str, Any], int]:
+    reply = up(bed.session(**flags), "default", fresh)
+    return checked(reply), reply.code
+
+
+def test_from_nothing_to_confirmed(bed: Bed) -> None:
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("confirmed", 0)
+    assert document["facts"]["nested.adb"]["boot_id"] == "boot-of-l2-1"
+    assert document["access"]["adb"]["address"].startswith("127.0.0.1:")
+    done = [call for call in bed.world.calls if call not in ("booted", "prove")]
+    assert sorted(done) == sorted(["prepare", "create", "start", "docker", "upload", "load", "launch"])
+    (run,) = bed.runs()
+    assert {"validation.json", "console.log", "container.log", "steps.jsonl"} <= {
+        file.name for file in run.iterdir()
+    }
+    nonce = bed.lab().record().nonce
+    assert len(nonce) == 32
+    assert nonce not in (run / "lab.json").read_text()
+
+
+def test_a_ready_lab_is_left_alone(bed: Bed) -> None:
+    first, _ = _up(bed)
+    record = bed.lab().record()
+    with bed.untouched():
+        assert _up(bed) == (first, 0)
+    assert bed.lab().record() == record
+    assert bed.world.calls[-1] == "prove"  # L2 itself was asked
+    assert len(bed.runs()) == 1
+
+
+def _another_l2(bed: Bed) -> None:
+    assert bed.world.l2
+    bed.world.l2.boot_id = "boot-of-l2-again"
+
+
+def _l2_forgot(bed: Bed) -> None:
+    assert bed.world.l2
+    bed.world.l2.nonce = "of another lab"
+
+
+def _l2_lost_kvm(bed: Bed) -> None:
+    assert bed.world.l2
+    bed.world.l2.hypervisor = TCG
+
+
+def _l2_died(bed: Bed) -> None:
+    bed.world.l2 = None
+
+
+def _halted(bed: Bed) -> None:
+    bed.world.state, bed.world.l2 = State.STOPPED, None
+
+
+def _suspended(bed: Bed) -> None:
+    bed.world.state = State.SUSPENDED
+
+
+def _lost(bed: Bed) -> None:
+    bed.world.state, bed.world.l2 = State.ABSENT, None
+
+
+def _was_refuted(bed: Bed) -> None:
+    last = bed.lab().folder / "last-up.json"
+    last.write_text(json.dumps(json.loads(last.read_text()) | {"verdict": "refuted"}))
+
+
+def _of_another_lab(bed: Bed) -> None:
+    last = bed.lab().folder / "last-up.json"
+    found = json.loads(last.read_text())
+    found["lab"]["uuid"] = "0b0e7a52-7a2c-4f0c-9f2e-0f6e0a3f8f11"
+    last.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("happened", "done", "verdict"),
+    [
+        (_another_l2, set(), "confirmed"),
+        (_l2_forgot, {"launch"}, "confirmed"),
+        (_l2_lost_kvm, set(), "refuted"),
+        (_l2_died, {"launch"}, "confirmed"),
+        (_halted, {"start", "launch"}, "confirmed"),
+        (_suspended, {"resume"}, "confirmed"),
+        (_lost, {"create", "start", "launch"}, "confirmed"),
+        (_was_refuted, set(), "confirmed"),
+        (_of_another_lab, set(), "confirmed"),
+    ],
+)
+def test_a_lab_that_changed_is_climbed_anew(
+    bed: Bed, happened: Callable[[Bed], None], done: set[str], verdict: str
+) -> None:
+    _up(bed)
+    happened(bed)
+    before = len(bed.world.calls)
+    document, code = _up(bed)
+    assert len(bed.runs()) == 2
+    assert (document["verdict"], code) == (verdict, {"confirmed": 0, "refuted": 10}[verdict])
+    always = {"prepare", "upload", "load", "docker", "booted", "prove"}
+    assert set(bed.world.calls[before:]) - always == done
+
+
+def test_an_l2_under_emulation_refutes(bed: Bed) -> None:
+    bed.world.l2_next = TCG
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("refuted", 10)
+    assert rungs(document)["nested.boot"] == "failed"
+    assert "nested.boot" not in document["facts"]  # no seconds "under KVM" of what had none
+
+
+def test_kvm_that_does_not_run_a_guest_refutes_before_any_l2(bed: Bed) -> None:
+    bed.world.kvm_ok = False
+    document, code = _up(bed)
+    assert (document["verdict"], code, rungs(document)["guest.kvm"]) == ("refuted", 10, "failed")
+    assert "launch" not in bed.world.calls
+
+
+def test_silence_is_inconclusive_and_leaves_an_answer_for_the_shell(bed: Bed) -> None:
+    bed.world.broken["prove"] = DeadlineError("ADB did not answer in 120 s")
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("inconclusive", 12)
+    assert document["access"]["ssh"]["command"].startswith("ssh ")
+
+
+def test_on_an_emulated_processor_the_cell_says_so(bed: Bed) -> None:
+    bed.world.facts = EngineFacts("qemu", "7.2", "tcg", "emulated", "fake")
+    document, _ = _up(bed)
+    assert document["cell"]["emulated"] is True
+    assert document["claims"]["android"]["verdict"] == "blocked"
+
+
+def test_an_interrupted_climb_saves_its_evidence(bed: Bed) -> None:
+    bed.world.broken["launch"] = InterruptedByUser("interrupted")
+    with pytest.raises(InterruptedByUser):
+        _up(bed)
+    (run,) = bed.runs()
+    kept = json.loads((run / "rungs.json").read_text())
+    assert [row["rung"] for row in kept][-1] == "container.kvm"
+    assert {"lab.json", "console.log"} <= {file.name for file in run.iterdir()}
+    assert not (run / "validation.json").exists()
+    del bed.world.broken["launch"]
+    deadline.cancelled.clear()  # the command ended; the next one is a new process
+    assert _up(bed)[0]["verdict"] == "confirmed"
+
+
+@pytest.mark.parametrize(("flag", "value"), [("image", "ubuntu-24.04"), ("emulator", "none")])
+def test_a_flag_that_the_lab_is_not_is_refused(bed: Bed, flag: str, value: str) -> None:
+    _up(bed, image="debian-13", emulator="canary")
+    with bed.untouched(), pytest.raises(UsageError) as caught:
+        up(bed.session(**{flag: value}), "default")
+    assert "--fresh" in caught.value.hint
+    up(bed.session(**{flag: value}), "default", fresh=True)  # and that does it
+    assert "destroy" in bed.world.calls
+
+
+def test_what_a_file_says_is_for_new_labs_only(bed: Bed) -> None:
+    _up(bed)
+    session = bed.session(emulator="none")
+    session.settings.with_origins({"emulator": "lab.toml"})
+    with bed.untouched():
+        assert up(session, "default").code == 0
+
+
+def test_fresh_is_another_lab(bed: Bed) -> None:
+    _up(bed)
+    before = bed.lab().record()
+    document, code = _up(bed, fresh=True)
+    assert code == 0
+    assert document["lab"]["uuid"] != before.uuid
+    assert bed.lab().record().nonce != before.nonce
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_fixed_port_that_is_taken_blocks_before_anything_is_made(bed: Bed, taken: int) -> None:
+    with pytest.raises(BlockedError, match=str(taken)):
+        _up(bed, ports={"ssh": taken})
+    assert bed.session().store.labs() == []
+    assert bed.world.calls == []
+
+
+def test_a_fixed_port_that_is_taken_blocks_an_old_lab_too(bed: Bed, taken: int) -> None:
+    _up(bed)
+    _halted(bed)
+    document, code = _up(bed, ports={"adb": taken})
+    assert (document["verdict"], code, rungs(document)["vm.settings"]) == ("blocked", 11, "blocked")
+    assert document["access"] is None
+    assert bed.world.state is State.STOPPED
+
+
+def test_too_little_memory_blocks_before_the_start(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "read", lambda: host(memory=1 << 28))
+    document, code = _up(bed)
+    assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
+    assert "start" not in bed.world.calls
+
+
+def test_without_an_emulator_all_that_was_asked_for_is_done(bed: Bed) -> None:
+    document, code = _up(bed, emulator="none")
+    assert code == 0
+    assert document["verdict"] != "confirmed"
+    assert {rungs(document)[name] for name in ("nested.boot", "nested.adb")} == {"skipped"}
+    assert "launch" not in bed.world.calls
+    bed.world.kvm_ok = False
+    assert _up(bed, emulator="none")[1] == 10
+
+
+def test_an_image_that_cannot_be_had_blocks(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise BlockedError("no image")
+
+    monkeypatch.setattr(choose, "guest_image", none)
+    document, code = _up(bed)
+    assert (code, rungs(document)["host.engine"], document["access"]) == (11, "blocked", None)
+
+
+def test_an_answer_while_the_vm_is_off_is_not_believed(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    _up(bed)
+    old = FakeEmulator(bed.world).prove("", bed.folder, deadline.Deadline.after(1))
+    monkeypatch.setattr(FakeEmulator, "prove", lambda *_: old)  # as it was confirmed, from who knows where
+    _halted(bed)
+    document, _ = _up(bed)
+    assert bed.world.calls.count("start") == 2
+    assert document["verdict"] == "inconclusive"  # it is not the L2 launched now
