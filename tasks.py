@@ -38,7 +38,7 @@ def _after_dashes() -> list[str]:
 @task(
     help={
         "name": "the lab's name",
-        "engine": "auto or qemu",
+        "engine": "auto, virtualbox or qemu",
         "emulator": "auto, canary or none",
         "image": "auto, ubuntu-24.04 or debian-13",
         "fresh": "destroy the lab of that name first",
@@ -203,7 +203,10 @@ def prune(_c, json=False):
 # --- the project itself ------------------------------------------------------------------------
 
 
-@task(name="test", help={"tier": "unit, integration, e2e or all", "json": "schema test/1"})
+@task(
+    name="test",
+    help={"tier": "unit, integration, e2e, e2e-virtualbox, or all but the last", "json": "schema test/1"},
+)
 def test_(_c, tier="all", json=False):
     """Run the tests, with the linters."""
     _perform("project", "test", as_json=json, tier=tier)
@@ -215,10 +218,16 @@ def lint(_c):
     _perform("project", "lint")
 
 
-@task(help={"runs": "how often each figure is taken", "json": "schema bench/1"})
-def bench(_c, runs=3, json=False):
+@task(
+    help={
+        "runs": "how often each figure is taken",
+        "cold": "also from a fresh clone with nothing cached, once",
+        "json": "schema bench/1",
+    }
+)
+def bench(_c, runs=3, cold=False, json=False):
     """Measure what docs/benchmarks.md promises."""
-    _perform("bench", "bench", as_json=json, runs=runs)
+    _perform("bench", "bench", as_json=json, runs=runs, cold=cold)
 
 
 _LAB = (

@@ -67,6 +67,8 @@ class Record(BaseModel):
     """L1's boot id when the ladder was last climbed."""
     verdict: str = ""
     """The verdict of that climb."""
+    saved: dict[str, dict[str, str]] = {}
+    """Snapshot to what belongs to its memory: the nonce of the L2 in it, and L1's boot id."""
 
 
 class Lab:
@@ -95,12 +97,10 @@ class Lab:
 
     def read(self) -> Record | None:
         """The record, or None for a lab whose creation was cut short."""
-        raw = read_json(self._file)
-        if raw is None:
-            return None
         try:
-            return Record.model_validate(raw)
-        except ValidationError as error:
+            raw = read_json(self._file)
+            return None if raw is None else Record.model_validate(raw)
+        except ValueError as error:  # not JSON, or not a record
             raise LabError(
                 f"the record of lab {self.name} cannot be read",
                 evidence=[self._file],
@@ -120,6 +120,30 @@ class Lab:
 
     def write(self, record: Record) -> None:
         write_json(self._file, record.model_dump(), mode=0o600)
+
+    def create(self, record: Record) -> None:
+        """Write the first record, and into the journal what `rebuild` needs."""
+        self.journal.intend("lab", record.uuid, name=self.name, record=record.model_dump())
+        self.write(record)
+        self.journal.done("lab", record.uuid)
+
+    def rebuild(self) -> Record | None:
+        """The record as it was first written, put in the place of one that cannot be read.
+
+        None when the journal does not have it either. The unreadable file stays beside the new one.
+        """
+        for entry in self.journal.entries("lab"):
+            try:
+                record = Record.model_validate(entry.facts.get("record"))
+            except ValidationError:
+                continue
+            # Its image was chosen later, if at all: whatever the engine made of it is to be looked for.
+            record.image = record.image or "unknown"
+            if self._file.exists():
+                self._file.replace(self._file.with_name("lab.json.unreadable"))
+            self.write(record)
+            return record
+        return None
 
     def change(self, **fields: Any) -> Record:
         """Write the record with some fields replaced."""

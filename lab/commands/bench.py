@@ -38,7 +38,12 @@ class _Runner:
     """Runs lab's tasks as a user does, in a state folder of its own, and times them."""
 
     def __init__(self, state: Path) -> None:
-        self.env = {**os.environ, "LAB_STATE_DIR": str(state), "LAB_IMAGE": choose.DEBIAN}
+        self.env = {
+            **os.environ,
+            "LAB_STATE_DIR": str(state),
+            "LAB_ENGINE": "qemu",
+            "LAB_IMAGE": choose.DEBIAN,
+        }
 
     def seconds(self, *words: str) -> float:
         """Wall-clock seconds of one task. Raises LabError when it does not end with 0."""
@@ -58,8 +63,11 @@ class _Runner:
         subprocess.run(words, cwd=ROOT, env=self.env, capture_output=True, check=False)
 
 
-def bench(session: Session, runs: int = 3) -> Reply:
-    """Measure. Nothing is asserted: a figure over its limit is marked, and that is all."""
+def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
+    """Measure. Nothing is asserted: a figure over its limit is marked, and that is all.
+
+    `cold` also takes the time of a newcomer: a fresh clone with nothing cached, up to the verdict.
+    """
     started = time.monotonic()
     began = datetime.now(UTC)
     measures: list[dict[str, Any]] = []
@@ -102,6 +110,8 @@ def bench(session: Session, runs: int = 3) -> Reply:
         )
         with session.steps.step("bench.bare") as step:
             bare = take("bare script, same steps", None, lambda: _bare(session, step), max(1, runs))
+        if cold:
+            take("up from a fresh clone, nothing cached", 900.0, _cold, 1)
         ratios = [round(up / by_hand, 3) for up, by_hand in zip(lab_up, bare, strict=True)]
         measures.append(
             _measure("up against the bare script", "ratio", ratios, 1.2, "pairs of runs, in order")
@@ -138,6 +148,26 @@ def _measure(name: str, unit: str, values: list[float], limit: float | None, not
 
 def _fresh_up(runner: _Runner) -> float:
     return runner.seconds("lab.up", "--fresh", "--name", _NAME)
+
+
+def _cold() -> float:
+    """Clone, environment, both images, lab.up; system packages as they are here."""
+    with tempfile.TemporaryDirectory(prefix="lab-cold-") as folder:
+        work = Path(folder)
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(work / "lab")], check=True)
+        env = {
+            **os.environ,
+            "LAB_STATE_DIR": str(work / "state"),
+            "LAB_CACHE_DIR": str(work / "cache"),
+            "LAB_ENGINE": "qemu",
+        }
+        program = str(work / "lab" / "bin" / "invoke")
+        started = time.monotonic()
+        try:
+            subprocess.run([program, "lab.up"], env=env, check=True, stdout=sys.stderr)
+            return time.monotonic() - started
+        finally:
+            subprocess.run([program, "lab.destroy"], env=env, check=False, stdout=sys.stderr)
 
 
 def _sleep_and_wake(runner: _Runner) -> float:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from lab.commands import choose, ports, preflight
+from lab.commands import choose, consent, ports, preflight
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError
@@ -75,6 +75,8 @@ class Builder:
         if state is State.ABSENT:
             self._create()
         preflight.before_start(bench.lab, bench.record)
+        if bench.record.nested:
+            consent.require(self._session, bench.engine)
         with self._steps.step("vm.start") as step:
             wanted = {"ssh": GUEST_SSH_PORT}
             if bench.emulator is not None:

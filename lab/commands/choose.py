@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab import engines
+from lab.commands import consent
 from lab.commands.session import ROOT, Session
 from lab.config import Settings
 from lab.deadline import Deadline
@@ -26,7 +27,7 @@ def record_for(session: Session, lab: Lab) -> Record:
         return found
     record = new_record(
         lab.name,
-        engine=engine_name(settings),
+        engine=engine_name(session),
         acceleration=settings.qemu.acceleration,
         emulator="canary" if settings.emulator == "auto" else settings.emulator,
         cpus=settings.vm.cpus,
@@ -36,15 +37,31 @@ def record_for(session: Session, lab: Lab) -> Record:
         nested=settings.vm.nested,
         docker_package=settings.docker.package,
     )
-    lab.journal.intend("lab", record.uuid, name=lab.name)
-    lab.write(record)
-    lab.journal.done("lab", record.uuid)
+    lab.create(record)
     return record
 
 
-def engine_name(settings: Settings) -> str:
-    """The engine `auto` stands for: the only one there is for now."""
-    return engines.NAMES[0] if settings.engine == "auto" else settings.engine
+def engine_name(session: Session) -> str:
+    """The engine asked for, or for `auto` the first that can start a 64-bit VM here, and why.
+
+    The last one is for where none can yet: what it lacks, lab can install.
+    """
+    if session.settings.engine != "auto":
+        return session.settings.engine
+    *preferred, last = engines.NAMES
+    refusals = []
+    for name in preferred:
+        engine = engines.engine(name, session.engine_options())
+        found = engine.availability()
+        if not found.usable:
+            refusals.append(f"{name}: {found.why}")
+        elif session.settings.vm.nested and not session.interactive and not consent.given(session, engine):
+            refusals.append(f"{name}: nobody can be asked whether a nested start may go ahead here")
+        else:
+            session.steps.note(f"engine: {name} ({found.why})")
+            return name
+    session.steps.note(f"engine: {last}, because {'; '.join(refusals)}")
+    return last
 
 
 def guest_image(session: Session, record: Record) -> tuple[str, str]:

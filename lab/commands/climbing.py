@@ -12,6 +12,7 @@ from rich.console import Console
 from lab.commands.collect import collect
 from lab.commands.workbench import Workbench
 from lab.deadline import cancelled
+from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
 from lab.ladder import report, rungs
@@ -118,7 +119,7 @@ def climb_lab(
 def _emulated(site: Site) -> bool:
     """Whether any processor in the chain is software: L1's, or already the host's own."""
     facts = site.engine_facts
-    software = facts is not None and (facts.acceleration == "tcg" or facts.nesting == "emulated")
+    software = facts is not None and (facts.acceleration in SOFTWARE or facts.nesting == "emulated")
     return software or _SOFTWARE_CPU in site.host.cpu.model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from lab import __version__
@@ -13,23 +13,28 @@ from lab.config import effective
 from lab.deadline import Deadline
 from lab.engines.protocol import State
 from lab.evidence import Run
+from lab.guest.gather import gather
 from lab.host import facts as host_facts
 
 _GUEST_SECONDS = 30.0
 
-_IN_GUEST: dict[str, tuple[list[str], bool]] = {
-    "dmesg.txt": (["dmesg"], True),
-    "cpuinfo.txt": (["cat", "/proc/cpuinfo"], False),
-    "kvm-parameters.txt": (
-        ["grep", "-r", "", "/sys/module/kvm", "/sys/module/kvm_amd", "/sys/module/kvm_intel"],
-        True,
-    ),
-    "docker-info.txt": (["docker", "info"], True),
-    "docker-ps.txt": (["docker", "ps", "--all", "--no-trunc"], True),
-    "packages.txt": (["dpkg-query", "--show"], False),
-    "journal.txt": (["journalctl", "--boot", "--no-pager", "--lines", "2000"], True),
+_IN_GUEST: dict[str, list[str]] = {
+    "dmesg.txt": ["dmesg"],
+    "cpuinfo.txt": ["cat", "/proc/cpuinfo"],
+    "kvm-parameters.txt": [
+        "grep",
+        "-r",
+        "",
+        "/sys/module/kvm",
+        "/sys/module/kvm_amd",
+        "/sys/module/kvm_intel",
+    ],
+    "docker-info.txt": ["docker", "info"],
+    "docker-ps.txt": ["docker", "ps", "--all", "--no-trunc"],
+    "packages.txt": ["dpkg-query", "--show"],
+    "journal.txt": ["journalctl", "--boot", "--no-pager", "--lines", "2000"],
 }
-"""Evidence file to the command in L1 that gives it, and whether it needs root."""
+"""Evidence file to the command in L1 that gives it, run as root."""
 
 Source = Callable[[], str | Path | None]
 
@@ -75,14 +80,18 @@ def _of_machine(bench: Workbench, run: Run) -> dict[str, Source]:
 
 
 def _of_guest(bench: Workbench) -> dict[str, Source]:
-    def output(argv: Sequence[str], sudo: bool) -> str:
-        done = bench.guest.run(argv, sudo=sudo, check=False, deadline=Deadline.after(_GUEST_SECONDS))
-        return done.out + done.err
+    try:
+        found = gather(bench.guest, _IN_GUEST, Deadline.after(_GUEST_SECONDS))
+    except Exception as error:  # named as missing, file by file
+        return {name: _raising(error) for name in _IN_GUEST}
+    return {name: lambda text=text: text for name, text in found.items()}  # type: ignore[misc]
 
-    return {
-        name: lambda argv=argv, sudo=sudo: output(argv, sudo)  # type: ignore[misc]
-        for name, (argv, sudo) in _IN_GUEST.items()
-    }
+
+def _raising(error: Exception) -> Source:
+    def source() -> str:
+        raise error
+
+    return source
 
 
 def _of_emulator(bench: Workbench) -> dict[str, Source]:

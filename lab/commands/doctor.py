@@ -41,13 +41,18 @@ def doctor(session: Session, deep: bool = False) -> Reply:
 
 
 def _engine(session: Session, name: str) -> dict[str, Any]:
-    settings = session.settings
-    engine = engines.engine(
-        name, settings.qemu.acceleration, settings.cache_dir, settings.qemu.binary, session.kernel
-    )
+    engine = engines.engine(name, session.engine_options())
+    folders = [lab.vm_folder for lab in session.store.labs()]
     found = engine.availability()
     facts = asdict(engine.facts()) if found.usable else None
-    return {"name": name, "usable": found.usable, "why": found.why, "hint": found.hint, "facts": facts}
+    return {
+        "name": name,
+        "usable": found.usable,
+        "why": found.why,
+        "hint": found.hint,
+        "facts": facts,
+        "findings": [asdict(finding) for finding in engine.findings(folders)],
+    }
 
 
 def _package(item: packages.Requirement) -> dict[str, Any]:
@@ -125,6 +130,9 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         how = row["facts"]["how"] if row["facts"] else row["why"]
         version = f" {row['facts']['version']}" if row["facts"] else ""
         line(row["usable"], f"engine {row['name']}{version}: {how}", row["hint"])
+        for finding in row["findings"]:
+            source = f" [{finding['source']}]" if finding["source"] else ""
+            line(finding["good"], f"  {finding['name']}: {finding['observed']}{source}", finding["hint"])
     absent = [row for row in document["packages"] if not row["present"]]
     for row in absent:
         line(False, f"{row['program']} ({row['needed_for']})", f"package {row['package']}")

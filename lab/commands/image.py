@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lab import engines
 from lab.commands import choose
 from lab.commands.session import Reply, Session
 from lab.deadline import Deadline
@@ -112,6 +113,19 @@ def prune(session: Session) -> Reply:
                 "bytes": item.bytes,
                 "sha256": manifest.sha256 if manifest else None,
                 "why": "no lab uses it" if manifest else "its making was cut short",
+            }
+        )
+    left = {entry.id for entry in cache.entries(session.images)}
+    for path, size in engines.prune(session.settings.cache_dir, left):
+        rows.append(
+            {
+                "id": path.name,
+                "kind": "leftover",
+                "name": path.name,
+                "result": "removed",
+                "bytes": size,
+                "sha256": None,
+                "why": "the image it was converted from is gone",
             }
         )
     kept = [

@@ -16,8 +16,11 @@ from lab.config import effective
 from lab.deadline import Deadline
 from lab.engines.protocol import State
 from lab.errors import LabError
+from lab.store import Record
 
 HALF_MADE = "half-made"
+UNREADABLE = "unreadable"
+UNKNOWN = "unknown"
 _GUEST_SECONDS = 30.0
 
 
@@ -55,12 +58,12 @@ def list_labs(session: Session) -> Reply:
     rows = []
     for lab in session.store.labs():
         bench = Workbench(session, lab)
-        record = lab.read()
+        record, state = _seen(bench)
         rows.append(
             {
                 "name": lab.name,
                 "uuid": record.uuid if record else None,
-                "state": bench.machine_state().value if record else HALF_MADE,
+                "state": state,
                 "engine": record.engine if record else None,
                 "created": record.created if record else None,
             }
@@ -78,6 +81,18 @@ def list_labs(session: Session) -> Reply:
             console.print(table)
 
     return Reply({"schema": "lab.list/1", "labs": rows}, tell)
+
+
+def _seen(bench: Workbench) -> tuple[Record | None, str]:
+    """Record and state of a lab. One that cannot be read, or whose engine is gone, hides no other."""
+    try:
+        record = bench.lab.read()
+    except LabError:
+        return None, UNREADABLE
+    try:
+        return record, bench.machine_state().value if record else HALF_MADE
+    except LabError:
+        return record, UNKNOWN
 
 
 def config(session: Session) -> Reply:

@@ -19,6 +19,7 @@ from lab.engines.protocol import Forward, State
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
 from lab.ladder.rungs import nested
+from lab.store import Lab
 
 
 def halt(session: Session, name: str) -> Reply:
@@ -72,8 +73,12 @@ def snapshot(session: Session, name: str, snapshot: str) -> Reply:
     bench = Workbench.open(session, name)
     with bench.lab.hold("lab.snapshot"):
         _state_of(bench)
+        record = bench.record
         with session.steps.step("vm.snapshot", snapshot):
             bench.machine.snapshot(snapshot)
+            bench.lab.change(
+                saved=record.saved | {snapshot: {"nonce": record.nonce, "boot_id": record.boot_id}}
+            )
         return _reply(bench, "snapshot", True, [f"`lab.restore {snapshot}` goes back to it"])
 
 
@@ -84,6 +89,8 @@ def restore(session: Session, name: str, snapshot: str) -> Reply:
         _state_of(bench)
         with session.steps.step("vm.restore", snapshot):
             _with_ports(bench, lambda forwards: bench.machine.restore(snapshot, forwards))
+            # The L2 in that memory is the one of then: it knows the nonce of then.
+            bench.lab.change(**bench.record.saved.get(snapshot, {}))
         running = bench.machine.status() is State.RUNNING
         return _reply(bench, "restore", True, _back(bench) if running else ["the VM is off, as it was then"])
 
@@ -107,9 +114,9 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
     """Remove the lab, whole or half-made. Its evidence stays, unless `purge`."""
     check_name(name)
     bench = Workbench.open(session, name)
-    notes = []
+    notes: list[str] = []
     with bench.lab.hold("lab.destroy"), session.steps.step("destroy", name):
-        if bench.lab.read() is not None:
+        if _readable(bench.lab, notes):
             run = Run(session.store.evidence_folder, name, "destroy")
             session.evidence = run.path
             collect(bench, run, reach_guest=False)
@@ -126,6 +133,15 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
         notes.append(f"its evidence is kept in {evidence}")
     document = {"schema": "lab.action/1", "lab": name, "action": "destroy", "state": "absent"}
     return Reply(document | {"changed": True, "notes": notes}, _teller(f"lab {name} is gone", notes))
+
+
+def _readable(lab: Lab, notes: list[str]) -> bool:
+    """Whether there is a record to go by; one that cannot be read is rebuilt from the journal."""
+    try:
+        return lab.read() is not None
+    except LabError as error:
+        notes.append(error.what)
+        return lab.rebuild() is not None
 
 
 def _state_of(bench: Workbench) -> State:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lab.config import Settings
 from lab.deadline import Deadline
-from lab.engines import QEMU
+from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.errors import ExitCode
 from lab.host import install
 from lab.host.packages import Purpose
@@ -57,6 +57,17 @@ class Session:
     def kernel(self) -> Path | None:
         """A kernel of an image lab built, for the probe of the host's KVM."""
         return debian.kernel(self.images)
+
+    def engine_options(self, acceleration: Acceleration | None = None) -> Options:
+        """What engines are made with; `acceleration` is a lab's own, kept from when it was made."""
+        qemu, virtualbox = self.settings.qemu, self.settings.virtualbox
+        return Options(
+            self.settings.cache_dir,
+            QemuOptions(acceleration or qemu.acceleration, qemu.binary, self.kernel),
+            VirtualBoxOptions(
+                virtualbox.home, virtualbox.python, virtualbox.execution_engine, virtualbox.extra_data
+            ),
+        )
 
     @property
     def images(self) -> Path:

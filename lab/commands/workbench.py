@@ -44,14 +44,8 @@ class Workbench:
 
     @cached_property
     def engine(self) -> Engine:
-        settings = self.session.settings
-        return engines.engine(
-            self.record.engine,
-            self.record.acceleration,
-            settings.cache_dir,
-            settings.qemu.binary,
-            self.session.kernel,
-        )
+        record = self.record
+        return engines.engine(record.engine, self.session.engine_options(record.acceleration))
 
     @cached_property
     def keys(self) -> keys.Keys:

@@ -76,6 +76,14 @@ class Qemu(Section):
     binary: Program = "qemu-system-x86_64"
 
 
+class VirtualBox(Section):
+    home: str = ""
+    python: str = ""
+    execution_engine: Literal["default", "hwvirt", "native", "interpreter"] = "default"
+    extra_data: list[str] = []
+    allow_nested_on_host: bool = False
+
+
 class Deadlines(Section):
     """Seconds. Sane for an emulated host: hardware needs a tenth of them."""
 
@@ -94,7 +102,7 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
     )
 
-    engine: Literal["auto", "qemu"] = "auto"
+    engine: Literal["auto", "virtualbox", "qemu"] = "auto"
     emulator: Literal["auto", "canary", "none"] = "auto"
     image: Literal["auto", "ubuntu-24.04", "debian-13"] = "auto"
     install: Literal["auto", "never"] = "auto"
@@ -104,6 +112,7 @@ class Settings(BaseSettings):
     ports: Ports = Ports()
     docker: Docker = Docker()
     qemu: Qemu = Qemu()
+    virtualbox: VirtualBox = VirtualBox()
     deadlines: Deadlines = Deadlines()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.errors import BlockedError, LabError
 from lab.journal import Journal
 
 LOOPBACK = "127.0.0.1"
 """The only host address a forward ever binds."""
+
+
+SOFTWARE = frozenset({"tcg", "interpreter"})
+"""The accelerations in which no processor runs L1's instructions: software does."""
 
 
 class State(StrEnum):
@@ -74,12 +78,24 @@ class EngineFacts:
     engine: str
     version: str
     acceleration: str
-    """How L1's instructions run: `kvm` and `hvf` are hardware, `tcg` is emulation, and so on."""
+    """How L1's instructions run: those in SOFTWARE are emulation, all others hardware."""
     nesting: Literal["hardware", "emulated", "none"]
     """What provides L1's virtualization extensions."""
     how: str
     """One sentence: why this acceleration, and how nesting is provided."""
     details: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing `lab.doctor` says of an engine on this host."""
+
+    name: str
+    good: bool
+    observed: str
+    hint: str = ""
+    source: str = ""
+    """Where the knowledge behind it is from, when it is not an observation of lab's own."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +181,24 @@ def why_dead(machine: Machine) -> str | None:
     return None if state is State.RUNNING else f"it is {state}"
 
 
+class NestingRefusedError(BlockedError):
+    """The hypervisor does not start a VM that is to have virtualization extensions."""
+
+
 class Engine(Protocol):
     name: str
 
     def availability(self) -> Availability: ...
 
     def facts(self) -> EngineFacts: ...
+
+    def findings(self, folders: Sequence[Path]) -> list[Finding]:
+        """What a person should know about this engine on this host, the good and the bad.
+
+        `folders` are the engine's own folders of the labs here: their last runs left logs in them.
+        """
+
+    def caution(self) -> str:
+        """What a nested start can do to this host, to be agreed to once; empty when nothing is known."""
 
     def machine(self, spec: MachineSpec, journal: Journal) -> Machine: ...

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "ssh", "fetch-image", "build-image", "tests"]
+Purpose = Literal["qemu", "convert-disk", "ssh", "fetch-image", "build-image", "tests"]
 
-ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {"qemu": frozenset({"qemu", "ssh"})}
-"""What each engine needs to be installed."""
+ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
+    "qemu": frozenset({"qemu", "ssh"}),
+    "virtualbox": frozenset({"convert-disk", "ssh"}),
+}
+"""What each engine needs to be installed. VirtualBox itself is the user's to install."""
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Not on an ordinary Debian user's PATH, and where mke2fs and sfdisk are."""
@@ -48,10 +51,17 @@ def _for(*purposes: Purpose) -> frozenset[Purpose]:
 
 _MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_HEADER = Path("/usr/include/dlfcn.h")
 
 TABLE: tuple[Requirement, ...] = (
     Requirement(("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu")),
-    Requirement(("qemu-img",), "makes the VM's disks", "qemu-utils", "qemu", _for("qemu", "build-image")),
+    Requirement(
+        ("qemu-img",),
+        "makes the VM's disks",
+        "qemu-utils",
+        "qemu",
+        _for("qemu", "convert-disk", "build-image"),
+    ),
     Requirement(
         ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", "openssh", _for("ssh", "tests")
     ),
@@ -79,6 +89,9 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
     Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),
     Requirement(("sshd",), "stands in for the VM in tests", "openssh-server", None, _for("tests")),
+    Requirement(("gcc",), "compiles a stand-in in tests", "gcc", None, _for("tests")),
+    Requirement(("as", "ld"), "assembles a guest in tests", "binutils", None, _for("tests")),
+    Requirement((), "the C library's headers", "libc6-dev", None, _for("tests"), files=(_HEADER,)),
 )
 
 

@@ -82,6 +82,7 @@ def lab() -> Iterator[Lab]:
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LAB_")},
         "LAB_STATE_DIR": str(state),
+        "LAB_ENGINE": "qemu",
         # The image that can be built anywhere Debian's archive is: the same chain on every machine.
         "LAB_IMAGE": "debian-13",
     }

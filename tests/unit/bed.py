@@ -45,8 +45,8 @@ class Bed:
             patch.setattr(module, "wait_for_ssh", logged_in)
         patch.setattr(docker, "ensure", lambda *_: world.did("docker"))
         patch.setattr(docker, "answers", lambda _guest: True)
-        patch.setattr(docker, "prove", lambda *_: "Docker ran a container")
-        patch.setattr(docker, "facts", lambda _guest: {})
+        patch.setattr(docker, "prove", lambda *_: None)
+        patch.setattr(docker, "facts", lambda _guest: {"version": "26.1", "storage": "overlay2"})
         patch.setattr(facts, "read", host)
         patch.setattr(preflight, "_DISK_BYTES", 1)
         patch.setattr(choose, "guest_image", lambda *_: (IMAGE, "cached"))
@@ -56,7 +56,10 @@ class Bed:
     def session(self, **flags: Any) -> Session:
         """A command's session; `flags` are settings given by flag, `vm` and `ports` whole sections."""
         settings = Settings(
-            **({"state_dir": self.folder / "state", "cache_dir": self.folder / "cache"} | flags)
+            **(
+                {"engine": "qemu", "state_dir": self.folder / "state", "cache_dir": self.folder / "cache"}
+                | flags
+            )
         )
         return Session(settings.with_origins({key: f"flag --{key}" for key in flags}), Steps(), False)
 

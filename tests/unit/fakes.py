@@ -6,6 +6,7 @@ They keep the protocols' promises and no more. tests/integration and tests/e2e t
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Literal, Self
 
 from lab.deadline import Deadline
 from lab.emulators.protocol import ContainerState, NestedProof
-from lab.engines.protocol import Availability, EngineFacts, Forward, MachineSpec, Snapshot, State
+from lab.engines.protocol import Availability, EngineFacts, Finding, Forward, MachineSpec, Snapshot, State
 from lab.errors import DeadlineError, UsageError
 from lab.guest.ssh import Result
 from lab.journal import Journal
@@ -41,9 +42,12 @@ class World:
 
     facts: EngineFacts = FACTS
     available: Availability = USABLE
+    caution: str = ""
     state: State = State.ABSENT
     forwards: list[Forward] = field(default_factory=list)
     snapshots: dict[str, State] = field(default_factory=dict)
+    remembered: dict[str, L2 | None] = field(default_factory=dict)
+    """The L2 in each snapshot's memory."""
     l1_boots: int = 0
     l2_boots: int = 0
     l2: L2 | None = None
@@ -108,12 +112,14 @@ class FakeMachine:
         if name in self.world.snapshots:
             raise UsageError(f"there is a snapshot {name} already")
         self.world.snapshots[name] = self.world.state
+        self.world.remembered[name] = self.world.l2
 
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:
         self.world.did("restore")
         if name not in self.world.snapshots:
             raise UsageError(f"there is no snapshot {name}")
         if self.world.snapshots[name] is State.RUNNING:
+            self.world.l2 = self.world.remembered[name]
             self._run(forwards)
         else:
             self.world.state = State.STOPPED
@@ -130,6 +136,8 @@ class FakeMachine:
         self.world.state, self.world.l2 = State.ABSENT, None
 
     def status(self) -> State:
+        if "status" in self.world.broken:
+            raise self.world.broken["status"]
         return self.world.state
 
     def forwards(self) -> list[Forward]:
@@ -164,6 +172,12 @@ class FakeEngine:
 
     def facts(self) -> EngineFacts:
         return self.world.facts
+
+    def findings(self, _folders: Sequence[Path]) -> list[Finding]:
+        return []
+
+    def caution(self) -> str:
+        return self.world.caution
 
     def machine(self, spec: MachineSpec, journal: Journal) -> FakeMachine:
         return FakeMachine(self.world, spec)
@@ -211,6 +225,8 @@ class FakeGuest:
             return json.dumps(kvm_probe(self.world.kvm_ok))
         if argv[0] == "python3":
             return json.dumps(cpu_facts())
+        if argv[:2] == ["sh", "-c"]:  # many commands in one (lab.guest.gather)
+            return "".join(f"{mark}\nsaid\n" for mark in re.findall(r"^echo (\w+); cat", argv[2], re.M))
         return {"uname": "Linux 6.12", "stat": "104"}.get(argv[0], "")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import deadline
-from lab.commands import choose
+from lab import deadline, engines
+from lab.commands import choose, consent
+from lab.engines.protocol import Availability
 from lab.errors import BlockedError, UsageError
 from lab.images import debian
 from lab.steps import Event, Steps
@@ -121,6 +123,66 @@ def test_flags_must_agree_with_the_record(bed: Bed, flags: dict[str, Any], agree
         choose.record_for(bed.session(**flags), lab)
     assert "--fresh" in caught.value.hint
     assert lab.read() == made
+
+
+@dataclass
+class FakeVirtualBox:
+    """As much of the preferred engine as the choice looks at."""
+
+    usable: bool
+    warning: str = ""
+    name: str = "virtualbox"
+
+    def availability(self) -> Availability:
+        return Availability(self.usable, "7.2.22 answers" if self.usable else "not installed")
+
+    def caution(self) -> str:
+        return self.warning
+
+
+@pytest.mark.parametrize(
+    ("found", "nested", "allowed", "chosen", "because"),
+    [
+        (FakeVirtualBox(True), True, False, "virtualbox", "7.2.22 answers"),
+        (FakeVirtualBox(False), True, False, "qemu", "not installed"),
+        (FakeVirtualBox(True, "it can hang the host."), True, False, "qemu", "nobody can be asked"),
+        (FakeVirtualBox(True, "it can hang the host."), False, False, "virtualbox", "7.2.22"),
+        (FakeVirtualBox(True, "it can hang the host."), True, True, "virtualbox", "7.2.22"),
+    ],
+)
+def test_auto_prefers_virtualbox_where_it_can_start_a_vm_and_may(
+    bed: Bed, found: FakeVirtualBox, nested: bool, allowed: bool, chosen: str, because: str
+) -> None:
+    heard: list[Event] = []
+    session = bed.session(engine="auto", vm={"nested": nested}, virtualbox={"allow_nested_on_host": allowed})
+    session.steps = Steps(heard.append)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    record = choose.record_for(session, session.store.place("default"))
+    assert record.engine == chosen
+    assert [event.text for event in heard if because in event.text]
+
+
+def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
+    engine: Any = FakeVirtualBox(True, "it can hang the host.")
+    asked: list[str] = []
+    session = bed.session()
+    with pytest.raises(BlockedError, match="nobody agreed") as caught:
+        consent.require(session, engine)
+    assert "allow_nested_on_host" in caught.value.hint
+
+    def answer(yes: bool) -> None:
+        session.interactive = True
+        session.ask = lambda question: bool(asked.append(question)) or yes
+
+    answer(False)
+    with pytest.raises(BlockedError):
+        consent.require(session, engine)
+    answer(True)
+    consent.require(session, engine)
+    consent.require(session, engine)
+    assert len(asked) == 2 and "it can hang the host." in asked[0]
+    assert consent.given(bed.session(), engine)
+    assert not consent.given(bed.session(), FakeVirtualBox(True, "x", name="another"))  # type: ignore[arg-type]
 
 
 def test_there_is_one_published_image() -> None:

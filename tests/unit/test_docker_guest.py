@@ -182,7 +182,7 @@ def test_proof_holds_only_when_the_word_comes_back(answer: Answer, match: str) -
         docker.prove(guest)  # type: ignore[arg-type]
 
 
-def test_proof_names_the_engine_and_uses_a_new_word_each_time() -> None:
+def test_proof_uses_a_new_word_each_time() -> None:
     guest = FakeGuest(running=True)
     guest.groups.add("docker")
     words: list[str] = []
@@ -192,6 +192,6 @@ def test_proof_names_the_engine_and_uses_a_new_word_each_time() -> None:
         return (0, word + "\n", "")
 
     guest.run_output = answer
-    said = [docker.prove(guest) for _ in range(2)]  # type: ignore[arg-type]
-    assert all("1.2" in text for text in said)
+    for _ in range(2):
+        docker.prove(guest)  # type: ignore[arg-type]
     assert len(set(words)) == 2

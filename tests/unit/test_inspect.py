@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from lab import deadline
-from lab.commands import choose, image, inspect
+from lab.commands import choose, image, inspect, lifecycle
 from lab.commands.doctor import doctor
 from lab.commands.session import Reply
 from lab.commands.up import up
@@ -76,6 +76,26 @@ def test_a_half_made_lab_is_shown_as_such(bed: Bed) -> None:
     assert checked(inspect.list_labs(bed.session()))["labs"][0]["state"] == "half-made"
     choose.record_for(bed.session(), lab)
     assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "absent"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": 1}'])
+def test_a_lab_that_cannot_be_read_hides_no_other_and_can_be_destroyed(bed: Bed, content: str) -> None:
+    checked(up(bed.session(), NAME))
+    checked(up(bed.session(), "other"))
+    record = bed.lab().folder / "lab.json"
+    record.write_text(content)
+    rows = checked(inspect.list_labs(bed.session()))["labs"]
+    assert {row["name"]: row["state"] for row in rows} == {NAME: "unreadable", "other": "running"}
+    gone = checked(lifecycle.destroy(bed.session(), NAME))
+    assert any("cannot be read" in note for note in gone["notes"])
+    assert "destroy" in bed.world.calls  # its VM went with it
+    assert [lab.name for lab in bed.session().store.labs()] == ["other"]
+
+
+def test_a_lab_whose_engine_does_not_answer_is_listed(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    bed.world.broken["status"] = LabError("VirtualBox is not installed")
+    assert checked(inspect.list_labs(bed.session()))["labs"][0]["state"] == "unknown"
 
 
 def test_status_names_the_holder(bed: Bed) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lab.engines import engine, engines
+from lab.engines import NAMES, engine
+from lab.engines.options import Options, QemuOptions
 from lab.engines.protocol import Forward
 from lab.engines.qemu import QemuEngine, capabilities
 from lab.engines.qemu import engine as engine_module
 from lab.engines.qemu.launching import port_error
-from lab.errors import BlockedError, UsageError
+from lab.errors import UsageError
 
 
 @dataclass
@@ -97,12 +98,9 @@ def test_all_taken_ports_are_found(tmp_path: Path) -> None:
     assert str(held) in error.what and error.tail == "QEMU's words"
 
 
-def test_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [item.name for item in engines("tcg", tmp_path)] == ["qemu"]
-    assert engine("qemu", "tcg", tmp_path).name == "qemu"
+def test_the_registry(tmp_path: Path) -> None:
+    options = Options(tmp_path, QemuOptions("tcg"))
+    assert [engine(name, options).name for name in NAMES] == ["virtualbox", "qemu"]
     with pytest.raises(UsageError) as caught:
-        engine("qmeu", "tcg", tmp_path)
+        engine("qmeu", options)
     assert "qemu" in caught.value.hint
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(BlockedError, match="not found"):
-        engine("auto", "tcg", tmp_path)

@@ -135,6 +135,9 @@ EXAMPLES: list[dict[str, Any]] = [
                     "how": "no KVM here",
                     "details": {"cpu": "max"},
                 },
+                "findings": [
+                    {"name": "driver", "good": False, "observed": "none", "hint": "load it", "source": ""}
+                ],
             }
         ],
         "packages": [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab import deadline
-from lab.commands import choose
+from lab.commands import choose, preflight
 from lab.commands.up import up
 from lab.engines.protocol import EngineFacts, State
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
@@ -224,6 +224,24 @@ def test_too_little_memory_blocks_before_the_start(bed: Bed, monkeypatch: pytest
     document, code = _up(bed)
     assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
     assert "start" not in bed.world.calls
+
+
+def test_too_little_disk_blocks_before_the_start(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_DISK_BYTES", 1 << 60)
+    document, code = _up(bed)
+    assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
+    assert "GiB" in next(row["observed"] for row in document["rungs"] if row["rung"] == "vm.settings")
+    assert "start" not in bed.world.calls
+    monkeypatch.setattr(preflight, "_DISK_BYTES", 1)
+    assert _up(bed)[1] == 0
+
+
+def test_a_nested_start_that_nobody_agreed_to_blocks(bed: Bed) -> None:
+    bed.world.caution = "It can hang this host."
+    document, code = _up(bed)
+    assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
+    assert "start" not in bed.world.calls
+    assert _up(bed, virtualbox={"allow_nested_on_host": True})[1] == 0
 
 
 def test_without_an_emulator_all_that_was_asked_for_is_done(bed: Bed) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lab.engines.protocol import Availability, EngineFacts, MachineSpec
+from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
 from lab.engines.qemu.capabilities import MINIMUM, capabilities, version
 from lab.engines.qemu.host import Acceleration, HostQemu, KvmAnswer
 from lab.engines.qemu.machine import QemuMachine
@@ -77,6 +77,12 @@ class QemuEngine:
                 "acceleration_asked": host.acceleration,
             },
         )
+
+    def findings(self, folders: Sequence[Path]) -> list[Finding]:  # noqa: ARG002
+        return []  # what there is to say is in its facts
+
+    def caution(self) -> str:
+        return ""
 
     def machine(self, spec: MachineSpec, journal: Journal) -> QemuMachine:
         return QemuMachine(spec, journal, self._host)

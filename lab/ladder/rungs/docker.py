@@ -15,8 +15,10 @@ def engine(site: Site) -> Observation:
         raise BlockedError(
             "Docker in the VM does not answer", hint="`invoke lab.up` installs it, or starts what is there"
         )
-    observed = docker.prove(guest, site.probe_deadline())
-    site.facts["docker"] = docker.facts(guest)
+    docker.prove(guest, site.probe_deadline())
+    site.facts["docker"] = found = docker.facts(guest)
     return Observation(
-        ok=True, expected="Docker runs a container from an image made by lab", observed=observed
+        ok=True,
+        expected="Docker runs a container from an image made by lab",
+        observed=f"Docker {found['version']} ran a container of lab's own image ({found['storage']})",
     )

@@ -1,0 +1,36 @@
+"""What a nested start can do to the host, agreed to once by whoever owns it: never by default."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lab.commands.session import Session
+from lab.engines.protocol import Engine
+from lab.errors import BlockedError
+from lab.files import read_json, write_json
+
+
+def given(session: Session, engine: Engine) -> bool:
+    """Whether a nested start needs no question here: nothing is known against it, or it was agreed to."""
+    if not engine.caution() or session.settings.virtualbox.allow_nested_on_host:
+        return True
+    return engine.name in (read_json(_file(session)) or {})
+
+
+def require(session: Session, engine: Engine) -> None:
+    """Ask, once. Raises BlockedError when the answer is no, or nobody can be asked."""
+    if given(session, engine):
+        return
+    if session.interactive and session.ask(f"{engine.caution()} Start it all the same?"):
+        agreed = read_json(_file(session)) or {}
+        write_json(_file(session), agreed | {engine.name: datetime.now(UTC).isoformat(timespec="seconds")})
+        return
+    raise BlockedError(
+        f"nobody agreed to a nested start: {engine.caution()}",
+        hint="set virtualbox.allow_nested_on_host = true once you have saved your work, or use --engine qemu",
+    )
+
+
+def _file(session: Session) -> Path:
+    return session.settings.state_dir / "agreed.json"

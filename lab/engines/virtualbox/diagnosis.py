@@ -1,0 +1,252 @@
+"""What a person should know about VirtualBox on this host, and whether it can start a 64-bit VM. All pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lab.engines.options import ExecutionEngine
+from lab.engines.protocol import Availability, Finding
+from lab.engines.virtualbox import issues
+from lab.engines.virtualbox.host import HostVirtualBox, Installed
+
+_INSTALL = {
+    "linux": "install it from your distribution or from virtualbox.org, with its kernel module",
+    "macos": "install it from virtualbox.org",
+    "windows": "install it from virtualbox.org",
+}
+_LOAD = (
+    "run `modprobe vboxdrv`; without such a module, build it: package virtualbox-dkms, or `/sbin/vboxconfig`"
+)
+_IN_CONTAINER = "in a container, hand in /dev/vboxdrv and /dev/vboxdrvu; else let udev make them"
+_ACCESS = "use a VirtualBox with set-uid root programs, as packages install it, or join the group vboxusers"
+_HYPERV_OFF = (
+    "turn off Hyper-V, WSL2 and Memory Integrity, run `bcdedit /set hypervisorlaunchtype off` and restart"
+)
+_NEM = "VirtualBox runs on Windows' hypervisor (NEM), slowly, and nesting is not delivered"
+_FIRST_FRAMEWORK = "7.0"
+_FIRST_INTERPRETER = "7.1"
+
+_RAN = {
+    "hwvirt": "VirtualBox's own hypervisor",
+    "native": "the system's hypervisor (NEM), which is not known to hand on nesting",
+    "interpreter": "the interpreter: no processor ran the VM, and it is slow",
+}
+
+
+def findings(
+    host: HostVirtualBox,
+    installed: Installed | None,
+    version: str,
+    glue: str,
+    log_engine: str,
+    glue_error: str = "",
+) -> list[Finding]:
+    """lab.doctor's lines, the known issues last.
+
+    `version` is the API's or the hint of `installed`; `glue` says which Python glue answered, empty
+    when none did, and `glue_error` then why; `log_engine` is RunLog.engine of the last run, empty
+    when there was none.
+    """
+    found = [_version(host, installed, version)]
+    if installed:
+        found.append(_api(glue, glue_error))
+    found += [_hypervisor(host, version), _cpu(host)]
+    if host.system == "windows":
+        found.append(_hyperv(host))
+    if host.system == "linux":
+        found.append(_kvm(host))
+    if log_engine:
+        ran = _RAN.get(log_engine, log_engine)
+        found.append(Finding("last run", log_engine == "hwvirt", f"VBox.log: the VM ran under {ran}"))
+    if installed:
+        found += [
+            Finding(issue.id, False, issue.what, issue.hint, issue.source)
+            for issue in issues.matching(host, version)
+        ]
+    return found
+
+
+def caution(host: HostVirtualBox) -> str:
+    """What a nested start can do to this host, to be agreed to once; empty when nothing is known."""
+    if host.system != "linux" or not host.bare_metal:
+        return ""
+    return (
+        "Starting a VM with nested virtualization has locked up or panicked whole Linux hosts "
+        "(VirtualBox/virtualbox#30 and #712): unsaved work in every program on this machine can be lost."
+    )
+
+
+def can_start_64bit(
+    host: HostVirtualBox, installed: Installed | None, execution_engine: ExecutionEngine = "default"
+) -> Availability:
+    """Whether a 64-bit VM can be started, as far as can be told without starting one."""
+    if installed is None:
+        return Availability(False, "VirtualBox is not installed", _INSTALL[host.system])
+    if host.silicon:
+        return Availability(False, "VirtualBox runs no x86 VM on Apple silicon", "use the qemu engine")
+    if execution_engine == "interpreter":
+        return _interpreter(installed)
+    if host.system == "macos":
+        return _on_macos(host, installed)
+    if host.system == "windows":
+        return _on_windows(host)
+    return _on_linux(host)
+
+
+def expected_engine(host: HostVirtualBox, version: str) -> Literal["hwvirt", "native"]:
+    """What VirtualBox will run a VM with by default; only its log says what it used."""
+    framework = host.system == "macos" and not _before(version, _FIRST_FRAMEWORK)
+    return "native" if framework or host.hyperv_active else "hwvirt"
+
+
+def _interpreter(installed: Installed) -> Availability:
+    if _before(installed.version_hint, _FIRST_INTERPRETER):
+        return Availability(
+            False,
+            f"this is {installed.version_hint}; the interpreter can be chosen from {_FIRST_INTERPRETER} on",
+            "upgrade VirtualBox, or use the execution engine `default`",
+        )
+    return Availability(
+        True,
+        "in VirtualBox's interpreter, which needs no driver and no hardware, and is slow: a boot sector's "
+        "speed, not an operating system's",
+        "use the execution engine `default` where the processor has vmx or svm",
+    )
+
+
+def _on_macos(host: HostVirtualBox, installed: Installed) -> Availability:
+    framework = "hv_support" in host.extensions
+    old = _before(installed.version_hint, _FIRST_FRAMEWORK)
+    if old and not host.driver_device:
+        return Availability(
+            False,
+            f"this is {installed.version_hint}, which needs its kernel extension, and that is not loaded",
+            "allow it in System Settings, Privacy & Security, and restart; or upgrade to 7.0 or newer",
+        )
+    if not old and not framework:
+        return Availability(
+            False,
+            "this Mac does not offer Hypervisor.framework (kern.hv_support)",
+            "in a virtual machine, switch nested virtualization on for it",
+        )
+    return Availability(True, "on its own kernel extension" if old else "on Apple's Hypervisor.framework")
+
+
+def _on_windows(host: HostVirtualBox) -> Availability:
+    if host.hyperv_active:
+        return Availability(True, f"Windows' hypervisor is active: {_NEM}", _HYPERV_OFF)
+    if host.hyperv_active is None:
+        return Availability(True, "Windows did not say whether Hyper-V is active or what its CPU offers")
+    return _on_hardware(host) or Availability(True, f"on {host.extensions[0]}")
+
+
+def _on_linux(host: HostVirtualBox) -> Availability:
+    if refused := _on_hardware(host):
+        return refused
+    if not host.driver_device:
+        hint = _IN_CONTAINER if host.driver_loaded else _LOAD
+        return Availability(False, _driver(host), hint)
+    if not host.driver_usable:
+        return Availability(False, _driver(host), _ACCESS)
+    why = f"on {host.extensions[0]} by its driver vboxdrv"
+    if host.five_level_paging:
+        return Availability(
+            True, f"{why}, though a VM is known to hang under 5-level paging", "boot the host with no5lvl"
+        )
+    if host.holders:
+        return Availability(
+            True, f"{why}, unless {' and '.join(host.holders)} holds the extension", _unload(host)
+        )
+    return Availability(True, why)
+
+
+def _on_hardware(host: HostVirtualBox) -> Availability | None:
+    if host.extensions:
+        return None
+    return Availability(
+        False,
+        "the processor offers no vmx or svm",
+        "switch VT-x or AMD-V on in the firmware, or in a virtual machine nested virtualization for it",
+    )
+
+
+def _version(host: HostVirtualBox, installed: Installed | None, version: str) -> Finding:
+    if installed is None:
+        return Finding("version", False, "VirtualBox is not installed", _INSTALL[host.system])
+    told = version or "a version it does not tell"
+    return Finding("version", bool(version), f"{told} in {installed.folder}")
+
+
+def _api(glue: str, error: str) -> Finding:
+    if glue:
+        return Finding("api", True, f"Python glue from {glue}")
+    return Finding(
+        "api",
+        False,
+        f"no Python glue (vboxapi) of it answers{f': {error}' if error else ''}",
+        "install VirtualBox's Python bindings: the distribution's, or those of the SDK of that very version",
+    )
+
+
+def _hypervisor(host: HostVirtualBox, version: str) -> Finding:
+    if host.system == "macos" and not _before(version, _FIRST_FRAMEWORK):
+        offered = "hv_support" in host.extensions
+        return Finding(
+            "hypervisor", offered, f"Hypervisor.framework is {'offered' if offered else 'not offered'}"
+        )
+    if host.system == "windows":
+        return Finding("hypervisor", host.hyperv_active is False, _windows_hypervisor(host))
+    if host.driver_device and host.driver_usable:
+        return Finding("driver", True, _driver(host))
+    hint = _ACCESS if host.driver_device else _IN_CONTAINER if host.driver_loaded else _LOAD
+    return Finding("driver", False, _driver(host), hint)
+
+
+def _windows_hypervisor(host: HostVirtualBox) -> str:
+    if host.hyperv_active is None:
+        return "Windows did not say which hypervisor runs"
+    return _NEM if host.hyperv_active else "VirtualBox's own: Windows runs none"
+
+
+def _driver(host: HostVirtualBox) -> str:
+    if host.driver_device:
+        if host.driver_usable:
+            return "/dev/vboxdrv is there"
+        return "/dev/vboxdrv is there, and this user can open neither it nor /dev/vboxdrvu"
+    if host.driver_loaded:
+        return "the kernel module vboxdrv is loaded, and there is no /dev/vboxdrv"
+    return "the kernel module vboxdrv is not loaded"
+
+
+def _cpu(host: HostVirtualBox) -> Finding:
+    name = host.cpu_model or "the processor"
+    found = [extension for extension in host.extensions if extension != "hv_support"]
+    if host.silicon:
+        return Finding("cpu", False, f"{name}: Apple silicon, for x86 VMs of no use")
+    if host.system == "windows" and not found and host.hyperv_active is not False:
+        return Finding("cpu", False, f"{name}: Windows does not tell its extensions while a hypervisor runs")
+    inside = "" if host.bare_metal or host.system == "windows" else ", itself in a virtual machine"
+    return Finding("cpu", bool(found), f"{name}: {' and '.join(found) or 'no vmx or svm'}{inside}")
+
+
+def _hyperv(host: HostVirtualBox) -> Finding:
+    words = {True: "active", False: "not active", None: "not known"}
+    observed = f"Hyper-V {words[host.hyperv_active]}, VBS {words[host.vbs_running]}"
+    good = host.hyperv_active is False and not host.vbs_running
+    return Finding("hyper-v", good, observed, "" if good else _HYPERV_OFF)
+
+
+def _kvm(host: HostVirtualBox) -> Finding:
+    if host.holders:
+        return Finding("kvm modules", False, f"{' and '.join(host.holders)} loaded", _unload(host))
+    others = " and ".join(host.kvm_modules)
+    return Finding("kvm modules", True, f"only {others} loaded" if others else "none loaded")
+
+
+def _unload(host: HostVirtualBox) -> str:
+    return f"unload it before a VM is started: `rmmod {' '.join(host.holders)}`"
+
+
+def _before(version: str, bound: str) -> bool:
+    """False for an unknown version."""
+    return issues.in_range(version, "", bound)

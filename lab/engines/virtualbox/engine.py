@@ -1,0 +1,115 @@
+"""lab.engines.protocol.Engine on VirtualBox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lab.engines.options import VirtualBoxOptions
+from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
+from lab.engines.virtualbox import diagnosis, host, vboxlog
+from lab.engines.virtualbox.client import Client, client
+from lab.engines.virtualbox.layout import Layout
+from lab.engines.virtualbox.machine import VirtualBoxMachine
+from lab.errors import BlockedError, LabError
+from lab.journal import Journal
+
+_HOW = {
+    "hwvirt": "VirtualBox's own hypervisor, on the processor's VT-x or AMD-V",
+    "native": "the host's own hypervisor (Hypervisor.framework or Hyper-V), which VirtualBox drives",
+    "interpreter": "VirtualBox's interpreter: software runs every instruction, and nothing is nested",
+}
+
+
+class VirtualBoxEngine:
+    """`cache` is where converted base images are kept."""
+
+    name = "virtualbox"
+
+    def __init__(self, cache: Path, options: VirtualBoxOptions) -> None:
+        self._cache = cache
+        self._options = options
+
+    def availability(self) -> Availability:
+        found = diagnosis.can_start_64bit(self._host, self._installed, self._options.execution_engine)
+        if not found.usable:
+            return found
+        try:
+            described = self._described
+        except LabError as error:
+            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint)
+        return Availability(True, f"VirtualBox {described['version']}: {_HOW[self._acceleration]}")
+
+    def facts(self) -> EngineFacts:
+        """`acceleration` is what VirtualBox is expected to use; its log says what it used (vm.settings).
+
+        `nesting` is what it accepts, not what it delivers: that is for the guest to show.
+        """
+        described = self._described
+        return EngineFacts(
+            engine=self.name,
+            version=described["version"],
+            acceleration=self._acceleration,
+            nesting="none" if self._acceleration == "interpreter" else "hardware",
+            how=_HOW[self._acceleration],
+            details={
+                "build": described["build"],
+                "glue": described["glue"],
+                "python": described["python"],
+                "features": ", ".join(name for name, has in described["features"].items() if has) or "none",
+                "execution_engine_asked": self._options.execution_engine,
+            },
+        )
+
+    def findings(self, folders: Sequence[Path]) -> list[Finding]:
+        version = glue = why_not = ""
+        if self._installed is not None:
+            version = self._installed.version_hint
+            try:
+                version, glue = self._described["version"], self._described["glue"]
+            except LabError as error:
+                why_not = error.what
+        ran = vboxlog.parse(_newest_log(folders)).engine
+        return diagnosis.findings(self._host, self._installed, version, glue, ran, glue_error=why_not)
+
+    def caution(self) -> str:
+        return diagnosis.caution(self._host)
+
+    def machine(self, spec: MachineSpec, journal: Journal) -> VirtualBoxMachine:
+        return VirtualBoxMachine(spec, journal, self._connect, self._options, self._cache)
+
+    @cached_property
+    def _host(self) -> host.HostVirtualBox:
+        return host.read()
+
+    @cached_property
+    def _installed(self) -> host.Installed | None:
+        return host.installed(self._options.home)
+
+    def _connect(self) -> Client:
+        if self._installed is None:
+            raise BlockedError(
+                "VirtualBox is not installed", hint="install it, or use another engine: `--engine qemu`"
+            )
+        return client(self._options.python, self._installed.folder, tuple(self._installed.glue))
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        described: dict[str, Any] = self._connect().call("describe")
+        return described
+
+    @property
+    def _acceleration(self) -> str:
+        asked = self._options.execution_engine
+        return (
+            diagnosis.expected_engine(self._host, self._described["version"]) if asked == "default" else asked
+        )
+
+
+def _newest_log(folders: Sequence[Path]) -> str:
+    """VirtualBox's log of the run that ended last; empty when there was none."""
+    logs = [path for folder in folders if (path := Layout(folder).log).is_file()]
+    newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
+    return newest.read_text(errors="replace") if newest else ""

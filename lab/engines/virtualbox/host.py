@@ -1,0 +1,263 @@
+"""This host as VirtualBox meets it: driver, rival hypervisors, what is installed. Its API is not used."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lab import proc
+from lab.deadline import Deadline
+from lab.errors import InterruptedByUser, LabError
+from lab.host import facts as host_facts
+from lab.host.facts import HostFacts
+
+System = Literal["linux", "macos", "windows"]
+
+_SYSTEMS: dict[str, System] = {"darwin": "macos", "win32": "windows"}
+_ANSWER_SECONDS = 20
+_MODULE = "vboxdrv"
+_DEVICES = ("dev/vboxdrv", "dev/vboxdrvu")
+_HOLDERS = frozenset({"kvm_intel", "kvm_amd"})
+_VERSION = re.compile(r"^([0-9]+\.[0-9]+\.[0-9]+\S*)\r?$", re.MULTILINE)
+
+_PLACES: dict[System, tuple[str, ...]] = {
+    "linux": ("/usr/lib/virtualbox", "/usr/lib64/virtualbox", "/opt/VirtualBox"),
+    "macos": ("/Applications/VirtualBox.app/Contents/MacOS",),
+    "windows": (r"C:\Program Files\Oracle\VirtualBox",),
+}
+_VARIABLES = ("VBOX_PROGRAM_PATH", "VBOX_MSI_INSTALL_PATH")
+_SERVERS = ("VBoxSVC", "VBoxSVC.exe")
+
+_SDK = (
+    "sdk/installer/python/vboxapi/src",  # 7.1 and newer
+    "sdk/installer",  # 6.1 and 7.0
+)
+_GLUE: dict[System, tuple[str, ...]] = {
+    # Oracle's .deb and .rpm install the glue for the system's Python and drop `sdk/installer`
+    # (src/VBox/Installer/linux/debian/rules); only its .run installer keeps that folder.
+    "linux": (
+        "../python3/dist-packages",  # Debian and Ubuntu
+        *_SDK,
+        "../python3*/site-packages",
+        "../python3*/dist-packages",
+        "../../lib/python3*/site-packages",
+        "../../local/lib/python3*/dist-packages",
+    ),
+    "macos": _SDK,
+    "windows": (*_SDK, "sdk/install"),
+}
+"""Where the glue is, relative to the program folder, the surest first."""
+
+# `VirtualizationFirmwareEnabled` and its like read False while a hypervisor runs, so they say nothing then.
+_WINDOWS_SCRIPT = """\
+$c = Get-CimInstance Win32_ComputerSystem
+$p = Get-CimInstance Win32_Processor | Select-Object -First 1
+$n = 'root/Microsoft/Windows/DeviceGuard'
+$g = Get-CimInstance -Namespace $n Win32_DeviceGuard -ErrorAction SilentlyContinue
+@{ hypervisor = $c.HypervisorPresent; vendor = $p.Manufacturer; model = $p.Name
+   monitor = $p.VMMonitorModeExtensions; firmware = $p.VirtualizationFirmwareEnabled
+   vbs = $g.VirtualizationBasedSecurityStatus } | ConvertTo-Json -Compress"""
+_VBS_RUNNING = 2
+_VENDORS = {"GenuineIntel": "vmx", "AuthenticAMD": "svm"}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows' own word on hypervisors; None where it did not answer."""
+
+    hypervisor: bool | None = None
+    """Win32_ComputerSystem.HypervisorPresent."""
+    vbs: bool | None = None
+    """Win32_DeviceGuard.VirtualizationBasedSecurityStatus is "running"."""
+    model: str = ""
+    extensions: tuple[str, ...] = ()
+    """Not told while a hypervisor runs."""
+
+
+@dataclass(frozen=True)
+class HostVirtualBox:
+    """`extensions` are "vmx", "svm", and on macOS "hv_support", as in lab.host.facts.Cpu."""
+
+    system: System
+    cpu_model: str = ""
+    extensions: tuple[str, ...] = ()
+    five_level_paging: bool = False
+    """In use by the host's kernel."""
+    bare_metal: bool = False
+    """The CPU says that no hypervisor is below. Always False on Windows, where lab does not find out."""
+    silicon: bool = False
+    """Apple silicon."""
+    driver_loaded: bool = False
+    """vboxdrv is in /proc/modules; inside a container that is the host's, with no device."""
+    driver_device: bool = False
+    """/dev/vboxdrv is a character device. 6.1 has it on macOS too; 7.0 and newer load nothing there."""
+    driver_usable: bool = False
+    """This user may open /dev/vboxdrv, or vboxdrvu: enough where VirtualBox's VM processes are set-uid
+    root, as Oracle and Debian install them. Only a start proves it."""
+    kvm_modules: tuple[str, ...] = ()
+    """Linux's KVM modules, built-in ones too."""
+    hyperv_active: bool | None = None
+    """Windows runs under its own hypervisor; None off Windows, or when it did not answer."""
+    vbs_running: bool | None = None
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The KVM modules that may hold the CPU's extension."""
+        return tuple(name for name in self.kvm_modules if name in _HOLDERS)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A VirtualBox found on this host."""
+
+    folder: Path
+    """The program folder: it holds VBoxSVC."""
+    version_hint: str = ""
+    """What `VBoxManage --version` says, such as 7.2.22_Debianr175245; empty when it does not answer."""
+    glue: tuple[Path, ...] = ()
+    """Folders for PYTHONPATH in which `import vboxapi` finds the glue that came with it, the surest first."""
+
+
+def read(facts: HostFacts | None = None, root: Path = Path("/")) -> HostVirtualBox:
+    """What can be read without VirtualBox. `facts` are read when not given; /proc and /dev are under `root`.
+
+    Never raises for what cannot be read, which is left empty. On Windows, which lab.host.facts
+    does not know, PowerShell is asked, and `facts` are not used.
+    """
+    system = _system()
+    if system == "windows":
+        windows = _ask_windows()
+        return HostVirtualBox(
+            system,
+            cpu_model=windows.model,
+            extensions=windows.extensions,
+            hyperv_active=windows.hypervisor,
+            vbs_running=windows.vbs,
+        )
+    if facts is None:
+        facts = host_facts.read() if system == "macos" else host_facts.read(root)
+    devices = [root / name for name in _DEVICES]
+    return HostVirtualBox(
+        system,
+        cpu_model=facts.cpu.model,
+        extensions=facts.cpu.extensions,
+        five_level_paging=facts.cpu.five_level_paging,
+        bare_metal=not facts.cpu.hypervisor,
+        silicon=facts.mac is not None and facts.mac.silicon,
+        driver_loaded=_MODULE in parse_modules(_text(root / "proc/modules")),
+        driver_device=_is_device(devices[0]),
+        driver_usable=_is_device(devices[0])
+        and any(_is_device(path) and os.access(path, os.R_OK | os.W_OK) for path in devices),
+        kvm_modules=facts.kvm.modules if facts.kvm else (),
+    )
+
+
+def parse_modules(text: str) -> set[str]:
+    """The names in Linux's /proc/modules."""
+    return {line.split()[0] for line in text.splitlines() if line.strip()}
+
+
+def parse_windows(text: str) -> Windows:
+    """The JSON object PowerShell was asked for. Anything else gives a Windows of Nones."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return Windows()
+    if not isinstance(values, dict):
+        return Windows()
+    hypervisor = values.get("hypervisor")
+    vbs = values.get("vbs")
+    extension = _VENDORS.get(str(values.get("vendor")), "")
+    has = values.get("monitor") is True and values.get("firmware") is True
+    return Windows(
+        hypervisor=hypervisor if isinstance(hypervisor, bool) else None,
+        vbs=vbs == _VBS_RUNNING if isinstance(vbs, int) else None,
+        model=str(values.get("model") or "").strip(),
+        extensions=(extension,) if extension and has else (),
+    )
+
+
+def installed(home: str = "", root: Path = Path("/")) -> Installed | None:
+    """The VirtualBox of this host, None without one.
+
+    A `home` that is given is the only place looked at; else VirtualBox's own variables and the
+    system's usual places, which are under `root`. Runs VBoxManage once, with a deadline.
+    """
+    system = _system()
+    for folder in [Path(home).expanduser()] if home else _places(system, root):
+        if any((folder / name).is_file() for name in _SERVERS):
+            found = folder.absolute()
+            return Installed(found, _version(found), glue(found, system))
+    return None
+
+
+def glue(folder: Path, system: System) -> tuple[Path, ...]:
+    """The folders that really hold VirtualBox's Python glue, the surest first."""
+    found: dict[Path, None] = {}
+    for entry in _GLUE[system]:
+        start, pattern = folder, entry
+        while pattern.startswith("../"):
+            start, pattern = start.parent, pattern.removeprefix("../")
+        for path in sorted(start.glob(pattern)):
+            if (path / "vboxapi/__init__.py").is_file() or (path / "vboxapi.py").is_file():
+                found[path] = None
+    return tuple(found)
+
+
+def parse_version(text: str) -> str:
+    """The version in VBoxManage's output, which starts with warnings when the driver is not loaded."""
+    found = _VERSION.findall(text)
+    return found[-1] if found else ""
+
+
+def _system() -> System:
+    return _SYSTEMS.get(sys.platform, "linux")
+
+
+def _places(system: System, root: Path) -> Iterator[Path]:
+    yield from (Path(value) for name in _VARIABLES if (value := os.environ.get(name)))
+    yield from (root / place.removeprefix("/") for place in _PLACES[system])
+
+
+def _version(folder: Path) -> str:
+    for program in (folder / "VBoxManage", folder / "VBoxManage.exe"):
+        if program.is_file():
+            return parse_version(_answer([str(program), "--version"]))
+    return ""
+
+
+def _ask_windows() -> Windows:
+    return parse_windows(
+        _answer(["powershell", "-NoProfile", "-NonInteractive", "-Command", _WINDOWS_SCRIPT])
+    )
+
+
+def _answer(argv: list[str]) -> str:
+    try:
+        return proc.run(argv, check=False, deadline=Deadline.after(_ANSWER_SECONDS)).out
+    except InterruptedByUser:
+        raise
+    except (LabError, OSError, AttributeError):
+        # AttributeError: ending a command that does not answer needs process groups, which Windows lacks.
+        return ""
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        return stat.S_ISCHR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

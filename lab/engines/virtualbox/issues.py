@@ -1,0 +1,113 @@
+"""VirtualBox's known issues that bear on nesting, from issues.toml, matched to a host and a version."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lab.engines.virtualbox.host import HostVirtualBox, System
+
+Condition = Literal[
+    "bare_metal",
+    "driver_missing",
+    "hyperv_active",
+    "intel_mac",
+    "kvm_loaded",
+    "la57",
+    "silicon",
+    "svm",
+    "vmx",
+]
+
+_TABLE = Path(__file__).with_name("issues.toml")
+_NUMBERS = re.compile(r"^[0-9]{1,9}(?:\.[0-9]{1,9})*")
+_BOUND = r"^([0-9]{1,9}(\.[0-9]{1,9})*)?$"
+
+_CONDITIONS: dict[Condition, Callable[[HostVirtualBox], bool]] = {
+    "bare_metal": lambda host: host.bare_metal,
+    "driver_missing": lambda host: not host.driver_device,
+    "hyperv_active": lambda host: bool(host.hyperv_active or host.vbs_running),
+    "intel_mac": lambda host: host.system == "macos" and not host.silicon,
+    "kvm_loaded": lambda host: bool(host.holders),
+    "la57": lambda host: host.five_level_paging,
+    "silicon": lambda host: host.silicon,
+    "svm": lambda host: "svm" in host.extensions,
+    "vmx": lambda host: "vmx" in host.extensions,
+}
+
+
+class Issue(BaseModel):
+    """One [[issue]]. It matches when the system, the version and every condition do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    source: str = Field(min_length=1)
+    """Who says so: `owner/repo#N`, a file of VirtualBox's source, or "measured"."""
+    what: str = Field(min_length=1)
+    hint: str = ""
+    systems: tuple[System, ...] = ()
+    """Empty: any."""
+    since: str = Field(default="", alias="from", pattern=_BOUND)
+    """The first version that has it; empty: unknown or all."""
+    below: str = Field(default="", pattern=_BOUND)
+    """The first version that no longer has it; empty: none known."""
+    when: tuple[Condition, ...] = ()
+
+
+class Table(BaseModel):
+    """issues.toml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issue: tuple[Issue, ...]
+
+
+@cache
+def table() -> tuple[Issue, ...]:
+    """All known issues, in the order of the file. Raises pydantic's ValidationError for a wrong file."""
+    return Table.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8"))).issue
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparison: 7.2.22_Debianr175245 gives (7, 2, 22).
+
+    Trailing zeros are dropped, so that 7.2 and 7.2.0 are one; empty when it starts with no number.
+    """
+    found = _NUMBERS.match(version)
+    values = [int(part) for part in found[0].split(".")] if found else []
+    while values and values[-1] == 0:
+        values.pop()
+    return tuple(values)
+
+
+def matching(host: HostVirtualBox, version: str) -> list[Issue]:
+    """The issues to expect here. With an unknown version, only those that need none."""
+    return [issue for issue in table() if _matches(issue, host, version)]
+
+
+def _matches(issue: Issue, host: HostVirtualBox, version: str) -> bool:
+    if issue.systems and host.system not in issue.systems:
+        return False
+    if not all(_CONDITIONS[name](host) for name in issue.when):
+        return False
+    return in_range(version, issue.since, issue.below)
+
+
+def in_range(version: str, since: str, below: str) -> bool:
+    """Whether since <= version < below, numerically; an empty bound is open.
+
+    An unknown version is in no range that has a bound.
+    """
+    if not since and not below:
+        return True
+    have = numbers(version)
+    if not have:
+        return False
+    return (not since or numbers(since) <= have) and (not below or have < numbers(below))

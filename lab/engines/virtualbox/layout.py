@@ -1,0 +1,33 @@
+"""The files of one machine, all in the engine's own folder of the lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    folder: Path
+
+    @property
+    def settings(self) -> Path:
+        """VirtualBox's settings file; its place makes this folder the machine's own."""
+        return self.folder / "lab.vbox"
+
+    @property
+    def disk(self) -> Path:
+        """The difference on the shared base. Snapshots add more of them in `Snapshots/`."""
+        return self.folder / "disk.vdi"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "Logs" / "VBox.log"
+
+    def logs(self) -> list[Path]:
+        """VirtualBox keeps the logs of the last runs; the newest is VBox.log."""
+        return sorted(self.log.parent.glob("VBox*.log*"))

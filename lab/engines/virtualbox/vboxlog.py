@@ -1,0 +1,95 @@
+"""Reads a VBox.log: which execution engine really ran, what became of nested virtualization, what failed.
+
+The lines are those VirtualBox 6.1 to 7.2 write (src/VBox/VMM/VMMR3: HM.cpp, NEMR3.cpp, CPUM.cpp).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+RanBy = Literal["hwvirt", "native", "interpreter", ""]
+
+_KEPT = 40
+"""Lines kept of a kind: a VM that fails in a loop logs the same for hours."""
+
+_STAMP = re.compile(r"^\s*(?:[0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)?\s*")
+_ENGINES: tuple[tuple[RanBy, re.Pattern[str]], ...] = (
+    ("hwvirt", re.compile(r"HM: HMR3Init: (?:VT-x|AMD-V)(?: w/| and|$)")),
+    # "Snail" on Windows (WinHvPlatform), "Turtle" on macOS (Hypervisor.framework) and Linux (KVM).
+    ("native", re.compile(r"NEM: NEMR3Init: \w+ execution mode is active")),
+    ("interpreter", re.compile(r"HM: HMR3Init: Falling back on IEM")),
+)
+_FALLBACK = "HM: HMR3Init: Attempting fall back to NEM"
+_ASKED = re.compile(r"NestedHWVirt\s+<integer>\s+= 0x([0-9a-fA-F]{1,16})\b")
+_CPUID = re.compile(r"(VMX - Virtual Machine|SVM - AMD)\b.*= ([01]) \([01]\)")
+_NESTED = re.compile(r"(?:CPUM|HM|NEM|EM|VMSetError|IEM): .*nested", re.IGNORECASE)
+_NESTED_PAGING = re.compile(r"nested.?paging", re.IGNORECASE)
+_ERROR = re.compile(r"\bVERR_[A-Z0-9_]+|Guru Meditation|^VMSetError: ")
+_OF_GUEST = ("Guest Log: ", "VMMDev: Guest Log: ")
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """What one VBox.log says; everything is empty or None where it says nothing."""
+
+    engine: RanBy = ""
+    """ "hwvirt": VirtualBox's own ring-0 hypervisor; "native": the system's; "interpreter": no processor."""
+    engine_line: str = ""
+    fallback: str = ""
+    """The line with which it gave up on hwvirt: it says why."""
+    nested_paging: bool = False
+    """hwvirt with the CPU's nested paging, as found at the start."""
+    nested_asked: bool | None = None
+    """The setting as this run had it (CFGM's NestedHWVirt). It proves nothing."""
+    nested_shown: bool | None = None
+    """Whether the CPUID given to the guest has vmx or svm."""
+    nested_lines: tuple[str, ...] = ()
+    """What it says of nested virtualization, runs of spaces made one."""
+    errors: tuple[str, ...] = ()
+    """Lines with a VERR_ code, a guru meditation or a failed start's reason. A sound run has some too."""
+
+
+def parse(text: str) -> RunLog:
+    """Never raises. Lines are given without their time stamp; what the guest itself logs is left out."""
+    engine: RanBy = ""
+    engine_line = fallback = ""
+    asked: bool | None = None
+    shown: bool | None = None
+    nested: dict[str, None] = {}
+    errors: dict[str, None] = {}
+    for raw in text.splitlines():
+        line = _STAMP.sub("", raw, count=1).rstrip()
+        if not line or line.startswith(_OF_GUEST):
+            continue
+        for name, pattern in _ENGINES:
+            if pattern.match(line):
+                engine, engine_line = name, line
+        if line.startswith(_FALLBACK):
+            fallback = line
+        if found := _ASKED.match(line):
+            asked = int(found[1], 16) != 0
+            nested[" ".join(line.split())] = None
+        elif row := _CPUID.match(line):
+            shown = bool(shown) or row[2] == "1"
+            nested[" ".join(line.split())] = None
+        elif _says_nested(line):
+            nested[" ".join(line.split())] = None
+        if _ERROR.search(line):
+            errors[line] = None
+    return RunLog(
+        engine=engine,
+        engine_line=engine_line,
+        fallback=fallback,
+        nested_paging=engine == "hwvirt" and "nested paging" in engine_line,
+        nested_asked=asked,
+        nested_shown=shown,
+        nested_lines=tuple(nested)[:_KEPT],
+        errors=tuple(errors)[:_KEPT],
+    )
+
+
+def _says_nested(line: str) -> bool:
+    # "Nested paging" is the host's own two-dimensional paging, another matter.
+    return bool(_NESTED.match(line) and _NESTED.match(_NESTED_PAGING.sub("", line)))

@@ -1,0 +1,100 @@
+"""Disks: the shared base, a lab's difference on it, and giving them up again without touching others'."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from lab.engines.virtualbox.worker.api import Api
+from lab.engines.virtualbox.worker.faults import FaultError, finish
+
+CONTROLLER = "SATA"
+
+
+def difference(api: Api, base: str, target: str) -> Any:
+    """The medium at `target`, a difference on `base`; made when it is not there.
+
+    `base` is opened read-only, as all differences on it do, and never attached itself.
+    """
+    kinds = api.library
+    for path in (base,) if not Path(target).exists() else (base, target):
+        if not Path(path).is_file():  # VirtualBox would only say that it does not know it
+            raise FaultError("failed", f"the disk {path} is missing")
+    parent = api.vbox.open_medium(base, kinds.DeviceType.hard_disk, kinds.AccessMode.read_only, False)
+    if Path(target).exists():
+        found = api.vbox.open_medium(target, kinds.DeviceType.hard_disk, kinds.AccessMode.read_write, False)
+        if found._i.parent is not None and found._i.parent.id == parent._i.id:
+            return found
+        raise FaultError(
+            "failed", f"the disk {target} was made on another image than {base}", str(found._i.location)
+        )
+    medium = api.vbox.create_medium("VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk)
+    finish(parent.create_diff_storage(medium, [kinds.MediumVariant.standard]), f"making the disk {target}")
+    return medium
+
+
+def attach(api: Api, machine: Any, disk: Any, seed: str) -> None:
+    """Disk and seed on a controller of their own, each only if it is not there yet."""
+    kinds = api.library
+    if not any(item.name == CONTROLLER for item in machine.storage_controllers):
+        controller = machine.add_storage_controller(CONTROLLER, kinds.StorageBus.sata)
+        controller.controller_type = kinds.StorageControllerType.intel_ahci
+        controller.port_count = 2
+    taken = {item.port for item in machine.medium_attachments if item.controller == CONTROLLER}
+    if 0 not in taken:
+        machine.attach_device(CONTROLLER, 0, 0, kinds.DeviceType.hard_disk, disk)
+    if 1 not in taken:
+        iso = api.vbox.open_medium(seed, kinds.DeviceType.dvd, kinds.AccessMode.read_only, False)
+        machine.attach_device(CONTROLLER, 1, 0, kinds.DeviceType.dvd, iso)
+
+
+def inside(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder, links resolved."""
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def remove(media: list[Any], folder: str) -> None:
+    """Delete those of `media` that lie in `folder`, differences before what they are made on.
+
+    Any other is closed when nothing needs it, and its file stays.
+    """
+    for medium in sorted(media, key=_depth, reverse=True):
+        if inside(str(medium.location), folder):
+            finish(medium.delete_storage(), f"deleting {medium.location}")
+        else:
+            _close(medium)
+
+
+def forget(api: Api, folder: str, base: str, seed: str) -> None:
+    """Close what of the lab's is still registered though no machine has it: a crash leaves such."""
+    left = [item for item in _all_disks(api) if inside(str(item.location), folder)]
+    remove(left, folder)
+    for medium in [*api.vbox.hard_disks, *api.vbox.dvd_images]:
+        if str(medium.location) in (base, seed):
+            _close(medium)
+
+
+def _all_disks(api: Api) -> list[Any]:
+    """Base media and, below them, every difference: the registry lists only the former."""
+    found: list[Any] = []
+    todo = list(api.vbox.hard_disks)
+    while todo:
+        medium = todo.pop()
+        found.append(medium)
+        todo += list(medium.children)
+    return found
+
+
+def _close(medium: Any) -> None:
+    # In use by another lab's machine: then it is to stay.
+    with contextlib.suppress(Exception):
+        medium.close()
+
+
+def _depth(medium: Any) -> int:
+    """How many media it stands on."""
+    depth, raw = 0, medium._i
+    while (raw := raw.parent) is not None:
+        depth += 1
+    return depth

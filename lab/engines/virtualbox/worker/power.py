@@ -1,0 +1,126 @@
+"""Running a machine: forwards, start, stop, save, screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab.engines.virtualbox.worker.api import Api
+from lab.engines.virtualbox.worker.faults import finish
+
+LOOPBACK = "127.0.0.1"
+OFF = frozenset({"PoweredOff", "Saved", "Aborted", "AbortedSaved", "Teleported"})
+"""States without a VM process. Aborted also comes from a holder of a lock that was killed."""
+
+Tell = Callable[[int], None]
+
+
+def launch(api: Api, uuid: str, forwards: list[dict[str, Any]], tell: Tell | None = None) -> None:
+    """Power on, or load the saved state, without a window: it outlives this process."""
+    machine = api.known(uuid)
+    _forward(api, machine, forwards)
+    session = api.session()
+    doing = "starting the VM"
+    # Not pyvbox's own launch_vm_process: its default for the environment is a type error.
+    progress = api.library.IProgress(machine._i.launchVMProcess(session._i, "headless", []))
+    try:
+        finish(progress, doing, tell)
+    finally:
+        if int(session._i.state) == api.value("SessionState", "Locked"):
+            session.unlock_machine()
+
+
+def _forward(api: Api, machine: Any, forwards: list[dict[str, Any]]) -> None:
+    """Exactly these forwards, all on the loopback address. VirtualBox is silent about a taken port."""
+    with api.locked(machine, "write") as session:
+        nat = session.machine.get_network_adapter(0).nat_engine
+        for line in list(nat.redirects):
+            nat.remove_redirect(str(line).split(",")[0])
+        for item in forwards:
+            nat.add_redirect(
+                item["name"], api.library.NATProtocol.tcp, LOOPBACK, item["host_port"], "", item["guest_port"]
+            )
+        session.machine.save_settings()
+
+
+def forwards(api: Api, uuid: str) -> list[dict[str, Any]]:
+    """The TCP forwards VirtualBox has, whatever address they bind."""
+    nat = api.known(uuid).get_network_adapter(0).nat_engine
+    found = []
+    for line in nat.redirects:
+        name, protocol, address, host_port, _, guest_port = str(line).split(",")
+        if int(protocol) == api.value("NATProtocol", "TCP"):
+            found.append(
+                {"name": name, "address": address, "host_port": int(host_port), "guest_port": int(guest_port)}
+            )
+    return found
+
+
+def press(api: Api, uuid: str) -> None:
+    """The ACPI power button; a paused VM is let run first, for it cannot hear it."""
+    machine = api.known(uuid)
+    with api.locked(machine, "shared") as session:
+        if api.state(machine) == "Paused":
+            session.console.resume()
+        session.console.power_button()
+
+
+def power_off(api: Api, uuid: str) -> bool:
+    """Pull the plug; says whether there was one to pull."""
+    machine = api.known(uuid)
+    if api.state(machine) in OFF:
+        return False
+    with api.locked(machine, "shared") as session:
+        finish(session.console.power_down(), "powering the VM off")
+    api.wait_unlocked(machine)
+    return True
+
+
+def resume(api: Api, uuid: str) -> None:
+    """Let a paused VM run."""
+    machine = api.known(uuid)
+    with api.locked(machine, "shared") as session:
+        session.console.resume()
+
+
+def pause(api: Api, uuid: str) -> None:
+    machine = api.known(uuid)
+    with api.locked(machine, "shared") as session:
+        session.console.pause()
+
+
+def save(api: Api, uuid: str, tell: Tell | None = None) -> None:
+    """Save memory and devices to disk and end the VM's process."""
+    machine = api.known(uuid)
+    with api.locked(machine, "shared") as session:
+        finish(session.machine.save_state(), "saving the VM's memory", tell)
+    api.wait_unlocked(machine)
+
+
+def discard(api: Api, uuid: str) -> bool:
+    """Give up the saved memory, if there is some."""
+    machine = api.known(uuid)
+    if api.state(machine) not in ("Saved", "AbortedSaved"):
+        return False
+    with api.locked(machine, "write") as session:
+        session.machine.discard_saved_state(True)
+    return True
+
+
+def screenshot(api: Api, uuid: str, target: str) -> None:
+    """What the screen shows, as a PNG file."""
+    machine = api.known(uuid)
+    with api.locked(machine, "shared") as session:
+        # pyvbox would return the display's values re-typed; the raw call gives the picture as bytes.
+        display = session.console._i.display
+        width, height = display.getScreenResolution(0)[:2]
+        picture = display.takeScreenShotToArray(0, width, height, api.value("BitmapFormat", "PNG"))
+    Path(target).write_bytes(_bytes(picture))
+
+
+def _bytes(picture: Any) -> bytes:
+    """XPCOM gives bytes or a list of numbers, by the binding's version."""
+    if isinstance(picture, str):
+        return picture.encode("latin-1")
+    return bytes(picture)

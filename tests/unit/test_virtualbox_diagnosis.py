@@ -1,0 +1,125 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.engines.virtualbox.diagnosis import can_start_64bit, caution, expected_engine, findings
+from lab.engines.virtualbox.host import HostVirtualBox, Installed
+
+LINUX = HostVirtualBox(
+    "linux",
+    "AMD EPYC 7R32",
+    ("svm",),
+    bare_metal=True,
+    driver_loaded=True,
+    driver_device=True,
+    driver_usable=True,
+)
+MAC = HostVirtualBox("macos", "Intel Core i9", ("vmx", "hv_support"), bare_metal=True)
+M3 = HostVirtualBox("macos", "Apple M3", ("hv_support",), bare_metal=True, silicon=True)
+WINDOWS = HostVirtualBox("windows", "i7", ("vmx",), hyperv_active=False, vbs_running=False)
+V7 = Installed(Path("/usr/lib/virtualbox"), "7.2.22_Debianr175245")
+V6 = Installed(Path("/Applications/VirtualBox.app/Contents/MacOS"), "6.1.50r161033")
+
+
+@pytest.mark.parametrize(
+    ("host", "installed", "engine", "usable", "why"),
+    [
+        (LINUX, None, "default", False, "not installed"),
+        (LINUX, V7, "default", True, "on svm by its driver"),
+        (LINUX, V7, "hwvirt", True, "on svm by its driver"),
+        (replace(LINUX, extensions=()), V7, "default", False, "no vmx or svm"),
+        (replace(LINUX, driver_device=False), V7, "default", False, "there is no /dev/vboxdrv"),
+        (replace(LINUX, driver_device=False, driver_loaded=False), V7, "default", False, "is not loaded"),
+        (replace(LINUX, driver_usable=False), V7, "default", False, "can open neither"),
+        (replace(LINUX, five_level_paging=True), V7, "default", True, "5-level paging"),
+        (replace(LINUX, kvm_modules=("kvm", "kvm_amd")), V7, "default", True, "unless kvm_amd holds"),
+        (replace(LINUX, driver_device=False, extensions=()), V7, "interpreter", True, "slow"),
+        (LINUX, V6, "interpreter", False, "from 7.1 on"),
+        (M3, V7, "default", False, "Apple silicon"),
+        (M3, V7, "interpreter", False, "Apple silicon"),
+        (MAC, V7, "default", True, "Hypervisor.framework"),
+        (replace(MAC, extensions=()), V7, "default", False, "does not offer"),
+        (MAC, V6, "default", False, "kernel extension"),
+        (replace(MAC, driver_device=True), V6, "default", True, "its own kernel extension"),
+        (WINDOWS, V7, "default", True, "on vmx"),
+        (replace(WINDOWS, extensions=()), V7, "default", False, "no vmx or svm"),
+        (
+            replace(WINDOWS, extensions=(), hyperv_active=True),
+            V7,
+            "default",
+            True,
+            "nesting is not delivered",
+        ),
+        (replace(WINDOWS, extensions=(), hyperv_active=None), V7, "default", True, "did not say"),
+    ],
+)
+def test_whether_a_vm_can_be_started(host, installed, engine, usable, why):
+    found = can_start_64bit(host, installed, engine)
+    assert found.usable is usable
+    assert why in found.why
+    assert found.usable or found.hint
+
+
+def test_a_caution_only_where_a_whole_host_can_be_lost():
+    assert "#30" in caution(LINUX) and "#712" in caution(LINUX)
+    for host in (replace(LINUX, bare_metal=False), MAC, M3, WINDOWS, replace(WINDOWS, bare_metal=True)):
+        assert caution(host) == ""
+
+
+def test_a_sound_linux_host():
+    found = findings(LINUX, V7, "7.2.22_Debian", "/usr/lib/python3/dist-packages", "hwvirt")
+    lines = [item for item in found if not item.source]
+    assert [item.name for item in lines] == ["version", "api", "driver", "cpu", "kvm modules", "last run"]
+    assert all(item.good for item in lines)
+    assert {"host-hard-lock", "svm-guest-modes"} <= {item.name for item in found if item.source}
+    assert all(not item.good and item.observed for item in found if item.source)
+
+
+def test_what_is_bad_has_a_hint():
+    host = replace(
+        LINUX, driver_device=False, driver_loaded=False, kvm_modules=("kvm", "kvm_amd"), bare_metal=False
+    )
+    by_name = {item.name: item for item in findings(host, V7, "7.2.22", "", "interpreter", "no module xpcom")}
+    assert "no module xpcom" in by_name["api"].observed
+    assert "itself in a virtual machine" in by_name["cpu"].observed
+    assert "modprobe" in by_name["driver"].hint
+    assert "rmmod kvm_amd" in by_name["kvm modules"].hint
+    assert not by_name["last run"].good
+    assert "host-hard-lock" not in by_name
+
+
+def test_not_installed():
+    found = findings(LINUX, None, "", "", "")
+    assert [item.name for item in found] == ["version", "driver", "cpu", "kvm modules"]
+    assert not found[0].good and found[0].hint
+
+
+def test_macos_and_windows():
+    on_mac = {item.name: item for item in findings(MAC, V7, "7.2.22", "x", "native")}
+    assert on_mac["hypervisor"].good
+    assert not on_mac["last run"].good
+    assert "kvm modules" not in on_mac
+    assert not on_mac["macos-hypervisor-framework"].good
+    assert "driver" in {item.name for item in findings(MAC, V6, "6.1.50", "x", "")}
+    assert not {item.name: item for item in findings(M3, V7, "7.2.22", "x", "")}["cpu"].good
+    active = replace(WINDOWS, extensions=(), hyperv_active=True)
+    on_windows = {item.name: item for item in findings(active, V7, "7.2.22", "x", "")}
+    assert on_windows["hyper-v"].hint
+    assert "does not tell" in on_windows["cpu"].observed
+    sound = {item.name: item for item in findings(WINDOWS, V7, "7.0.26", "x", "")}
+    assert sound["hyper-v"].good and sound["hypervisor"].good and sound["cpu"].good
+
+
+@pytest.mark.parametrize(
+    ("host", "version", "engine"),
+    [
+        (LINUX, "7.2.22", "hwvirt"),
+        (MAC, "7.2.22", "native"),
+        (MAC, "6.1.50", "hwvirt"),
+        (WINDOWS, "7.2.22", "hwvirt"),
+        (replace(WINDOWS, hyperv_active=True), "7.2.22", "native"),
+    ],
+)
+def test_the_engine_to_expect(host, version, engine):
+    assert expected_engine(host, version) == engine
