@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -78,6 +79,7 @@ class Lab:
         self.folder = folder
         self.name = folder.name
         self.journal = Journal(folder / "journal.jsonl")
+        self._changing = threading.Lock()
 
     @property
     def _file(self) -> Path:
@@ -146,9 +148,10 @@ class Lab:
         return None
 
     def change(self, **fields: Any) -> Record:
-        """Write the record with some fields replaced."""
-        record = Record.model_validate(self.record().model_dump() | fields)
-        self.write(record)
+        """Write the record with some fields replaced; steps that run side by side may do so."""
+        with self._changing:
+            record = Record.model_validate(self.record().model_dump() | fields)
+            self.write(record)
         return record
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,11 +12,13 @@ from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError
 from lab.engines.protocol import State, why_dead
+from lab.errors import BlockedError, CommandError
 from lab.guest import boot, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.host import packages
 from lab.images import debian
+from lab.ladder.model import Outcome
 from lab.steps import Background
 
 _LAUNCHES = 3
@@ -26,7 +29,8 @@ class Builder:
     """`ensure()` gives what `lab.up` does before each rung is checked.
 
     Steps that do not need each other run side by side: the emulator's image is prepared while
-    the VM is made and boots, and copied into it while Docker is being installed.
+    the VM is made and boots, copied into it while Docker is being installed, and L2 boots while
+    the rungs below it are looked at.
     """
 
     def __init__(self, bench: Workbench, background: Background) -> None:
@@ -37,6 +41,16 @@ class Builder:
         self._prepared: Future[None] | None = None
         self._installed: Future[None] | None = None
         self._loaded: Future[None] | None = None
+        self._kvm: Future[bool] = Future()
+
+    def saw(self, outcome: Outcome) -> None:
+        """Hear what came of a rung: L2 is not launched where a tiny guest did not run."""
+        if outcome.rung == "guest.kvm":
+            self._kvm.set_result(outcome.passed)
+
+    def give_up(self) -> None:
+        """The climb ended early: whoever waits for its outcome waits no more."""
+        self._kvm.cancel()
 
     def ensure(self) -> dict[str, Callable[[], None]]:
         actions = {
@@ -144,7 +158,7 @@ class Builder:
         return guest
 
     def _bring(self, emulator: Emulator) -> None:
-        """Copy the image in and, once Docker is there, load it."""
+        """Copy the image in and, once Docker is there, load it and launch L2: nothing waits for it yet."""
         if self._prepared is not None:
             self._prepared.result()
         with self._inside() as guest:
@@ -154,17 +168,17 @@ class Builder:
                 self._installed.result()
             with self._steps.step("emulator.load", emulator.name) as step:
                 emulator.load(guest, step)
+            if self._kvm.result():
+                # What keeps it from being launched is for the rungs to find out: it is tried again then.
+                with contextlib.suppress(CommandError, BlockedError):
+                    self._launch(guest, emulator)
 
     def _emulator(self, emulator: Emulator) -> None:
         bench = self._bench
         if self._loaded is not None:
             self._loaded.result()
-        found = emulator.state(bench.guest)
-        if found.running and bench.record.nonce and emulator.runs_with(found, bench.record.nonce):
-            return
-        bench.lab.change(failed_launches=[])
-        for _ in range(_LAUNCHES):
-            self._launch(emulator)
+        for attempt in range(_LAUNCHES):
+            self._launch(bench.guest, emulator, again=attempt > 0)
             try:
                 emulator.booted(bench.guest, Deadline.after(self._session.settings.deadlines.nested_boot))
                 return
@@ -174,8 +188,15 @@ class Builder:
                 self._steps.note(f"L2 did not come up: {failure.what}")
                 bench.lab.change(failed_launches=[*bench.record.failed_launches, failure.what])
 
-    def _launch(self, emulator: Emulator) -> None:
+    def _launch(self, guest: Guest, emulator: Emulator, *, again: bool = False) -> None:
+        """Launch L2, unless the one launched last still runs and this is not its next try."""
+        lab, record = self._bench.lab, self._bench.record
+        if not again:
+            found = emulator.state(guest)
+            if found.running and record.nonce and emulator.runs_with(found, record.nonce):
+                return
+            lab.change(failed_launches=[])
         with self._steps.step("emulator.start", emulator.name) as step:
             nonce = secrets.token_hex(16)
-            self._bench.lab.change(nonce=nonce)
-            emulator.start(self._bench.guest, step, nonce=nonce)
+            lab.change(nonce=nonce)
+            emulator.start(guest, step, nonce=nonce)

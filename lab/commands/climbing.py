@@ -68,6 +68,7 @@ def climb_lab(
     ensure: Mapping[str, Callable[[], None]] | None = None,
     boot_seconds: float,
     after: Callable[[Site], None] | None = None,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
 ) -> Climbed:
     """Climb, save evidence whichever way it ends, judge.
 
@@ -77,13 +78,18 @@ def climb_lab(
     started = datetime.now(UTC)
     site = bench.site(boot_seconds=boot_seconds)
     outcomes: list[Outcome] = []
+
+    def settle(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        on_outcome(outcome)
+
     try:
         climbed = climb(
             rungs.checks(site),
             steps=bench.session.steps,
             ensure=ensure,
             skip=rungs.skips(site),
-            on_outcome=outcomes.append,
+            on_outcome=settle,
         )
         if after is not None:
             after(site)

@@ -51,7 +51,16 @@ def _climb(bench: Workbench) -> Reply:
     session.steps.subscribe(run.steps)
     with Background() as background:
         builder = Builder(bench, background)
-        climbed = climb_lab(bench, run, ensure=builder.ensure(), boot_seconds=session.settings.deadlines.boot)
+        try:
+            climbed = climb_lab(
+                bench,
+                run,
+                ensure=builder.ensure(),
+                boot_seconds=session.settings.deadlines.boot,
+                on_outcome=builder.saw,
+            )
+        finally:
+            builder.give_up()
     reachable = bench.machine_state() is State.RUNNING
     document = climbed.document | {
         "schema": "lab.up/1",

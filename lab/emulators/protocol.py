@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from lab.deadline import Deadline
 from lab.errors import LabError
@@ -82,8 +82,8 @@ class Emulator(Protocol):
         DeadlineError when nothing was heard, which shows nothing.
         """
 
-    def compare(self, guest: Guest, deadline: Deadline) -> float:
-        """Boot the same L2 once without KVM: its seconds, measured as NestedProof.seconds is."""
+    def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
+        """Boot another L2 of the same image and end it: its seconds, measured as NestedProof.seconds is."""
         ...
 
     def state(self, guest: Guest) -> ContainerState: ...

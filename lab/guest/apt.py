@@ -58,9 +58,11 @@ _FAILURES: list[tuple[str, type[LabError], str, str]] = [
 ]
 
 
-def knows(guest: Guest, package: str) -> bool:
-    """Whether apt in the VM could install `package`."""
-    return guest.run(["apt-cache", "show", "--no-all-versions", package], check=False).status == 0
+def known(guest: Guest, packages: Sequence[str]) -> list[str]:
+    """Those of `packages` that apt in the VM could install."""
+    shown = guest.run(["apt-cache", "show", "--no-all-versions", *packages], check=False).out
+    names = {line.removeprefix("Package: ") for line in shown.splitlines() if line.startswith("Package: ")}
+    return [package for package in packages if package in names]
 
 
 def update(guest: Guest, step: Step, deadline: Deadline) -> None:

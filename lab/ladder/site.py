@@ -11,7 +11,7 @@ from lab.emulators.protocol import Emulator, NestedProof
 from lab.engines.protocol import Engine, EngineFacts, Machine
 from lab.guest.ssh import Guest
 from lab.host.facts import HostFacts
-from lab.probes.kvm import KvmFacts
+from lab.probes.kvm import KvmFacts, Probe
 
 
 class Tools(Protocol):
@@ -58,6 +58,8 @@ class Site:
 
     engine_facts: EngineFacts | None = None
     kvm: KvmFacts | None = None
+    container: Probe | None = None
+    """The KVM probe in the container that docker.engine ran, if it ran one there."""
     boot_id: str = ""
     booted: NestedProof | None = None
     facts: dict[str, Any] = field(default_factory=dict)

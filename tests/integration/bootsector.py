@@ -2,7 +2,8 @@
 
 At power-on it reads sector 2, adds one, writes it back and prints `boot 0003`; then it prints
 `beat 0001`, `beat 0002`, … about five times a second, sleeping in between. `polite` guests
-power off when the power button is pressed; others never look.
+power off when the power button is pressed; others never look. Where the button is depends on the
+chipset: `acpi`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from pathlib import Path
 
 from lab import proc
 from lab.deadline import Deadline
+
+Q35 = (0x600, 0x2000)
+"""ACPI's fixed registers on QEMU's q35: the base of PM1, and what put into PM1_CNT powers off."""
+VIRTUALBOX = (0x4000, 0x3400)
 
 _ORIGIN = 0x7C00
 _BUFFER = 0x8000
@@ -55,9 +60,11 @@ class _Code:
         return bytes(self.data).ljust(510, b"\0") + b"\x55\xaa"
 
 
-def sector(polite: bool) -> bytes:
+def sector(polite: bool, acpi: tuple[int, int] = Q35) -> bytes:
     """The boot sector's machine code (16-bit real mode)."""
     code = _Code()
+    base, power_off = acpi
+    status, enable, control = (_word(base + offset) for offset in (0, 2, 4))
     code.emit("31C0 8ED8 8EC0 8ED0 BC007C FB")  # flat segments, stack, interrupts on
     code.emit("BB" + _BUFFER.to_bytes(2, "little").hex())  # the counter's sector goes to 0x8000
     code.emit("B80102 B90200 BA8000 CD13")  # BIOS: read one sector, cylinder 0, head 0, sector 2
@@ -67,7 +74,7 @@ def sector(polite: bool) -> bytes:
     code.address("BE", "boot")
     code.near("E8", "line")
     if polite:
-        code.emit("BA0206 B80001 EF")  # enable the power button in the chipset's PM1_EN
+        code.emit(f"BA{enable} B80001 EF")  # enable the power button in the chipset's PM1_EN
     code.emit("31ED")
     code.label("loop")
     code.emit("B90400")
@@ -75,9 +82,9 @@ def sector(polite: bool) -> bytes:
     code.emit("F4")  # until the next 18.2 Hz timer interrupt
     code.short("E2", "sleep")
     if polite:
-        code.emit("BA0006 ED F6C401")  # PM1_STS: was the power button pressed?
+        code.emit(f"BA{status} ED F6C401")  # PM1_STS: was the power button pressed?
         code.short("74", "awake")
-        code.emit("BA0406 B80020 EF")  # PM1_CNT: sleep state S5
+        code.emit(f"BA{control} B8{_word(power_off)} EF")  # PM1_CNT: sleep state S5
         code.label("awake")
     code.emit("45")
     code.address("BE", "beat")
@@ -96,8 +103,12 @@ def sector(polite: bool) -> bytes:
     code.near("E8", "putc")
     code.short("E2", "digit")
     code.emit("B00A")
-    code.label("putc")
-    code.emit("BAF803 EE C3")
+    code.label("putc")  # once the port takes another character
+    code.emit("50 BAFD03")
+    code.label("busy")
+    code.emit("EC A820")
+    code.short("74", "busy")
+    code.emit("58 BAF803 EE C3")
     code.label("boot")
     code.data += b"boot \0"
     code.label("beat")
@@ -105,10 +116,14 @@ def sector(polite: bool) -> bytes:
     return code.finish()
 
 
-def base_disk(target: Path, polite: bool = False) -> Path:
+def _word(value: int) -> str:
+    return value.to_bytes(2, "little").hex()
+
+
+def base_disk(target: Path, polite: bool = False, acpi: tuple[int, int] = Q35) -> Path:
     """A 1 MiB qcow2 image that boots the sector."""
     raw = target.with_suffix(".raw")
-    raw.write_bytes(sector(polite).ljust(1 << 20, b"\0"))
+    raw.write_bytes(sector(polite, acpi).ljust(1 << 20, b"\0"))
     convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)]
     proc.run(convert, deadline=Deadline.after(30))
     raw.unlink()

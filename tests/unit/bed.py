@@ -45,7 +45,6 @@ class Bed:
             patch.setattr(module, "wait_for_ssh", logged_in)
         patch.setattr(docker, "ensure", lambda *_: world.did("docker"))
         patch.setattr(docker, "answers", lambda _guest: True)
-        patch.setattr(docker, "prove", lambda *_: None)
         patch.setattr(docker, "facts", lambda _guest: {"version": "26.1", "storage": "overlay2"})
         patch.setattr(facts, "read", host)
         patch.setattr(preflight, "_DISK_BYTES", 1)

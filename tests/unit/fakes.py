@@ -5,8 +5,11 @@ They keep the protocols' promises and no more. tests/integration and tests/e2e t
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
+import tarfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -221,13 +224,28 @@ class FakeGuest:
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
         if argv[0] == "systemctl":
             return self.world.boot_states.pop(0) if self.world.boot_states else "running"
-        if ("python3" in argv[0] and "--seconds" in argv) or "/usr/bin/python3" in argv:
+        if argv[:2] == ["docker", "load"]:
+            self.word = word_in(stdin)  # type: ignore[arg-type]
+        if argv[:2] == ["docker", "run"]:
+            probed = json.dumps(kvm_probe(self.world.kvm_ok)) if "--device" in argv else ""
+            return f"{self.word}\n{probed}"
+        if argv[0] == "python3" and "--seconds" in argv:
             return json.dumps(kvm_probe(self.world.kvm_ok))
         if argv[0] == "python3":
             return json.dumps(cpu_facts())
         if argv[:2] == ["sh", "-c"]:  # many commands in one (lab.guest.gather)
             return "".join(f"{mark}\nsaid\n" for mark in re.findall(r"^echo (\w+); cat", argv[2], re.M))
         return {"uname": "Linux 6.12", "stat": "104"}.get(argv[0], "")
+
+
+def word_in(image: bytes) -> str:
+    """What the program in a proof's image would say: its text is the end of the file."""
+    with tarfile.open(fileobj=io.BytesIO(image)) as archive:
+        layers = [member for member in archive if member.name.endswith(".tar")]
+        layer = gzip.decompress(archive.extractfile(layers[0]).read())  # type: ignore[union-attr]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
+        program = tree.extractfile("proof").read()  # type: ignore[union-attr]
+    return program[program.rindex(b"lab-container-") :].decode().strip()
 
 
 def kvm_entry(ok: bool = True, **changes: Any) -> dict[str, Any]:
@@ -315,9 +333,9 @@ class FakeEmulator:
         clock = "kvm-clock" if l2.hypervisor == KVM else "tsc"
         return NestedProof(l2.nonce, l2.hypervisor, clock, l2.boot_id, True, "6.12", 5.0, seconds)
 
-    def compare(self, guest: Any, deadline: Deadline) -> float:
+    def time_boot(self, guest: Any, acceleration: str, deadline: Deadline) -> float:
         self.world.did("compare")
-        return 60.0
+        return {"kvm": 6.0, "tcg": 60.0}[acceleration]
 
     def state(self, guest: Any) -> ContainerState:
         l2 = self.world.l2

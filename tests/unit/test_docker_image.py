@@ -17,7 +17,7 @@ import pytest
 
 from lab.errors import BlockedError, CommandError, LabError
 from lab.formats import program
-from lab.guest import apt, docker, dockerrepo
+from lab.guest import apt, dockerrepo, trial
 
 linux_only = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="runs an x86-64 Linux program"
@@ -34,7 +34,7 @@ def test_program_made_here_runs_and_says_its_word(tmp_path: Path) -> None:
 
 
 def test_proof_image_is_one_layer_holding_the_program_and_its_digests_are_right() -> None:
-    with tarfile.open(fileobj=io.BytesIO(docker.proof_image("lab-proof:x", "word"))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(trial.image("lab-proof:x", "word"))) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}  # type: ignore[union-attr]
     (entry,) = json.loads(files["manifest.json"])
     assert entry["RepoTags"] == ["lab-proof:x"]
@@ -42,7 +42,7 @@ def test_proof_image_is_one_layer_holding_the_program_and_its_digests_are_right(
     layer = gzip.decompress(files[entry["Layers"][0]])
     assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
     with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
-        member = tree.getmember(config["config"]["Entrypoint"][0].lstrip("/"))
+        member = tree.getmember(config["config"]["Cmd"][0].lstrip("/"))
         assert member.mode & 0o111
         assert tree.extractfile(member).read() == program.says("word\n")  # type: ignore[union-attr]
 

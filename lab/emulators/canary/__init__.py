@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from lab.adb import AdbServer
 from lab.deadline import Deadline, NotYet, poll
@@ -18,7 +19,7 @@ from lab.journal import Journal
 from lab.steps import Step
 
 CONTAINER = "lab-canary"
-COMPARED = "lab-canary-tcg"
+COMPARED = "lab-canary-compared"
 _ASK = ("sh", "-c", "getprop; cat /proc/uptime")
 
 __all__ = ["Canary", "CONTAINER", "COMPARED"]
@@ -77,12 +78,12 @@ class Canary:
             )
         return proof
 
-    def compare(self, guest: Guest, deadline: Deadline) -> float:
+    def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
         container = Container(COMPARED, self._uuid)
         container.remove(guest)
         try:
-            container.run(guest, self._reference(), nonce="compare", accel="tcg")
-            return console.seconds(container.follow(guest, deadline), "tcg")
+            container.run(guest, self._reference(), nonce="compare", accel=acceleration)
+            return console.seconds(container.follow(guest, deadline), acceleration)
         finally:
             container.remove(guest)
 

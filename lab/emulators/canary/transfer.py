@@ -1,4 +1,4 @@
-"""The canary's image on its way into L1's Docker: copied, checked there, loaded, checked again."""
+"""The canary's image on its way into L1's Docker: copied, loaded, and known there by its content."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ class Transfer:
         elif self._uploaded(guest):
             step.result = "already copied"
         else:
+            # SSH lets nothing be changed under way, and Docker names what it loads by its content.
             guest.put(self._image.path, self._remote, step.progress)
-            if not self._uploaded(guest):
-                raise LabError(f"the image arrived damaged in the VM ({self._remote})", hint="try again")
             step.result = f"{self._image.manifest.bytes / 1e6:.0f} MB copied"
 
     def load(self, guest: Guest, step: Step) -> None:

@@ -25,6 +25,11 @@ class Layout:
         return self.folder / "console.log"
 
     @property
+    def console_before(self) -> Path:
+        """What earlier runs wrote: VirtualBox begins the file anew at each start."""
+        return self.folder / "console-before.log"
+
+    @property
     def log(self) -> Path:
         return self.folder / "Logs" / "VBox.log"
 

@@ -113,6 +113,7 @@ class VirtualBoxMachine:
         if taken := [item.host_port for item in forwards if not is_free(item.host_port)]:
             raise PortTakenError(f"host port {', '.join(map(str, taken))} is taken", taken)
         self._wait_for_stale_process()
+        self._keep_console()
         wanted = [
             {"name": item.name, "host_port": item.host_port, "guest_port": item.guest_port}
             for item in forwards
@@ -246,7 +247,8 @@ class VirtualBoxMachine:
             part.unlink(missing_ok=True)
 
     def logs(self) -> list[Path]:
-        return [*self._layout.logs(), *([self._layout.settings] if self._layout.settings.exists() else [])]
+        others = (self._layout.console_before, self._layout.settings)
+        return [*self._layout.logs(), *(path for path in others if path.exists())]
 
     # Parts
 
@@ -304,6 +306,11 @@ class VirtualBoxMachine:
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=_ASK_AGAIN_SECONDS)
+
+    def _keep_console(self) -> None:
+        if self._layout.console.exists():
+            with self._layout.console.open("rb") as old, self._layout.console_before.open("ab") as kept:
+                shutil.copyfileobj(old, kept)
 
     def _listing(self) -> list[dict[str, Any]]:
         try:

@@ -53,15 +53,23 @@ def create(api: Api, spec: dict[str, Any]) -> None:
     machine = ours(api, spec["uuid"], spec["folder"])
     with api.locked(machine, "write") as session:
         held = session.machine
-        held.set_extra_data(MARK, spec["uuid"])
-        _hardware(api, held, spec)
-        _devices(api, held, spec)
-        disk = media.difference(api, spec["base"], spec["disk"])
-        media.attach(api, held, disk, spec["seed"])
-        for pair in spec["extra_data"]:
-            key, _, value = pair.partition("=")
-            held.set_extra_data(key, value)
-        held.save_settings()
+        try:
+            _set(api, held, spec)
+        finally:
+            # Also what a failure left half done: VirtualBox never lets go of a medium whose
+            # attachment was not saved, and the next try goes on from here.
+            held.save_settings()
+
+
+def _set(api: Api, held: Any, spec: dict[str, Any]) -> None:
+    held.set_extra_data(MARK, spec["uuid"])
+    _hardware(api, held, spec)
+    _devices(api, held, spec)
+    disk = media.difference(api, spec["base"], spec["disk"])
+    media.attach(api, held, disk, spec["seed"])
+    for pair in spec["extra_data"]:
+        key, _, value = pair.partition("=")
+        held.set_extra_data(key, value)
 
 
 def _register(api: Api, spec: dict[str, Any]) -> None:

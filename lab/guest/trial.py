@@ -1,0 +1,78 @@
+"""A container of an image made here: does Docker run one, and does KVM work inside it?
+
+Both are asked of one container where they can be: starting one takes an emulated CPU seconds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from pathlib import Path
+
+from lab import proc
+from lab.deadline import Deadline
+from lab.errors import BlockedError, CommandError, LabError
+from lab.formats import oci, program
+from lab.formats.cpio import Entry
+from lab.guest import docker
+from lab.guest.ssh import Guest
+from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
+
+_NOBODY = "65534:65534"
+# L1's own Python, mounted read-only, serves the probe: the image holds only these links.
+_LINKS = {name: Entry.link(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
+_FOLDERS = {name: Entry.folder() for name in ("usr", "proc", "dev", "etc", "tmp")}
+
+
+def container(guest: Guest, deadline: Deadline | None = None) -> None:
+    """A container runs, and gives back a word used only now; nothing of it is left behind.
+
+    Raises LabError when Docker does not load its image, does not run it, or something else comes out.
+    """
+    _run(guest, [], [], deadline)
+
+
+def kvm(guest: Guest, deadline: Deadline) -> Probe:
+    """The same, and the functional KVM probe in it, with `--device /dev/kvm`, as nobody in group kvm.
+
+    Raises BlockedError when L1 has no /dev/kvm, LabError as `container` does.
+    """
+    owner = guest.run(["stat", "--format", "%g", "/dev/kvm"], check=False, deadline=deadline)
+    if owner.status != 0:
+        raise BlockedError("the VM has no /dev/kvm to hand to a container", hint="see the rung guest.kvm")
+    options = ["--user", _NOBODY, "--cap-drop", "ALL", "--read-only"]
+    options += ["--security-opt", "no-new-privileges", "--device", "/dev/kvm"]
+    options += ["--group-add", owner.out.strip(), "--volume", "/usr:/usr:ro"]
+    probe = f"/proof && exec /usr/bin/python3 - --seconds {SECONDS_PER_MODE}"
+    return parse_probe(_run(guest, options, ["sh", "-c", probe], deadline))
+
+
+def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadline | None) -> str:
+    """What the container says after the word."""
+    word = f"lab-container-{secrets.token_hex(12)}"
+    reference = f"lab-proof:{secrets.token_hex(4)}"
+    words = ["docker", "run", "--rm", "--interactive", "--network", "none", *options, reference, *command]
+    try:
+        guest.run(["docker", "load", "--quiet"], stdin=image(reference, word), deadline=deadline)
+        out = guest.run(words, stdin=script("kvm_probe.py") if command else "", deadline=deadline).out
+    except CommandError as error:
+        raise docker.explained(error) from error
+    finally:
+        guest.run(["docker", "image", "rm", "--force", reference], check=False)
+    said, _, rest = out.partition("\n")
+    if said.strip() != word:
+        raise LabError(
+            "a container ran and said something else than what its image holds",
+            tail=proc.tail(f"expected {word}\ngot {out}"),
+        )
+    return rest
+
+
+def image(reference: str, word: str) -> bytes:
+    """An archive for `docker load`: a static program that writes `word`, and where L1's /usr goes."""
+    with tempfile.TemporaryDirectory(prefix="lab-proof-") as folder:
+        target = Path(folder) / "image.tar"
+        greeter = Entry.file(program.says(f"{word}\n"), 0o755)
+        entries = {"proof": greeter} | _LINKS | _FOLDERS
+        oci.write(target, reference=reference, entries=entries, config={"Cmd": ["/proof"]})
+        return target.read_bytes()

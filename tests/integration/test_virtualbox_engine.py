@@ -1,0 +1,468 @@
+"""The engine on the real VirtualBox 7.2: VMs run in its interpreter, their guest is one boot sector."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from bootsector import VIRTUALBOX, base_disk
+
+from lab.deadline import Deadline, NotYet, poll
+from lab.engines.options import VirtualBoxOptions
+from lab.engines.protocol import Forward, MachineSpec, NestingRefusedError, PortTakenError, State
+from lab.engines.virtualbox import host
+from lab.engines.virtualbox.client import Client, ForeignError, MissingError
+from lab.engines.virtualbox.engine import VirtualBoxEngine
+from lab.engines.virtualbox.machine import VirtualBoxMachine, vm_processes
+from lab.errors import BusyError, LabError, UsageError
+from lab.journal import Journal
+from tests.integration.vboxroot import Instance
+
+pytestmark = pytest.mark.slow
+
+HOME = Path("/usr/lib/virtualbox")
+GLUE = Path("/usr/lib/python3/dist-packages")
+"""Where Debian's package puts them, in the root."""
+
+OPTIONS = VirtualBoxOptions(execution_engine="interpreter")
+Make = Callable[..., VirtualBoxMachine]
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Base images as the cache has them: a folder each, whose name is the image's id."""
+    found = {}
+    for polite in (False, True):
+        folder = tmp_path_factory.mktemp(f"image-{polite}")
+        found[polite] = base_disk(folder / "disk.qcow2", polite, VIRTUALBOX)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def client(vbox: Instance) -> Iterator[Client]:
+    made = Client(str(vbox.python), HOME, (GLUE,))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make(tmp_path: Path, bases: dict[bool, Path], cache: Path, client: Client) -> Iterator[Make]:
+    """Makes machines, all destroyed at the end, with whatever still runs of them."""
+    made: list[VirtualBoxMachine] = []
+    seed = tmp_path / "seed.iso"
+    seed.write_bytes(b"\0" * 65536)
+
+    def build(polite: bool = False, folder: str = "vm", **changes: object) -> VirtualBoxMachine:
+        spec = MachineSpec(
+            uuid=str(uuid.uuid4()),
+            name="test",
+            folder=tmp_path / folder,
+            base_disk=bases[polite],
+            seed=seed,
+            cpus=1,
+            memory_mib=64,
+            disk_gib=1,
+            nested=False,
+        )
+        spec = dataclasses.replace(spec, **changes)  # type: ignore[arg-type]
+        journal = Journal(tmp_path / "journal.jsonl")
+        made.append(VirtualBoxMachine(spec, journal, lambda: client, OPTIONS, cache))
+        return made[-1]
+
+    yield build
+    for machine in made:
+        for running in vm_processes(machine.spec.uuid):
+            running.kill()
+        with contextlib.suppress(ForeignError):
+            machine.destroy()
+
+
+def _again(machine: VirtualBoxMachine, client: Client) -> VirtualBoxMachine:
+    """The same machine as another command sees it."""
+    return VirtualBoxMachine(
+        machine.spec, Journal(machine._journal.path), lambda: client, OPTIONS, machine._cache
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _lines(machine: VirtualBoxMachine) -> list[tuple[str, int]]:
+    if not machine.console().exists():
+        return []
+    text = machine.console().read_text(errors="replace")
+    return [(word, int(number, 16)) for word, number in re.findall(r"(boot|beat) ([0-9a-f]{4})\n", text)]
+
+
+def _wait_beats(machine: VirtualBoxMachine, more: int = 2) -> list[tuple[str, int]]:
+    """All lines so far, once `more` heartbeats came after now."""
+    start = len(_lines(machine))
+
+    def enough() -> list[tuple[str, int]]:
+        lines = _lines(machine)
+        if [word for word, _ in lines[start:]].count("beat") < more:
+            raise NotYet(f"{machine.status()}, {lines[-3:]}")
+        return lines
+
+    return poll(enough, Deadline.after(60), "the guest's heartbeat", every=0.1)
+
+
+def _started(machine: VirtualBoxMachine, *forwards: Forward) -> VirtualBoxMachine:
+    machine.create()
+    machine.start(forwards)
+    _wait_beats(machine)
+    return machine
+
+
+def _boots(machine: VirtualBoxMachine) -> list[int]:
+    return [number for word, number in _lines(machine) if word == "boot"]
+
+
+def _beats(machine: VirtualBoxMachine) -> list[int]:
+    return [number for word, number in _lines(machine) if word == "beat"]
+
+
+def test_a_machine_from_nothing_to_nothing(make: Make, client: Client, tmp_path: Path) -> None:
+    machine = make(polite=True)
+    assert machine.status() is State.ABSENT
+    assert machine.stop(Deadline.after(1)) == "already"
+    _started(machine)
+    assert machine.status() is State.RUNNING
+    machine.start([])  # nothing to do
+    assert _again(machine, client).status() is State.RUNNING
+    assert machine.stop(Deadline.after(60)) == "graceful"
+    assert machine.status() is State.STOPPED
+    machine.create()  # converges
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine)[-1] == 2, "the disk remembers"
+    machine.destroy()
+    assert machine.status() is State.ABSENT
+    assert not machine.spec.folder.exists()
+    assert not vm_processes(machine.spec.uuid)
+    assert Journal(tmp_path / "journal.jsonl").entries() == []
+    machine.destroy()  # once more
+
+
+def test_what_was_set_is_read_back_and_the_log_says_what_ran(make: Make) -> None:
+    machine = make(cpus=2, memory_mib=96, paravirt="kvm")
+    _started(machine)
+    found = machine.settings()
+    assert (found["cpus"], found["memory_mib"], found["nested"]) == ("2", "96", "off")
+    assert (found["paravirt"], found["nested_paging"]) == ("kvm", "on")
+    assert (found["acceleration"], found["execution_engine"]) == ("interpreter", "interpreter")
+    assert found["uuid"] == machine.spec.uuid and found["version"].startswith("7.2.")
+    assert machine.logs()[0].name.startswith("VBox") or machine.logs()[-1].name == "lab.vbox"
+
+
+def test_nesting_that_virtualbox_refuses_is_said_as_such(make: Make) -> None:
+    machine = make(nested=True)
+    machine.create()
+    assert machine.settings()["nested"] == "on", "accepted"
+    with pytest.raises(NestingRefusedError) as caught:
+        machine.start([])
+    assert "VERR_CPUM_INVALID_HWVIRT_CONFIG" in caught.value.tail
+    assert machine.status() is State.STOPPED
+
+
+def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
+    wanted = [Forward("ssh", _free_port(), 22), Forward("adb", _free_port(), 5555)]
+    machine = _started(make(), *wanted)
+    assert sorted(machine.forwards(), key=lambda item: item.name) == sorted(
+        wanted, key=lambda item: item.name
+    )
+    (process,) = vm_processes(machine.spec.uuid)
+    listening = [item.laddr for item in process.net_connections("inet") if item.status == psutil.CONN_LISTEN]
+    assert sorted(port for _, port in listening) == sorted(item.host_port for item in wanted)
+    assert {address for address, _ in listening} == {"127.0.0.1"}
+    with socket.create_connection(("127.0.0.1", wanted[0].host_port), 5):
+        pass
+
+
+def test_a_taken_port_is_named_and_nothing_runs(make: Make) -> None:
+    machine = make()
+    machine.create()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(PortTakenError) as caught:
+            machine.start([Forward("ssh", port, 22)])
+    assert caught.value.ports == [port]
+    assert machine.status() is State.STOPPED
+    machine.start([Forward("ssh", port, 22)])
+    assert machine.forwards() == [Forward("ssh", port, 22)]
+
+
+def test_a_suspended_machine_goes_on_where_it_was_on_other_ports(make: Make, client: Client) -> None:
+    machine = _started(make(), Forward("ssh", _free_port(), 22))
+    machine.suspend()
+    assert machine.status() is State.SUSPENDED
+    machine.suspend()  # no-op
+    assert not vm_processes(machine.spec.uuid)
+    before = _beats(machine)[-1]
+    port = _free_port()
+    _again(machine, client).resume([Forward("ssh", port, 22)])
+    _wait_beats(machine)
+    assert _beats(machine)[-1] > before and _boots(machine) == [], "it did not boot anew"
+    assert "boot 0001" in machine._layout.console_before.read_text(), "what it wrote before is kept"
+    assert machine.forwards() == [Forward("ssh", port, 22)]
+    with pytest.raises(UsageError, match="not suspended"):
+        machine.stop(Deadline.after(0))
+        machine.resume([])
+
+
+def test_a_paused_machine_runs_on(make: Make, client: Client) -> None:
+    machine = _started(make())
+    client.call("pause", uuid=machine.spec.uuid)
+    assert machine.status() is State.PAUSED
+    machine.resume([])
+    _wait_beats(machine)
+    assert machine.status() is State.RUNNING
+
+
+def test_live_and_offline_snapshots(make: Make) -> None:
+    machine = _started(make())
+    machine.snapshot("live")
+    beat = _beats(machine)[-1]
+    with pytest.raises(UsageError, match="already"):
+        machine.snapshot("live")
+    _wait_beats(machine, 5)
+    machine.stop(Deadline.after(0))
+    machine.snapshot("cold")
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine)[-1] == 2
+    assert [(item.name, item.live) for item in machine.snapshots()] == [("live", True), ("cold", False)]
+
+    machine.restore("live", [])
+    assert machine.status() is State.RUNNING
+    lines = _wait_beats(machine)
+    assert lines[-1][1] <= beat + 20, "it goes on from then"
+    machine.restore("cold", [])
+    assert machine.status() is State.STOPPED
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine)[-1] == 2, "the disk is that of then"
+    machine.delete_snapshot("live")
+    assert [item.name for item in machine.snapshots()] == ["cold"]
+    with pytest.raises(UsageError) as caught:
+        machine.restore("clod", [])
+    assert caught.value.hint == "there is: cold"
+
+
+def test_a_screenshot_is_a_png(make: Make, tmp_path: Path) -> None:
+    machine = make()
+    machine.create()
+    with pytest.raises(UsageError, match="no screen"):
+        machine.screenshot(tmp_path / "early.png")
+    _started(machine)
+    machine.screenshot(tmp_path / "screen.png")
+    assert (tmp_path / "screen.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_a_deaf_guest_is_stopped_by_force(make: Make) -> None:
+    machine = _started(make(polite=False))
+    assert machine.stop(Deadline.after(2)) == "forced"
+    assert machine.status() is State.STOPPED
+
+
+def test_a_killed_vm_process_is_a_stopped_machine(make: Make) -> None:
+    machine = _started(make())
+    (process,) = vm_processes(machine.spec.uuid)
+    process.kill()
+    poll(lambda: machine.status() is State.STOPPED or None, Deadline.after(30), "Aborted", every=0.1)
+    machine.start([])
+    _wait_beats(machine)
+    assert _boots(machine), "what the guest had not flushed may be gone, but it boots"
+
+
+def _kill(vbox: Instance, name: str) -> None:
+    victims = [pid for pid, comm in vbox.processes().items() if comm == name]
+    assert victims
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_the_death_of_vboxsvc_is_survived(make: Make, vbox: Instance) -> None:
+    machine = _started(make())
+    _kill(vbox, "VBoxSVC")
+    assert machine.status() in (State.STOPPED, State.RUNNING), "the worker came back by itself"
+    poll(lambda: machine.status() is State.STOPPED or None, Deadline.after(60), "the VM's end", every=0.5)
+    machine.start([])  # waits for the process that lost its VBoxSVC
+    _wait_beats(machine)
+    assert len(vm_processes(machine.spec.uuid)) == 1
+    _kill(vbox, "VBoxSVC")
+    machine.destroy()
+    assert not machine.spec.folder.exists()
+
+
+def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Instance) -> None:
+    machine = make()
+    machine.create()
+    other = Client(str(vbox.python), HOME, (GLUE,))
+    code = (
+        "import sys, time, virtualbox\n"
+        "from lab.engines.virtualbox.worker.api import Api\n"
+        f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
+        "with api.locked(machine, 'write'):\n    print('held', flush=True); time.sleep(600)\n"
+    )
+    import subprocess
+
+    holder = subprocess.Popen(
+        [str(vbox.python), "-c", code], env=other._env, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError):
+            machine.start([])
+    finally:
+        holder.kill()
+        holder.wait()
+        other.close()
+    assert machine.status() is State.STOPPED  # Aborted, though it never ran
+    machine.start([])
+    _wait_beats(machine)
+
+
+def test_two_processes_see_one_machine(make: Make, vbox: Instance, client: Client) -> None:
+    other = Client(str(vbox.python), HOME, (GLUE,))
+    try:
+        machine = _started(make())
+        seen = _again(machine, other)
+        assert seen.status() is State.RUNNING
+        seen.suspend()
+        assert machine.status() is State.SUSPENDED
+    finally:
+        other.close()
+
+
+def test_a_cut_creation_is_gone_on_with(make: Make, client: Client) -> None:
+    machine = make()
+    machine.create()
+    settings = machine.spec.folder / "lab.vbox"
+    # As if killed before it was registered: the settings file is there, VirtualBox does not know it.
+    kept = settings.read_bytes()
+    machine_again = make(folder="other", uuid=machine.spec.uuid)
+    client.call(
+        "destroy",
+        uuid=machine.spec.uuid,
+        folder=str(machine.spec.folder),
+        base="",
+        seed=str(machine.spec.seed),
+    )
+    assert machine.status() is State.ABSENT
+    settings.write_bytes(kept[: len(kept) // 2])  # torn
+    machine.create()
+    assert machine.status() is State.STOPPED
+    assert settings.with_name("lab.vbox.broken").exists()
+    _started(machine)
+    del machine_again
+
+
+def test_labs_on_one_base_go_in_either_order_and_the_base_stays(make: Make, cache: Path) -> None:
+    for first, second in ((0, 1), (1, 0)):
+        pair = [make(folder="a"), make(folder="b")]
+        for machine in pair:
+            machine.create()
+        (base,) = [path for path in (cache / "virtualbox").glob("*.vdi") if "False" in path.name]
+        before = base.read_bytes()
+        pair[first].destroy()
+        assert base.exists()
+        _started(pair[second])
+        pair[second].destroy()
+        assert base.read_bytes() == before
+        assert not any(machine.spec.folder.exists() for machine in pair)
+
+
+def test_a_foreign_disk_and_iso_survive(make: Make, vbox: Instance, tmp_path: Path) -> None:
+    machine = make()
+    machine.create()
+    foreign = tmp_path / "mine"
+    foreign.mkdir()
+    disk, iso = foreign / "data.vdi", foreign / "data.iso"
+    vbox.run("VBoxManage", "-q", "createmedium", "disk", "--filename", disk, "--size", "8")
+    iso.write_bytes(b"\0" * 65536)
+    vbox.run("VBoxManage", "-q", "storagectl", machine.spec.uuid, "--name", "IDE", "--add", "ide")
+    for port, kind, medium in (("0", "hdd", disk), ("1", "dvddrive", iso)):
+        place = ["--storagectl", "IDE", "--port", port, "--device", "0", "--type", kind]
+        vbox.run("VBoxManage", "-q", "storageattach", machine.spec.uuid, *place, "--medium", medium)
+    machine.snapshot("with both")
+    machine.destroy()
+    assert disk.exists() and iso.exists()
+    assert not machine.spec.folder.exists()
+    registered = (
+        vbox.run("VBoxManage", "-q", "list", "hdds").out + vbox.run("VBoxManage", "-q", "list", "dvds").out
+    )
+    assert str(machine.spec.folder) not in registered and str(machine.spec.seed) not in registered
+
+
+def test_a_vm_of_the_same_name_or_uuid_elsewhere_is_never_touched(
+    make: Make, vbox: Instance, tmp_path: Path
+) -> None:
+    machine = make()
+    name = f"lab-test-{machine.spec.uuid[:8]}"
+    words = ["--name", name, "--ostype", "Other", "--register", "--basefolder", tmp_path / "theirs"]
+    vbox.run("VBoxManage", "-q", "createvm", *words)
+    _started(machine)
+    machine.destroy()
+    assert f'"{name}"' in vbox.run("VBoxManage", "-q", "list", "vms").out
+    theirs = tmp_path / "theirs" / name / f"{name}.vbox"
+    assert theirs.exists()
+
+    stranger = make()
+    words = [*words[:1], "stranger", *words[2:], "--uuid", stranger.spec.uuid]
+    vbox.run("VBoxManage", "-q", "createvm", *words)
+    with pytest.raises(ForeignError):
+        stranger.create()
+    Journal(stranger._journal.path).intend("vm", stranger.spec.uuid)
+    with pytest.raises(ForeignError):
+        stranger.destroy()
+    assert stranger.spec.uuid in vbox.run("VBoxManage", "-q", "list", "vms").out
+    vbox.run("VBoxManage", "-q", "unregistervm", stranger.spec.uuid)
+
+
+def test_settings_lost_under_a_registered_machine(make: Make, client: Client) -> None:
+    machine = make()
+    machine.create()
+    shutil.rmtree(machine.spec.folder)
+    machine.destroy()
+    with pytest.raises(MissingError):
+        client.call("settings", uuid=machine.spec.uuid)
+
+
+def test_the_engine_tells_what_it_is(vbox: Instance, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = host.Installed(HOME, "7.2.22", (GLUE,))
+    monkeypatch.setattr(host, "installed", lambda _home: found)
+    engine = VirtualBoxEngine(cache, dataclasses.replace(OPTIONS, python=str(vbox.python)))
+    assert engine.availability().usable
+    facts = engine.facts()
+    assert facts.version.startswith("7.2.") and facts.details["glue"].startswith(str(GLUE))
+    assert (facts.acceleration, facts.nesting) == ("interpreter", "none")
+    assert {finding.name for finding in engine.findings([])} >= {"version", "api", "driver", "cpu"}
+
+
+def test_a_wrong_path_is_explained(make: Make, tmp_path: Path) -> None:
+    machine = make(seed=tmp_path / "no.iso")
+    with pytest.raises(LabError):
+        machine.create()
+    started = time.monotonic()
+    assert machine.status() in (State.STOPPED, State.ABSENT)
+    assert time.monotonic() - started < 30
