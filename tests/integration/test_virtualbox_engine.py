@@ -133,6 +133,21 @@ def _started(machine: VirtualBoxMachine, *forwards: Forward) -> VirtualBoxMachin
     return machine
 
 
+def _suspended(machine: VirtualBoxMachine) -> None:
+    """Suspend it. VirtualBox 7.2.22's own process may crash of its virtio card meanwhile (a string lies
+    where a semaphore's address was); that is told, and tried again with a fresh process.
+    """
+    for _ in range(5):
+        try:
+            return machine.suspend()
+        except LabError as error:
+            assert "crashed while it saved" in error.what, error.tail
+            assert machine.status() is State.STOPPED
+            machine.start([])
+            _wait_beats(machine)
+    raise AssertionError("VirtualBox crashed five times")
+
+
 def _boots(machine: VirtualBoxMachine) -> list[int]:
     return [number for word, number in _lines(machine) if word == "boot"]
 
@@ -213,7 +228,7 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Make) -> None:
 
 def test_a_suspended_machine_goes_on_where_it_was_on_other_ports(make: Make, client: Client) -> None:
     machine = _started(make(), Forward("ssh", _free_port(), 22))
-    machine.suspend()
+    _suspended(machine)
     assert machine.status() is State.SUSPENDED
     machine.suspend()  # no-op
     assert not vm_processes(machine.spec.uuid)
@@ -348,7 +363,7 @@ def test_two_processes_see_one_machine(make: Make, vbox: Instance, client: Clien
         machine = _started(make())
         seen = _again(machine, other)
         assert seen.status() is State.RUNNING
-        seen.suspend()
+        _suspended(seen)
         assert machine.status() is State.SUSPENDED
     finally:
         other.close()

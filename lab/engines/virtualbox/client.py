@@ -20,7 +20,7 @@ from typing import IO, Any
 from lab import proc
 from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import NestingRefusedError
-from lab.errors import BlockedError, BusyError, DeadlineError, LabError
+from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
 
 ANSWER_SECONDS = 60.0
 _GOODBYE_SECONDS = 5.0
@@ -104,11 +104,11 @@ class Client:
             self._running = _Running(self._argv, self._env)
         try:
             return self._running.ask(operation, deadline, tell, words)
-        except (WorkerLostError, DeadlineError):
-            self._drop()  # a bound object of a dead VBoxSVC never recovers in the same process
-            raise
         except BaseException as error:
-            if not isinstance(error, LabError) or type(error) not in _KINDS.values():
+            # Objects of a dead VBoxSVC never recover in the process that holds them, and an operation
+            # that was not waited for would answer the next question. Any other failure is an answer.
+            lost = isinstance(error, WorkerLostError | DeadlineError | InterruptedByUser)
+            if lost or not isinstance(error, LabError):
                 self._drop()
             raise
 

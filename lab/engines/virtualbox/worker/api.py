@@ -8,9 +8,9 @@ since 6.1 is found on the raw object (`_i`).
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lab.engines.virtualbox.worker.faults import FaultError, explain
@@ -19,6 +19,15 @@ _LOCK_SECONDS = 10.0
 _RUNNING = {6: 5, 7: 6}
 """MachineState_Running by major version: 7.0 inserted AbortedSaved before it. Glue of another version
 connects all the same, and then lies."""
+
+
+def _packaged(glue: str) -> tuple[int, int] | None:
+    """The version of PyPI's vbox-sdk, if the glue is from it: no constant tells 7.1 from 7.2."""
+    for folder in Path(glue).parent.glob("vbox_sdk-*.dist-info"):
+        numbers = folder.name.removeprefix("vbox_sdk-").split(".")
+        if len(numbers) > 2 and numbers[0].isdigit() and numbers[1].isdigit():
+            return int(numbers[0]), int(numbers[1])
+    return None
 
 
 class Api:
@@ -46,7 +55,7 @@ class Api:
         self.library = library
         self._virtualbox = virtualbox
         self._constants = manager.manager.constants
-        self.glue = os.path.dirname(str(vboxapi.__file__))  # noqa: PTH120 - nothing else is needed of it
+        self.glue = str(Path(str(vboxapi.__file__)).parent)
         major, minor = str(self.vbox._i.APIVersion).split("_")[:2]
         self.version = (int(major), int(minor))
         self._must_fit()
@@ -54,12 +63,19 @@ class Api:
     def _must_fit(self) -> None:
         """Raise FaultError when the glue is of another version than the VirtualBox it connected to."""
         wanted, found = _RUNNING.get(self.version[0], 6), self.value("MachineState", "Running")
-        moved = self.version >= (7, 1) and not self._constants.all_values("CPUPropertyTypeX86")
-        if found != wanted or moved:
+        signs = []
+        if found != wanted:
+            signs.append(f"MachineState_Running is {found}, and must be {wanted}")
+        if (self.version >= (7, 1)) != self.has("CPUPropertyTypeX86"):
+            signs.append(f"it {'has' if self.has('CPUPropertyTypeX86') else 'lacks'} CPUPropertyTypeX86")
+        packaged = _packaged(self.glue)
+        if packaged and packaged[:2] != self.version:
+            signs.append(f"it is of vbox-sdk {packaged[0]}.{packaged[1]}")
+        if signs:
             raise FaultError(
                 "glue",
                 f"the vboxapi in {self.glue} is not that of VirtualBox {self.vbox.version_normalized}",
-                f"MachineState_Running is {found}, and must be {wanted}",
+                "; ".join(signs),
                 f"use the one that came with VirtualBox, or vbox-sdk=={self.vbox.version_normalized}",
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ def _set(api: Api, held: Any, spec: dict[str, Any]) -> None:
     held.set_extra_data(MARK, spec["uuid"])
     _hardware(api, held, spec)
     _devices(api, held, spec)
-    disk = media.difference(api, spec["base"], spec["disk"])
-    media.attach(api, held, disk, spec["seed"])
+    media.attach(api, held, spec["base"], spec["disk"], spec["seed"])
     for pair in spec["extra_data"]:
         key, _, value = pair.partition("=")
         held.set_extra_data(key, value)
@@ -79,14 +79,22 @@ def _register(api: Api, spec: dict[str, Any]) -> None:
             api.vbox.register_machine(api.open_machine(str(settings)))
             return
         except Exception as error:
-            fault = explain(error, f"opening {settings}")
-            if fault.kind == "dead":
-                raise fault from error
+            if _is_whole(settings):
+                raise explain(error, f"opening {settings}") from error
             # Torn by a crash, before there was anything to lose: kept aside, and made anew.
             settings.replace(settings.with_name(settings.name + ".broken"))
     machine = api.create_machine(str(settings), spec["name"], GROUP, OS_TYPE, f"UUID={spec['uuid']}")
     machine.save_settings()
     api.vbox.register_machine(machine)
+
+
+def _is_whole(settings: Path) -> bool:
+    """Whether a settings file was written to its end: it is well-formed XML then."""
+    try:
+        ElementTree.parse(settings)  # noqa: S314 - VirtualBox's own file, in the lab's own folder
+    except (ElementTree.ParseError, OSError):
+        return False
+    return True
 
 
 def _hardware(api: Api, machine: Any, spec: dict[str, Any]) -> None:
@@ -128,7 +136,7 @@ def _devices(api: Api, machine: Any, spec: dict[str, Any]) -> None:
     port._i.hostMode = api.value("PortMode", "RawFile")
     port.enabled = True
     api.audio(machine).enabled = False
-    for controller in list(machine._i.getUSBControllers()):  # a new machine has none
+    for controller in list(machine.usb_controllers):  # a new machine has none
         machine.remove_usb_controller(str(controller.name))
 
 

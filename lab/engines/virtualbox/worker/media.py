@@ -34,7 +34,7 @@ def difference(api: Api, base: str, target: str) -> Any:
     return medium
 
 
-def attach(api: Api, machine: Any, disk: Any, seed: str) -> None:
+def attach(api: Api, machine: Any, base: str, disk: str, seed: str) -> None:
     """Disk and seed on a controller of their own, each only if it is not there yet."""
     kinds = api.library
     if not any(item.name == CONTROLLER for item in machine.storage_controllers):
@@ -42,8 +42,8 @@ def attach(api: Api, machine: Any, disk: Any, seed: str) -> None:
         controller.controller_type = kinds.StorageControllerType.intel_ahci
         controller.port_count = 2
     taken = {item.port for item in machine.medium_attachments if item.controller == CONTROLLER}
-    if 0 not in taken:
-        machine.attach_device(CONTROLLER, 0, 0, kinds.DeviceType.hard_disk, disk)
+    if 0 not in taken:  # once snapshots were taken or deleted, another difference is in its place
+        machine.attach_device(CONTROLLER, 0, 0, kinds.DeviceType.hard_disk, difference(api, base, disk))
     if 1 not in taken:
         iso = api.vbox.open_medium(seed, kinds.DeviceType.dvd, kinds.AccessMode.read_only, False)
         machine.attach_device(CONTROLLER, 1, 0, kinds.DeviceType.dvd, iso)
@@ -60,7 +60,8 @@ def remove(media: list[Any], folder: str) -> None:
     Any other is closed when nothing needs it, and its file stays.
     """
     for medium in sorted(media, key=_depth, reverse=True):
-        if inside(str(medium.location), folder):
+        place = Path(str(medium.location))
+        if inside(str(place), folder) and place.parent.is_dir():
             finish(medium.delete_storage(), f"deleting {medium.location}")
         else:
             _close(medium)

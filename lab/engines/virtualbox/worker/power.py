@@ -11,6 +11,7 @@ from lab.engines.virtualbox.worker.api import Api
 from lab.engines.virtualbox.worker.faults import FaultError, explain, finish
 
 LOOPBACK = "127.0.0.1"
+RUNNING = frozenset({"Running", "Paused"})
 OFF = frozenset({"PoweredOff", "Saved", "Aborted", "AbortedSaved", "Teleported"})
 """States without a VM process. Aborted also comes from a holder of a lock that was killed."""
 
@@ -22,6 +23,8 @@ Tell = Callable[[int], None]
 def launch(api: Api, uuid: str, forwards: list[dict[str, Any]], tell: Tell | None = None) -> None:
     """Power on, or load the saved state, without a window: it outlives this process."""
     machine = api.known(uuid)
+    if api.state(machine) in RUNNING:
+        return
     _forward(api, machine, forwards)
     session = api.session()
     doing = "starting the VM"
@@ -61,8 +64,10 @@ def forwards(api: Api, uuid: str) -> list[dict[str, Any]]:
 
 
 def press(api: Api, uuid: str) -> None:
-    """The ACPI power button; a paused VM is let run first, for it cannot hear it."""
+    """The ACPI power button; a paused VM is let run first, for it cannot hear it. No-op when it is ending."""
     machine = api.known(uuid)
+    if api.state(machine) not in RUNNING:
+        return
     with api.locked(machine, "shared") as session:
         if api.state(machine) == "Paused":
             session.console.resume()
@@ -92,12 +97,16 @@ def power_off(api: Api, uuid: str) -> bool:
 def resume(api: Api, uuid: str) -> None:
     """Let a paused VM run."""
     machine = api.known(uuid)
+    if api.state(machine) == "Running":
+        return
     with api.locked(machine, "shared") as session:
         session.console.resume()
 
 
 def pause(api: Api, uuid: str) -> None:
     machine = api.known(uuid)
+    if api.state(machine) == "Paused":
+        return
     with api.locked(machine, "shared") as session:
         session.console.pause()
 
@@ -105,18 +114,30 @@ def pause(api: Api, uuid: str) -> None:
 def save(api: Api, uuid: str, tell: Tell | None = None) -> None:
     """Save memory and devices to disk and end the VM's process."""
     machine = api.known(uuid)
-    for attempt in (1, 2):
-        try:
-            with api.locked(machine, "shared") as session:
-                finish(session.machine.save_state(), "saving the VM's memory", tell)
-            break
-        except FaultError as fault:
-            # Seen once in nine on 7.2.22: an assertion of VirtualBox's own while it writes its settings
-            # file. The VM runs on then, and the next try is fine.
-            if attempt == 2 or "E_ACCESSDENIED" not in fault.tail or api.state(machine) in OFF:
-                raise
-            time.sleep(0.5)
+    if api.state(machine) == "Saved":
+        return
+    try:
+        with api.locked(machine, "shared") as session:
+            finish(session.machine.save_state(), "saving the VM's memory", tell)
+    except FaultError as fault:
+        if fault.kind != "failed" or not _crashed(api, machine):
+            raise
+        # Seen on 7.2.22: the VM's process dies of its network card while it saves (docs/virtualbox.md).
+        raise FaultError(
+            "failed",
+            "VirtualBox's VM process crashed while it saved the VM's memory, which is lost",
+            fault.tail,
+            "its disk is as after a power cut; `invoke lab.up` starts it anew",
+        ) from fault
     api.wait_unlocked(machine)
+
+
+def _crashed(api: Api, machine: Any) -> bool:
+    """Whether the VM's process is gone: VirtualBox notices within moments."""
+    until = time.monotonic() + 5
+    while api.state(machine) not in OFF and time.monotonic() < until:
+        time.sleep(0.1)
+    return api.state(machine) in ("Aborted", "AbortedSaved")
 
 
 def discard(api: Api, uuid: str) -> bool:

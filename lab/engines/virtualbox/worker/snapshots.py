@@ -25,13 +25,15 @@ def listing(api: Api, uuid: str) -> list[dict[str, Any]]:
                 "live": bool(raw.online),
             }
         )
-        todo += list(raw.getChildren())
+        todo += [child._i for child in api.library.ISnapshot(raw).children]
     return sorted(found, key=lambda item: float(item["created"]))
 
 
 def take(api: Api, uuid: str, name: str, tell: power.Tell | None = None) -> None:
-    """Disk, and memory too when it runs; a running VM stands still meanwhile."""
+    """Disk, and memory too when it runs; a running VM stands still meanwhile. No-op when there is one."""
     machine = api.known(uuid)
+    if any(item["name"] == name for item in listing(api, uuid)):
+        return
     kind = "write" if api.state(machine) in power.OFF else "shared"
     with api.locked(machine, kind) as session:
         progress, _ = session.machine.take_snapshot(name, "", True)
@@ -49,6 +51,8 @@ def restore(api: Api, uuid: str, identity: str, tell: power.Tell | None = None) 
 
 def delete(api: Api, uuid: str, identity: str, tell: power.Tell | None = None) -> None:
     machine = api.known(uuid)
+    if not any(item["id"] == identity for item in listing(api, uuid)):
+        return
     kind = "write" if api.state(machine) in power.OFF else "shared"
     with api.locked(machine, kind) as session:
         finish(session.machine.delete_snapshot(identity), "deleting the snapshot", tell)
