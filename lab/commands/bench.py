@@ -77,15 +77,15 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     def take(
         name: str,
         limit: float | None,
-        measure: Callable[[], float],
+        once: Callable[[], float],
         times: int = runs,
         unit: str = "s",
         note: str = "",
     ) -> list[float]:
         with session.steps.step(f"bench.{name}") as step:
-            values = [round(measure(), 3) for _ in range(times)]
+            values = [round(once(), 3) for _ in range(times)]
             step.result = ", ".join(f"{value:.2f}" for value in values)
-        measures.append(_measure(name, unit, values, limit, note))
+        measures.append(measure(name, unit, values, limit, note))
         return values
 
     try:
@@ -100,7 +100,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
             1024 if sys.platform != "darwin" else 2**20
         )
         measures.append(
-            _measure(
+            measure(
                 "peak memory of one process",
                 "MiB",
                 [round(peak, 1)],
@@ -114,7 +114,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
             take("up from a fresh clone, nothing cached", 900.0, _cold, 1)
         ratios = [round(up / by_hand, 3) for up, by_hand in zip(lab_up, bare, strict=True)]
         measures.append(
-            _measure("up against the bare script", "ratio", ratios, 1.2, "pairs of runs, in order")
+            measure("up against the bare script", "ratio", ratios, 1.2, "pairs of runs, in order")
         )
     finally:
         runner.clean_up()
@@ -130,7 +130,8 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     return Reply(document, lambda console: _show(console, measures))
 
 
-def _measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> dict[str, Any]:
+def measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> dict[str, Any]:
+    """One figure as bench/1 has it; `within` says whether its median keeps the limit, if it has one."""
     median = statistics.median(values) if values else None
     return {
         "name": name,

@@ -28,9 +28,11 @@ def gather(guest: Guest, commands: Mapping[str, Sequence[str]], deadline: Deadli
 
 
 def _script(commands: Mapping[str, Sequence[str]], mark: str) -> str:
-    lines = ["set -e", "folder=$(mktemp -d)", "trap 'rm -rf \"$folder\"' EXIT"]
+    # In two halves: sudo logs the whole command, and the journal may be among what is asked for.
+    lines = [f"mark={mark[:16]}; mark=$mark{mark[16:]}"]
+    lines += ["set -e", "folder=$(mktemp -d)", "trap 'rm -rf \"$folder\"' EXIT"]
     for number, words in enumerate(commands.values()):
         lines.append(f'({shlex.join(words)} >"$folder/{number}" 2>&1 </dev/null || :) &')
     lines.append("wait")
-    lines += [f'echo {mark}; cat "$folder/{number}"' for number in range(len(commands))]
+    lines += [f'echo $mark; cat "$folder/{number}"' for number in range(len(commands))]
     return "\n".join(lines)

@@ -60,3 +60,9 @@ def test_half_an_answer_is_an_error_and_nothing_is_left(
         _gather(Shell(cut=60), {"a": ["seq", "100"], "b": ["seq", "100"]})
     assert list(tmp_path.iterdir()) == []
     assert _gather(Shell(), {}) == {}
+
+
+def test_a_command_may_show_the_command_line_that_asked_for_it() -> None:
+    shown = ["sh", "-c", "tr '\\0' '\\n' </proc/$PPID/cmdline"]  # as the journal does, where sudo logs
+    found = _gather(Shell(), {"log": shown, "more": ["echo", "more"]})
+    assert "mktemp" in found["log"] and found["more"] == "more\n"

@@ -47,9 +47,9 @@ def findings(
     when none did, and `glue_error` then why; `log_engine` is RunLog.engine of the last run, empty
     when there was none.
     """
-    found = [_version(host, installed, version)]
-    if installed:
-        found.append(_api(glue, glue_error))
+    found = []
+    if installed:  # that it is not is what `can_start_64bit` says
+        found += [_version(installed, version), _api(glue, glue_error)]
     found += [_hypervisor(host, version), _cpu(host)]
     if host.system == "windows":
         found.append(_hyperv(host))
@@ -170,9 +170,7 @@ def _on_hardware(host: HostVirtualBox) -> Availability | None:
     )
 
 
-def _version(host: HostVirtualBox, installed: Installed | None, version: str) -> Finding:
-    if installed is None:
-        return Finding("version", False, "VirtualBox is not installed", _INSTALL[host.system])
+def _version(installed: Installed, version: str) -> Finding:
     told = version or "a version it does not tell"
     return Finding("version", bool(version), f"{told} in {installed.folder}")
 
