@@ -36,7 +36,7 @@ def fake_mmdebstrap(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(
-        mmdebstrap, "sources_for", lambda suite: f"deb http://mirror.example/debian {suite} main\n"
+        mmdebstrap, "sources_for", lambda suite, **_: f"deb http://mirror.example/debian {suite} main\n"
     )
     monkeypatch.setattr(mmdebstrap, "_require_keyring", lambda: None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lab.commands.up import up
 from lab.engines.protocol import EngineFacts, State
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
 from lab.host import facts
+from lab.host.facts import Mac
+from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
 
@@ -271,3 +274,32 @@ def test_an_answer_while_the_vm_is_off_is_not_believed(bed: Bed, monkeypatch: py
     document, _ = _up(bed)
     assert bed.world.calls.count("start") == 2
     assert document["verdict"] == "inconclusive"  # it is not the L2 launched now
+
+
+def test_a_setting_that_virtualbox_accepts_and_does_not_deliver_refutes(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prediction for macOS since 7.0: nesting set, and read back so; no vmx in the guest."""
+    bed.world.facts = EngineFacts("virtualbox", "7.2.22", "native", "hardware", "Hypervisor.framework")
+    mac = replace(host("Intel Core i7"), os="macOS", os_version="15.1", mac=Mac("MacBookPro16,1", False))
+    monkeypatch.setattr(facts, "read", lambda: mac)
+    seen = fakes.cpu_facts()
+    seen["cpu"] |= {"flags": ["hypervisor"], "nested_paging": None}
+    monkeypatch.setattr(fakes, "cpu_facts", lambda: seen)
+    document, code = _up(bed, engine="virtualbox")
+    outcomes = rungs(document)
+    assert (outcomes["vm.settings"], outcomes["guest.cpu"]) == ("passed", "failed")
+    assert document["facts"]["vm.settings"]["nested"] == "on"
+    assert (document["claims"]["nesting"]["verdict"], code) == ("refuted", 10)
+    assert document["claims"]["theory"]["verdict"] != "confirmed"
+    assert document["cell"]["acceleration"] == "native" and document["cell"]["host"]["system"] == "macos"
+    assert "launch" not in bed.world.calls
+
+
+def test_the_engine_that_really_ran_is_the_cells(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed.world.facts = EngineFacts("virtualbox", "7.2.22", "hwvirt", "hardware", "expected")
+    settings = fakes.FakeMachine.settings
+    ran = {"acceleration": "interpreter"}
+    monkeypatch.setattr(fakes.FakeMachine, "settings", lambda self: settings(self) | ran)
+    document, _ = _up(bed)
+    assert document["cell"]["acceleration"] == "interpreter" and document["cell"]["emulated"]

@@ -1,0 +1,126 @@
+"""VirtualBoxEngine: what it says of itself on hosts that are not this one, over a client that is played."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.engines.options import VirtualBoxOptions
+from lab.engines.virtualbox import engine as module
+from lab.engines.virtualbox import host
+from lab.engines.virtualbox.engine import VirtualBoxEngine
+from lab.engines.virtualbox.host import HostVirtualBox, Installed
+from lab.errors import BlockedError
+
+MAC = HostVirtualBox("macos", "Intel Core i7", ("vmx", "hv_support"), bare_metal=True)
+LINUX = HostVirtualBox(
+    "linux", "AMD EPYC", ("svm",), bare_metal=True, driver_loaded=True, driver_device=True, driver_usable=True
+)
+DESCRIBED = {
+    "version": "7.2.22",
+    "build": "7.2.22r175245",
+    "glue": "/glue/vboxapi",
+    "python": "3.13.1",
+    "features": {"HWVirtEx": True, "NestedHWVirt": False},
+}
+
+
+class FakeClient:
+    def __init__(self, answer: dict[str, Any] | Exception) -> None:
+        self.answer = answer
+
+    def call(self, operation: str) -> dict[str, Any]:
+        assert operation == "describe"
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def _engine(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    where: HostVirtualBox,
+    answer: dict[str, Any] | Exception = DESCRIBED,
+    installed: bool = True,
+    **options: Any,
+) -> VirtualBoxEngine:
+    found = Installed(tmp_path, "7.2.22r175245", (tmp_path,)) if installed else None
+    monkeypatch.setattr(host, "read", lambda: where)
+    monkeypatch.setattr(host, "installed", lambda _home: found)
+    monkeypatch.setattr(module, "client", lambda *_: FakeClient(answer))
+    return VirtualBoxEngine(tmp_path, VirtualBoxOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("where", "options", "acceleration", "nesting"),
+    [
+        (LINUX, {}, "hwvirt", "hardware"),
+        # The setting is accepted there: whether the guest gets anything is the guest's to show.
+        (MAC, {}, "native", "hardware"),
+        (LINUX, {"execution_engine": "native"}, "native", "hardware"),
+        (LINUX, {"execution_engine": "interpreter"}, "interpreter", "none"),
+    ],
+)
+def test_what_the_cell_says(
+    where: HostVirtualBox,
+    options: dict[str, Any],
+    acceleration: str,
+    nesting: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    engine = _engine(monkeypatch, tmp_path, where, **options)
+    assert engine.availability().usable
+    facts = engine.facts()
+    assert (facts.engine, facts.version) == ("virtualbox", "7.2.22")
+    assert (facts.acceleration, facts.nesting) == (acceleration, nesting)
+    assert facts.details["features"] == "HWVirtEx"
+
+
+def test_before_7_0_macos_has_virtualboxs_own_hypervisor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    where = replace(MAC, driver_device=True, driver_usable=True)
+    engine = _engine(monkeypatch, tmp_path, where, DESCRIBED | {"version": "6.1.50"})
+    assert engine.facts().acceleration == "hwvirt"
+
+
+def test_absent_and_deaf_ones_are_not_usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    absent = _engine(monkeypatch, tmp_path, LINUX, installed=False)
+    assert not absent.availability().usable
+    with pytest.raises(BlockedError, match="not installed"):
+        absent.facts()
+    refused = BlockedError("the vboxapi in /x is not that of VirtualBox 7.2.22", hint="use another")
+    deaf = _engine(monkeypatch, tmp_path, LINUX, refused)
+    found = deaf.availability()
+    assert not found.usable and "is not that of" in found.why and found.hint == "use another"
+    api = next(item for item in deaf.findings([]) if item.name == "api")
+    assert not api.good and "is not that of" in api.observed
+
+
+def test_doctor_reads_the_newest_log_of_any_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    engine = _engine(monkeypatch, tmp_path, LINUX)
+    assert not [item for item in engine.findings([tmp_path / "none"]) if item.name == "last run"]
+    for age, (name, line) in enumerate(
+        {"old": "HM: HMR3Init: AMD-V w/ nested paging", "new": "HM: HMR3Init: Falling back on IEM"}.items()
+    ):
+        log = tmp_path / name / "Logs" / "VBox.log"
+        log.parent.mkdir(parents=True)
+        log.write_text(f"00:00:00.1 {line}\n")
+        os.utime(log, (1000 + age, 1000 + age))
+    (ran,) = [
+        item for item in engine.findings([tmp_path / "new", tmp_path / "old"]) if item.name == "last run"
+    ]
+    assert not ran.good and "interpreter" in ran.observed
+
+
+def test_a_nested_start_is_to_be_agreed_to_on_a_linux_host_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "#30" in _engine(monkeypatch, tmp_path, LINUX).caution()
+    assert _engine(monkeypatch, tmp_path, replace(LINUX, bare_metal=False)).caution() == ""
+    assert _engine(monkeypatch, tmp_path, MAC).caution() == ""
