@@ -17,6 +17,7 @@ TIERS = {
     "unit": ["tests/unit"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
+    "e2e-virtualbox": ["tests/e2e_virtualbox"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
 _MARKS = ("failure", "error", "skipped")

@@ -29,7 +29,7 @@ def gather(guest: Guest, commands: Mapping[str, Sequence[str]], deadline: Deadli
 
 def _script(commands: Mapping[str, Sequence[str]], mark: str) -> str:
     # In two halves: sudo logs the whole command, and the journal may be among what is asked for.
-    lines = [f"mark={mark[:16]}; mark=$mark{mark[16:]}"]
+    lines = [f"mark={mark[:16]}; mark=${{mark}}{mark[16:]}"]
     lines += ["set -e", "folder=$(mktemp -d)", "trap 'rm -rf \"$folder\"' EXIT"]
     for number, words in enumerate(commands.values()):
         lines.append(f'({shlex.join(words)} >"$folder/{number}" 2>&1 </dev/null || :) &')

@@ -1,4 +1,7 @@
-"""Builds the lab VM's own Debian image from this machine's apt sources; no loop device, no root needed."""
+"""Builds disks with Debian from this machine's apt sources; no loop device, no root needed.
+
+A disk's recipe is a folder: recipe.toml, the hooks, and what they read. The lab VM's own is the default.
+"""
 
 from __future__ import annotations
 
@@ -35,32 +38,34 @@ class _Disk(BaseModel):
 
 
 class Recipe(BaseModel):
-    """images/guest/debian-13/recipe.toml."""
+    """recipe.toml. `apt_options` are lines of apt's configuration while the image is built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     suite: str
+    components: list[str] = ["main"]
+    apt_options: list[str] = []
     release: str
     packages: list[str]
-    docker: list[str]
+    docker: list[str] = []
     disk: _Disk
 
 
-def recipe() -> Recipe:
-    return Recipe.model_validate(tomllib.loads((SOURCES / "recipe.toml").read_text()))
+def recipe(sources: Path = SOURCES) -> Recipe:
+    return Recipe.model_validate(tomllib.loads((sources / "recipe.toml").read_text()))
 
 
-def recipe_hash() -> str:
+def recipe_hash(sources: Path = SOURCES) -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
     digest = hashlib.sha256()
-    for path in [*sorted(path for path in SOURCES.rglob("*") if path.is_file()), *_BUILDERS]:
+    for path in [*sorted(path for path in sources.rglob("*") if path.is_file()), *_BUILDERS]:
         digest.update(f"{path.name}\0{files.sha256(path)}\0".encode())
     return digest.hexdigest()
 
 
-def find(cache: Path) -> Path | None:
+def find(cache: Path, sources: Path = SOURCES) -> Path | None:
     """The folder of the newest image made from this recipe, or None. Asks nobody."""
-    wanted = recipe_hash()
+    wanted = recipe_hash(sources)
     found = [one for one in images.entries(cache) if one.manifest.recipe == wanted]
     newest = max(found, key=lambda one: one.manifest.created, default=None)
     return newest.folder if newest else None
@@ -71,23 +76,29 @@ def kernel(cache: Path) -> Path | None:
     return next((path for path in sorted(cache.glob(f"*/{KERNEL}")) if path.is_file()), None)
 
 
-def build(cache: Path, step: Step) -> Path:
+def build(cache: Path, step: Step, sources: Path = SOURCES) -> Path:
     """Make the image of today's packages, unless it is there. One process builds, others wait.
 
     Raises BlockedError (mirror, disk, packages, mmdebstrap itself), DeadlineError, InterruptedByUser.
     """
-    made = recipe()
+    made = recipe(sources)
     deadline = Deadline.after(_BUILD_SECONDS)
-    step.note(f"asking Debian {made.suite} for the guest's packages")
-    versions = mmdebstrap.resolve_versions(made.suite, [*made.packages, *made.docker], deadline=deadline)
-    digest = hashlib.sha256(json.dumps([recipe_hash(), versions], sort_keys=True).encode()).hexdigest()
+    step.note(f"asking Debian {made.suite} for the image's packages")
+    versions = mmdebstrap.resolve_versions(
+        made.suite,
+        [*made.packages, *made.docker],
+        deadline=deadline,
+        components=made.components,
+        apt_options=made.apt_options,
+    )
+    digest = hashlib.sha256(json.dumps([recipe_hash(sources), versions], sort_keys=True).encode()).hexdigest()
     image_id = images.image_id(made.release, digest)
     with images.lock(cache, image_id, say=step.note):
         if there := images.find(cache, image_id):
             return there.folder
         files.require_space(cache, _SPACE, "building the Debian image")
         with files.building(cache / image_id) as work:
-            _make(work, image_id, made, versions, step, deadline)
+            _make(work, image_id, sources, versions, step, deadline)
     built = images.find(cache, image_id)
     if built is None:
         raise LabError(f"image {image_id} vanished while it was built")
@@ -95,13 +106,14 @@ def build(cache: Path, step: Step) -> Path:
 
 
 def _make(
-    work: Path, image_id: str, made: Recipe, versions: dict[str, str], step: Step, deadline: Deadline
+    work: Path, image_id: str, sources: Path, versions: dict[str, str], step: Step, deadline: Deadline
 ) -> None:
+    made = recipe(sources)
     outputs = (*_BOOT, "root.qcow2", "packages")
     mmdebstrap.build(
         suite=made.suite,
         packages=made.packages,
-        hooks=sorted((SOURCES / "hooks").iterdir()),
+        hooks=sorted((sources / "hooks").iterdir()),
         output=None,
         log=work / "build.log",
         deadline=deadline,
@@ -110,7 +122,9 @@ def _make(
             "LAB_ROOT_MIB": str(made.disk.size_gib * 1024 - made.disk.boot_mib - disk.BOOT_START // disk.MIB),
             "INITRD": "No",
         },
-        sources=SOURCES,
+        components=made.components,
+        apt_options=made.apt_options,
+        sources=sources,
         downloads={f"{_OUT}/{name}": work / name for name in outputs},
         on_progress=step.progress,
     )
@@ -130,7 +144,7 @@ def _make(
         id=image_id,
         kind="guest",
         name=made.release,
-        recipe=recipe_hash(),
+        recipe=recipe_hash(sources),
         file=target.name,
         format="qcow2",
         bytes=target.stat().st_size,

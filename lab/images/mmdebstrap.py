@@ -35,14 +35,14 @@ Progress = Callable[[float, float | None, str], None]
 """Packages set up, packages known to be wanted, what goes on: the shape of `Step.progress`."""
 
 
-def sources_for(suite: str, apt: Path = _APT) -> str:
+def sources_for(suite: str, apt: Path = _APT, components: Sequence[str] = ("main",)) -> str:
     """apt source lines for Debian `suite`, from the first Debian main archive this machine uses.
 
     Raises BlockedError when its apt sources name no such archive.
     """
-    for uri, release, components in _entries(apt):
-        if "main" in components and _SUITE.fullmatch(release) and _ARCHIVE.search(uri):
-            return f"deb {uri} {suite} main\n"
+    for uri, release, offered in _entries(apt):
+        if "main" in offered and _SUITE.fullmatch(release) and _ARCHIVE.search(uri):
+            return f"deb {uri} {suite} {' '.join(components)}\n"
     raise BlockedError(
         f"no Debian archive among this machine's apt sources ({apt}), so there is none to build from",
         hint="use an image that is downloaded (`--image ubuntu-24.04`), or add a Debian `main` source "
@@ -93,6 +93,8 @@ def build(
     deadline: Deadline | None = None,
     env: Mapping[str, str] | None = None,
     variant: str = "minbase",
+    components: Sequence[str] = ("main",),
+    apt_options: Sequence[str] = (),
     on_progress: Progress | None = None,
     downloads: Mapping[str, Path] | None = None,
     sources: Path | None = None,
@@ -105,14 +107,15 @@ def build(
     read: they run from a copy of it. `output` names what to make by its ending (.tar,
     .tar.gz, .squashfs, a folder), or is None when only `downloads` are wanted: path in the
     root to path outside, taken after the last hook. `log` receives all output.
+    `apt_options` are lines of apt's configuration.
     Raises BlockedError (mirror, disk, keyring, packages, mmdebstrap itself), CommandError when
     a hook fails, DeadlineError, InterruptedByUser.
     """
-    archive = sources_for(suite)
+    archive = sources_for(suite, components=components)
     _require_keyring()
     log.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(log.parent) as scratch, _readable(sources, scratch) as copy:
-        words: list[str | Path] = [*_common(packages, variant), *_trimming()]
+        words: list[str | Path] = [*_common(packages, variant, apt_options), *_trimming()]
         for hook in hooks:
             place = copy / hook.relative_to(sources) if copy and sources else hook.resolve()
             words.append(f"--customize-hook={place}")
@@ -122,7 +125,7 @@ def build(
         words += [suite, "-", "--format=null"] if output is None else [suite, output.absolute()]
         try:
             proc.run(
-                [*words, "-"],
+                [*_apart(), *words, "-"],
                 deadline=deadline,
                 env={
                     "SOURCE_DATE_EPOCH": str(EPOCH),
@@ -136,6 +139,13 @@ def build(
             )
         except CommandError as error:
             raise _explained(error, suite, log) from error
+
+
+def _apart() -> list[str]:
+    """As root, mounts of its own: a killed mmdebstrap leaves parts of the host mounted in the root it made,
+    and removing that root would empty them. In a namespace of its own they end with it.
+    """
+    return ["unshare", "--mount", "--propagation=private"] if os.geteuid() == 0 else []
 
 
 @contextlib.contextmanager
@@ -166,19 +176,28 @@ def _readable(sources: Path | None, scratch: Path) -> Iterator[Path | None]:
 
 
 def resolve_versions(
-    suite: str, packages: Sequence[str], *, deadline: Deadline | None = None, variant: str = "minbase"
+    suite: str,
+    packages: Sequence[str],
+    *,
+    deadline: Deadline | None = None,
+    variant: str = "minbase",
+    components: Sequence[str] = ("main",),
+    apt_options: Sequence[str] = (),
 ) -> dict[str, str]:
     """Name and version of every package that `build` would install now. Asks the mirror.
 
     Raises as `build` does.
     """
-    sources = sources_for(suite)
+    sources = sources_for(suite, components=components)
     _require_keyring()
     with tempfile.TemporaryDirectory(prefix="lab-resolve-") as folder:
         log = Path(folder) / "mmdebstrap.log"
         try:
             done = proc.run(
-                [*_common(packages, variant), "--simulate", "--format=null", suite, "-", "-"],
+                [
+                    *_common(packages, variant, apt_options),
+                    *("--simulate", "--format=null", suite, "-", "-"),
+                ],
                 deadline=deadline,
                 stdin=sources,
             )
@@ -193,7 +212,8 @@ def parse_simulation(lines: Iterable[str]) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def _common(packages: Sequence[str], variant: str) -> list[str]:
+def _common(packages: Sequence[str], variant: str, apt_options: Sequence[str] = ()) -> list[str]:
+    own = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', 'Acquire::Retries "3"')
     return [
         "mmdebstrap",
         "--verbose",
@@ -201,9 +221,7 @@ def _common(packages: Sequence[str], variant: str) -> list[str]:
         "--architectures=amd64",
         f"--variant={variant}",
         *([f"--include={','.join(packages)}"] if packages else []),
-        '--aptopt=APT::Install-Recommends "false"',
-        '--aptopt=Acquire::Languages "none"',
-        '--aptopt=Acquire::Retries "3"',
+        *(f"--aptopt={option}" for option in (*own, *apt_options)),
     ]
 
 

@@ -234,7 +234,8 @@ class FakeGuest:
         if argv[0] == "python3":
             return json.dumps(cpu_facts())
         if argv[:2] == ["sh", "-c"]:  # many commands in one (lab.guest.gather)
-            return "".join(f"{mark}\nsaid\n" for mark in re.findall(r"^echo (\w+); cat", argv[2], re.M))
+            mark = "".join(re.findall(r"mark=(\w+); mark=\$\{mark\}(\w+)", argv[2])[0])
+            return f"{mark}\nsaid\n" * argv[2].count("\necho $mark; cat")
         return {"uname": "Linux 6.12", "stat": "104"}.get(argv[0], "")
 
 

@@ -46,6 +46,8 @@ def test_both_source_formats_give_the_archive_with_the_asked_suite(tmp_path: Pat
     assert mmdebstrap.sources_for("trixie", apt(tmp_path / "a", debian__sources=DEB822)) == wanted
     line = "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian sid main # note\n"
     assert mmdebstrap.sources_for("trixie", apt(tmp_path / "b", sources__list=line)) == wanted
+    more = mmdebstrap.sources_for("sid", tmp_path / "b", ["main", "contrib"])
+    assert more == "deb http://mirror.example/debian sid main contrib\n"
 
 
 def test_only_an_enabled_binary_debian_archive_counts(tmp_path: Path) -> None:
