@@ -119,7 +119,8 @@ def _show(console: Console, document: dict[str, Any]) -> None:
     host = document["host"]
     cpu = host["cpu"]
     console.print(
-        f"{host['os']} {host['os_version']}, kernel {host['kernel']}, {host['cpus']} CPUs ({cpu['model']}), "
+        f"{host['os']} {host['os_version']}".rstrip()
+        + f", kernel {host['kernel']}, {host['cpus']} CPUs ({cpu['model']}), "
         f"{host['memory_total'] / _GIB:.0f} GiB",
         markup=False,
         highlight=False,
