@@ -68,6 +68,8 @@ class Record(BaseModel):
     """L1's boot id when the ladder was last climbed."""
     verdict: str = ""
     """The verdict of that climb."""
+    ran: str = ""
+    """What ran L1's instructions then."""
     saved: dict[str, dict[str, str]] = {}
     """Snapshot to what belongs to its memory: the nonce of the L2 in it, and L1's boot id."""
 

@@ -118,7 +118,11 @@ def climb_lab(
     )
     run.json("validation.json", document)
     # A climb that did not reach L1 learned no boot id: what it is known to be stays known.
-    bench.lab.change(verdict=claims[chosen].verdict.value, boot_id=site.boot_id or bench.record.boot_id)
+    bench.lab.change(
+        verdict=claims[chosen].verdict.value,
+        boot_id=site.boot_id or bench.record.boot_id,
+        ran=cell.acceleration or bench.record.ran,
+    )
     return Climbed(climbed, cell, claims, chosen, document, run)
 
 

@@ -38,7 +38,7 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
             "uuid": record.uuid if record else None,
             "state": bench.machine_state().value if record else HALF_MADE,
             "engine": record.engine if record else None,
-            "acceleration": record.acceleration if record else None,
+            "acceleration": (record.ran or record.acceleration) if record else None,
             "image": (record.image or None) if record else None,
             "emulator": record.emulator if record else None,
             "created": record.created if record else None,

@@ -31,6 +31,8 @@ class State(StrEnum):
     PAUSED = "paused"
     SUSPENDED = "suspended"
     """Its memory is saved on disk; `resume` brings it back."""
+    CRASHED = "crashed"
+    """The hypervisor gave it up and keeps what is left: it answers nothing, and `start` ends it first."""
 
 
 @dataclass(frozen=True)

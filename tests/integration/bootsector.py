@@ -8,10 +8,13 @@ chipset: `acpi`.
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 
 from lab import proc
-from lab.deadline import Deadline
+from lab.deadline import Deadline, NotYet, poll
+from lab.engines.protocol import Machine
 
 Q35 = (0x600, 0x2000)
 """ACPI's fixed registers on QEMU's q35: the base of PM1, and what put into PM1_CNT powers off."""
@@ -129,3 +132,38 @@ def base_disk(target: Path, polite: bool = False, acpi: tuple[int, int] = Q35) -
     raw.unlink()
     target.chmod(0o444)
     return target
+
+
+class Heart:
+    """What the guest of a machine has written on its serial port, by lab's protocol for any engine."""
+
+    @staticmethod
+    def lines(machine: Machine) -> list[tuple[str, int]]:
+        if not machine.console().exists():
+            return []
+        text = machine.console().read_text(errors="replace")
+        return [(word, int(number, 16)) for word, number in re.findall(r"(boot|beat) ([0-9a-f]{4})\n", text)]
+
+    @classmethod
+    def numbers(cls, machine: Machine, word: str) -> list[int]:
+        """Those after `boot` or `beat`."""
+        return [number for name, number in cls.lines(machine) if name == word]
+
+    @classmethod
+    def wait(cls, machine: Machine, more: int = 2) -> list[tuple[str, int]]:
+        """All lines so far, once `more` heartbeats came after now."""
+        start = len(cls.lines(machine))
+
+        def enough() -> list[tuple[str, int]]:
+            lines = cls.lines(machine)
+            if [word for word, _ in lines[start:]].count("beat") < more:
+                raise NotYet(f"{machine.status()}, {lines[-3:]}")
+            return lines
+
+        return poll(enough, Deadline.after(60), "the guest's heartbeat", every=0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

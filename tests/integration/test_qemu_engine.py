@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bootsector import base_disk
+from bootsector import Heart, base_disk, free_port
 
-from lab.deadline import Deadline, poll
+from lab.deadline import Deadline
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
 from lab.engines.qemu import QemuEngine
 from lab.engines.qemu.machine import QemuMachine
@@ -92,39 +92,11 @@ def _again(machine: QemuMachine) -> QemuMachine:
     return ENGINE.machine(machine.spec, Journal(machine._journal.path))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _lines(machine: QemuMachine) -> list[tuple[str, int]]:
-    if not machine.console().exists():
-        return []
-    text = machine.console().read_text(errors="replace")
-    return [(word, int(number, 16)) for word, number in re.findall(r"(boot|beat) ([0-9a-f]{4})\n", text)]
-
-
-def _wait_beats(machine: QemuMachine, more: int = 2) -> list[tuple[str, int]]:
-    """All lines so far, once `more` heartbeats came after now."""
-    start = len(_lines(machine))
-
-    def enough() -> list[tuple[str, int]] | None:
-        lines = _lines(machine)
-        return lines if [word for word, _ in lines[start:]].count("beat") >= more else None
-
-    return poll(enough, Deadline.after(60), "the guest's heartbeat", every=0.1)
-
-
 def _started(machine: QemuMachine, *forwards: Forward) -> QemuMachine:
     machine.create()
     machine.start(forwards)
-    _wait_beats(machine)
+    Heart.wait(machine)
     return machine
-
-
-def _boots(machine: QemuMachine) -> list[int]:
-    return [number for word, number in _lines(machine) if word == "boot"]
 
 
 def test_a_machine_from_nothing_to_nothing(make: Make, tmp_path: Path) -> None:
@@ -136,9 +108,9 @@ def test_a_machine_from_nothing_to_nothing(make: Make, tmp_path: Path) -> None:
     assert machine._layout.disk.stat().st_ino == inode
     assert machine.status() is State.STOPPED
 
-    forward = Forward("ssh", _free_port(), 22)
+    forward = Forward("ssh", free_port(), 22)
     machine.start([forward])
-    _wait_beats(machine)
+    Heart.wait(machine)
     other = _again(machine)
     other.start([])  # already runs: nothing happens
     assert other.status() is State.RUNNING
@@ -151,8 +123,8 @@ def test_a_machine_from_nothing_to_nothing(make: Make, tmp_path: Path) -> None:
     assert machine.forwards() == [] and machine.settings() == {}
 
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine) == [1, 2]  # the disk and the console log were kept
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot") == [1, 2]  # the disk and the console log were kept
     machine.destroy()
     assert not machine.spec.folder.exists()
     assert _processes(machine) == []
@@ -174,7 +146,7 @@ def test_what_qemu_set_is_read_back(make: Make) -> None:
 
 
 def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
-    machine = _started(make(), Forward("ssh", _free_port(), 22), Forward("adb", _free_port(), 5555))
+    machine = _started(make(), Forward("ssh", free_port(), 22), Forward("adb", free_port(), 5555))
     (running,) = _processes(machine)
     listening = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
     assert {address.ip for address in listening} == {"127.0.0.1"}
@@ -189,7 +161,7 @@ def test_taken_ports_are_named_and_nothing_runs(make: Make) -> None:
             holder.bind(("127.0.0.1", 0))
             holder.listen()
         taken = [holder.getsockname()[1] for holder in (first, second)]
-        free = Forward("free", _free_port(), 80)
+        free = Forward("free", free_port(), 80)
         wanted = [free, Forward("ssh", taken[0], 22), Forward("adb", taken[1], 5555)]
         with pytest.raises(PortTakenError) as caught:
             machine.start(wanted)
@@ -207,13 +179,13 @@ def test_a_suspended_machine_goes_on_where_it_was(make: Make) -> None:
     machine.suspend()  # once more changes nothing
     assert _again(machine).status() is State.SUSPENDED
     assert _processes(machine) == []
-    before = _lines(machine)
+    before = Heart.lines(machine)
 
-    port = Forward("ssh", _free_port(), 22)
+    port = Forward("ssh", free_port(), 22)
     _again(machine).resume([port])
-    _wait_beats(machine)
-    after = _lines(machine)[len(before) :]
-    assert _boots(machine) == [1]
+    Heart.wait(machine)
+    after = Heart.lines(machine)[len(before) :]
+    assert Heart.numbers(machine, "boot") == [1]
     assert after[0][1] - before[-1][1] in (1, 2)  # one line may be cut in two by the suspension
     assert machine.forwards() == [port]
     assert machine.status() is State.RUNNING
@@ -234,8 +206,8 @@ def test_a_suspension_survives_a_failed_resume(make: Make) -> None:
     with pytest.raises(UsageError):
         machine.snapshot("now")
     machine.start([])  # start resumes: the memory is not thrown away
-    _wait_beats(machine)
-    assert _boots(machine) == [1]
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot") == [1]
 
 
 def _suspend_cut_short(machine: QemuMachine) -> None:
@@ -251,7 +223,7 @@ def test_a_suspend_cut_short_converges(make: Make) -> None:
     _suspend_cut_short(machine)
     assert _again(machine).status() is State.PAUSED
     machine.resume([])
-    _wait_beats(machine)
+    Heart.wait(machine)
     assert machine.status() is State.RUNNING
     _suspend_cut_short(machine)
     machine.stop(Deadline.after(0))
@@ -261,27 +233,27 @@ def test_a_suspend_cut_short_converges(make: Make) -> None:
 def test_live_snapshots(make: Make) -> None:
     machine = _started(make(memory_mib=64))
     machine.snapshot("warm up/1")
-    taken = max(number for word, number in _lines(machine) if word == "beat")
+    taken = max(number for word, number in Heart.lines(machine) if word == "beat")
     with pytest.raises(UsageError):
         machine.snapshot("warm up/1")
-    _wait_beats(machine, more=4)
+    Heart.wait(machine, more=4)
     (snapshot,) = machine.snapshots()
     assert (snapshot.name, snapshot.live) == ("warm up/1", True)
 
-    seen = len(_lines(machine))
+    seen = len(Heart.lines(machine))
     bigger = dataclasses.replace(machine.spec, memory_mib=96)  # the state still needs its 64
     ENGINE.machine(bigger, machine._journal).restore("warm up/1", [])
-    _wait_beats(machine)
-    first = next(number for word, number in _lines(machine)[seen:] if word == "beat")
+    Heart.wait(machine)
+    first = next(number for word, number in Heart.lines(machine)[seen:] if word == "beat")
     assert first <= taken + 2
-    assert _boots(machine) == [1]
+    assert Heart.numbers(machine, "boot") == [1]
     assert machine.status() is State.RUNNING
 
     machine.stop(Deadline.after(0))
     assert _again(machine).snapshots() == [snapshot]
     machine.restore("warm up/1", [])
-    _wait_beats(machine)
-    assert _boots(machine) == [1]
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot") == [1]
     with pytest.raises(UsageError) as caught:
         machine.restore("warm-up", [])
     assert "warm up/1" in caught.value.hint
@@ -294,14 +266,14 @@ def test_offline_snapshots(make: Make) -> None:
     machine.stop(Deadline.after(0))
     machine.snapshot("1")
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine) == [1, 2]
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot") == [1, 2]
     machine.restore("1", [])  # while it runs
     assert machine.status() is State.STOPPED
     assert [item.live for item in machine.snapshots()] == [False]
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine) == [1, 2, 2]  # the disk had counted one boot again
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot") == [1, 2, 2]  # the disk had counted one boot again
 
 
 def test_a_screenshot_is_a_png(make: Make, tmp_path: Path) -> None:
@@ -340,12 +312,12 @@ def test_a_killed_qemu_is_a_stopped_machine(make: Make) -> None:
     os.kill(running.pid, signal.SIGKILL)
     assert machine.status() is State.STOPPED
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine) == [1, 2]
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot") == [1, 2]
 
 
 def test_a_crash_before_the_record_was_written(make: Make) -> None:
-    forward = Forward("ssh", _free_port(), 22)
+    forward = Forward("ssh", free_port(), 22)
     machine = _started(make(), forward)
     machine._layout.process.unlink()
     other = _again(machine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import shutil
 import signal
 import socket
@@ -16,9 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bootsector import VIRTUALBOX, base_disk
+from bootsector import VIRTUALBOX, Heart, base_disk, free_port
 
-from lab.deadline import Deadline, NotYet, poll
+from lab.deadline import Deadline, poll
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import host
@@ -100,36 +99,10 @@ def _again(machine: VirtualBoxMachine, client: Client) -> VirtualBoxMachine:
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _lines(machine: VirtualBoxMachine) -> list[tuple[str, int]]:
-    if not machine.console().exists():
-        return []
-    text = machine.console().read_text(errors="replace")
-    return [(word, int(number, 16)) for word, number in re.findall(r"(boot|beat) ([0-9a-f]{4})\n", text)]
-
-
-def _wait_beats(machine: VirtualBoxMachine, more: int = 2) -> list[tuple[str, int]]:
-    """All lines so far, once `more` heartbeats came after now."""
-    start = len(_lines(machine))
-
-    def enough() -> list[tuple[str, int]]:
-        lines = _lines(machine)
-        if [word for word, _ in lines[start:]].count("beat") < more:
-            raise NotYet(f"{machine.status()}, {lines[-3:]}")
-        return lines
-
-    return poll(enough, Deadline.after(60), "the guest's heartbeat", every=0.1)
-
-
 def _started(machine: VirtualBoxMachine, *forwards: Forward) -> VirtualBoxMachine:
     machine.create()
     machine.start(forwards)
-    _wait_beats(machine)
+    Heart.wait(machine)
     return machine
 
 
@@ -144,16 +117,8 @@ def _suspended(machine: VirtualBoxMachine) -> None:
             assert "crashed while it saved" in error.what, error.tail
             assert machine.status() is State.STOPPED
             machine.start([])
-            _wait_beats(machine)
+            Heart.wait(machine)
     raise AssertionError("VirtualBox crashed five times")
-
-
-def _boots(machine: VirtualBoxMachine) -> list[int]:
-    return [number for word, number in _lines(machine) if word == "boot"]
-
-
-def _beats(machine: VirtualBoxMachine) -> list[int]:
-    return [number for word, number in _lines(machine) if word == "beat"]
 
 
 def test_a_machine_from_nothing_to_nothing(make: Make, client: Client, tmp_path: Path) -> None:
@@ -168,8 +133,8 @@ def test_a_machine_from_nothing_to_nothing(make: Make, client: Client, tmp_path:
     assert machine.status() is State.STOPPED
     machine.create()  # converges
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine)[-1] == 2, "the disk remembers"
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot")[-1] == 2, "the disk remembers"
     machine.destroy()
     assert machine.status() is State.ABSENT
     assert not machine.spec.folder.exists()
@@ -200,7 +165,7 @@ def test_nesting_that_virtualbox_refuses_is_said_as_such(make: Make) -> None:
 
 
 def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
-    wanted = [Forward("ssh", _free_port(), 22), Forward("adb", _free_port(), 5555)]
+    wanted = [Forward("ssh", free_port(), 22), Forward("adb", free_port(), 5555)]
     machine = _started(make(), *wanted)
     assert sorted(machine.forwards(), key=lambda item: item.name) == sorted(
         wanted, key=lambda item: item.name
@@ -227,16 +192,18 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Make) -> None:
 
 
 def test_a_suspended_machine_goes_on_where_it_was_on_other_ports(make: Make, client: Client) -> None:
-    machine = _started(make(), Forward("ssh", _free_port(), 22))
+    machine = _started(make(), Forward("ssh", free_port(), 22))
     _suspended(machine)
     assert machine.status() is State.SUSPENDED
     machine.suspend()  # no-op
     assert not vm_processes(machine.spec.uuid)
-    before = _beats(machine)[-1]
-    port = _free_port()
+    before = Heart.numbers(machine, "beat")[-1]
+    port = free_port()
     _again(machine, client).resume([Forward("ssh", port, 22)])
-    _wait_beats(machine)
-    assert _beats(machine)[-1] > before and _boots(machine) == [], "it did not boot anew"
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "beat")[-1] > before and Heart.numbers(machine, "boot") == [], (
+        "it did not boot anew"
+    )
     assert "boot 0001" in machine._layout.console_before.read_text(), "what it wrote before is kept"
     assert machine.forwards() == [Forward("ssh", port, 22)]
     with pytest.raises(UsageError, match="not suspended"):
@@ -249,33 +216,33 @@ def test_a_paused_machine_runs_on(make: Make, client: Client) -> None:
     client.call("pause", uuid=machine.spec.uuid)
     assert machine.status() is State.PAUSED
     machine.resume([])
-    _wait_beats(machine)
+    Heart.wait(machine)
     assert machine.status() is State.RUNNING
 
 
 def test_live_and_offline_snapshots(make: Make) -> None:
     machine = _started(make())
     machine.snapshot("live")
-    beat = _beats(machine)[-1]
+    beat = Heart.numbers(machine, "beat")[-1]
     with pytest.raises(UsageError, match="already"):
         machine.snapshot("live")
-    _wait_beats(machine, 5)
+    Heart.wait(machine, 5)
     machine.stop(Deadline.after(0))
     machine.snapshot("cold")
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine)[-1] == 2
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot")[-1] == 2
     assert [(item.name, item.live) for item in machine.snapshots()] == [("live", True), ("cold", False)]
 
     machine.restore("live", [])
     assert machine.status() is State.RUNNING
-    lines = _wait_beats(machine)
+    lines = Heart.wait(machine)
     assert lines[-1][1] <= beat + 20, "it goes on from then"
     machine.restore("cold", [])
     assert machine.status() is State.STOPPED
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine)[-1] == 2, "the disk is that of then"
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot")[-1] == 2, "the disk is that of then"
     machine.delete_snapshot("live")
     assert [item.name for item in machine.snapshots()] == ["cold"]
     with pytest.raises(UsageError) as caught:
@@ -305,8 +272,8 @@ def test_a_killed_vm_process_is_a_stopped_machine(make: Make) -> None:
     process.kill()
     poll(lambda: machine.status() is State.STOPPED or None, Deadline.after(30), "Aborted", every=0.1)
     machine.start([])
-    _wait_beats(machine)
-    assert _boots(machine), "what the guest had not flushed may be gone, but it boots"
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot"), "what the guest had not flushed may be gone, but it boots"
 
 
 def _kill(vbox: Instance, name: str) -> None:
@@ -322,7 +289,7 @@ def test_the_death_of_vboxsvc_is_survived(make: Make, vbox: Instance) -> None:
     assert machine.status() in (State.STOPPED, State.RUNNING), "the worker came back by itself"
     poll(lambda: machine.status() is State.STOPPED or None, Deadline.after(60), "the VM's end", every=0.5)
     machine.start([])  # waits for the process that lost its VBoxSVC
-    _wait_beats(machine)
+    Heart.wait(machine)
     assert len(vm_processes(machine.spec.uuid)) == 1
     _kill(vbox, "VBoxSVC")
     machine.destroy()
@@ -354,7 +321,7 @@ def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Ins
         other.close()
     assert machine.status() is State.STOPPED  # Aborted, though it never ran
     machine.start([])
-    _wait_beats(machine)
+    Heart.wait(machine)
 
 
 def test_two_processes_see_one_machine(make: Make, vbox: Instance, client: Client) -> None:

@@ -25,7 +25,7 @@ STATES = {
     "PoweredOff": State.STOPPED,
     "Aborted": State.STOPPED,
     "AbortedSaved": State.STOPPED,
-    "Stuck": State.STOPPED,
+    "Stuck": State.CRASHED,
     "Running": State.RUNNING,
     "Paused": State.PAUSED,
     "Saved": State.SUSPENDED,

@@ -30,9 +30,9 @@ _STATES = {
     "PoweredOff": State.STOPPED,
     "Aborted": State.STOPPED,
     "AbortedSaved": State.STOPPED,
-    "Stuck": State.STOPPED,
+    "Stuck": State.CRASHED,  # VirtualBox's guru meditation
 }
-"""What VirtualBox's settled states are to lab. A VM that is stuck (guru meditation) answers nothing."""
+"""What VirtualBox's settled states are to lab."""
 
 _SETTLE_SECONDS = 60.0
 _LAUNCH_SECONDS = 180.0
