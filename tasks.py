@@ -66,7 +66,7 @@ def list_(_c, json=False):
 @task(
     help={
         "claim": "nesting, android or theory: which verdict chooses the exit code",
-        "compare": "also boot L2 once without KVM and report the ratio",
+        "compare": "also boot another L2 with KVM and one without, and report the ratio",
         "json": "schema lab.validation/1",
     }
 )

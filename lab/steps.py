@@ -142,8 +142,8 @@ class JsonLines:
 class Background:
     """Work that goes on beside the main thread; `result` waits for one of them.
 
-    Used as a context manager: leaving it on an error cancels what still runs, so nothing
-    outlives the command that started it.
+    Used as a context manager: leaving it cancels what still runs, so nothing outlives the
+    command that started it.
     """
 
     def __init__(self) -> None:
@@ -160,8 +160,9 @@ class Background:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        # What still runs when the block ends is waited for by nobody any more.
+        if kind is not None or any(not future.done() for future in self._futures):
             cancelled.set()
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is not None and not issubclass(kind, InterruptedByUser | KeyboardInterrupt):
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if kind is None or not issubclass(kind, InterruptedByUser | KeyboardInterrupt):
             cancelled.clear()

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lab import lock
+from lab.config.names import check_name
 from lab.errors import LabError, UsageError
 from lab.files import read_json, sync_folder, write_json
 from lab.journal import Journal
@@ -168,7 +169,9 @@ class Lab:
         gone = self.folder.with_name(f".{self.name}.{uuid.uuid4().hex}.gone")
         self.folder.rename(gone)
         sync_folder(gone.parent)
-        shutil.rmtree(gone)
+        shutil.rmtree(gone, ignore_errors=True)  # another command may be sweeping it away as well
+        if gone.exists():
+            shutil.rmtree(gone)
 
 
 class Store:
@@ -191,6 +194,7 @@ class Store:
 
     def get(self, name: str) -> Lab:
         """The lab of that name; UsageError with the nearest one when there is none."""
+        check_name(name)
         found = self.find(name)
         if found:
             return found

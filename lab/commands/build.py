@@ -9,11 +9,11 @@ from concurrent.futures import Future
 
 from lab.commands import choose, consent, ports, preflight
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
-from lab.deadline import Deadline
+from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
 from lab.emulators.protocol import Emulator, NestedFailedError
 from lab.engines.protocol import State, why_dead
 from lab.errors import BlockedError, CommandError
-from lab.guest import boot, docker, seed
+from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.host import packages
@@ -42,6 +42,10 @@ class Builder:
         self._installed: Future[None] | None = None
         self._loaded: Future[None] | None = None
         self._kvm: Future[bool] = Future()
+        self._early = False
+        """L2 was launched before its rung was reached: that launch is the first of the tries."""
+        self._slept = False
+        """L1 was suspended or paused: its clock stands where it was then."""
 
     def saw(self, outcome: Outcome) -> None:
         """Hear what came of a rung: L2 is not launched where a tiny guest did not run."""
@@ -83,11 +87,15 @@ class Builder:
         state = bench.machine.status()
         if state is State.RUNNING:
             return
+        self._slept = state in (State.PAUSED, State.SUSPENDED)
         if state is State.PAUSED:  # a suspend was cut short: its ports are still its own
             bench.machine.resume(ports.forwards(bench.lab))
             return
-        if state is State.ABSENT:
-            self._create()
+        if state is State.CRASHED:  # what is left of it holds its ports and memory
+            bench.machine.stop(Deadline.after(0))
+            state = State.STOPPED
+        if state in (State.ABSENT, State.STOPPED):
+            self._create()  # what is there is kept: a creation may have been cut short
         preflight.before_start(bench.lab, bench.record)
         if bench.record.nested:
             consent.require(self._session, bench.engine)
@@ -138,6 +146,8 @@ class Builder:
 
     def _install(self) -> None:
         with self._inside() as guest, self._steps.step("docker.install") as step:
+            if self._slept:
+                clock.set_now(guest)
             deadline = Deadline.after(self._session.settings.deadlines.docker)
             docker.ensure(guest, self._bench.record.docker_package, step, deadline)
 
@@ -168,17 +178,26 @@ class Builder:
                 self._installed.result()
             with self._steps.step("emulator.load", emulator.name) as step:
                 emulator.load(guest, step)
-            if self._kvm.result():
-                # What keeps it from being launched is for the rungs to find out: it is tried again then.
+            if self._kvm_works():
+                # A container that Docker does not start is tried again when its rung is reached.
                 with contextlib.suppress(CommandError, BlockedError):
-                    self._launch(guest, emulator)
+                    self._early = self._launch(guest, emulator)
+
+    def _kvm_works(self) -> bool:
+        """What came of guest.kvm, once it is known. Raises InterruptedByUser."""
+        while True:
+            try:
+                return self._kvm.result(timeout=POLL_SECONDS)
+            except TimeoutError:
+                check_cancelled()
 
     def _emulator(self, emulator: Emulator) -> None:
         bench = self._bench
         if self._loaded is not None:
             self._loaded.result()
         for attempt in range(_LAUNCHES):
-            self._launch(bench.guest, emulator, again=attempt > 0)
+            if attempt > 0 or not self._early:
+                self._launch(bench.guest, emulator, again=attempt > 0)
             try:
                 emulator.booted(bench.guest, Deadline.after(self._session.settings.deadlines.nested_boot))
                 return
@@ -188,15 +207,16 @@ class Builder:
                 self._steps.note(f"L2 did not come up: {failure.what}")
                 bench.lab.change(failed_launches=[*bench.record.failed_launches, failure.what])
 
-    def _launch(self, guest: Guest, emulator: Emulator, *, again: bool = False) -> None:
-        """Launch L2, unless the one launched last still runs and this is not its next try."""
+    def _launch(self, guest: Guest, emulator: Emulator, *, again: bool = False) -> bool:
+        """Launch L2, unless the one launched last still runs and this is not its next try; say whether."""
         lab, record = self._bench.lab, self._bench.record
         if not again:
             found = emulator.state(guest)
             if found.running and record.nonce and emulator.runs_with(found, record.nonce):
-                return
+                return False
             lab.change(failed_launches=[])
         with self._steps.step("emulator.start", emulator.name) as step:
             nonce = secrets.token_hex(16)
             lab.change(nonce=nonce)
             emulator.start(guest, step, nonce=nonce)
+        return True

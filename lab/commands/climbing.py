@@ -121,7 +121,7 @@ def climb_lab(
     bench.lab.change(
         verdict=claims[chosen].verdict.value,
         boot_id=site.boot_id or bench.record.boot_id,
-        ran=cell.acceleration or bench.record.ran,
+        ran=cell.acceleration if "vm.settings" in site.facts else bench.record.ran,
     )
     return Climbed(climbed, cell, claims, chosen, document, run)
 

@@ -56,7 +56,7 @@ def _of_host(bench: Workbench) -> dict[str, Source]:
             [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
             indent=2,
         ),
-        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude={"nonce"}),
+        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude={"nonce", "saved"}),
         "journal.jsonl": lambda: bench.lab.journal.path,
         "versions.json": lambda: json.dumps(
             {"lab": __version__, "python": platform.python_version(), "engine": bench.engine.facts().version},

@@ -115,7 +115,7 @@ def prune(session: Session) -> Reply:
                 "why": "no lab uses it" if manifest else "its making was cut short",
             }
         )
-    left = {entry.id for entry in cache.entries(session.images)}
+    left = {entry.id for entry in cache.entries(session.images)} | set(used)
     for path, size in engines.prune(session.settings.cache_dir, left):
         rows.append(
             {

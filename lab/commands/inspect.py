@@ -27,16 +27,16 @@ _GUEST_SECONDS = 30.0
 def status(session: Session, name: str, deep: bool = False) -> Reply:
     """One lab: state, ports, who holds it; half-made ones too. `deep` logs in and asks Docker."""
     bench = Workbench.open(session, name)
-    record = bench.lab.read()
+    record, state = _seen(bench)
     held = lock.holder(bench.lab.lock_file)
     runs = evidence.runs(session.store.evidence_folder, name)
-    running = record is not None and bench.machine_state() is State.RUNNING
+    running = state == State.RUNNING
     document: dict[str, Any] = {
         "schema": "lab.status/1",
         "lab": {
             "name": name,
             "uuid": record.uuid if record else None,
-            "state": bench.machine_state().value if record else HALF_MADE,
+            "state": state,
             "engine": record.engine if record else None,
             "acceleration": (record.ran or record.acceleration) if record else None,
             "image": (record.image or None) if record else None,

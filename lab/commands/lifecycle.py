@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from rich.console import Console
 
@@ -18,6 +17,7 @@ from lab.deadline import Deadline
 from lab.engines.protocol import Forward, State
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
+from lab.guest import clock
 from lab.ladder.rungs import nested
 from lab.store import Lab
 
@@ -44,7 +44,7 @@ def suspend(session: Session, name: str) -> Reply:
         state = _state_of(bench)
         if state is State.SUSPENDED:
             return _reply(bench, "suspend", False, ["was suspended"])
-        if state is not State.RUNNING:
+        if state not in (State.RUNNING, State.PAUSED):  # paused: a suspend was cut short
             raise UsageError(f"lab {name} is {state}: only a running lab can be suspended")
         with session.steps.step("vm.suspend"):
             bench.machine.suspend()
@@ -58,6 +58,7 @@ def resume(session: Session, name: str) -> Reply:
     with bench.lab.hold("lab.resume"):
         state = _state_of(bench)
         if state is State.RUNNING:
+            _set_clock(bench)  # an earlier resume may have been cut short before it was
             return _reply(bench, "resume", False, ["was running"])
         if state not in (State.SUSPENDED, State.PAUSED):
             raise UsageError(
@@ -75,10 +76,13 @@ def snapshot(session: Session, name: str, snapshot: str) -> Reply:
         _state_of(bench)
         record = bench.record
         with session.steps.step("vm.snapshot", snapshot):
-            bench.machine.snapshot(snapshot)
+            if any(item.name == snapshot for item in bench.machine.snapshots()):
+                raise UsageError(f"there is a snapshot `{snapshot}` already", hint="choose another name")
+            # Before it is taken: one that is there must be known.
             bench.lab.change(
                 saved=record.saved | {snapshot: {"nonce": record.nonce, "boot_id": record.boot_id}}
             )
+            bench.machine.snapshot(snapshot)
         return _reply(bench, "snapshot", True, [f"`lab.restore {snapshot}` goes back to it"])
 
 
@@ -171,11 +175,7 @@ def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) ->
 def _back(bench: Workbench) -> list[str]:
     """What a VM needs that slept: its clock set. And is L2 there again?"""
     settings = bench.session.settings
-    with bench.session.steps.step("vm.clock"):
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        bench.guest.run(
-            ["date", "--utc", "--set", now], sudo=True, deadline=Deadline.after(settings.deadlines.ssh)
-        )
+    _set_clock(bench)
     if bench.emulator is None or not bench.record.nonce:
         return []
     site = bench.site(boot_seconds=settings.deadlines.ssh)
@@ -188,6 +188,11 @@ def _back(bench: Workbench) -> list[str]:
             f"the VM is back, but its guest is not: {seen.observed}", hint="`invoke lab.up` starts it anew"
         )
     return [f"ADB answers at {bench.adb_address}"]
+
+
+def _set_clock(bench: Workbench) -> None:
+    with bench.session.steps.step("vm.clock"):
+        clock.set_now(bench.guest, Deadline.after(bench.session.settings.deadlines.ssh))
 
 
 def _reply(bench: Workbench, action: str, changed: bool, notes: list[str]) -> Reply:

@@ -61,7 +61,7 @@ def _climb(bench: Workbench) -> Reply:
             )
         finally:
             builder.give_up()
-    reachable = bench.machine_state() is State.RUNNING
+    reachable = _runs(bench)
     document = climbed.document | {
         "schema": "lab.up/1",
         "access": access(bench, str(run.path)) if reachable else None,
@@ -91,6 +91,8 @@ def _ready(bench: Workbench) -> Reply | None:
         return None
     if bench.emulator is None or last["lab"]["uuid"] != bench.record.uuid:
         return None
+    if bench.record.verdict != Verdict.CONFIRMED:
+        return None  # it was looked at since, and something else was found
     site = bench.site(boot_seconds=_READY_SECONDS)
     site.adb_seconds = _READY_SECONDS
     site.boot_id = bench.record.boot_id
@@ -110,7 +112,15 @@ def _ready(bench: Workbench) -> Reply | None:
         console.print()
         show(console, bench, last["evidence"])
 
-    return Reply(last, tell, ExitCode.DONE)
+    return Reply(last | {"access": access(bench, last["evidence"])}, tell, ExitCode.DONE)
+
+
+def _runs(bench: Workbench) -> bool:
+    """Whether L1 runs; an engine that cannot tell must not cost the answer that was found."""
+    try:
+        return bench.machine_state() is State.RUNNING
+    except LabError:
+        return False
 
 
 def _code(bench: Workbench, climbed: Climbed) -> int:

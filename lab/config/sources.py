@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import EnvSettingsSource, SettingsError
 
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
 
@@ -115,7 +115,11 @@ def read_environment(layers: Layers) -> None:
         )
     source = EnvSettingsSource(Settings)
     source.env_vars = {name.lower(): given[name] for name in given if name in spelled}
-    document = source()
+    try:
+        document = source()
+    except SettingsError as error:
+        layers.problem(f"environment: {error}", 'lists are written as JSON: ["KEY=VALUE"]')
+        return
     for name, key in spelled.items():
         if name in given:
             value: Any = document

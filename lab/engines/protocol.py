@@ -5,7 +5,7 @@ Words here are lab's own: nothing of one hypervisor's vocabulary belongs in this
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -20,8 +20,8 @@ LOOPBACK = "127.0.0.1"
 """The only host address a forward ever binds."""
 
 
-SOFTWARE = frozenset({"tcg", "interpreter"})
-"""The accelerations in which no processor runs L1's instructions: software does."""
+SOFTWARE: Mapping[str, Literal["emulated", "none"]] = {"tcg": "emulated", "interpreter": "none"}
+"""The accelerations in which no processor runs L1's instructions, software does; and what nests there."""
 
 
 class State(StrEnum):

@@ -57,7 +57,7 @@ def test_suspend_and_resume_converge(ready: Bed) -> None:
     assert "ADB answers" in resumed["notes"][0]
     assert ready.world.calls[-2:] == ["date", "prove"]  # the clock first, then L2 itself
     assert ready.lab().record().forwards == before
-    with ready.untouched():
+    with ready.untouched("date"):
         assert not checked(lifecycle.resume(ready.session(), NAME))["changed"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -186,6 +185,11 @@ def _record(path: Path) -> object:
 
 
 def remove_socket_folder(control: Path, folder: Path) -> None:
-    """Remove the short folder a socket needed, with what is in it."""
-    if control.parent != folder and control.parent.is_dir() and not control.parent.is_symlink():
-        shutil.rmtree(control.parent, ignore_errors=True)
+    """Remove the socket, and the short folder it needed if nothing else is in it.
+
+    The path may be from a record that was copied along with another lab's: nothing more is removed.
+    """
+    if control.parent != folder:
+        control.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            control.parent.rmdir()

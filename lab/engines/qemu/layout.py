@@ -60,13 +60,22 @@ class Layout:
         if _fits(near):
             return near
         for root in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - a private folder in it
-            short = root / f"lab-{os.getuid()}-{self.uuid.replace('-', '')[:16]}" / "qmp.sock"
+            short = root / self._short / "qmp.sock"
             if _fits(short):
                 return short
         raise BlockedError(
             "no folder's path is short enough for the control socket",
             hint=f"set TMPDIR to a folder whose path is under {SOCKET_PATH_BYTES - 50} bytes",
         )
+
+    @property
+    def _short(self) -> str:
+        return f"lab-{os.getuid()}-{self.uuid.replace('-', '')[:16]}"
+
+    def owns(self, socket: Path) -> bool:
+        """Whether a control socket's recorded path is one this layout makes: a record may have been copied
+        along with another lab's folder."""
+        return socket.parent == self.folder or socket.parent.name == self._short
 
     def files(self) -> list[Path]:
         """All the engine may leave in the folder (the socket may be elsewhere)."""

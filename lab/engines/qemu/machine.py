@@ -106,7 +106,8 @@ class QemuMachine:
         if running := self._launcher.find():
             process.kill(running, self.spec.uuid)
         launch = self._launcher.launched()
-        sockets = [self._layout.socket, *([launch.socket] if launch else [])]
+        recorded = [launch.socket] if launch and self._layout.owns(launch.socket) else []
+        sockets = [self._layout.socket, *recorded]
         self._launcher.forget()
         for path in (*self._layout.files(), *sockets):
             path.unlink(missing_ok=True)

@@ -122,11 +122,8 @@ class VirtualBoxMachine:
 
     def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
         state = self._settled()
-        if state in ("", "PoweredOff", "Aborted"):
-            return "already"
-        if state in ("Saved", "AbortedSaved"):
-            self._ask("discard", uuid=self.spec.uuid)
-            return "already"
+        if state in ("", "PoweredOff", "Saved", "Aborted", "AbortedSaved"):
+            return "already"  # a suspended machine's memory is kept
         while state != "Stuck" and not deadline.passed:
             # Again and again: a guest that boots misses the button.
             self._ask("press", uuid=self.spec.uuid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.errors import DeadlineError
+from lab.errors import DeadlineError, InconclusiveError
 from lab.guest import kvm as guest_kvm
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
@@ -56,6 +56,11 @@ def cpu(site: Site) -> Observation:
 def kvm(site: Site) -> Observation:
     """A tiny guest runs to its HLT under L1's KVM, entered in real mode and in long mode."""
     found = settled(_facts(site).probe)
+    if found.device.exists and not found.device.opened and "denied" in found.device.error.lower():
+        raise InconclusiveError(
+            f"lab's user may not open /dev/kvm in the VM: {found.device.error}",
+            hint="`invoke lab.up` makes it a member of group kvm",
+        )
     return Observation(
         ok=found.ok,
         expected="a tiny guest runs to HLT, entered in real mode and in long mode",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lab.deadline import Deadline
-from lab.engines.protocol import State, why_dead
+from lab.engines.protocol import SOFTWARE, State, why_dead
 from lab.errors import BlockedError
 from lab.guest import boot as guest_boot
 from lab.guest.waiting import wait_for_ssh
@@ -29,9 +29,12 @@ def settings(site: Site) -> Observation:
     differing = {key: found.get(key, "?") for key, value in wanted.items() if found.get(key) != value}
     site.facts["vm.settings"] = found
     ran = found.get("acceleration", "")
-    if site.engine_facts is not None and ran not in ("", "unknown"):
+    expected = site.engine_facts
+    if expected is not None and ran not in ("", "unknown", expected.acceleration):
         # What the engine says it does use counts for the cell, not what it was expected to.
-        site.engine_facts = replace(site.engine_facts, acceleration=ran)
+        nesting = SOFTWARE.get(ran) or ("hardware" if expected.nesting == "emulated" else expected.nesting)
+        how = f"{expected.how} (expected; it runs by {ran})"
+        site.engine_facts = replace(expected, acceleration=ran, nesting=nesting, how=how)
     return Observation(
         ok=not differing,
         expected=", ".join(f"{key} {value}" for key, value in wanted.items()),
