@@ -18,10 +18,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lab import __version__
+from lab import __version__, proc
 from lab.adb import adb_program
 from lab.commands import choose
 from lab.commands.session import ROOT, Reply, Session
+from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.guest import keys, seed
 from lab.host import facts as host_facts
@@ -31,7 +32,8 @@ from lab.steps import Step
 
 _INVOKE = Path(sys.executable).parent / "invoke"
 _NAME = "bench"
-_BARE_DEADLINE = 1800.0
+_BARE_DEADLINE = 400.0
+_BARE_TRIES = 3
 
 
 class _Runner:
@@ -109,7 +111,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
             )
         )
         with session.steps.step("bench.bare") as step:
-            bare = take("bare script, same steps", None, lambda: _bare(session, step), max(1, runs))
+            bare = take("bare script, same steps", None, lambda: _bare_at_last(session, step), max(1, runs))
         if cold:
             take("up from a fresh clone, nothing cached", 900.0, _cold, 1)
         ratios = [round(up / by_hand, 3) for up, by_hand in zip(lab_up, bare, strict=True)]
@@ -175,6 +177,18 @@ def _sleep_and_wake(runner: _Runner) -> float:
     return runner.seconds("lab.suspend", "--name", _NAME) + runner.seconds("lab.resume", "--name", _NAME)
 
 
+def _bare_at_last(session: Session, step: Step) -> float:
+    """A run of the bare script that came through: an emulated kernel may panic, and nothing there minds."""
+    for attempt in range(_BARE_TRIES):
+        try:
+            return _bare(session, step)
+        except LabError as error:
+            if attempt == _BARE_TRIES - 1:
+                raise
+            step.note(f"once more: {error.what}")
+    raise AssertionError("unreachable")
+
+
 def _bare(session: Session, step: Step) -> float:
     """The bare script's seconds, on the same images, with keys and a seed of its own."""
     base = session.images / choose.debian_image(session) / "disk.qcow2"
@@ -195,14 +209,7 @@ def _bare(session: Session, step: Step) -> float:
             image.path,
         ]
         words += [canary.facts(image)["reference"], adb_program(), str(ssh_port), str(adb_port)]
-        started = time.monotonic()
-        subprocess.run(
-            [str(word) for word in words],
-            check=True,
-            timeout=_BARE_DEADLINE,
-            stdout=sys.stderr,
-        )
-        return time.monotonic() - started
+        return proc.run(words, deadline=Deadline.after(_BARE_DEADLINE)).seconds
 
 
 def _show(console: Console, measures: list[dict[str, Any]]) -> None:
