@@ -102,7 +102,7 @@ class Builder:
         with self._steps.step("vm.start") as step:
             wanted = {"ssh": GUEST_SSH_PORT}
             if bench.emulator is not None:
-                wanted["adb"] = bench.emulator.adb_port
+                wanted |= bench.emulator.ports
             fixed = bench.session.settings.ports
             start = bench.machine.resume if state is State.SUSPENDED else bench.machine.start
             ports.start_on_free_ports(

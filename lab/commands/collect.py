@@ -15,6 +15,7 @@ from lab.engines.protocol import State
 from lab.evidence import Run
 from lab.guest.gather import gather
 from lab.host import facts as host_facts
+from lab.steps import Background
 
 _GUEST_SECONDS = 30.0
 
@@ -43,8 +44,10 @@ def collect(bench: Workbench, run: Run, *, reach_guest: bool = True) -> list[str
     """Save all that can be had of a lab, running or not. Never raises; names what is missing."""
     kept = run.collect(_of_host(bench) | _of_machine(bench, run))
     if reach_guest and _running(bench):
-        kept += run.collect(_of_guest(bench))
-        kept += run.collect(_of_emulator(bench))
+        with Background() as background:
+            inside = background.start(lambda: _of_emulator(bench))
+            kept += run.collect(_of_guest(bench))
+            kept += run.collect(inside.result())
     return kept
 
 

@@ -10,7 +10,7 @@ from lab.host.ports import free_port, holder_of, is_free
 from lab.steps import Steps
 from lab.store import Access, Lab
 
-PREFERRED = {"ssh": 10022, "adb": 15555}
+PREFERRED = {"ssh": 10022, "adb": 15555, "console": 15554, "novnc": 16080, "appium": 14723}
 """Not 22 and 5555: a user's own adb server adopts whatever answers on 5555."""
 
 _TRIES = 5

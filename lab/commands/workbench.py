@@ -107,8 +107,18 @@ class Workbench:
         record = self.record
         if record.emulator == emulators.NONE:
             return None
-        return emulators.emulator(
-            record.emulator, lab_uuid=record.uuid, cache=self.session.images, journal=self.lab.journal
+        return emulators.emulator(record.emulator, self.place())
+
+    def place(self, instance: str = emulators.MAIN, index: int = 0) -> emulators.Place:
+        """Where an emulator of this lab lives."""
+        return emulators.Place(
+            lab_uuid=self.record.uuid,
+            cache=self.session.images,
+            secrets=self.lab.folder / "keys",
+            state=self.session.settings.state_dir,
+            journal=self.lab.journal,
+            instance=instance,
+            index=index,
         )
 
     @property

@@ -49,12 +49,72 @@ class NestedFailedError(LabError):
     """Evidence that L2 does not run under KVM here: its monitor said so. `tail` has its words."""
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How one emulator is reached: its VM over SSH, its services on the host's loopback."""
+
+    guest: Guest
+    addresses: Mapping[str, str]
+    """Service (as in Emulator.ports) to 127.0.0.1:port."""
+    adb_folder: Path
+    nonce: str
+    """What its L2 was given at launch; empty before the first launch."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `ok` is None when it could not be seen (yet)."""
+
+    name: str
+    ok: bool | None
+    observed: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the boot. `seconds` is from the container's start, on L1's clock; None: not reached."""
+
+    name: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A way to fail that was recognised, with the lines that show it."""
+
+    name: str
+    """One word or two with a dash, for tables: `boot-loop`."""
+    what: str
+    lines: tuple[str, ...]
+    hint: str
+    final: bool
+    """Waiting longer will not mend it."""
+    refutes: bool
+    """It is evidence against the rung; without this nothing but time or lab itself failed."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What an Android emulator looks like now. `booted` and `usable` rest on checks of lab's own."""
+
+    booted: bool
+    usable: bool
+    checks: tuple[Check, ...]
+    timeline: tuple[Stage, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    """The most telling first. A usable emulator may have some too (its own watcher died)."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Android's release, its build fingerprint, the image's digest, …"""
+
+
 class Emulator(Protocol):
     name: str
     android: bool
     """Whether it is Android: only then can it bear on the `android` claim."""
-    adb_port: int
-    """The port of L1 on which its ADB answers."""
+    ports: Mapping[str, int]
+    """Its services by name, and the port of L1 on which each answers; `adb` is always one of them."""
+    own_clock: bool
+    """Whether L2's kernel is lab's own, so that it must run on kvm-clock; another may prefer the TSC."""
 
     def image_id(self) -> str:
         """The image as the cell names it: name and content hash."""
@@ -95,3 +155,32 @@ class Emulator(Protocol):
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
         """Ask L2 over ADB, from the host, at `adb_address` (127.0.0.1:port)."""
+
+
+class AndroidEmulator(Emulator, Protocol):
+    """An emulator whose payload is Android, or says it is."""
+
+    def health(self, reach: Reach) -> Health:
+        """Look at everything once. Raises only when L1 itself cannot be reached."""
+        ...
+
+    def wait(
+        self, reach: Reach, stage: Literal["booted", "usable"], step: Step, deadline: Deadline
+    ) -> Health:
+        """Look again and again until the stage is reached, a final diagnosis is made, or time is up.
+
+        Gives back the last look whichever way it ended; `step` hears of each new stage.
+        """
+        ...
+
+    def screenshot(self, reach: Reach) -> bytes:
+        """Android's screen as PNG, taken by its own screencap."""
+        ...
+
+    def install(self, reach: Reach, apk: Path, step: Step, deadline: Deadline) -> str:
+        """Install an app over ADB; its package name. Raises LabError with the package manager's words."""
+        ...
+
+    def browser_url(self, reach: Reach) -> str:
+        """The page that shows the screen, its password included: for the user's own browser, never a log."""
+        ...

@@ -7,6 +7,7 @@ group of its own, so that a deadline or an interruption really ends it over ther
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import shlex
 import threading
@@ -43,6 +44,8 @@ DEFAULT_SECONDS = 600.0
 """The deadline of a command that was given none: nothing waits for ever on a VM that hangs."""
 
 _STALL_SECONDS = 120.0
+_CHUNK = 32768
+"""As much as one SFTP packet carries."""
 
 
 class ConnectionLostError(LabError):
@@ -160,8 +163,13 @@ class Guest:
         remote: str,
         on_progress: Progress | None = None,
         deadline: Deadline | None = None,
+        *,
+        resume: bool = False,
     ) -> None:
-        """Copy a file (or an open binary stream) to `remote`, which appears only when whole."""
+        """Copy a file (or an open binary stream) to `remote`, which appears only when whole.
+
+        With `resume` a copy of it that was cut short is gone on with, if it is the same so far.
+        """
         part = f"{remote}.part"
         with contextlib.ExitStack() as stack:
             if isinstance(local, Path):
@@ -171,8 +179,18 @@ class Guest:
             start = stream.tell()
             total = stream.seek(0, io.SEEK_END) - start
             stream.seek(start)
+            there = self._same_so_far(stream, part, total) if resume else 0
             sftp = stack.enter_context(self._sftp(deadline, f"copying to {remote}"))
-            sftp.putfo(stream, part, total, callback=_watch(on_progress, deadline, remote))
+            watch = _watch(on_progress, deadline, remote)
+            with sftp.open(part, "ab" if there else "wb") as target:
+                target.set_pipelined(True)
+                done = there
+                while chunk := stream.read(_CHUNK):
+                    target.write(chunk)
+                    done += len(chunk)
+                    watch(done, total)
+            if (size := sftp.stat(part).st_size) != total:
+                raise LabError(f"copying to {remote} failed: {size} of {total} bytes arrived")
             sftp.posix_rename(part, remote)
 
     def get(
@@ -197,6 +215,23 @@ class Guest:
 
     def exists(self, remote: str, *, sudo: bool = False) -> bool:
         return self.run(["test", "-e", remote], sudo=sudo, check=False).status == 0
+
+    def _same_so_far(self, stream: Any, part: str, total: int) -> int:
+        """How many bytes of `stream` a partial copy holds already: it stands behind them then, else where it was."""
+        start = stream.tell()
+        script = 'stat --format %s "$1" && sha256sum "$1"'
+        done = self.run(["sh", "-c", script, "look", part], check=False)
+        words = done.out.split()
+        if done.status != 0 or not 0 < int(words[0]) <= total:
+            return 0
+        digest, left = hashlib.sha256(), int(words[0])
+        while left and (chunk := stream.read(min(left, 1 << 20))):
+            digest.update(chunk)
+            left -= len(chunk)
+        if not left and digest.hexdigest() == words[1]:
+            return int(words[0])
+        stream.seek(start)
+        return 0
 
     def _alive(self) -> bool:
         return self._connection is not None and bool(self._connection.is_connected)

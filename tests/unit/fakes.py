@@ -293,7 +293,8 @@ def cpu_facts(**changes: Any) -> dict[str, Any]:
 class FakeEmulator:
     world: World
     name: str = "canary"
-    adb_port: int = 5555
+    ports = {"adb": 5555}
+    own_clock = True
 
     @property
     def android(self) -> bool:

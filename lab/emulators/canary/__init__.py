@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -9,20 +10,18 @@ from lab.adb import AdbServer
 from lab.deadline import Deadline, NotYet, poll
 from lab.emulators.canary import console
 from lab.emulators.canary.container import Container
-from lab.emulators.canary.transfer import Transfer
+from lab.emulators.options import Place
 from lab.emulators.protocol import ContainerState, NestedProof
+from lab.emulators.transfer import Archive, Transfer
 from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
-from lab.journal import Journal
 from lab.steps import Step
 
-CONTAINER = "lab-canary"
-COMPARED = "lab-canary-compared"
 _ASK = ("sh", "-c", "getprop; cat /proc/uptime")
 
-__all__ = ["Canary", "CONTAINER", "COMPARED"]
+__all__ = ["Canary"]
 
 
 class Canary:
@@ -30,12 +29,14 @@ class Canary:
 
     name = "canary"
     android = False
-    adb_port = recipe.ADB_PORT
+    own_clock = True
 
-    def __init__(self, *, lab_uuid: str, cache: Path, journal: Journal) -> None:
-        self._uuid = lab_uuid
-        self._cache = cache
-        self._journal = journal
+    def __init__(self, place: Place) -> None:
+        self.ports = place.ports({"adb": recipe.ADB_PORT})
+        self._container = Container(place.container(self.name), place.lab_uuid)
+        self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
+        self._cache = place.cache
+        self._journal = place.journal
         self._image: CachedImage | None = None
 
     def image_id(self) -> str:
@@ -50,16 +51,14 @@ class Canary:
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 
     def upload(self, guest: Guest, step: Step) -> None:
-        Transfer(self._need_image()).upload(guest, step)
+        self._transfer.upload(guest, step)
 
     def load(self, guest: Guest, step: Step) -> None:
-        Transfer(self._need_image()).load(guest, step)
+        self._transfer.load(guest, step)
 
     def start(self, guest: Guest, step: Step, *, nonce: str) -> None:
-        container = Container(CONTAINER, self._uuid)
-        container.remove(guest)
-        container.run(guest, self._reference(), nonce=nonce, publish=self.adb_port)
-        step.result = CONTAINER
+        self._container.launch(guest, self._reference(), nonce=nonce, publish=self.ports["adb"])
+        step.result = self._container.name
 
     def runs_with(self, state: ContainerState, nonce: str) -> bool:
         if not state.running or state.facts.get("nonce") != nonce:
@@ -68,40 +67,32 @@ class Canary:
         return image is not None and state.facts.get("reference") == recipe.facts(image)["reference"]
 
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
-        container = Container(CONTAINER, self._uuid)
-        proof = console.proof(container.follow(guest, deadline))
-        state = container.state(guest)
+        log, state = self._container.told(guest, deadline)
+        proof = console.proof(log)
         if not state.running:  # its log still says that L2 was ready once
             raise InconclusiveError(
-                f"the container {CONTAINER} ended after L2 had been ready (exit code {state.exit_code})",
+                f"the container {self._container.name} ended after L2 had been ready (exit code {state.exit_code})",
                 hint="`invoke lab.up` starts it again",
             )
         return proof
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
-        container = Container(COMPARED, self._uuid)
-        container.remove(guest)
         try:
-            container.run(guest, self._reference(), nonce="compare", accel=acceleration)
-            return console.seconds(container.follow(guest, deadline), acceleration)
+            self._compared.launch(guest, self._reference(), nonce="compare", accel=acceleration)
+            return console.seconds(self._compared.told(guest, deadline)[0], acceleration)
         finally:
-            container.remove(guest)
+            self._compared.remove(guest)
 
     def state(self, guest: Guest) -> ContainerState:
-        return Container(CONTAINER, self._uuid).state(guest)
+        return self._container.state(guest)
 
     def logs(self, guest: Guest) -> dict[str, str]:
-        container = Container(CONTAINER, self._uuid)
-        text = container.log(guest)
-        return {
-            "container.log": text,
-            "container-inspect.json": container.inspect_text(guest),
-            "l2-console.log": console.of_l2(text),
-        }
+        found = self._container.evidence(guest)
+        return found | {"l2-console.log": console.of_l2(found["container.log"])}
 
     def stop(self, guest: Guest) -> None:
-        for name in (CONTAINER, COMPARED):
-            Container(name, self._uuid).remove(guest)
+        for container in (self._container, self._compared):
+            container.remove(guest)
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
         server = AdbServer(adb_folder, self._journal)
@@ -126,6 +117,14 @@ class Canary:
         if image is None:
             raise BlockedError("the canary's image is not built", hint="`invoke image.build` builds it")
         return image
+
+    @cached_property
+    def _transfer(self) -> Transfer:
+        image = self._need_image()
+        facts, manifest = recipe.facts(image), image.manifest
+        return Transfer(
+            Archive(image.path, manifest.sha256, facts["reference"], facts["image_id"], (facts["layer"],))
+        )
 
     def _reference(self) -> str:
         return recipe.facts(self._need_image())["reference"]

@@ -1,0 +1,196 @@
+"""One container in L1's Docker, known by its name and the lab's label."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.deadline import Deadline
+from lab.emulators.protocol import ContainerState
+from lab.errors import BlockedError, CommandError, InconclusiveError, LabError
+from lab.guest.gather import gather
+from lab.guest.ssh import Guest
+from lab.proc import tail
+
+LABEL = "io.lab.uuid"
+_LOG_SECONDS = 60.0
+_STRANGER, _NO_DOCKER, _NO_KVM = 90, 91, 92
+
+# In one go: each word to Docker over SSH costs an emulated processor most of a second.
+_RUN = """
+name=$1 group=$2; shift 2
+if label=$(docker container inspect --format '{{index .Config.Labels "io.lab.uuid"}}' "$name" 2>&1); then
+    [ -n "$label" ] && [ "$label" != "<no value>" ] || exit 90
+    docker rm --force --volumes "$name" >/dev/null || exit
+else
+    case $label in *[Nn]o\\ such\\ container*) ;; *) echo "$label" >&2; exit 91 ;; esac
+fi
+if [ -n "$group" ]; then
+    group=$(stat --format %g /dev/kvm) || exit 92
+    exec docker run --detach --name "$name" --device /dev/kvm --group-add "$group" "$@"
+fi
+exec docker run --detach --name "$name" "$@"
+"""
+
+# Ends with the first line that ends the waiting, and then says what the container is like. `docker
+# logs --follow` alone would go on for ever, and asking again and again would take L2's processor from it.
+_FOLLOW = """
+name=$1 mark=$2; shift 2
+pipe=$(mktemp -u) && mkfifo "$pipe" || exit 1
+trap 'kill $logs 2>/dev/null; rm -f "$pipe"' EXIT
+docker logs --follow "$name" >"$pipe" 2>&1 &
+logs=$!
+while read -r line; do
+    printf '%s\\n' "$line"
+    for end; do case $line in "$end"*) break 2 ;; esac; done
+done <"$pipe"
+printf '\\n%s\\n' "$mark"
+docker container inspect "$name" 2>&1
+"""
+
+
+class Container:
+    """A container named `name`; methods raise LabError with Docker's own words in `tail`."""
+
+    def __init__(self, name: str, lab_uuid: str) -> None:
+        self.name = name
+        self._uuid = lab_uuid
+
+    def run(
+        self,
+        guest: Guest,
+        reference: str,
+        options: Sequence[str],
+        *,
+        kvm: bool,
+        publish: Mapping[int, int] | None = None,
+    ) -> None:
+        """Start it, detached and labelled, in the place of one that lab started before.
+
+        `publish` maps ports of the container to ports of L1's address on which SSH came in: a
+        host's forward reaches that address, and nothing else does. With `kvm` it is given
+        /dev/kvm through the group that owns it. Raises BlockedError when L1 has no /dev/kvm.
+        """
+        words = ["--label", f"{LABEL}={self._uuid}", "--restart", "no", *options]
+        if publish:
+            address = _address(guest)
+            for inner, outer in publish.items():
+                words += ["--publish", f"{address}:{outer}:{inner}"]
+        argv = ["sh", "-c", _RUN, "run", self.name, "kvm" if kvm else "", *words, reference]
+        done = guest.run(argv, sudo=True, check=False)
+        said = tail(done.out + done.err)
+        if done.status == _STRANGER:
+            raise self._a_strangers()
+        if done.status == _NO_DOCKER:
+            raise InconclusiveError("Docker in the VM does not answer", tail=said)
+        if done.status == _NO_KVM:
+            raise BlockedError(
+                f"the VM has no /dev/kvm, which {self.name} needs", hint="see the rung guest.kvm"
+            )
+        if done.status != 0:
+            raise CommandError(["docker", "run", self.name], done.status, tail=said)
+
+    def follow(
+        self, guest: Guest, ends: Sequence[str], deadline: Deadline
+    ) -> tuple[str, dict[str, Any] | None]:
+        """Its log until a line that begins with one of `ends` (or until it ended), and what it is like then.
+
+        The second is Docker's own description, None when there is no such container.
+        """
+        mark = secrets.token_hex(16)
+        argv = ["sh", "-c", _FOLLOW, "follow", self.name, mark, *ends]
+        out = guest.run(argv, sudo=True, check=False, deadline=deadline).out
+        log, _, described = out.partition(f"\n{mark}\n")
+        return log, _inspected(described)
+
+    def inspect(self, guest: Guest) -> dict[str, Any] | None:
+        """Docker's description; None when there is no such container."""
+        done = guest.run(["docker", "container", "inspect", self.name], sudo=True, check=False)
+        return _inspected(done.out + done.err)
+
+    def exec(
+        self, guest: Guest, argv: Sequence[str], *, check: bool = True, deadline: Deadline | None = None
+    ) -> str:
+        """What a command in the container says, errors too. Raises CommandError unless `check` is False."""
+        words = ["sh", "-c", 'exec docker exec "$@" 2>&1', "exec", self.name, *argv]
+        return guest.run(words, sudo=True, check=check, deadline=deadline).out
+
+    def evidence(self, guest: Guest) -> dict[str, str]:
+        """Its log, each line with its time on L1's clock, and Docker's description of it."""
+        return gather(
+            guest,
+            {
+                "container.log": ["docker", "logs", "--timestamps", self.name],
+                "container-inspect.json": ["docker", "container", "inspect", self.name],
+            },
+            Deadline.after(_LOG_SECONDS),
+        )
+
+    def remove(self, guest: Guest) -> None:
+        """End and remove it. Raises LabError when a container of that name is not lab's."""
+        found = self.inspect(guest)
+        if found is None:
+            return
+        if not label(found):
+            raise self._a_strangers()
+        guest.run(["docker", "rm", "--force", "--volumes", self.name], sudo=True)
+
+    def _a_strangers(self) -> LabError:
+        return LabError(
+            f"a container named {self.name} exists that lab did not start",
+            hint=f"rename it: `docker rename {self.name} NEW-NAME` in the VM",
+        )
+
+
+def parse(inspected: Mapping[str, Any] | None, facts: Mapping[str, str] | None = None) -> ContainerState:
+    """What one object of `docker container inspect` says, with `facts` the emulator read from it."""
+    if inspected is None:
+        return ContainerState(exists=False, running=False)
+    state = inspected["State"]
+    return ContainerState(
+        exists=True,
+        running=bool(state["Running"]),
+        health=(state.get("Health") or {}).get("Status", ""),
+        exit_code=None if state["Running"] else state.get("ExitCode"),
+        image=inspected["Image"],
+        facts={
+            "reference": inspected["Config"].get("Image", ""),
+            "started": state.get("StartedAt", ""),
+            "lab": label(inspected),
+            **(facts or {}),
+        },
+    )
+
+
+def label(inspected: Mapping[str, Any]) -> str:
+    """The UUID of the lab that started it; empty for a stranger's."""
+    return (inspected["Config"].get("Labels") or {}).get(LABEL, "")
+
+
+def environment(inspected: Mapping[str, Any]) -> dict[str, str]:
+    """The container's environment variables."""
+    return dict(word.split("=", 1) for word in inspected["Config"].get("Env") or [] if "=" in word)
+
+
+def _inspected(said: str) -> dict[str, Any] | None:
+    """`docker container inspect`'s answer. Docker prints an empty list before its error."""
+    try:
+        found, _ = json.JSONDecoder().raw_decode(said.strip())
+    except ValueError:
+        found = []
+    if found:
+        described: dict[str, Any] = found[0]
+        return described
+    if "no such container" in said.lower():
+        return None
+    raise InconclusiveError("Docker in the VM does not answer", tail=tail(said))
+
+
+def _address(guest: Guest) -> str:
+    """L1's own address on the network that SSH came in by."""
+    words = guest.run(["printenv", "SSH_CONNECTION"]).out.split()
+    if len(words) != 4:
+        raise LabError(f"SSH_CONNECTION in the VM is {words}, expected four words")
+    return words[2]
