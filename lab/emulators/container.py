@@ -166,7 +166,7 @@ def parse(inspected: Mapping[str, Any] | None, facts: Mapping[str, str] | None =
 
 def label(inspected: Mapping[str, Any]) -> str:
     """The UUID of the lab that started it; empty for a stranger's."""
-    return (inspected["Config"].get("Labels") or {}).get(LABEL, "")
+    return str((inspected["Config"].get("Labels") or {}).get(LABEL, ""))
 
 
 def environment(inspected: Mapping[str, Any]) -> dict[str, str]:

@@ -58,9 +58,10 @@ _FAILURES: list[tuple[str, type[LabError], str, str]] = [
 ]
 
 
-def known(guest: Guest, packages: Sequence[str]) -> list[str]:
-    """Those of `packages` that apt in the VM could install."""
-    shown = guest.run(["apt-cache", "show", "--no-all-versions", *packages], check=False).out
+def known(guest: Guest, packages: Sequence[str], *, first: str = "") -> list[str]:
+    """Those of `packages` that apt in the VM could install; `first` is a script run as root before."""
+    script = f'{first}\napt-cache show --no-all-versions "$@" || :'
+    shown = guest.run(["sh", "-ec", script, "known", *packages], sudo=bool(first)).out
     names = {line.removeprefix("Package: ") for line in shown.splitlines() if line.startswith("Package: ")}
     return [package for package in packages if package in names]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lab.deadline import Deadline, NotYet, poll
 from lab.guest.ssh import Guest
 
+_LOOK_SECONDS = 20
 _BOOTING = ("", "initializing", "starting", "offline", "unknown")
 
 
@@ -16,8 +17,10 @@ def wait_until_over(guest: Guest, deadline: Deadline) -> str:
     """
 
     def state() -> str:
-        # As root: asked that way it answers before the message bus runs.
-        asked = guest.run(["systemctl", "is-system-running"], sudo=True, check=False, deadline=deadline)
+        # As root: asked that way it answers before the message bus runs. And it is left to wait: asking
+        # anew each second takes a slow processor from the very boot that is waited for.
+        words = ["timeout", str(_LOOK_SECONDS), "systemctl", "is-system-running", "--wait"]
+        asked = guest.run(words, sudo=True, check=False, deadline=deadline)
         found = asked.out.strip()
         if found in _BOOTING:
             raise NotYet(f"the system is {found or asked.err.strip()}")

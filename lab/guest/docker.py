@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any, Literal
 
 from lab import proc
@@ -18,16 +19,26 @@ Package = Literal["docker.io", "docker-ce"]
 GROUPS = ("docker", "kvm")
 """What lets the user reach the engine and /dev/kvm without being root."""
 
+_INSTALLED = "installed"
 _DAEMON_FILE = "/etc/docker/daemon.json"
 _DAEMON = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "2"}}
 _START_SECONDS = 180.0
 
 # Written before the engine first starts, unless the user has a file of his own there; and man-db's
 # index, which nobody reads here, is not rebuilt.
-_PREPARE = (
-    f'set -e; mkdir -p /etc/docker; [ -e {_DAEMON_FILE} ] || printf "%s\\n" "$0" > {_DAEMON_FILE}; '
-    "rm -f /var/lib/man-db/auto-update"
-)
+_PREPARE = f"""
+mkdir -p /etc/docker
+[ -e {_DAEMON_FILE} ] || echo {shlex.quote(json.dumps(_DAEMON))} >{_DAEMON_FILE}
+rm -f /var/lib/man-db/auto-update
+"""
+# In one go, since at this time the VM's boot wants the processor as well: the engine's version, if it
+# answers the user, or whether its package is wholly installed (it may just not run).
+_LOOK = """
+docker version --format '{{.Server.Version}}' 2>/dev/null && exit
+PATH=$PATH:/usr/sbin:/sbin
+if command -v dockerd >/dev/null; then [ -n "$(dpkg --audit)" ] || echo installed; fi
+:
+"""
 _START = """
 user=$0 joined=
 for group; do
@@ -48,10 +59,12 @@ def ensure(guest: Guest, package: Package, step: Step, deadline: Deadline) -> bo
     An engine that answers is left alone, whatever package it came from. Raises BlockedError
     (disk full, sources out of reach) or LabError with the last lines of what failed.
     """
-    if version := _answer(guest):
-        step.result = f"Docker {version} is there"
+    found = guest.run(["sh", "-c", _LOOK], check=False, deadline=deadline)
+    said = found.out.strip()
+    if found.status == 0 and said and said != _INSTALLED:
+        step.result = f"Docker {said} is there"
         return False
-    if not _installed(guest):
+    if said != _INSTALLED:
         _install(guest, package, step, deadline)
     version = _start(guest, deadline)
     step.result = f"Docker {version} ({package})"
@@ -95,20 +108,14 @@ def _info(guest: Guest) -> dict[str, Any]:
     return answer
 
 
-def _installed(guest: Guest) -> bool:
-    """Whether dockerd's package is wholly installed (it may just not run)."""
-    argv = ["sh", "-c", 'command -v dockerd >/dev/null && [ -z "$(dpkg --audit)" ]']
-    return guest.run(argv, sudo=True, check=False).status == 0
-
-
 def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> None:
-    guest.run(["sh", "-c", _PREPARE, json.dumps(_DAEMON)], sudo=True)
+    names = _distribution_packages(guest, first=_PREPARE)
     if package == "docker-ce":
         dockerrepo.add(guest, step, deadline)
         names = ["docker-ce", "docker-ce-cli", "containerd.io", "apparmor"]
         apt.install(guest, names, step, deadline)
         return
-    if names := _distribution_packages(guest):
+    if names:
         try:
             apt.install(guest, names, step, deadline, offline=True)
             step.note("installed from the image's own package cache, without the network")
@@ -123,12 +130,12 @@ def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> 
     apt.install(guest, _distribution_packages(guest) or ["docker.io", "apparmor"], step, deadline)
 
 
-def _distribution_packages(guest: Guest) -> list[str]:
+def _distribution_packages(guest: Guest, *, first: str = "") -> list[str]:
     """What to install; nothing when apt knows of no docker.io (yet).
 
     Debian 13 has the client in a package of its own; Ubuntu's docker.io holds it.
     """
-    known = apt.known(guest, ["docker.io", "docker-cli"])
+    known = apt.known(guest, ["docker.io", "docker-cli"], first=first)
     return [*known, "apparmor"] if "docker.io" in known else []
 
 

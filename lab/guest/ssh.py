@@ -217,7 +217,7 @@ class Guest:
         return self.run(["test", "-e", remote], sudo=sudo, check=False).status == 0
 
     def _same_so_far(self, stream: Any, part: str, total: int) -> int:
-        """How many bytes of `stream` a partial copy holds already: it stands behind them then, else where it was."""
+        """How many bytes of `stream` a partial copy holds: the stream is put behind them."""
         start = stream.tell()
         script = 'stat --format %s "$1" && sha256sum "$1"'
         done = self.run(["sh", "-c", script, "look", part], check=False)

@@ -39,7 +39,7 @@ class Bed:
             return make()
 
         patch.setattr(engines, "engine", lambda *_: FakeEngine(world))
-        patch.setattr(emulators, "emulator", lambda _name, **_more: FakeEmulator(world))
+        patch.setattr(emulators, "emulator", lambda _name, _place: FakeEmulator(world))
         patch.setattr(workbench, "Guest", lambda **more: FakeGuest(world, **more))
         for module in (vm, build):
             patch.setattr(module, "wait_for_ssh", logged_in)

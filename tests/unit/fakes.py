@@ -222,7 +222,7 @@ class FakeGuest:
         return Result(list(argv), self._answer(list(argv), stdin), "", 0, 0.0)
 
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
-        if argv[0] == "systemctl":
+        if "is-system-running" in argv:
             return self.world.boot_states.pop(0) if self.world.boot_states else "running"
         if argv[:2] == ["docker", "load"]:
             self.word = word_in(stdin)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +11,12 @@ from typing import Any, cast
 import pytest
 
 from lab import emulators
-from lab.emulators.canary import CONTAINER, Canary, console
+from lab.deadline import Deadline
+from lab.emulators import Place
+from lab.emulators.canary import Canary, console
 from lab.emulators.canary.container import Container, parse
-from lab.emulators.canary.transfer import is_same
 from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError
+from lab.emulators.transfer import Archive, is_same
 from lab.errors import BlockedError, InconclusiveError, LabError, UsageError
 from lab.guest.ssh import Guest, Result
 from lab.images import cache as images
@@ -60,8 +63,22 @@ def guest(answers: dict[str, tuple[int, str, str]]) -> tuple[Guest, list[str]]:
     return cast(Guest, fake), fake.asked
 
 
+CONTAINER = "lab-canary"
+
+
+def place(tmp_path: Path, **more: Any) -> Place:
+    return Place(
+        lab_uuid="u-1",
+        cache=tmp_path,
+        secrets=tmp_path,
+        state=tmp_path,
+        journal=Journal(tmp_path / "j"),
+        **more,
+    )
+
+
 def canary(tmp_path: Path) -> Emulator:
-    return emulators.emulator("canary", lab_uuid="u-1", cache=tmp_path, journal=Journal(tmp_path / "j"))
+    return emulators.emulator("canary", place(tmp_path))
 
 
 def test_log_of_l2_under_kvm_is_a_proof() -> None:
@@ -148,34 +165,77 @@ def test_runs_with_needs_nonce_and_todays_image(tmp_path: Path) -> None:
 
 
 def test_container_gets_only_what_l2_needs() -> None:
-    at, asked = guest(
-        {
-            "stat": (0, "106\n", ""),
-            "printenv": (0, "10.0.2.2 4711 10.0.2.15 22\n", ""),
-            "docker run": (0, "id", ""),
-        }
-    )
-    Container(CONTAINER, "u-1").run(at, "lab/canary:1", nonce="abc", publish=5555)
+    at, asked = guest({"printenv": (0, "10.0.2.2 4711 10.0.2.15 22\n", "")})
+    Container(CONTAINER, "u-1").launch(at, "lab/canary:1", nonce="abc", publish=5655)
     words = asked[-1].split()
     assert "--privileged" not in words
-    for pair in ("--device /dev/kvm", "--group-add 106", "--publish 10.0.2.15:5555:5555", "--cap-drop ALL"):
+    for pair in ("run lab-canary kvm --label", "--publish 10.0.2.15:5655:5555", "--cap-drop ALL"):
         assert pair in asked[-1]
     assert "CANARY_NONCE=abc" in words and "io.lab.uuid=u-1" in asked[-1] and words[-1] == "lab/canary:1"
 
 
 def test_comparison_has_no_kvm_at_all() -> None:
     at, asked = guest({})
-    Container("other", "u-1").run(at, "lab/canary:1", nonce="x", accel="tcg")
-    assert "/dev/kvm" not in asked[-1] and "--publish" not in asked[-1] and "CANARY_ACCEL=tcg" in asked[-1]
+    Container("other", "u-1").launch(at, "lab/canary:1", nonce="x", accel="tcg")
+    assert "run other  --label" in asked[-1]
+    assert "--publish" not in asked[-1] and "CANARY_ACCEL=tcg" in asked[-1]
 
 
-def test_no_kvm_blocks_the_start() -> None:
-    at, _ = guest({"stat": (1, "", "No such file")})
+class Shell:
+    """Runs lab's scripts with a real sh, and a docker of the test's own."""
+
+    def __init__(self, folder: Path, docker: str) -> None:
+        self.calls = folder / "calls"
+        program = folder / "docker"
+        program.write_text(f'#!/bin/sh\necho "$*" >>{self.calls}\n{docker}\n')
+        program.chmod(0o755)
+        stat = folder / "stat"
+        stat.write_text('#!/bin/sh\n[ -z "$NO_KVM" ] && echo 106\n')
+        stat.chmod(0o755)
+        self.path = f"{folder}:/usr/bin:/bin"
+        self.no_kvm = ""
+
+    def run(self, argv: Sequence[str], *, check: bool = True, **_: Any) -> Result:
+        if argv[0] == "printenv":
+            return Result(list(argv), "10.0.2.2 4711 10.0.2.15 22\n", "", 0, 0.0)
+        done = subprocess.run(
+            list(argv),
+            capture_output=True,
+            text=True,
+            env={"PATH": self.path, "NO_KVM": self.no_kvm},
+            check=False,
+            timeout=20,
+        )
+        assert done.returncode == 0 or not check, done.stderr
+        return Result(list(argv), done.stdout, done.stderr, done.returncode, 0.0)
+
+    def did(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+
+NOBODY_THERE = 'case $1$2 in containerinspect) echo "Error: No such container: x" >&2; exit 1 ;; esac'
+
+
+def test_device_is_given_through_the_group_that_owns_it(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, NOBODY_THERE)
+    Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
+    assert shell.did()[-1].startswith("run --detach --name lab-canary --device /dev/kvm --group-add 106 ")
+
+
+def test_no_kvm_blocks_the_start(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, NOBODY_THERE)
+    shell.no_kvm = "1"
     with pytest.raises(BlockedError, match="/dev/kvm"):
-        Container(CONTAINER, "u-1").run(at, "lab/canary:1", nonce="abc")
+        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+    assert not any(line.startswith("run") for line in shell.did())
 
 
-def test_a_strangers_container_is_left_alone() -> None:
+@pytest.mark.parametrize("label", ["", "<no value>"])
+def test_a_strangers_container_is_left_alone(tmp_path: Path, label: str) -> None:
+    shell = Shell(tmp_path, f'case $1$2 in containerinspect) echo "{label}" ;; esac')
+    with pytest.raises(LabError, match="lab did not start"):
+        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+    assert not any(line.startswith(("rm", "run")) for line in shell.did())
     stranger = CONTAINER_JSON | {"Config": {"Labels": None}}
     at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), "")})
     with pytest.raises(LabError, match="lab did not start"):
@@ -183,31 +243,38 @@ def test_a_strangers_container_is_left_alone() -> None:
     assert not any(line.startswith("docker rm") for line in asked)
 
 
+def test_an_old_container_of_labs_is_replaced(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, 'case $1$2 in containerinspect) echo "u-1" ;; esac')
+    Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+    assert [line.split()[0] for line in shell.did()] == ["container", "rm", "run"]
+
+
+def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, 'echo "Cannot connect to the Docker daemon" >&2; exit 1')
+    with pytest.raises(InconclusiveError, match="does not answer"):
+        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+
+
+def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
+    lines = "".join(f"echo '{line.strip()}'; " for line in LOG.splitlines())
+    described = json.dumps([CONTAINER_JSON])
+    docker = f"case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    log, state = Container(CONTAINER, "u-1").told(cast(Guest, Shell(tmp_path, docker)), Deadline.after(10))
+    assert console.proof(log).nonce == "abc" and state.running and state.facts["nonce"] == "abc"
+
+
 @pytest.mark.parametrize(
     ("shown", "same"),
     [
         ({"Id": "sha256:i"}, True),
-        (
-            {
-                "Id": "sha256:m",
-                "RootFS": {"Layers": ["sha256:l"]},
-                "Config": {"Labels": {"io.lab.recipe": "r"}},
-            },
-            True,
-        ),
-        ({"Id": "sha256:m", "RootFS": {"Layers": ["sha256:l"]}, "Config": {"Labels": None}}, False),
-        (
-            {
-                "Id": "sha256:m",
-                "RootFS": {"Layers": ["sha256:x"]},
-                "Config": {"Labels": {"io.lab.recipe": "r"}},
-            },
-            False,
-        ),
+        ({"Id": "sha256:m", "RootFS": {"Layers": ["sha256:l"]}}, True),
+        ({"Id": "sha256:m", "RootFS": {"Layers": ["sha256:x"]}}, False),
+        ({"Id": "sha256:m", "RootFS": {"Layers": ["sha256:l", "sha256:x"]}}, False),
+        ({"Id": "sha256:m"}, False),
     ],
 )
-def test_image_is_known_by_content(shown: dict[str, Any], same: bool) -> None:
-    assert is_same(shown, {"image_id": "sha256:i", "layer": "sha256:l", "reference": "a:b"}, "r") is same
+def test_image_is_known_by_content(shown: dict[str, Any], same: bool, tmp_path: Path) -> None:
+    assert is_same(shown, Archive(tmp_path, "0", "a:b", "sha256:i", ("sha256:l",))) is same
 
 
 def test_unbuilt_image_and_unknown_name(tmp_path: Path) -> None:
@@ -215,5 +282,5 @@ def test_unbuilt_image_and_unknown_name(tmp_path: Path) -> None:
     with Steps().step("load") as step, pytest.raises(BlockedError, match="not built"):
         canary(tmp_path).load(guest({})[0], step)
     with pytest.raises(UsageError, match="canari"):
-        emulators.emulator("canari", lab_uuid="u", cache=tmp_path, journal=Journal(tmp_path / "j"))
+        emulators.emulator("canari", place(tmp_path))
     assert isinstance(canary(tmp_path), Canary)

@@ -47,15 +47,16 @@ class FakeGuest:
             return self._apt(argv)
         if argv[0] == "docker":
             return self._docker(argv, sudo)
-        if argv[0] == "apt-cache":
-            return (0, "Package: docker.io\nVersion: 1\n", "") if self.lists else (100, "", "E: none found")
+        if "apt-cache show" in text:
+            return (0, "Package: docker.io\nVersion: 1\n", "") if self.lists else (0, "", "E: none found")
         if "gpasswd" in text:
             joined = not set(argv[4:]) <= self.member_of
             self.member_of |= set(argv[4:])
             self.running = self.installed and not self.start_log
             return (0, "joined\n" if joined else "\n", "")
         if "command -v dockerd" in text:
-            return (0 if self.installed else 1, "", "")
+            answers = self.running and "docker" in self.groups
+            return (0, "1.2\n" if answers else "installed\n" if self.installed else "", "")
         if argv[0] == "systemctl":
             return (0, "failed\n" if self.start_log else "active\n", "")
         return (0, self.start_log, "") if argv[0] == "journalctl" else OK

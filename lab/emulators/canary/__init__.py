@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -32,7 +33,7 @@ class Canary:
     own_clock = True
 
     def __init__(self, place: Place) -> None:
-        self.ports = place.ports({"adb": recipe.ADB_PORT})
+        self.ports: Mapping[str, int] = place.ports({"adb": recipe.ADB_PORT})
         self._container = Container(place.container(self.name), place.lab_uuid)
         self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
         self._cache = place.cache
@@ -71,7 +72,8 @@ class Canary:
         proof = console.proof(log)
         if not state.running:  # its log still says that L2 was ready once
             raise InconclusiveError(
-                f"the container {self._container.name} ended after L2 had been ready (exit code {state.exit_code})",
+                f"the container {self._container.name} ended after L2 had been ready "
+                f"(exit code {state.exit_code})",
                 hint="`invoke lab.up` starts it again",
             )
         return proof
