@@ -14,6 +14,7 @@ from lab.proc import tail
 from lab.steps import Step
 
 _FOLDER = "/var/tmp"  # noqa: S108 - on the VM's disk, of a name nobody else uses
+_DOCKER = "/usr/bin/docker"
 _LOAD_SECONDS = 1800.0
 
 # One word to Docker less is most of a second less on an emulated processor.
@@ -49,13 +50,18 @@ class Transfer:
 
         A copy that was cut short is gone on with.
         """
-        if self._loaded(guest):
+        # One cheap look first: a new VM has nothing of it, and is busy booting.
+        there = guest.run(
+            ["ls", "-d", _DOCKER, self._remote, f"{self._remote}.part"], check=False
+        ).out.split()
+        if _DOCKER in there and self._loaded(guest):
             step.result = "already loaded"
-        elif self._uploaded(guest):
+        elif self._remote in there and self._uploaded(guest):
             step.result = "already copied"
         else:
             # SSH lets nothing be changed under way, and Docker names what it loads by its content.
-            guest.put(self._archive.path, self._remote, step.progress, resume=True)
+            cut_short = f"{self._remote}.part" in there
+            guest.put(self._archive.path, self._remote, step.progress, resume=cut_short)
             self._brought = True
             step.result = f"{self._archive.path.stat().st_size / 1e6:.0f} MB copied"
 

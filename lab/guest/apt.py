@@ -58,14 +58,6 @@ _FAILURES: list[tuple[str, type[LabError], str, str]] = [
 ]
 
 
-def known(guest: Guest, packages: Sequence[str], *, first: str = "") -> list[str]:
-    """Those of `packages` that apt in the VM could install; `first` is a script run as root before."""
-    script = f'{first}\napt-cache show --no-all-versions "$@" || :'
-    shown = guest.run(["sh", "-ec", script, "known", *packages], sudo=bool(first)).out
-    names = {line.removeprefix("Package: ") for line in shown.splitlines() if line.startswith("Package: ")}
-    return [package for package in packages if package in names]
-
-
 def update(guest: Guest, step: Step, deadline: Deadline) -> None:
     """Fetch the package lists. Raises BlockedError when the sources cannot be reached."""
     _apt(guest, ["apt-get", *_OPTIONS, "-o", "APT::Update::Error-Mode=any", "update"], step, deadline)

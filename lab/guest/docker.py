@@ -24,20 +24,19 @@ _DAEMON_FILE = "/etc/docker/daemon.json"
 _DAEMON = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "2"}}
 _START_SECONDS = 180.0
 
-# Written before the engine first starts, unless the user has a file of his own there; and man-db's
+# In one go, since at this time the VM's boot wants the processor as well. Says the engine's version if it
+# answers the user, or that its package is wholly installed (it may just not run). Else settings are
+# written before the engine first starts, unless the user has a file of his own there; and man-db's
 # index, which nobody reads here, is not rebuilt.
-_PREPARE = f"""
+_LOOK = f"""
+if command -v dockerd >/dev/null; then
+    runuser -u "$1" -- docker version --format '{{{{.Server.Version}}}}' 2>/dev/null && exit
+    [ -n "$(dpkg --audit)" ] || {{ echo {_INSTALLED}; exit; }}
+fi
+set -e
 mkdir -p /etc/docker
 [ -e {_DAEMON_FILE} ] || echo {shlex.quote(json.dumps(_DAEMON))} >{_DAEMON_FILE}
 rm -f /var/lib/man-db/auto-update
-"""
-# In one go, since at this time the VM's boot wants the processor as well: the engine's version, if it
-# answers the user, or whether its package is wholly installed (it may just not run).
-_LOOK = """
-docker version --format '{{.Server.Version}}' 2>/dev/null && exit
-PATH=$PATH:/usr/sbin:/sbin
-if command -v dockerd >/dev/null; then [ -n "$(dpkg --audit)" ] || echo installed; fi
-:
 """
 _START = """
 user=$0 joined=
@@ -59,9 +58,8 @@ def ensure(guest: Guest, package: Package, step: Step, deadline: Deadline) -> bo
     An engine that answers is left alone, whatever package it came from. Raises BlockedError
     (disk full, sources out of reach) or LabError with the last lines of what failed.
     """
-    found = guest.run(["sh", "-c", _LOOK], check=False, deadline=deadline)
-    said = found.out.strip()
-    if found.status == 0 and said and said != _INSTALLED:
+    said = guest.run(["sh", "-c", _LOOK, "look", guest.user], sudo=True, deadline=deadline).out.strip()
+    if said and said != _INSTALLED:
         step.result = f"Docker {said} is there"
         return False
     if said != _INSTALLED:
@@ -109,34 +107,29 @@ def _info(guest: Guest) -> dict[str, Any]:
 
 
 def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> None:
-    names = _distribution_packages(guest, first=_PREPARE)
     if package == "docker-ce":
         dockerrepo.add(guest, step, deadline)
-        names = ["docker-ce", "docker-ce-cli", "containerd.io", "apparmor"]
-        apt.install(guest, names, step, deadline)
+        apt.install(guest, ["docker-ce", "docker-ce-cli", "containerd.io", "apparmor"], step, deadline)
         return
-    if names:
-        try:
-            apt.install(guest, names, step, deadline, offline=True)
-            step.note("installed from the image's own package cache, without the network")
-            return
-        except LabError as error:
-            step.note(f"not from the image's package cache ({error.what}): fetching from the network")
-            if isinstance(error, BlockedError) and "disk is full" in error.what:
-                raise
-    else:
-        step.note("the image carries no Docker packages: fetching from the network")
-    apt.update(guest, step, deadline)
-    apt.install(guest, _distribution_packages(guest) or ["docker.io", "apparmor"], step, deadline)
+    try:
+        _install_distributions(guest, step, deadline, offline=True)
+        step.note("installed from the image's own package cache, without the network")
+    except LabError as error:
+        if isinstance(error, BlockedError) and "disk is full" in error.what:
+            raise
+        step.note(f"not from the image's package cache ({error.what}): fetching from the network")
+        apt.update(guest, step, deadline)
+        _install_distributions(guest, step, deadline, offline=False)
 
 
-def _distribution_packages(guest: Guest, *, first: str = "") -> list[str]:
-    """What to install; nothing when apt knows of no docker.io (yet).
-
-    Debian 13 has the client in a package of its own; Ubuntu's docker.io holds it.
-    """
-    known = apt.known(guest, ["docker.io", "docker-cli"], first=first)
-    return [*known, "apparmor"] if "docker.io" in known else []
+def _install_distributions(guest: Guest, step: Step, deadline: Deadline, *, offline: bool) -> None:
+    """Debian 13 has the client in a package of its own; Ubuntu's docker.io holds it, as apt says at once."""
+    try:
+        apt.install(guest, ["docker.io", "docker-cli", "apparmor"], step, deadline, offline=offline)
+    except LabError as error:
+        if not re.search(r"(locate package|candidate).*docker-cli|docker-cli.* no installation", error.tail):
+            raise
+        apt.install(guest, ["docker.io", "apparmor"], step, deadline, offline=offline)
 
 
 def _start(guest: Guest, deadline: Deadline) -> str:

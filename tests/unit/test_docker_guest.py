@@ -28,6 +28,7 @@ class FakeGuest:
         self.lists = cached
         self.groups = {"lab"}
         self.member_of = {"lab"}
+        self.client_apart = False
         self.installs: list[list[str]] = []
         self.trouble: list[Answer] = []
         self.start_log = ""
@@ -47,15 +48,13 @@ class FakeGuest:
             return self._apt(argv)
         if argv[0] == "docker":
             return self._docker(argv, sudo)
-        if "apt-cache show" in text:
-            return (0, "Package: docker.io\nVersion: 1\n", "") if self.lists else (0, "", "E: none found")
         if "gpasswd" in text:
             joined = not set(argv[4:]) <= self.member_of
             self.member_of |= set(argv[4:])
             self.running = self.installed and not self.start_log
             return (0, "joined\n" if joined else "\n", "")
         if "command -v dockerd" in text:
-            answers = self.running and "docker" in self.groups
+            answers = self.running and "docker" in self.member_of
             return (0, "1.2\n" if answers else "installed\n" if self.installed else "", "")
         if argv[0] == "systemctl":
             return (0, "failed\n" if self.start_log else "active\n", "")
@@ -69,7 +68,13 @@ class FakeGuest:
         if argv[-1] == "update":
             self.lists = True
             return OK
-        self.installs.append(argv[argv.index("install") + 1 :])
+        wanted = argv[argv.index("install") + 1 :]
+        known = (
+            {"docker.io", "apparmor", *(["docker-cli"] if self.client_apart else [])} if self.lists else set()
+        )
+        if unknown := [name for name in wanted if name not in known]:
+            return (100, "", "".join(f"E: Unable to locate package {name}\n" for name in unknown))
+        self.installs.append(wanted)
         if "--no-download" in argv and not self.cached:
             return (100, "", "E: Unable to fetch some archives")
         self.installed = True
@@ -99,7 +104,7 @@ def _collector(said: list[str]) -> Callable[[Event], None]:
 
 def test_healthy_engine_is_left_alone(ensure: Callable[[FakeGuest], bool]) -> None:
     guest = FakeGuest(running=True)
-    guest.groups.add("docker")
+    guest.member_of.add("docker")
     assert ensure(guest) is False
     assert guest.installs == []
 
@@ -110,6 +115,13 @@ def test_installed_from_the_cache_without_the_network(ensure: Callable[[FakeGues
     assert guest.installs == [["docker.io", "apparmor"]]
     assert {"docker", "kvm"} <= guest.groups, "the connection must be opened anew for groups to count"
     assert ensure(guest) is False
+
+
+def test_client_that_is_a_package_of_its_own_is_installed_too(ensure: Callable[[FakeGuest], bool]) -> None:
+    guest = FakeGuest()
+    guest.client_apart = True
+    assert ensure(guest) is True
+    assert guest.installs == [["docker.io", "docker-cli", "apparmor"]]
 
 
 def test_network_is_used_only_when_the_cache_lacks_it_and_said(

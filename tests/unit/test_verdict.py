@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -244,3 +245,77 @@ def test_cells_and_outcomes_that_contradict_themselves_cannot_be_made() -> None:
         Outcome("vm.boot", Status.PASSED)
     with pytest.raises(ValueError, match="only a failed rung"):
         Outcome("vm.boot", Status.PASSED, "that", "this", inconclusive=True)
+
+
+@UNHURRIED
+@given(st.sets(st.sampled_from(NAMES)), cells())
+def test_nothing_unobserved_can_be_confirmed(looked_at: set[str], cell: Cell) -> None:
+    """However good all that was seen is."""
+    found = judge(map(passed, looked_at), cell)
+    for claim in Claim:
+        if found[claim].verdict is Verdict.CONFIRMED:
+            assert set(REQUIRED[claim]) <= looked_at
+            assert set(found[claim].rungs) <= looked_at
+
+
+@UNHURRIED
+@given(outcomes, cells(), st.sampled_from(["canary", "none", "redroid"]), st.booleans())
+def test_neither_the_canary_nor_emulated_nesting_settles_android_or_the_theory(
+    climbed: list[Outcome], cell: Cell, emulator: str, emulated: bool
+) -> None:
+    stand_in = emulator != "redroid"
+    changes = {"emulator": emulator, "android": not stand_in}
+    if not stand_in or emulated:
+        changes |= {"nesting": Nesting.EMULATED, "emulated": True}
+    found = judge(climbed, dataclasses.replace(cell, **changes))  # type: ignore[arg-type]
+    for claim in (Claim.ANDROID, Claim.THEORY):
+        assert found[claim].verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE)
+
+
+@UNHURRIED
+@given(st.data(), outcomes, cells())
+def test_a_refutation_falls_with_any_of_its_prerequisites(
+    data: st.DataObject, climbed: list[Outcome], cell: Cell
+) -> None:
+    rung = data.draw(st.sampled_from(sorted(DECISIVE)))
+    below = data.draw(st.sampled_from(prerequisites(rung)))
+    instead = data.draw(st.sampled_from(ways_not_to_pass(below)))
+    kept = {outcome.rung: outcome for outcome in climbed} | {rung: ended(rung, Status.FAILED)}
+    kept.pop(below, None)
+    for found in judge([*kept.values(), *([instead] if instead else [])], cell).values():
+        assert found.verdict is not Verdict.REFUTED or found.rungs != (rung,)
+
+
+@UNHURRIED
+@given(outcomes, cells(), st.randoms(use_true_random=False))
+def test_the_order_of_the_outcomes_does_not_matter(
+    climbed: list[Outcome], cell: Cell, random: Random
+) -> None:
+    shuffled = list(climbed)
+    random.shuffle(shuffled)
+    assert judge(shuffled, cell) == judge(climbed, cell)
+
+
+@UNHURRIED
+@given(st.data(), outcomes, cells(), st.sampled_from(Claim))
+def test_what_stands_above_the_deciding_rung_changes_nothing(
+    data: st.DataObject, climbed: list[Outcome], cell: Cell, claim: Claim
+) -> None:
+    found = judge(climbed, cell)[claim]
+    if len(found.rungs) != 1:
+        return
+    place = NAMES.index(found.rungs[0])
+    below = [outcome for outcome in climbed if NAMES.index(outcome.rung) <= place]
+    higher = (st.sampled_from([passed(name), *ways_not_to_pass(name)]) for name in NAMES[place + 1 :])
+    above = [data.draw(ways) for ways in higher]
+    assert judge([*below, *filter(None, above)], cell)[claim] == found
+
+
+@UNHURRIED
+@given(outcomes, cells(), st.sampled_from(["host.cpu", "guest.paravirt"]))
+def test_the_rungs_that_inform_do_not_touch_nesting_or_android(
+    climbed: list[Outcome], cell: Cell, informs: str
+) -> None:
+    without = [outcome for outcome in climbed if outcome.rung != informs]
+    before, after = judge(climbed, cell), judge(without, cell)
+    assert before[Claim.NESTING] == after[Claim.NESTING] and before[Claim.ANDROID] == after[Claim.ANDROID]

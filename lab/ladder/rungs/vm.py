@@ -48,9 +48,9 @@ def boot(site: Site) -> Observation:
     deadline = Deadline.after(site.boot_seconds)
     guest = wait_for_ssh(lambda: site.tools.guest, deadline, lambda: why_dead(site.tools.machine))
     system = guest_boot.wait_until_over(guest, deadline)
-    site.boot_id = guest.read("/proc/sys/kernel/random/boot_id").strip()
-    uptime = float(guest.read("/proc/uptime").split()[0])
-    kernel = guest.run(["uname", "-sr"]).out.strip()
+    words = ["cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime", "/proc/sys/kernel/ostype"]
+    said = guest.run([*words, "/proc/sys/kernel/osrelease"]).out.split()
+    site.boot_id, uptime, kernel = said[0], float(said[1]), " ".join(said[3:])
     site.facts["vm.boot"] = {"boot_id": site.boot_id, "uptime_seconds": uptime, "kernel": kernel}
     return Observation(
         ok=True,

@@ -1,0 +1,147 @@
+"""Expectations and observations in JSON's own types: the parts of theory.explain/1 and theory.matrix/1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lab import engines
+from lab.ladder import report
+from lab.theory import knowledge
+from lab.theory.knowledge import Expectation, Fact, Outlook, Way
+from lab.theory.observed import Comparison, Row, Seen
+from lab.theory.situation import Situation
+
+_NOTHING = "lab knows nothing of this combination"
+
+
+def explained(
+    situation: Situation, rows: list[dict[str, Any]], *, host: str = "", engine: str = ""
+) -> dict[str, Any]:
+    """theory.explain/1. `rows` are those of `expected`; `host` and `engine` are what was asked for."""
+    return {
+        "schema": "theory.explain/1",
+        "asked": {"host": host or None, "engine": engine or None},
+        "situation": {"described": situation.describe(), **_plain(situation)},
+        "in_short": in_short(rows),
+        "engines": rows,
+        "ways": [_way(way) for way in knowledge.ways(situation)],
+    }
+
+
+def matrix(rows: Iterable[Row]) -> dict[str, Any]:
+    """theory.matrix/1."""
+    found = list(rows)
+    seen = [item for row in found for item in row.seen]
+    return {
+        "schema": "theory.matrix/1",
+        "rows": [_matrix_row(row) for row in found],
+        "observations": len(seen),
+        "contradictions": sum(item.comparison is Comparison.CONTRADICTS for item in seen),
+    }
+
+
+def expected_row(
+    expected: Expectation, available: bool | None = None, availability: str = ""
+) -> dict[str, Any]:
+    """One engine. `available` is whether it can start a VM on this host, None when it was not looked at."""
+    situation, fact = expected.situation, expected.fact
+    return {
+        "engine": situation.engine,
+        "version": situation.engine_version,
+        "driven": situation.engine in engines.NAMES,
+        "available": available,
+        "availability": availability,
+        "claims": {claim.value: outlook.value for claim, outlook in expected.claims.items()},
+        "fact": _fact(fact) if fact else None,
+        "why": fact.why if fact else _depends(situation) if expected.open else _NOTHING,
+        "open": [_fact(each) for each in expected.open],
+    }
+
+
+def predictions(expected: Expectation) -> list[dict[str, str]]:
+    """The prediction for each claim, for a report: claim, predicted, why, source, grade."""
+    fact = expected.fact
+    return [
+        {
+            "claim": claim.value,
+            "predicted": outlook.value,
+            "why": fact.why if fact else _NOTHING,
+            "source": "; ".join(fact.sources) if fact else "",
+            "grade": fact.grade.value if fact else "",
+        }
+        for claim, outlook in expected.claims.items()
+    ]
+
+
+def _depends(situation: Situation) -> str:
+    parts = [] if situation.engine_version else ["its version"]
+    if situation.system == "windows" and situation.hyperv is None:
+        parts.append("whether Windows' own hypervisor is active")
+    return f"it depends on {' and on '.join(parts) or 'what is not known of this host'}"
+
+
+def in_short(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The answer in a sentence, from the predictions for Android."""
+
+    android = [(row["engine"], row["claims"]["android"]) for row in rows]
+
+    def of(outlook: Outlook) -> str:
+        return ", ".join(engine for engine, found in android if found == outlook)
+
+    if works := of(Outlook.CONFIRMED):
+        return f"x86 Android in a container is expected to work here with {works}"
+    unknown = of(Outlook.UNKNOWN)
+    asked = f"; whether it does with {unknown} is not known" if unknown else ""
+    return f"nothing is known to run x86 Android in a container here{asked}"
+
+
+def _fact(fact: Fact) -> dict[str, Any]:
+    return {
+        "id": fact.id,
+        "where": fact.match.describe(),
+        "nesting": fact.nesting.value,
+        "android": fact.android.value,
+        "rung": fact.rung or None,
+        "why": fact.why,
+        **_evidence(fact),
+    }
+
+
+def _way(way: Way) -> dict[str, Any]:
+    return {"id": way.id, "how": way.how, **_evidence(way)}
+
+
+def _evidence(entry: Fact | Way) -> dict[str, Any]:
+    return {
+        "grade": entry.grade.value,
+        "date": entry.date.isoformat(),
+        "sources": list(entry.sources),
+    }
+
+
+def _plain(situation: Situation) -> dict[str, Any]:
+    found = asdict(situation)
+    return {name: value for name, value in found.items() if not name.startswith("engine")}
+
+
+def _matrix_row(row: Row) -> dict[str, Any]:
+    return {
+        "fact": _fact(row.fact) if row.fact else None,
+        "theory": (row.fact.android.value if row.fact and row.fact.match.theory else None),
+        "observed": [_seen(item) for item in row.seen],
+    }
+
+
+def _seen(item: Seen) -> dict[str, Any]:
+    observation = item.observation
+    return {
+        "cell": report.describe(observation.cell),
+        "claim": observation.claim.value,
+        "verdict": observation.verdict.value,
+        "predicted": item.predicted.value,
+        "comparison": item.comparison.value,
+        "when": observation.when.isoformat(),
+        "runs": observation.runs,
+    }

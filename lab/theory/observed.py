@@ -1,0 +1,99 @@
+"""What was observed, beside what was predicted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from lab.history import Observed, cell_document
+from lab.ladder.model import Cell, Claim, Host, Verdict
+from lab.theory.knowledge import Fact, Outlook, predict, table
+from lab.theory.situation import Situation, of_cell
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A verdict once given: of `runs` runs in one cell, combined (lab.theory.repeats)."""
+
+    cell: Cell
+    claim: Claim
+    verdict: Verdict
+    when: datetime
+    """Of the last of the runs; with a time zone."""
+    runs: int = 1
+
+
+class Comparison(StrEnum):
+    AGREES = "agrees"
+    CONTRADICTS = "contradicts"
+    """A surprise, worth reporting: the prediction or the run is wrong."""
+    ANSWERS = "answers"
+    """Nobody knew, and now it was seen."""
+    NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class Seen:
+    observation: Observation
+    predicted: Outlook
+    comparison: Comparison
+
+
+@dataclass
+class Row:
+    """One fact and what was observed where it decides; `fact` is None where none does."""
+
+    fact: Fact | None
+    seen: list[Seen] = field(default_factory=list)
+
+
+def from_history(found: Iterable[Observed]) -> list[Observation]:
+    """What nights found, in the ladder's own types."""
+    return [
+        Observation(
+            cell_of(cell_document(each.cell)),
+            Claim(each.claim),
+            Verdict(each.verdict),
+            datetime.fromisoformat(each.when),
+            each.runs,
+        )
+        for each in found
+    ]
+
+
+def cell_of(document: Mapping[str, Any]) -> Cell:
+    """The cell of a lab.validation/1 document."""
+    return Cell(**{**document, "host": Host(**document["host"])})
+
+
+def compare(predicted: Outlook, verdict: Verdict) -> Comparison:
+    """What a verdict says of a prediction.
+
+    Only seeing decides: a run that was blocked, or that could not find out, says nothing of
+    whether a claim holds. A predicted block is a prediction about the run, so it can be met and missed.
+    """
+    if verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE) or predicted is Outlook.NOT_APPLICABLE:
+        return Comparison.NOT_TESTED
+    if predicted.value == verdict.value:
+        return Comparison.AGREES
+    if verdict is Verdict.BLOCKED:
+        return Comparison.NOT_TESTED
+    return Comparison.ANSWERS if predicted is Outlook.UNKNOWN else Comparison.CONTRADICTS
+
+
+def matrix(observations: Iterable[Observation] = (), here: Situation | None = None) -> list[Row]:
+    """All facts in their order, each with what was observed where it decides; the rest under None.
+
+    `here` fills in what the cells of this host do not record (lab.theory.situation.of_cell).
+    """
+    rows = {fact.id: Row(fact) for fact in table().fact}
+    rest = Row(None)
+    for observation in observations:
+        expected = predict(of_cell(observation.cell, here))
+        predicted = expected.claims[observation.claim]
+        seen = Seen(observation, predicted, compare(predicted, observation.verdict))
+        (rows[expected.fact.id] if expected.fact else rest).seen.append(seen)
+    return [*rows.values(), *([rest] if rest.seen else [])]

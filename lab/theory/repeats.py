@@ -1,0 +1,48 @@
+"""Several runs of one cell as one verdict. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lab.ladder.model import Verdict
+
+
+@dataclass(frozen=True)
+class Combined:
+    """`counts` has the verdicts that came up, in the order of Verdict, and how often each did."""
+
+    verdict: Verdict
+    counts: Mapping[Verdict, int]
+
+    @property
+    def runs(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def flaky(self) -> bool:
+        """Seen to hold and seen not to hold: the cell itself varies."""
+        return Verdict.CONFIRMED in self.counts and Verdict.REFUTED in self.counts
+
+    @property
+    def reason(self) -> str:
+        """One sentence with the counts."""
+        if not self.counts:
+            return "nothing was run"
+        said = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
+        if len(self.counts) == 1:
+            return f"{said} of {self.runs}"
+        return f"{self.runs} runs do not agree: {said}"
+
+
+def combine(verdicts: Iterable[Verdict]) -> Combined:
+    """The verdict of all the runs: theirs when they agree, else inconclusive, with counts.
+
+    Agreement is whole: a run that was blocked, or that could not find out, neither adds to a
+    confirmation nor leaves a refutation standing alone. No run at all is inconclusive.
+    """
+    found = Counter(verdicts)
+    counts = {verdict: found[verdict] for verdict in Verdict if found[verdict]}
+    verdict = next(iter(counts)) if len(counts) == 1 else Verdict.INCONCLUSIVE
+    return Combined(verdict, counts)

@@ -1,0 +1,184 @@
+"""theory.explain and theory.matrix as commands: documents, and what a person reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lab import deadline
+from lab.commands import theory
+from lab.commands.session import Reply
+from lab.engines.protocol import Availability
+from lab.errors import ExitCode, UsageError
+from lab.history import Claimed, Ending, History, cell_columns
+from lab.host import kvm
+from lab.theory.knowledge import table
+from tests.unit.bed import Bed, checked
+from tests.unit.test_theory_situation import CELL
+
+ANSWER = kvm.KvmAnswer(False, "there is no /dev/kvm", False)
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: ANSWER)
+    monkeypatch.setattr(theory.shutil, "which", lambda name: f"/usr/bin/{name}")
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def shown(reply: Reply, width: int = 100) -> str:
+    assert reply.show
+    reply.show(Console(file=(written := io.StringIO()), width=width))
+    return written.getvalue()
+
+
+def engines_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["engine"]: row for row in document["engines"]}
+
+
+def test_this_host(bed: Bed) -> None:
+    with bed.untouched():
+        reply = theory.explain(bed.session())
+    document = checked(reply)
+    assert reply.code == ExitCode.DONE
+    assert document["asked"] == {"host": None, "engine": None}
+    found = engines_of(document)
+    assert list(found)[:2] == ["virtualbox", "qemu"] and "docker" in found
+    assert found["qemu"]["available"] is True and found["qemu"]["version"]
+    assert (found["docker"]["available"], found["docker"]["driven"]) == (None, False)
+    text = shown(reply)
+    assert "this host: Linux 12" in text and "What would work here" in text
+
+
+def test_an_engine_that_cannot_be_asked_is_explained_all_the_same(bed: Bed) -> None:
+    bed.world.available = Availability(False, "QEMU is not installed", "install it")
+    found = engines_of(checked(theory.explain(bed.session())))
+    assert found["qemu"]["available"] is False and found["qemu"]["availability"]
+    assert found["qemu"]["fact"]["id"] == "qemu-emulation"
+
+
+@pytest.mark.parametrize(
+    ("answer", "installed", "expected"),
+    [
+        (ANSWER, True, False),
+        (kvm.KvmAnswer(True, "a kernel boots", True), True, True),
+        (ANSWER, False, None),
+        (kvm.KvmAnswer(False, "not proven: there is no kernel", False), True, None),
+    ],
+)
+def test_kvm_that_could_not_be_tried_is_not_known(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, answer: kvm.KvmAnswer, installed: bool, expected: bool | None
+) -> None:
+    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: answer)
+    monkeypatch.setattr(theory.shutil, "which", lambda _: "/usr/bin/qemu" if installed else None)
+    assert theory.here(bed.session()).kvm is expected
+
+
+def test_the_probe_says_not_proven_as_expected_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, kept = kvm._decide({"qemu": "QEMU 7.2"}, None, "tcg", 1.0, "qemu-system-x86_64")
+    assert not kept and answer.why.startswith(theory._UNPROVEN)
+
+
+def test_another_host_is_asked_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: pytest.fail("this host was probed"))
+    reply = theory.explain(bed.session(), host="macos-intel:13", engine="virtualbox:7.1")
+    document = checked(reply)
+    (row,) = document["engines"]
+    assert row["claims"] == {"nesting": "refuted", "android": "refuted", "theory": "refuted"}
+    assert (row["fact"]["rung"], row["fact"]["grade"]) == ("guest.cpu", "source code")
+    assert row["available"] is None
+    text = " ".join(shown(reply).split())
+    assert "the host asked about: macOS 13 on Intel" in text
+    assert "nesting: refuted (expected not to work, at guest.cpu)" in text
+    assert "theory: refuted" in text and "rgl/proxmox-ve#23" in text
+    assert "the emulator on macOS itself" in text
+
+
+def test_what_depends_on_a_version_is_told_by_version(bed: Bed) -> None:
+    reply = theory.explain(bed.session(), host="macos-intel:13", engine="virtualbox")
+    (row,) = checked(reply)["engines"]
+    assert row["fact"] is None and len(row["open"]) == 3
+    text = " ".join(shown(reply).split())
+    assert "it depends on its version" in text and "if VirtualBox 7.0 to before 7.2" in text
+
+
+@pytest.mark.parametrize(
+    ("host", "engine", "expected"),
+    [
+        ("linux-intel", "", "expected to work here with docker"),
+        ("windows-intel:11", "", "expected to work here with docker-desktop"),
+        ("macos-m3:15", "", "nothing is known to run x86 Android in a container here"),
+        ("macos-intel:12", "virtualbox:6.1", "here; whether it does with virtualbox is not known"),
+        ("macos-intel:12", "virtualbox:7.0", "nothing is known to run x86 Android in a container here"),
+    ],
+)
+def test_the_answer_in_short(bed: Bed, host: str, engine: str, expected: str) -> None:
+    document = checked(theory.explain(bed.session(), host=host, engine=engine))
+    assert document["in_short"].endswith(expected)
+
+
+def test_windows_is_asked_for_its_hypervisor(bed: Bed) -> None:
+    (row,) = checked(theory.explain(bed.session(), "windows-intel:11", "virtualbox"))["engines"]
+    assert row["why"] == "it depends on its version and on whether Windows' own hypervisor is active"
+
+
+def test_what_nobody_knows_is_said(bed: Bed) -> None:
+    reply = theory.explain(bed.session(), host="linux-arm", engine="virtualbox")
+    (row,) = checked(reply)["engines"]
+    assert row["claims"]["nesting"] == "unknown"
+    assert "lab knows nothing of this combination" in shown(reply)
+
+
+@pytest.mark.parametrize(("host", "engine"), [("amiga", ""), ("", "bochs"), ("linux-amd", "virtualbox:x")])
+def test_bad_words_are_usage_errors(bed: Bed, host: str, engine: str) -> None:
+    with pytest.raises(UsageError):
+        theory.explain(bed.session(), host=host, engine=engine)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("host", ["", "macos-m3:15", "windows-intel:11", "linux-intel"])
+def test_it_fits_the_terminal(bed: Bed, host: str, width: int) -> None:
+    for reply in (theory.explain(bed.session(), host=host), theory.matrix(bed.session())):
+        lines = shown(reply, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert not any(re.search(r"\.\.$", line.rstrip()) for line in lines)
+
+
+def test_the_whole_table(bed: Bed) -> None:
+    reply = theory.matrix(bed.session())
+    document = checked(reply)
+    assert [row["fact"]["id"] for row in document["rows"]] == [fact.id for fact in table().fact]
+    assert (document["observations"], document["contradictions"]) == (0, 0)
+    assert sum(row["theory"] is not None for row in document["rows"]) == 4
+    assert "0 observations in the history" in shown(reply)
+
+
+def test_what_nights_found_stands_beside_the_predictions(bed: Bed) -> None:
+    session = bed.session()
+    from lab.commands.nightly import showing
+
+    with History(showing.history_file(session)) as past:
+        for verdict, cell in (
+            ("confirmed", CELL),
+            ("refuted", CELL),
+            ("confirmed", dataclasses.replace(CELL, engine="virtualbox", acceleration="hwvirt")),
+        ):
+            night = past.begin(planned=3, evidence="", boot_id="", lab_version="0.1.0")
+            claims = [Claimed("nesting", verdict, "because", {verdict: 3})]
+            columns = cell_columns(dataclasses.asdict(cell))
+            past.end(night, Ending(verdict, "nesting", "because", 60.0, claims, columns))
+    reply = theory.matrix(session)
+    document = checked(reply)
+    assert (document["observations"], document["contradictions"]) == (3, 1)
+    assert document["rows"][-1]["fact"] is None
+    text = " ".join(shown(reply, 160).split())
+    assert "3 observations in the history, 1 of which contradict their prediction" in text
+    assert "contradicts" in text and "answers" in text and "(3 runs)" in text
