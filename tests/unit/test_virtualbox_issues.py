@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lab.engines.virtualbox.host import HostVirtualBox
-from lab.engines.virtualbox.issues import Table, in_range, matching, numbers, table
+from lab.engines.virtualbox.issues import Table, matching, table
+from lab.versions import in_range, numbers
 
 LINUX = HostVirtualBox(
     "linux", "AMD EPYC 9115", ("svm",), bare_metal=True, driver_device=True, driver_usable=True

@@ -8,6 +8,7 @@ from lab.engines.options import ExecutionEngine
 from lab.engines.protocol import Availability, Finding
 from lab.engines.virtualbox import issues
 from lab.engines.virtualbox.host import HostVirtualBox, Installed
+from lab.versions import in_range
 
 _INSTALL = {
     "linux": "install it from your distribution or from virtualbox.org, with its kernel module",
@@ -247,4 +248,4 @@ def _unload(host: HostVirtualBox) -> str:
 
 def _before(version: str, bound: str) -> bool:
     """False for an unknown version."""
-    return issues.in_range(version, "", bound)
+    return in_range(version, "", bound)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab.engines.virtualbox.host import HostVirtualBox, System
+from lab.versions import BOUND, in_range
 
 Condition = Literal[
     "bare_metal",
@@ -26,8 +26,6 @@ Condition = Literal[
 ]
 
 _TABLE = Path(__file__).with_name("issues.toml")
-_NUMBERS = re.compile(r"^[0-9]{1,9}(?:\.[0-9]{1,9})*")
-_BOUND = r"^([0-9]{1,9}(\.[0-9]{1,9})*)?$"
 
 _CONDITIONS: dict[Condition, Callable[[HostVirtualBox], bool]] = {
     "bare_metal": lambda host: host.bare_metal,
@@ -54,9 +52,9 @@ class Issue(BaseModel):
     hint: str = ""
     systems: tuple[System, ...] = ()
     """Empty: any."""
-    since: str = Field(default="", alias="from", pattern=_BOUND)
+    since: str = Field(default="", alias="from", pattern=BOUND)
     """The first version that has it; empty: unknown or all."""
-    below: str = Field(default="", pattern=_BOUND)
+    below: str = Field(default="", pattern=BOUND)
     """The first version that no longer has it; empty: none known."""
     when: tuple[Condition, ...] = ()
 
@@ -75,18 +73,6 @@ def table() -> tuple[Issue, ...]:
     return Table.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8"))).issue
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, for comparison: 7.2.22_Debianr175245 gives (7, 2, 22).
-
-    Trailing zeros are dropped, so that 7.2 and 7.2.0 are one; empty when it starts with no number.
-    """
-    found = _NUMBERS.match(version)
-    values = [int(part) for part in found[0].split(".")] if found else []
-    while values and values[-1] == 0:
-        values.pop()
-    return tuple(values)
-
-
 def matching(host: HostVirtualBox, version: str) -> list[Issue]:
     """The issues to expect here. With an unknown version, only those that need none."""
     return [issue for issue in table() if _matches(issue, host, version)]
@@ -98,16 +84,3 @@ def _matches(issue: Issue, host: HostVirtualBox, version: str) -> bool:
     if not all(_CONDITIONS[name](host) for name in issue.when):
         return False
     return in_range(version, issue.since, issue.below)
-
-
-def in_range(version: str, since: str, below: str) -> bool:
-    """Whether since <= version < below, numerically; an empty bound is open.
-
-    An unknown version is in no range that has a bound.
-    """
-    if not since and not below:
-        return True
-    have = numbers(version)
-    if not have:
-        return False
-    return (not since or numbers(since) <= have) and (not below or have < numbers(below))
