@@ -82,6 +82,13 @@ class Steps:
         with self._lock:
             self._sinks.append(sink)
 
+    def branch(self) -> Steps:
+        """Steps that the sinks of now hear of too; a sink that subscribes to them hears of nothing else."""
+        with self._lock:
+            branch = Steps(*self._sinks)
+        branch._numbers, branch._lock = self._numbers, self._lock
+        return branch
+
     @contextlib.contextmanager
     def step(self, name: str, text: str = "") -> Iterator[Step]:
         """Announce a step, and its end whichever way it comes."""

@@ -1,0 +1,77 @@
+"""The verdict of a night from its runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.commands.nightly.looks import COMPARE
+from lab.history import CELL, Claimed, Run
+from lab.ladder.model import Claim, Verdict
+from lab.theory.repeats import combine
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`claim` is empty when no run came far enough to name one."""
+
+    verdict: Verdict
+    claim: str
+    reason: str
+    claims: Sequence[Claimed]
+    cell: Mapping[str, Any] | None
+
+
+def judge(runs: Sequence[Run], missing: int, why_missing: str, claim: str = "") -> Judged:
+    """What all runs together say of each claim; `claim`, or the runs' own, is the night's.
+
+    `missing` runs that were planned and did not happen count as inconclusive, for the reason
+    `why_missing`. A comparison that failed to measure is no look at the claims, and does not count.
+    """
+    counted = [run for run in runs if not (run.kind == COMPARE and run.error)]
+    cell = next((run.cell for run in counted if run.cell), None)
+    chosen = claim or next((run.claim for run in counted if run.claim), "")
+    claims = [_claimed(one, counted, missing, why_missing) for one in Claim]
+    if (differing := _differing(counted)) and not all(
+        one.verdict == Verdict.NOT_APPLICABLE for one in claims
+    ):
+        reason = f"the runs were not of one cell: {differing} changed between them"
+        claims = [Claimed(one.claim, Verdict.INCONCLUSIVE.value, reason, one.counts) for one in claims]
+    found = next((one for one in claims if one.claim == chosen), None) or _claimed(
+        None, counted, missing, why_missing
+    )
+    return Judged(Verdict(found.verdict), chosen, found.reason, claims if chosen else [], cell)
+
+
+def _claimed(claim: Claim | None, runs: Sequence[Run], missing: int, why_missing: str) -> Claimed:
+    """The runs' common word on a claim; without one, on whatever each of them was about."""
+    said = [_said(claim, run) for run in runs]
+    name = claim.value if claim else ""
+    if claim and any(verdict is Verdict.NOT_APPLICABLE for verdict, _ in said):
+        # A matter of the cell: a run that failed beside it does not make it applicable.
+        said = [pair for pair in said if pair[0] is Verdict.NOT_APPLICABLE]
+        missing = 0
+    said += [(Verdict.INCONCLUSIVE, why_missing)] * missing
+    combined = combine(verdict for verdict, _ in said)
+    counts = {verdict.value: number for verdict, number in combined.counts.items()}
+    reasons = [reason for verdict, reason in said if verdict is not Verdict.CONFIRMED] or [
+        reason for _, reason in said
+    ]
+    decisive = reasons[0] if reasons else ""
+    reason = f"{combined.reason}: {decisive}" if decisive else combined.reason
+    return Claimed(name, combined.verdict.value, reason, counts)
+
+
+def _said(claim: Claim | None, run: Run) -> tuple[Verdict, str]:
+    found = next((one for one in run.claims if claim and one.claim == claim.value), None)
+    return (
+        (Verdict(found.verdict), found.reason) if found else (Verdict(run.verdict), run.error or run.reason)
+    )
+
+
+def _differing(runs: Sequence[Run]) -> str:
+    """Columns in which two runs' cells differ; what a run did not get to know differs from nothing."""
+    cells = [run.cell for run in runs if run.cell]
+    names = [name for name in CELL if len({cell[name] for cell in cells if cell[name] not in ("", None)}) > 1]
+    return ", ".join(names)

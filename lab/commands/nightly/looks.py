@@ -1,0 +1,114 @@
+"""One climb of a night, kept as history keeps it, whichever way it ends."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from lab import evidence, redact
+from lab.commands.nightly.clock import Budget
+from lab.commands.session import Reply, Session
+from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.history import Claimed, Figure, Run, Rung, cell_columns
+from lab.history import model as figures
+from lab.ladder.model import Verdict
+
+UP, VALIDATE, COMPARE = "up", "validate", "compare"
+
+
+@dataclass
+class Looks:
+    """The climbs of one night so far. `seen` has the boot ids of the L2s whose boot was counted."""
+
+    session: Session
+    folder: evidence.Run
+    budget: Budget
+    runs: list[Run] = field(default_factory=list)
+    cut: bool = False
+    """Whether the budget ended a climb."""
+    up: Mapping[str, Any] | None = None
+    """lab.up/1 of the night's VM, when it came that far."""
+    seen: set[str] = field(default_factory=set)
+
+    def take(self, kind: str, command: Callable[[Session], Reply]) -> Run:
+        """Climb once. Only an interruption by the user goes on to the caller."""
+        number = len(self.runs) + 1
+        session = replace(self.session, steps=self.session.steps.branch(), evidence=None, interactive=False)
+        started, began = datetime.now(UTC), time.monotonic()
+        document: dict[str, Any] | None = None
+        error: Exception | None = None
+        with self.session.steps.step(f"night.{kind}", f"run {number}") as step:
+            try:
+                document = command(session).document
+            except InterruptedByUser as interruption:
+                if not self.budget.spent:
+                    raise
+                self.cut, error = True, interruption
+            except Exception as failure:  # a fault of lab's is a result of the night, too
+                error = failure
+            run = Run(
+                number=number,
+                kind=kind,
+                started=started.isoformat(timespec="milliseconds"),
+                seconds=round(time.monotonic() - began, 3),
+                evidence=str(session.evidence or ""),
+                **(self._of(document) if document is not None else self._without(number, error)),
+            )
+            step.result = f"{run.verdict}: {run.reason}"
+        if kind == UP:
+            self.up = document
+        self.runs.append(run)
+        return run
+
+    def _of(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "verdict": str(document["verdict"]),
+            "claim": str(document["claim"]),
+            "reason": document["reason"],
+            "cell": cell_columns(document["cell"]),
+            "claims": [
+                Claimed(str(name), str(found["verdict"]), found["reason"])
+                for name, found in document["claims"].items()
+            ],
+            "rungs": [
+                Rung(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
+                for row in document["rungs"]
+            ],
+            "figures": self._figures(document["facts"]),
+        }
+
+    def _without(self, number: int, error: Exception | None) -> dict[str, Any]:
+        """A run that came to no document: blocked by what is absent, else nothing is known."""
+        what = error.what if isinstance(error, LabError) else f"unexpected {error!r}"
+        if self.cut:
+            what = f"the budget of {self.budget.seconds / 60:.0f} minutes was spent"
+        elif error is not None:
+            self.folder.text(f"error-{number}.txt", "".join(traceback.format_exception(error)))
+        verdict = Verdict.BLOCKED if isinstance(error, BlockedError) else Verdict.INCONCLUSIVE
+        return {
+            "verdict": verdict.value,
+            "claim": "",
+            "reason": redact.clean(what),
+            "error": redact.clean(what),
+        }
+
+    def _figures(self, facts: Mapping[str, Any]) -> list[Figure]:
+        found = []
+        boot, boot_id = facts.get("nested.boot"), facts.get("nested.adb", {}).get("boot_id", "")
+        # The same L2 tells of its one boot every time it is looked at.
+        if boot and boot_id and boot_id not in self.seen:
+            self.seen.add(boot_id)
+            found.append(Figure(figures.NESTED_BOOT, "s", float(boot["seconds"])))
+        if compared := facts.get("nested.compare"):
+            for name, unit, key in (
+                (figures.NESTED_BOOT_KVM, "s", "with_kvm_seconds"),
+                (figures.NESTED_BOOT_TCG, "s", "without_kvm_seconds"),
+                (figures.NESTED_RATIO, "ratio", "ratio"),
+            ):
+                if compared.get(key) is not None:
+                    found.append(Figure(name, unit, float(compared[key])))
+        return found

@@ -1,0 +1,246 @@
+"""nightly.run: a fresh VM, n looks at it, a comparison; a record of the night whatever happens in it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from lab import __version__, lock
+from lab.commands import lifecycle, preflight
+from lab.commands.climbing import check_claim
+from lab.commands.nightly import past, telling
+from lab.commands.nightly.clock import Budget, WallClock
+from lab.commands.nightly.judging import Judged, judge
+from lab.commands.nightly.looks import COMPARE, UP, VALIDATE, Looks
+from lab.commands.nightly.reporting import report
+from lab.commands.nightly.showing import NAME, history_file, lock_file, show
+from lab.commands.session import Reply, Session
+from lab.commands.up import up
+from lab.commands.validate import validate
+from lab.deadline import cleaning_up
+from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
+from lab.evidence import Run
+from lab.files import write_atomic
+from lab.history import Ending, History, HistoryError, Night, findings
+from lab.host import facts as host_facts
+from lab.ladder.model import Verdict
+from lab.ladder.verdict import exit_code
+
+MARK = "made-by-nightly"
+"""In the folder of a lab that nightly.run made: no other is destroyed."""
+
+
+def run(session: Session, claim: str = "") -> Reply:
+    """One night, now. The exit code is that of its verdict; BusyError while another night runs.
+
+    The night is in the history before anything of it happens. HistoryError when it cannot be, or
+    when what it found could not be written down in the end: that is never a success.
+    """
+    check_claim(claim)
+    with _alone(session):
+        return _Night(session, claim).go()
+
+
+@contextlib.contextmanager
+def _alone(session: Session) -> Iterator[None]:
+    """Be the only night. A command that asks who holds the lock has it for a moment: try twice."""
+    path = lock_file(session)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.hold(path, "nightly.run", "the night"))
+        except BusyError:
+            if lock.holder(path) is not None:
+                raise
+            stack.enter_context(lock.hold(path, "nightly.run", "the night"))
+        yield
+
+
+class _Writes:
+    """Writes to the history, in order. One that fails (a full disk) is tried again with the next."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+        self.fault: HistoryError | None = None
+
+    def __call__(self, write: Callable[[], None]) -> None:
+        self._waiting.append(write)
+        self.again()
+
+    def again(self) -> None:
+        self.fault = None
+        try:
+            while self._waiting:
+                self._waiting[0]()
+                self._waiting.pop(0)
+        except HistoryError as error:
+            self.fault = error
+
+
+class _Night:
+    def __init__(self, session: Session, claim: str) -> None:
+        self.session, self.claim = session, claim
+        self.settings = session.settings.nightly
+        self.notes: list[str] = []
+        self.writes = _Writes()
+        self.made = False
+        """Whether the lab of that name is this night's."""
+
+    def go(self) -> Reply:
+        try:
+            with contextlib.ExitStack() as stack:
+                folder = Run(self.session.store.evidence_folder, NAME, "night")
+                history = stack.enter_context(History(history_file(self.session)))
+                key = self._begin(history, folder)
+                opened = stack.pop_all()
+        except (LabError, OSError) as error:
+            # Nothing can be written down, but somebody can still be told.
+            telling.unrecorded(self.session, error)
+            if isinstance(error, LabError):
+                raise
+            raise HistoryError(f"the night could not be recorded: {error}") from error
+        with opened:
+            self.session.evidence = folder.path
+            self.session.steps.subscribe(folder.steps)
+            return self._through(history, key, folder)
+
+    def _begin(self, history: History, folder: Run) -> int:
+        dead = past.close_dead(history, "its command was killed, or crashed")
+        self.notes += [f"the night of {night.started[:10]} ended badly: {night.reason}" for night in dead]
+        return history.begin(
+            planned=self._planned,
+            evidence=str(folder.path),
+            boot_id=host_facts.read().boot_id or "",
+            lab_version=__version__,
+        )
+
+    @property
+    def _planned(self) -> int:
+        return self.settings.runs + int(self.settings.compare)
+
+    def _through(self, history: History, key: int, folder: Run) -> Reply:
+        clock, began = WallClock(), time.monotonic()
+        budget = Budget(60.0 * self.settings.budget_minutes)
+        looks = Looks(self.session, folder, budget)
+        before = _folders(self.session)
+        stopped: BaseException | None = None
+        missing, why = 0, ""
+        try:
+            with budget:
+                missing = self._look(looks, lambda: self._record(history, key, looks, clock))
+            why = f"the budget of {self.settings.budget_minutes} minutes was spent"
+        except (InterruptedByUser, KeyboardInterrupt) as interruption:
+            stopped, why = interruption, f"the night was stopped: {interruption}"
+            missing = self.settings.runs - sum(run.kind != COMPARE for run in looks.runs)
+        clock.look()
+        if clock.jump:
+            self.notes.append(
+                f"the wall clock moved by {clock.jump:+.0f} s during the night: it was set, or the host slept"
+            )
+        judged = judge(looks.runs, missing, why, self.claim)
+        self._end(history, key, judged, time.monotonic() - began, clock.jump)
+        self._clean_up()
+        self.writes.again()  # the lab's disk is gone: there may be room now
+        folder.json("night.json", {"night": key, "folders": sorted(_folders(self.session) - before)})
+        if stopped is not None:
+            raise stopped
+        if self.writes.fault is not None:
+            telling.unrecorded(self.session, self.writes.fault)
+            raise self.writes.fault
+        return self._afterwards(history, history.night(key), folder)
+
+    def _look(self, looks: Looks, record: Callable[[], None]) -> int:
+        """All climbs, each recorded as it ends. Returns how many were planned and did not happen."""
+        first = looks.take(UP, self._up)
+        record()
+        nothing = looks.up is None or looks.up["access"] is None
+        if nothing and first.verdict != Verdict.CONFIRMED and not looks.cut:
+            return 0  # no VM to look at again: the one answer there is stands
+        while len(looks.runs) < self.settings.runs:
+            if looks.cut or looks.budget.spent:
+                return self.settings.runs - len(looks.runs)
+            looks.take(VALIDATE, lambda session: validate(session, NAME, self.claim))
+            record()
+        if not self.settings.compare:
+            return 0
+        if looks.cut or looks.budget.spent:
+            self.notes.append("nothing was compared: the budget was spent")
+        elif any(row.rung == "nested.boot" and row.status == "passed" for row in looks.runs[-1].rungs):
+            found = looks.take(COMPARE, lambda session: validate(session, NAME, self.claim, compare=True))
+            record()
+            if found.error:
+                self.notes.append(f"nothing was compared: {found.error}")
+        return 0
+
+    def _record(self, history: History, key: int, looks: Looks, clock: WallClock) -> None:
+        found = looks.runs[-1]
+        clock.look()
+        self.writes(lambda: history.add(key, found))
+
+    def _up(self, session: Session) -> Reply:
+        self._remove(session)
+        preflight.before_anything(session)
+        lab = session.store.place(NAME)
+        write_atomic(lab.folder / MARK, "")
+        self.made = True
+        return up(session, NAME)
+
+    def _remove(self, session: Session) -> None:
+        """Destroy the lab a night left. BlockedError for one that somebody else made."""
+        lab = session.store.find(NAME)
+        if lab is None:
+            return
+        if not (lab.folder / MARK).exists():
+            raise BlockedError(
+                f"there is a lab {NAME} that nightly.run did not make: it is left alone",
+                hint=f"`invoke lab.destroy --name {NAME}`, if nobody needs it",
+            )
+        lifecycle.destroy(session, NAME)
+
+    def _clean_up(self) -> None:
+        if not self.made:
+            return
+        session = replace(self.session, steps=self.session.steps.branch(), evidence=None, interactive=False)
+        try:
+            with cleaning_up():
+                self._remove(session)
+        except Exception as error:  # the night has its verdict; what is left behind is said
+            what = error.what if isinstance(error, LabError) else repr(error)
+            self.notes.append(f"the lab {NAME} could not be removed: {what}")
+
+    def _end(self, history: History, key: int, judged: Judged, seconds: float, jump: float) -> None:
+        ending = Ending(
+            verdict=judged.verdict.value,
+            claim=judged.claim,
+            reason=judged.reason,
+            seconds=round(seconds, 3),
+            claims=judged.claims,
+            cell=judged.cell,
+            clock_jump=jump,
+        )
+        self.writes(lambda: history.end(key, ending))
+
+    def _afterwards(self, history: History, night: Night, folder: Run) -> Reply:
+        """What follows from a night that is on record: none of it can change its verdict."""
+        key = night.id
+        for note in self.notes:
+            history.note(key, note)
+        history.found(key, findings(night, history.before(night, self.settings.look_back)))
+        try:
+            history.reported(key, str(report(history.night(key), history, folder)))
+        except Exception as error:
+            history.note(key, f"the report could not be written: {error}")
+        for delivery in telling.tell(self.session, history.night(key), history):
+            history.delivered(key, delivery)
+        past.prune(self.session, history)
+        done = history.night(key)
+        folder.json("history.json", done.as_dict())
+        answer = {"schema": "nightly.run/1", "night": done.as_dict()}
+        return Reply(answer, lambda console: show(console, done), exit_code(Verdict(done.verdict)))
+
+
+def _folders(session: Session) -> set[str]:
+    """The evidence folders there are of nights."""
+    base = session.store.evidence_folder / NAME
+    return {path.name for path in base.iterdir() if path.is_dir()} if base.is_dir() else set()

@@ -1,0 +1,143 @@
+"""nightly.install, nightly.uninstall, nightly.status: the night in the system's own scheduler."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lab import lock, schedule
+from lab.commands.nightly.past import opened
+from lab.commands.nightly.showing import history_file, lock_file, log_file, show
+from lab.commands.session import ROOT, Reply, Session
+from lab.history import Night
+from lab.schedule import Plan, Scheduler, installing
+from lab.schedule.plan import environment
+
+_MARGIN_MINUTES = 30
+"""What a night may take beyond its budget: tidying up, telling."""
+
+
+def install(session: Session, at: str = "03:30", print_only: bool = False) -> Reply:
+    """Have a night run every day at `at` (HH:MM, local time). `print_only` shows the files, writes none."""
+    scheduler = schedule.scheduler()
+    plan = plan_for(session, at)
+    if print_only:
+        units = [
+            {"path": str(unit.path), "content": unit.content.decode(_encoding(unit.content))}
+            for unit in scheduler.units(plan)
+        ]
+        found = _document(scheduler, "print", False, [], units=units)
+
+        def tell(console: Console) -> None:
+            for unit in units:
+                console.print(f"# {unit['path']}", markup=False, highlight=False, soft_wrap=True)
+                console.print(unit["content"], markup=False, highlight=False, soft_wrap=True)
+
+        return Reply(found, tell)
+    notes: list[str] = []
+    with session.steps.step("nightly.install", scheduler.name) as step:
+        changed = schedule.install(scheduler, plan, lambda said: _say(step.note, notes, said))
+        step.result = "installed" if changed else "was installed already"
+    notes += [f"every day at {at}", scheduler.advice()]
+    return _reply(scheduler, "install", changed, notes)
+
+
+def uninstall(session: Session) -> Reply:
+    """Take the night out of the scheduler. Nights already recorded stay."""
+    scheduler = schedule.scheduler()
+    notes: list[str] = []
+    with session.steps.step("nightly.uninstall", scheduler.name) as step:
+        changed = schedule.uninstall(scheduler, lambda said: _say(step.note, notes, said))
+        step.result = "removed" if changed else "nothing was installed"
+    return _reply(scheduler, "uninstall", changed, notes or ["nothing was installed"])
+
+
+def status(session: Session) -> Reply:
+    """Whether a night is installed, what the scheduler says, whether one runs, how the last one ended."""
+    scheduler = schedule.scheduler()
+    files = installing.installed(scheduler)
+    known, said = installing.state(scheduler) if files else (False, "")
+    held = lock.holder(lock_file(session))
+    last: Night | None = None
+    if history_file(session).exists():
+        with opened(session) as past:
+            last = next((night for night in past.nights(2) if night.verdict), None)
+    found = _document(scheduler, "status", False, said.splitlines(), known=known) | {
+        "running": {"pid": held.pid, "since": held.since} if held else None,
+        "last": last.as_dict() if last else None,
+    }
+
+    def tell(console: Console) -> None:
+        where = ", ".join(str(path) for path in files)
+        state = "installed" if files and known else "written, but not active" if files else "not installed"
+        lines = [f"{scheduler.name}: {state}" + (f" ({where})" if where else "")]
+        lines += [f"  {line}" for line in said.splitlines()]
+        if held:
+            lines.append(f"a night runs since {held.since} (pid {held.pid})")
+        lines += ["", "last night:"] if last else ["no night has been"]
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if last:
+            show(console, last)
+
+    return Reply(found, tell)
+
+
+def plan_for(session: Session, at: str) -> Plan:
+    """What is to be installed: lab's own program, its folder, the least of an environment."""
+    hour, minute = schedule.parse_at(at)
+    return Plan(
+        program=program(),
+        folder=ROOT,
+        hour=hour,
+        minute=minute,
+        minutes=session.settings.nightly.budget_minutes + _MARGIN_MINUTES,
+        log=log_file(session),
+        environment=environment(),
+    )
+
+
+def program(system: str = "") -> Sequence[str]:
+    """bin/invoke, which makes its environment; on Windows, which has no sh, the one that was made."""
+    if (system or platform.system()) == "Windows":
+        return [str(ROOT / ".venv" / "Scripts" / "invoke.exe"), "nightly.run"]
+    return [str(ROOT / "bin" / "invoke"), "nightly.run"]
+
+
+def _say(note: Any, notes: list[str], said: str) -> None:
+    notes.append(said)
+    note(said)
+
+
+def _document(
+    scheduler: Scheduler, action: str, changed: bool, notes: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    ours: list[Path] = installing.installed(scheduler)
+    return {
+        "schema": "nightly.schedule/1",
+        "scheduler": scheduler.name,
+        "action": action,
+        "changed": changed,
+        "installed": [str(path) for path in ours],
+        "active": more.get("known"),
+        "units": more.get("units", []),
+        "notes": list(notes),
+        "running": None,
+        "last": None,
+    }
+
+
+def _reply(scheduler: Scheduler, action: str, changed: bool, notes: Sequence[str]) -> Reply:
+    def tell(console: Console) -> None:
+        for line in notes:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return Reply(_document(scheduler, action, changed, notes), tell)
+
+
+def _encoding(content: bytes) -> str:
+    return "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"

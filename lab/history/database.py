@@ -1,0 +1,211 @@
+"""The file: SQLite with a write-ahead log, migrated step by step, moved aside when it is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from lab.errors import BusyError, LabError
+
+_BUSY_SECONDS = 10.0
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_FILES = ("", "-wal", "-shm")
+"""What SQLite keeps a database in, by what follows its name."""
+
+FIRST = """
+CREATE TABLE cells (
+    id INTEGER PRIMARY KEY,
+    system TEXT NOT NULL, os TEXT NOT NULL, kernel TEXT NOT NULL, cpu TEXT NOT NULL,
+    engine TEXT NOT NULL, engine_version TEXT NOT NULL, acceleration TEXT NOT NULL,
+    nesting TEXT NOT NULL, emulated INTEGER NOT NULL, paravirt TEXT NOT NULL, image TEXT NOT NULL,
+    emulator TEXT NOT NULL, emulator_image TEXT NOT NULL, android INTEGER NOT NULL,
+    UNIQUE (system, os, kernel, cpu, engine, engine_version, acceleration, nesting, emulated, paravirt,
+            image, emulator, emulator_image, android)
+);
+CREATE TABLE nights (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('running', 'ended')),
+    started TEXT NOT NULL, ended TEXT, seconds REAL,
+    planned INTEGER NOT NULL,
+    verdict TEXT NOT NULL DEFAULT '', claim TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
+    cell INTEGER REFERENCES cells,
+    clock_jump REAL NOT NULL DEFAULT 0,
+    evidence TEXT NOT NULL, report TEXT NOT NULL DEFAULT '',
+    boot_id TEXT NOT NULL, lab_version TEXT NOT NULL,
+    CHECK ((state = 'running') = (verdict = ''))
+);
+CREATE INDEX nights_of_cell ON nights (cell, id);
+CREATE TABLE claims (
+    night INTEGER NOT NULL REFERENCES nights ON DELETE CASCADE,
+    claim TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL, counts TEXT NOT NULL,
+    PRIMARY KEY (night, claim)
+);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY,
+    night INTEGER NOT NULL REFERENCES nights ON DELETE CASCADE,
+    number INTEGER NOT NULL, kind TEXT NOT NULL,
+    started TEXT NOT NULL, seconds REAL NOT NULL,
+    verdict TEXT NOT NULL, claim TEXT NOT NULL, reason TEXT NOT NULL,
+    error TEXT NOT NULL, evidence TEXT NOT NULL,
+    cell INTEGER REFERENCES cells,
+    UNIQUE (night, number)
+);
+CREATE TABLE run_claims (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+    claim TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (run, claim)
+);
+CREATE TABLE rungs (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+    rung TEXT NOT NULL, status TEXT NOT NULL, inconclusive INTEGER NOT NULL,
+    seconds REAL NOT NULL, observed TEXT NOT NULL,
+    PRIMARY KEY (run, rung)
+);
+CREATE TABLE figures (
+    run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE,
+    name TEXT NOT NULL, unit TEXT NOT NULL, value REAL NOT NULL
+);
+CREATE INDEX figures_of_run ON figures (run);
+CREATE TABLE findings (
+    night INTEGER NOT NULL REFERENCES nights ON DELETE CASCADE,
+    key TEXT NOT NULL, text TEXT NOT NULL, worse INTEGER NOT NULL
+);
+CREATE TABLE notes (
+    night INTEGER NOT NULL REFERENCES nights ON DELETE CASCADE,
+    text TEXT NOT NULL
+);
+CREATE TABLE deliveries (
+    night INTEGER NOT NULL REFERENCES nights ON DELETE CASCADE,
+    channel TEXT NOT NULL, delivered INTEGER NOT NULL, said TEXT NOT NULL
+);
+CREATE TABLE events (at TEXT NOT NULL, text TEXT NOT NULL);
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST,)
+"""Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
+
+
+class HistoryError(LabError):
+    """The history could not be read or written: full disk, no access, a newer lab's file."""
+
+
+def open_database(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
+    """The database at `path`, made or brought up to date.
+
+    A damaged one is moved aside beside it, and the new one says so in its table `events`: nothing is
+    lost silently. Raises HistoryError, BusyError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with told(path), _alone(path):
+        try:
+            return _ready(path, migrations)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            damage = error
+        kept = _move_aside(path)
+        connection = _ready(path, migrations)
+        event(connection, f"the history was damaged ({damage}) and begins anew; it is kept in {kept}")
+        return connection
+
+
+def event(connection: sqlite3.Connection, text: str) -> None:
+    """Remember something about the history itself."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    connection.execute("INSERT INTO events VALUES (?, ?)", (now, text))
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """SQLite's errors in here, as ones a person can act on."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise HistoryError(
+            f"the history could not be used: {error}",
+            evidence=[path],
+            hint="is the disk full, or the folder not writable? Nothing in the file was changed by this",
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """One transaction: wholly there, flushed to the disk, or not at all."""
+    with told(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two commands that find the same damage must not both move the file."""
+    try:
+        with FileLock(path.with_name(path.name + ".lock"), timeout=_BUSY_SECONDS):
+            yield
+    except Timeout:
+        raise BusyError(f"the history {path} is being opened by another command") from None
+
+
+def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
+    """A connection to a sound database that is up to date. DatabaseError when it is damaged."""
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {setting}")
+        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if found != "ok":
+            damage = sqlite3.DatabaseError(found.splitlines()[-1])
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damage
+        _migrate(connection, migrations, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file itself is bad; a full disk or a lock is not."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def _move_aside(path: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+    kept = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
+    for ending in _FILES:
+        part = path.with_name(path.name + ending)
+        if part.exists():
+            part.replace(kept.with_name(kept.name + ending))
+    return kept
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise HistoryError(
+            f"the history was written by a newer lab (its version is {version}, this lab knows "
+            f"{len(migrations)})",
+            evidence=[path],
+            hint="update lab, or let LAB_STATE_DIR name another folder",
+        )
+    for number in range(version, len(migrations)):
+        script = f"BEGIN IMMEDIATE; {migrations[number]} PRAGMA user_version = {number + 1}; COMMIT;"
+        try:
+            connection.executescript(script)
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

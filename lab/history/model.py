@@ -1,0 +1,219 @@
+"""What history knows of a night. Times are UTC, ISO 8601; durations are seconds of the monotonic clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+CELL = (
+    "system",
+    "os",
+    "kernel",
+    "cpu",
+    "engine",
+    "engine_version",
+    "acceleration",
+    "nesting",
+    "emulated",
+    "paravirt",
+    "image",
+    "emulator",
+    "emulator_image",
+    "android",
+)
+"""The columns of a cell: those of lab.validation/1's `cell`, its `host` flattened into the first four."""
+
+_HOST = CELL[:4]
+_FLAGS = ("emulated", "android")
+
+RUNNING, ENDED = "running", "ended"
+
+VERDICTS = ("confirmed", "refuted", "blocked", "inconclusive", "not applicable")
+"""The words of lab.ladder.model.Verdict, in its order."""
+
+NESTED_BOOT = "nested boot"
+"""Seconds from L2's launch to its last word, on the way up: beside other work, so a figure of its own."""
+NESTED_BOOT_KVM = "nested boot, KVM"
+NESTED_BOOT_TCG = "nested boot, no KVM"
+NESTED_RATIO = "no KVM against KVM"
+"""The comparison's figures: the same L2 with nothing beside it, and their ratio."""
+SLOWER_IS_WORSE = (NESTED_BOOT, NESTED_BOOT_KVM)
+"""The figures, all in seconds, that regressions are looked for in."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value; `unit` is `s` or `ratio`."""
+
+    name: str
+    unit: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What came of one rung in one run, as lab.validation/1 has it."""
+
+    rung: str
+    status: str
+    inconclusive: bool
+    seconds: float
+    observed: str
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A verdict on a claim; `counts` is how many runs came to which verdict (empty for a single run)."""
+
+    claim: str
+    verdict: str
+    reason: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One climb of a night. `kind` is `up`, `validate` or `compare`.
+
+    `error` is what ended it before it had an answer, empty otherwise; `cell` has the columns of CELL,
+    or is None when the climb did not get as far as knowing it.
+    """
+
+    number: int
+    kind: str
+    started: str
+    seconds: float
+    verdict: str
+    claim: str
+    reason: str
+    error: str = ""
+    evidence: str = ""
+    cell: Mapping[str, Any] | None = None
+    claims: Sequence[Claimed] = ()
+    rungs: Sequence[Rung] = ()
+    figures: Sequence[Figure] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that differs from the nights before, in words.
+
+    `key` names the same thing every night it is found; `worse` is False for a turn to the better.
+    """
+
+    key: str
+    text: str
+    worse: bool = True
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One attempt to tell somebody: over which channel, whether it arrived, and what came of it."""
+
+    channel: str
+    delivered: bool
+    said: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a night ended, for `History.end`."""
+
+    verdict: str
+    claim: str
+    reason: str
+    seconds: float
+    claims: Sequence[Claimed] = ()
+    cell: Mapping[str, Any] | None = None
+    clock_jump: float = 0.0
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night. `verdict` is empty only while `state` is running; `clock_jump` is in seconds."""
+
+    id: int
+    uuid: str
+    state: str
+    started: str
+    planned: int
+    evidence: str
+    lab_version: str
+    ended: str | None = None
+    seconds: float | None = None
+    verdict: str = ""
+    claim: str = ""
+    reason: str = ""
+    clock_jump: float = 0.0
+    report: str = ""
+    boot_id: str = ""
+    cell_id: int | None = None
+    cell: Mapping[str, Any] | None = None
+    claims: Sequence[Claimed] = ()
+    runs: Sequence[Run] = ()
+    findings: Sequence[Finding] = ()
+    notes: Sequence[str] = ()
+    deliveries: Sequence[Delivery] = ()
+
+    def samples(self, figure: str) -> list[float]:
+        """Every value of a figure, in the order it was taken."""
+        return [found.value for run in self.runs for found in run.figures if found.name == figure]
+
+    def verdict_on(self, claim: str) -> str:
+        """The night's verdict on a claim; empty when it has none."""
+        return next((found.verdict for found in self.claims if found.claim == claim), "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The night as nightly.history/1 has it."""
+        document = asdict(self)
+        for hidden in ("cell_id", "boot_id"):
+            document.pop(hidden)
+        document["verdict"] = self.verdict or None
+        document["cell"] = cell_document(self.cell) if self.cell else None
+        for claim in document["claims"]:
+            claim["counts"] = counted(claim["counts"])
+        for row, run in zip(document["runs"], self.runs, strict=True):
+            row["cell"] = cell_document(run.cell) if run.cell else None
+            for claim in row["claims"]:
+                del claim["counts"]
+        plain: dict[str, Any] = _lists(document)
+        return plain
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a night found of one claim in one cell; `runs` is how many climbs stand behind it."""
+
+    cell: Mapping[str, Any]
+    claim: str
+    verdict: str
+    when: str
+    runs: int
+
+
+def counted(counts: Mapping[str, int]) -> dict[str, int]:
+    """Every verdict with its number of runs, 0 for one that none came to."""
+    return {verdict: counts.get(verdict, 0) for verdict in VERDICTS}
+
+
+def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """lab.validation/1's `cell` as columns."""
+    host = cell["host"]
+    return {name: host[name] if name in _HOST else cell[name] for name in CELL}
+
+
+def cell_document(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as lab.validation/1's `cell`."""
+    plain = {name: bool(columns[name]) if name in _FLAGS else columns[name] for name in CELL}
+    host = {name: plain.pop(name) for name in _HOST}
+    return {"host": host, **plain}
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_lists(item) for item in value]
+    return value

@@ -1,0 +1,86 @@
+"""Rows of the database, and the objects of lab.history.model they hold."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lab.history.model import CELL, Claimed, Delivery, Figure, Finding, Night, Run, Rung
+
+# Every name put into a statement below is one of our own tables and columns; values never are.
+
+
+def insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Add rows, each with a value for every column."""
+    for row in rows:
+        marks = ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608
+
+
+def cell_id(connection: sqlite3.Connection, cell: Mapping[str, Any] | None) -> int | None:
+    """The id of a cell's row, made when it is new."""
+    if cell is None:
+        return None
+    values = [cell[name] for name in CELL]
+    names, marks = ", ".join(CELL), ", ".join("?" * len(CELL))
+    connection.execute(f"INSERT OR IGNORE INTO cells ({names}) VALUES ({marks})", values)  # noqa: S608
+    where = " AND ".join(f"{name} = ?" for name in CELL)
+    row = connection.execute(f"SELECT id FROM cells WHERE {where}", values).fetchone()  # noqa: S608
+    return int(row["id"])
+
+
+def nights(connection: sqlite3.Connection, clause: str, values: tuple[Any, ...]) -> list[Night]:
+    """The nights that a WHERE, ORDER BY and LIMIT choose, with all that belongs to them."""
+    found = connection.execute(f"SELECT * FROM nights {clause}", values).fetchall()  # noqa: S608
+    return [_night(connection, row) for row in found]
+
+
+def _night(connection: sqlite3.Connection, row: sqlite3.Row) -> Night:
+    def of(table: str) -> list[dict[str, Any]]:
+        return _children(connection, table, "night", row["id"])
+
+    return Night(
+        **_plain(row, "cell"),
+        cell_id=row["cell"],
+        cell=_columns(connection, row["cell"]),
+        claims=[Claimed(**found | {"counts": json.loads(found["counts"])}) for found in of("claims")],
+        runs=[_run(connection, found) for found in of("runs")],
+        findings=[Finding(**found | {"worse": bool(found["worse"])}) for found in of("findings")],
+        notes=[found["text"] for found in of("notes")],
+        deliveries=[
+            Delivery(**found | {"delivered": bool(found["delivered"])}) for found in of("deliveries")
+        ],
+    )
+
+
+def _run(connection: sqlite3.Connection, row: dict[str, Any]) -> Run:
+    key, cell = row.pop("id"), row.pop("cell")
+
+    def of(table: str) -> list[dict[str, Any]]:
+        return _children(connection, table, "run", key)
+
+    return Run(
+        **row,
+        cell=_columns(connection, cell),
+        claims=[Claimed(**found) for found in of("run_claims")],
+        rungs=[Rung(**found | {"inconclusive": bool(found["inconclusive"])}) for found in of("rungs")],
+        figures=[Figure(**found) for found in of("figures")],
+    )
+
+
+def _columns(connection: sqlite3.Connection, cell: int | None) -> dict[str, Any] | None:
+    if cell is None:
+        return None
+    return _plain(connection.execute("SELECT * FROM cells WHERE id = ?", (cell,)).fetchone(), "id")
+
+
+def _children(connection: sqlite3.Connection, table: str, column: str, key: int) -> list[dict[str, Any]]:
+    """The rows of `table` that belong to one, in the order they were written, without the reference."""
+    found = connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY rowid", (key,))  # noqa: S608
+    return [_plain(row, column) for row in found.fetchall()]
+
+
+def _plain(row: sqlite3.Row, but: str) -> dict[str, Any]:
+    return {name: row[name] for name in row.keys() if name != but}  # noqa: SIM118 - a Row iterates values

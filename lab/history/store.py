@@ -1,0 +1,234 @@
+"""Reading and writing nights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from lab import redact
+from lab.errors import LabError
+from lab.history import retention, rows
+from lab.history.database import HistoryError, open_database, told, writing
+from lab.history.model import ENDED, RUNNING, Delivery, Ending, Finding, Night, Observed, Run
+
+INCONCLUSIVE = "inconclusive"
+
+__all__ = ["History", "HistoryError", "NotRunningError"]
+
+
+class NotRunningError(LabError):
+    """A night has ended already."""
+
+
+class History:
+    """The nights in one file. Opened for one command, from one thread; closed by `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = open_database(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- writing -------------------------------------------------------------------------------
+
+    def begin(self, *, planned: int, evidence: str, boot_id: str, lab_version: str) -> int:
+        """Write down that a night begins, before anything of it does; returns its id.
+
+        `boot_id` is the host's: a night of another boot cannot still be running.
+        """
+        row = (str(uuid.uuid4()), RUNNING, _now(), planned, evidence, boot_id, lab_version)
+        with writing(self._connection, self.path):
+            found = self._connection.execute(
+                "INSERT INTO nights (uuid, state, started, planned, evidence, boot_id, lab_version)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+            return int(found.lastrowid or 0)
+
+    def add(self, night: int, run: Run) -> None:
+        """Write down one run, whole."""
+        with writing(self._connection, self.path):
+            found = self._connection.execute(
+                "INSERT INTO runs (night, number, kind, started, seconds, verdict, claim, reason, error,"
+                " evidence, cell) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    night,
+                    run.number,
+                    run.kind,
+                    run.started,
+                    run.seconds,
+                    run.verdict,
+                    run.claim,
+                    redact.clean(run.reason),
+                    redact.clean(run.error),
+                    run.evidence,
+                    rows.cell_id(self._connection, run.cell),
+                ),
+            )
+            key = found.lastrowid
+            rows.insert(
+                self._connection,
+                "run_claims",
+                [(key, c.claim, c.verdict, redact.clean(c.reason)) for c in run.claims],
+            )
+            rows.insert(
+                self._connection,
+                "rungs",
+                [
+                    (key, r.rung, r.status, r.inconclusive, r.seconds, redact.clean(r.observed))
+                    for r in run.rungs
+                ],
+            )
+            rows.insert(self._connection, "figures", [(key, f.name, f.unit, f.value) for f in run.figures])
+
+    def end(self, night: int, ending: Ending) -> None:
+        """Close a night that runs. One that has ended stays as it is: NotRunningError."""
+        with writing(self._connection, self.path):
+            changed = self._connection.execute(
+                "UPDATE nights SET state = ?, ended = ?, seconds = ?, verdict = ?, claim = ?, reason = ?,"
+                " cell = ?, clock_jump = ? WHERE id = ? AND state = ?",
+                (
+                    ENDED,
+                    _now(),
+                    ending.seconds,
+                    ending.verdict,
+                    ending.claim,
+                    redact.clean(ending.reason),
+                    rows.cell_id(self._connection, ending.cell),
+                    ending.clock_jump,
+                    night,
+                    RUNNING,
+                ),
+            )
+            if changed.rowcount != 1:
+                raise NotRunningError(f"night {night} does not run: it cannot be ended")
+            rows.insert(
+                self._connection,
+                "claims",
+                [
+                    (night, c.claim, c.verdict, redact.clean(c.reason), json.dumps(dict(c.counts)))
+                    for c in ending.claims
+                ],
+            )
+            rows.insert(self._connection, "notes", [(night, redact.clean(text)) for text in ending.notes])
+
+    def close_dead(self, dead: Sequence[Night], reason: str, boot_id: str) -> list[Night]:
+        """End these nights, known not to run any more, as inconclusive; returns what they became.
+
+        `reason` is what is known of their end, `boot_id` the host's now. One that another command
+        ended meanwhile stays as it is.
+        """
+        closed = []
+        for night in dead:
+            restarted = bool(night.boot_id and boot_id and night.boot_id != boot_id)
+            why = "the host was restarted under it" if restarted else reason
+            with contextlib.suppress(NotRunningError):
+                self.end(
+                    night.id,
+                    Ending(
+                        verdict=INCONCLUSIVE,
+                        claim=next((run.claim for run in night.runs if run.claim), ""),
+                        reason=f"cut short after {len(night.runs)} of {night.planned} runs: {why}",
+                        seconds=sum(run.seconds for run in night.runs),
+                        cell=next((run.cell for run in night.runs if run.cell), None),
+                    ),
+                )
+                closed.append(self.night(night.id))
+        return closed
+
+    def note(self, night: int, text: str) -> None:
+        """Add something worth knowing to a night."""
+        with writing(self._connection, self.path):
+            rows.insert(self._connection, "notes", [(night, redact.clean(text))])
+
+    def found(self, night: int, findings: Sequence[Finding]) -> None:
+        """Add what differs from the nights before."""
+        with writing(self._connection, self.path):
+            rows.insert(
+                self._connection,
+                "findings",
+                [(night, f.key, redact.clean(f.text), f.worse) for f in findings],
+            )
+
+    def delivered(self, night: int, delivery: Delivery) -> None:
+        """Write down that somebody was told, or could not be."""
+        with writing(self._connection, self.path):
+            rows.insert(
+                self._connection,
+                "deliveries",
+                [(night, delivery.channel, delivery.delivered, redact.clean(delivery.said))],
+            )
+
+    def reported(self, night: int, report: str) -> None:
+        """Write down where the night's report is."""
+        with writing(self._connection, self.path):
+            self._connection.execute("UPDATE nights SET report = ? WHERE id = ?", (report, night))
+
+    def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
+        """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
+        found = self._connection.execute("SELECT id, started, cell, state FROM nights")
+        nights = [retention.Kept(row["id"], row["started"], row["cell"], row["state"]) for row in found]
+        dropped = [self.night(key) for key in sorted(retention.dropped(nights, keep_days, keep_nights))]
+        with writing(self._connection, self.path):
+            for night in dropped:
+                self._connection.execute("DELETE FROM nights WHERE id = ?", (night.id,))
+        return dropped
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def night(self, key: int) -> Night:
+        found = self._read("WHERE nights.id = ?", (key,))
+        if not found:
+            raise HistoryError(f"there is no night {key}", evidence=[self.path])
+        return found[0]
+
+    def nights(self, limit: int = -1) -> list[Night]:
+        """The newest nights, newest first; all of them when `limit` is negative."""
+        return self._read("ORDER BY id DESC LIMIT ?", (limit,))
+
+    def running(self) -> list[Night]:
+        """Nights marked as running, whether or not their command still lives."""
+        return self._read("WHERE state = ?", (RUNNING,))
+
+    def before(self, night: Night, limit: int) -> list[Night]:
+        """The last `limit` nights of the same cell that ended before this one, newest first."""
+        if night.cell_id is None:
+            return []
+        return self._read(
+            "WHERE cell = ? AND id < ? AND state = ? ORDER BY id DESC LIMIT ?",
+            (night.cell_id, night.id, ENDED, limit),
+        )
+
+    def observations(self) -> list[Observed]:
+        """What every night found of every claim, oldest first; nights without a cell found nothing."""
+        return [
+            Observed(night.cell, found.claim, found.verdict, night.started, sum(found.counts.values()) or 1)
+            for night in reversed(self.nights())
+            if night.cell is not None and night.state == ENDED
+            for found in night.claims
+        ]
+
+    def _read(self, clause: str, values: tuple[Any, ...]) -> list[Night]:
+        with told(self.path):
+            return rows.nights(self._connection, clause, values)
+
+    def events(self) -> list[tuple[str, str]]:
+        """What happened to the history itself: (when, what), oldest first."""
+        with told(self.path):
+            return [(row["at"], row["text"]) for row in self._connection.execute("SELECT * FROM events")]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,23 @@
+"""Telling somebody what a night found: by webhook, by GitHub issue, by mail."""
+
+from lab.notify.github import GitHubIssues
+from lab.notify.mail import Mail
+from lab.notify.message import Notice, Said
+from lab.notify.secrets import NAMES, secret
+from lab.notify.sending import Channel, DeliveryError, Patience
+from lab.notify.webhook import Slack, Webhook, verify
+
+__all__ = [
+    "NAMES",
+    "Channel",
+    "DeliveryError",
+    "GitHubIssues",
+    "Mail",
+    "Notice",
+    "Patience",
+    "Said",
+    "Slack",
+    "Webhook",
+    "secret",
+    "verify",
+]

@@ -1,0 +1,82 @@
+"""What there is to say of a night, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab import redact
+
+
+@dataclass(frozen=True)
+class Said:
+    """Something that became worse, or better; `marker` is the same for the same thing every night."""
+
+    marker: str
+    text: str
+    worse: bool
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One night for people and machines elsewhere. `cell` is a phrase; paths are of the host's disk."""
+
+    night: int
+    uuid: str
+    host: str
+    started: str
+    claim: str
+    verdict: str
+    reason: str
+    cell: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    findings: Sequence[Said] = ()
+    notes: Sequence[str] = ()
+    report: str = ""
+    evidence: str = ""
+
+    @property
+    def title(self) -> str:
+        """One line: verdict first."""
+        worse = sum(finding.worse for finding in self.findings)
+        more = f", {worse} regression{'s' if worse != 1 else ''}" if worse else ""
+        return redact.clean(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{more}")
+
+    @property
+    def lines(self) -> list[str]:
+        """The whole of it in sentences, without markup."""
+        counts = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items() if number)
+        told = [
+            f"{self.claim or 'the night'}: {self.verdict}: {self.reason}",
+            f"for {self.cell}" if self.cell else "",
+            f"runs: {counts}" if counts else "",
+            *(f"{'worse' if item.worse else 'better'}: {item.text}" for item in self.findings),
+            *(f"note: {note}" for note in self.notes),
+            f"night {self.night}, begun {self.started}",
+            f"report: {self.report}" if self.report else "",
+            f"evidence: {self.evidence}" if self.evidence else "",
+        ]
+        return [redact.clean(" ".join(line.split())) for line in told if line]
+
+    def document(self) -> dict[str, Any]:
+        """nightly.notice/1."""
+        return {
+            "schema": "nightly.notice/1",
+            "night": self.night,
+            "uuid": self.uuid,
+            "host": self.host,
+            "started": self.started,
+            "claim": self.claim,
+            "verdict": self.verdict,
+            "reason": redact.clean(self.reason),
+            "cell": self.cell,
+            "counts": dict(self.counts),
+            "findings": [
+                {"marker": item.marker, "text": redact.clean(item.text), "worse": item.worse}
+                for item in self.findings
+            ],
+            "notes": [redact.clean(note) for note in self.notes],
+            "report": self.report,
+            "evidence": self.evidence,
+        }

@@ -1,0 +1,47 @@
+"""Secrets of the channels: from the environment or the system's keyring, from nowhere else."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from lab import redact
+
+SERVICE = "lab"
+NAMES = {
+    "webhook-url": "LAB_WEBHOOK_URL",
+    "webhook-secret": "LAB_WEBHOOK_SECRET",
+    "github-token": "LAB_GITHUB_TOKEN",
+    "smtp-password": "LAB_SMTP_PASSWORD",
+}
+"""Name in the keyring (service `lab`) to variable. The address of a Slack webhook is a secret, too."""
+
+_LONG = 16
+"""A part of an address this long may be the secret in it."""
+
+
+def secret(name: str) -> str:
+    """The secret of that name, registered so that no log, error or evidence shows it; empty if none."""
+    found = os.environ.get(NAMES[name], "") or _of_keyring(name)
+    redact.register(found)
+    if name == "webhook-url":
+        parts = urlsplit(found)
+        for part in (parts.path, parts.query, parts.password or "", *parts.path.split("/")):
+            if len(part) >= _LONG:
+                redact.register(part)
+    return found
+
+
+def where(name: str) -> str:
+    """How a person gives lab this secret."""
+    return f"set {NAMES[name]}, or keep it in the keyring: `keyring set {SERVICE} {name}`"
+
+
+def _of_keyring(name: str) -> str:
+    import keyring
+    import keyring.errors
+
+    try:
+        return keyring.get_password(SERVICE, name) or ""
+    except keyring.errors.KeyringError:  # a host without one, or one that is locked
+        return ""

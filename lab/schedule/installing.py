@@ -1,0 +1,134 @@
+"""Writing a scheduler's files, making them known, and taking away what lab wrote and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import files, proc
+from lab.deadline import Deadline
+from lab.errors import BlockedError, CommandError, LabError, UsageError
+from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
+
+_SECONDS = 60.0
+
+
+def is_ours(path: Path) -> bool:
+    """Whether lab wrote this file: its marker is in it, in whichever encoding."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return MARKER.encode() in content or MARKER.encode("utf-16-le") in content
+
+
+def installed(scheduler: Scheduler) -> list[Path]:
+    """The files of lab's that are in place."""
+    return [path for path in scheduler.paths() if is_ours(path)]
+
+
+def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> bool:
+    """Write and activate. True when that changed anything; run again, it converges.
+
+    UsageError for a file that is not lab's in the place of one of its own; BlockedError without the
+    scheduler; LabError when it refuses, and then what was written is taken away again.
+    """
+    _need_tool(scheduler)
+    units = scheduler.units(plan)
+    for unit in units:
+        _must_be_ours(unit.path)
+    different = [unit for unit in units if not unit.path.exists() or unit.path.read_bytes() != unit.content]
+    if not different and _known(scheduler):
+        return False
+    before = {unit.path: unit.path.read_bytes() if unit.path.exists() else None for unit in units}
+    plan.log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if any(before.values()):
+            _try_each(scheduler.deactivate(), say)  # launchd keeps to the old file otherwise
+        for unit in different:
+            _write(unit, say)
+        for command in scheduler.activate():
+            say(f"runs {' '.join(command)}")
+            proc.run(command, deadline=Deadline.after(_SECONDS))
+    except CommandError as error:
+        _undo(before)
+        raise BlockedError(
+            f"{scheduler.name} does not take it: {error.what}", tail=error.tail, hint=scheduler.advice()
+        ) from error
+    except BaseException:
+        _undo(before)
+        raise
+    return True
+
+
+def uninstall(scheduler: Scheduler, say: Callable[[str], None]) -> bool:
+    """Deactivate and remove. True when there was something. Only files with lab's marker are removed."""
+    ours = installed(scheduler)
+    if not ours:
+        strangers = [str(path) for path in scheduler.paths() if path.exists()]
+        if strangers:
+            raise UsageError(
+                f"{strangers[0]} was not made by lab: it is left alone",
+                hint="remove it by hand if you mean to",
+            )
+        return False
+    there = shutil.which(scheduler.tool) is not None
+    if there:
+        _try_each(scheduler.deactivate(), say)
+    for path in ours:
+        say(f"removes {path}")
+        path.unlink()
+        files.sync_folder(path.parent)
+    if there:
+        _try_each(scheduler.after_removal(), say)
+    return True
+
+
+def state(scheduler: Scheduler) -> tuple[bool, str]:
+    """Whether the scheduler knows of it, and what it says, as lines."""
+    try:
+        done = proc.run(scheduler.query(), deadline=Deadline.after(_SECONDS), check=False)
+    except LabError as error:
+        return False, error.what
+    return done.status == 0, proc.tail(done.out or done.err, 30)
+
+
+def _known(scheduler: Scheduler) -> bool:
+    return state(scheduler)[0]
+
+
+def _need_tool(scheduler: Scheduler) -> None:
+    if shutil.which(scheduler.tool) is None:
+        raise BlockedError(
+            f"`{scheduler.tool}` is not here: nothing runs tasks by {scheduler.name}",
+            hint="`nightly.install --print` shows the files; or have `bin/invoke nightly.run` run by cron",
+        )
+
+
+def _must_be_ours(path: Path) -> None:
+    if path.exists() and not is_ours(path):
+        raise UsageError(
+            f"{path} is there and was not made by lab: it is left alone",
+            hint="move it away, then run this again",
+        )
+
+
+def _write(unit: Unit, say: Callable[[str], None]) -> None:
+    say(f"writes {unit.path}")
+    files.write_atomic(unit.path, unit.content)
+
+
+def _try_each(commands: list[list[str]], say: Callable[[str], None]) -> None:
+    """Run them; one that fails had nothing to do."""
+    for command in commands:
+        say(f"runs {' '.join(command)}")
+        proc.run(command, deadline=Deadline.after(_SECONDS), check=False)
+
+
+def _undo(before: dict[Path, bytes | None]) -> None:
+    for path, content in before.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        elif path.read_bytes() != content:
+            files.write_atomic(path, content)

@@ -1,0 +1,58 @@
+"""macOS: an agent of the user's launchd. Keys are those of launchd.plist(5)."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+from pathlib import Path
+
+from lab.schedule.plan import MARKER, Plan, Unit
+
+LABEL = "io.lab.nightly"
+
+
+class Launchd:
+    """A night the Mac sleeps through is run when it wakes; caffeinate keeps it awake meanwhile."""
+
+    name = "launchd"
+    tool = "launchctl"
+
+    def units(self, plan: Plan) -> list[Unit]:
+        document = {
+            "Label": LABEL,
+            "ProgramArguments": ["/usr/bin/caffeinate", "-i", "-s", *plan.program],
+            "WorkingDirectory": str(plan.folder),
+            "EnvironmentVariables": dict(plan.environment),
+            "StartCalendarInterval": {"Hour": plan.hour, "Minute": plan.minute},
+            "StandardOutPath": str(plan.log),
+            "StandardErrorPath": str(plan.log),
+            # lab ends itself on SIGTERM, and needs a while to leave nothing behind.
+            "ExitTimeOut": 120,
+            "ProcessType": "Standard",
+            "RunAtLoad": False,
+        }
+        text = plistlib.dumps(document, sort_keys=False).decode()
+        head, rest = text.split("<plist", 1)
+        return [Unit(self.paths()[0], f"{head}<!-- {MARKER} -->\n<plist{rest}".encode())]
+
+    def paths(self) -> list[Path]:
+        return [Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist"]
+
+    def activate(self) -> list[list[str]]:
+        return [["launchctl", "bootstrap", _domain(), str(self.paths()[0])]]
+
+    def deactivate(self) -> list[list[str]]:
+        return [["launchctl", "bootout", f"{_domain()}/{LABEL}"]]
+
+    def after_removal(self) -> list[list[str]]:
+        return []
+
+    def query(self) -> list[str]:
+        return ["launchctl", "print", f"{_domain()}/{LABEL}"]
+
+    def advice(self) -> str:
+        return "it runs while you are logged in; the log-in keychain must be unlocked for its secrets"
+
+
+def _domain() -> str:
+    return f"gui/{os.getuid()}"

@@ -1,0 +1,95 @@
+"""What is to run and when, and what a scheduler must be able to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lab.errors import UsageError
+
+MARKER = "Made by lab nightly.install; nightly.uninstall removes it."
+"""In every file lab installs: one without it is never changed or removed."""
+
+_AT = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_PLAIN = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
+_TOOLS = ("python3", "ssh", "adb", "qemu-system-x86_64", "qemu-img", "VBoxManage")
+"""What a night may call: the folders they are found in now belong on the night's PATH."""
+_TAKEN_ALONG = ("LAB_STATE_DIR", "LAB_CACHE_DIR", "LAB_CONFIG")
+"""Variables that say where lab's files are. No other goes into an installed file, secrets least of all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A task for every day. `program` is an argument list, `minutes` what it may take at most."""
+
+    program: Sequence[str]
+    folder: Path
+    hour: int
+    minute: int
+    minutes: int
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file to be installed, bytes as they are written."""
+
+    path: Path
+    content: bytes
+
+
+class Scheduler(Protocol):
+    """One system's scheduler. Commands are argument lists; nothing here runs or writes anything."""
+
+    name: str
+    tool: str
+    """The program that must be there."""
+
+    def units(self, plan: Plan) -> list[Unit]:
+        """The files to install."""
+
+    def paths(self) -> list[Path]:
+        """Where they are when they are installed."""
+
+    def activate(self) -> list[list[str]]:
+        """The commands that make them known, in order; fit to be run again."""
+
+    def deactivate(self) -> list[list[str]]:
+        """The commands that end that, before the files go. Each may fail when there is nothing to end."""
+
+    def after_removal(self) -> list[list[str]]:
+        """The commands that have it forget the files, once they are gone."""
+
+    def query(self) -> list[str]:
+        """The command that tells whether it is known, and more in words; its status is 0 when it is."""
+
+    def advice(self) -> str:
+        """What else a person should know; may be empty."""
+
+
+def parse_at(text: str) -> tuple[int, int]:
+    """Hour and minute of HH:MM, local time. Raises UsageError."""
+    found = _AT.fullmatch(text)
+    if not found:
+        raise UsageError(f"{text!r} is not a time of day", hint="for example --at 03:30")
+    return int(found[1]), int(found[2])
+
+
+def environment(more: Sequence[str] = ()) -> dict[str, str]:
+    """The least a night needs: a PATH with the tools as they are found now, and where lab's files are."""
+    folders = [str(Path(found).parent) for tool in _TOOLS if (found := shutil.which(tool))]
+    outside = [item for item in (*more, *folders) if not _of_environment(item)]
+    path = os.pathsep.join(dict.fromkeys([*outside, *(_PLAIN if os.name == "posix" else ())]))
+    kept = {name: os.environ[name] for name in _TAKEN_ALONG if os.environ.get(name)}
+    return {"PATH": path, **kept}
+
+
+def _of_environment(folder: str) -> bool:
+    """Whether a folder is that of a virtual environment: bin/invoke finds its own."""
+    return (Path(folder).parent / "pyvenv.cfg").exists()

@@ -1,0 +1,85 @@
+"""Linux: a timer and a service of the user's systemd (systemd.timer(5), systemd.service(5))."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lab.schedule.plan import MARKER, Plan, Unit
+
+NAME = "lab-nightly"
+
+
+class Systemd:
+    """A night the machine was off is run when it is on again (Persistent)."""
+
+    name = "systemd"
+    tool = "systemctl"
+
+    def units(self, plan: Plan) -> list[Unit]:
+        variables = "".join(
+            f"Environment={_quoted(f'{name}={value}')}\n" for name, value in plan.environment.items()
+        )
+        service = (
+            f"# {MARKER}\n"
+            "[Unit]\n"
+            "Description=lab: the night's validation\n"
+            "\n"
+            "[Service]\n"
+            "Type=oneshot\n"
+            f"WorkingDirectory={_escaped(str(plan.folder))}\n"
+            f"ExecStart={' '.join(_quoted(word) for word in plan.program)}\n"
+            f"{variables}"
+            "# Secrets, if the keyring cannot hold them: a file of your own, mode 0600.\n"
+            "EnvironmentFile=-%h/.config/lab/nightly.env\n"
+            f"TimeoutStartSec={plan.minutes}min\n"
+            "TimeoutStopSec=2min\n"
+            "KillMode=mixed\n"
+        )
+        timer = (
+            f"# {MARKER}\n"
+            "[Unit]\n"
+            "Description=lab: every night\n"
+            "\n"
+            "[Timer]\n"
+            f"OnCalendar=*-*-* {plan.hour:02}:{plan.minute:02}:00\n"
+            "Persistent=true\n"
+            "\n"
+            "[Install]\n"
+            "WantedBy=timers.target\n"
+        )
+        one, other = self.paths()
+        return [Unit(one, service.encode()), Unit(other, timer.encode())]
+
+    def paths(self) -> list[Path]:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        return [base / "systemd" / "user" / f"{NAME}.{kind}" for kind in ("service", "timer")]
+
+    def activate(self) -> list[list[str]]:
+        return [
+            ["systemctl", "--user", "daemon-reload"],
+            ["systemctl", "--user", "enable", "--now", f"{NAME}.timer"],
+        ]
+
+    def deactivate(self) -> list[list[str]]:
+        return [["systemctl", "--user", "disable", "--now", f"{NAME}.timer"]]
+
+    def after_removal(self) -> list[list[str]]:
+        return [["systemctl", "--user", "daemon-reload"]]
+
+    def query(self) -> list[str]:
+        return ["systemctl", "--user", "status", "--no-pager", f"{NAME}.timer"]
+
+    def advice(self) -> str:
+        return "it runs while you are logged in; `loginctl enable-linger` has it run always"
+
+
+def _escaped(text: str) -> str:
+    """`%` is systemd's own character."""
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """One word of a command or one assignment; systemd expands `$` and `%` inside quotes, too."""
+    safe = _escaped(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{safe}"'

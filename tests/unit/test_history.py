@@ -1,0 +1,407 @@
+"""History: whole nights or none, nothing lost silently, old ones kept by the rule, regressions in words."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.history import (
+    CELL,
+    Claimed,
+    Delivery,
+    Ending,
+    Figure,
+    Finding,
+    History,
+    HistoryError,
+    Night,
+    NotRunningError,
+    Run,
+    Rung,
+    cell_columns,
+    cell_document,
+    findings,
+)
+from lab.history import model as figures
+from lab.history.database import MIGRATIONS, open_database
+from lab.history.regressions import NIGHTS, SHARE, slower
+from lab.history.retention import Kept, dropped
+
+AT = "2026-01-02T03:04:05.678+00:00"
+COLUMNS: dict[str, Any] = dict.fromkeys(CELL, "x") | {"emulated": 1, "android": 0, "nesting": "emulated"}
+VERDICTS = ("confirmed", "refuted", "blocked", "inconclusive")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    with History(tmp_path / "history.db") as opened:
+        yield opened
+
+
+def begin(history: History) -> int:
+    return history.begin(planned=3, evidence="evidence/nightly/1", boot_id="boot", lab_version="0.1.0")
+
+
+def run(number: int = 1, boot: float = 6.0, **more: Any) -> Run:
+    return Run(
+        **(
+            {
+                "number": number,
+                "kind": "validate",
+                "started": AT,
+                "seconds": 1.5,
+                "verdict": "confirmed",
+                "claim": "nesting",
+                "reason": "because",
+                "cell": COLUMNS,
+                "claims": [Claimed("nesting", "confirmed", "because")],
+                "rungs": [Rung("vm.boot", "passed", False, 1.0, "it boots")],
+                "figures": [Figure(figures.NESTED_BOOT, "s", boot)],
+            }
+            | more
+        )
+    )
+
+
+def ending(verdict: str = "confirmed", **more: Any) -> Ending:
+    claims = [Claimed("nesting", verdict, "because", {verdict: 3})]
+    return Ending(**({"seconds": 9.0, "claims": claims, "cell": COLUMNS} | more), verdict=verdict,
+                  claim="nesting", reason="because")  # fmt: skip
+
+
+def night(history: History, verdict: str = "confirmed", *boots: float) -> Night:
+    key = begin(history)
+    for number, boot in enumerate(boots, 1):
+        history.add(key, run(number, boot))
+    history.end(key, ending(verdict))
+    return history.night(key)
+
+
+# --- what is written is what is read ----------------------------------------------------------------
+
+
+def test_a_night_comes_back_as_it_was_written(history: History) -> None:
+    key = begin(history)
+    assert history.running()[0].id == key
+    history.add(key, run())
+    history.add(key, run(2, error="it broke", cell=None, claims=[], rungs=[], figures=[]))
+    history.end(key, ending(clock_jump=3600.0, notes=["one"]))
+    history.note(key, "two")
+    history.found(key, [Finding("verdict: nesting", "worse now")])
+    history.delivered(key, Delivery("webhook", False, "it is down"))
+    history.reported(key, "report.html")
+    found = history.night(key)
+    assert (found.state, found.verdict, found.clock_jump, found.report) == (
+        "ended",
+        "confirmed",
+        3600.0,
+        "report.html",
+    )
+    assert list(found.notes) == ["one", "two"]
+    assert found.runs[0] == run()
+    assert (found.runs[1].error, found.runs[1].cell) == ("it broke", None)
+    assert found.claims == ending().claims
+    assert found.findings == [Finding("verdict: nesting", "worse now")]
+    assert found.deliveries == [Delivery("webhook", False, "it is down")]
+    assert found.samples(figures.NESTED_BOOT) == [6.0]
+    assert not history.running()
+    (observed,) = history.observations()
+    assert (observed.claim, observed.verdict, observed.runs) == ("nesting", "confirmed", 3)
+
+
+def test_a_night_ends_once(history: History) -> None:
+    key = begin(history)
+    history.end(key, ending())
+    with pytest.raises(NotRunningError):
+        history.end(key, ending("refuted"))
+    assert history.night(key).verdict == "confirmed"
+
+
+def test_a_dead_night_is_closed_as_inconclusive_and_says_how_far_it_came(history: History) -> None:
+    here, elsewhere = begin(history), begin(history)
+    history.add(here, run())
+    closed = history.close_dead([history.night(here)], "it was killed", "boot")
+    closed += history.close_dead([history.night(elsewhere)], "it was killed", "another boot")
+    assert [found.verdict for found in closed] == ["inconclusive", "inconclusive"]
+    assert closed[0].reason == "cut short after 1 of 3 runs: it was killed"
+    assert closed[0].cell is not None
+    assert "restarted" in closed[1].reason
+
+
+def test_one_that_another_command_closed_stays_as_it_is(history: History) -> None:
+    key = begin(history)
+    seen = history.night(key)
+    history.end(key, ending())
+    assert history.close_dead([seen], "it was killed", "boot") == []
+    assert history.night(key).verdict == "confirmed"
+
+
+@given(values=st.fixed_dictionaries({name: st.text(max_size=9) for name in CELL}))
+def test_a_cell_survives_its_columns(values: dict[str, Any]) -> None:
+    columns = values | {"emulated": True, "android": False}
+    assert cell_columns(cell_document(columns)) == columns
+
+
+def test_only_nights_of_the_same_cell_come_before(history: History) -> None:
+    night(history)
+    key = begin(history)
+    history.end(key, ending(cell=COLUMNS | {"engine_version": "other"}))
+    last = night(history)
+    assert [found.id for found in history.before(last, 9)] == [1]
+
+
+# --- faults -----------------------------------------------------------------------------------------
+
+
+def _write_for_ever(path: Path, ready: Any) -> None:
+    with History(path) as history:
+        while True:
+            key = begin(history)
+            history.add(key, run())
+            history.end(key, ending())
+            ready.set()
+
+
+def test_a_kill_leaves_whole_nights_and_a_sound_file(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    writer = context.Process(target=_write_for_ever, args=(path, ready))
+    writer.start()
+    assert ready.wait(60)
+    assert writer.pid
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    with History(path) as history:
+        nights = history.nights()
+        assert history.events() == []
+        assert nights
+        for found in nights[1:]:
+            assert (found.state, len(found.runs), len(found.claims)) == ("ended", 1, 1)
+
+
+@pytest.mark.parametrize("damage", [b"this was a database", b"SQLite format 3\x00" + b"\xff" * 4096])
+def test_a_damaged_database_is_moved_aside_and_that_is_said(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "history.db"
+    path.write_bytes(damage)
+    with History(path) as history:
+        ((_, said),) = history.events()
+        night(history)
+    (kept,) = tmp_path.glob("history.damaged-*.db")
+    assert kept.read_bytes() == damage
+    assert str(kept) in said
+    with History(path) as again:  # and it is damaged no more
+        assert len(again.events()) == len(again.nights()) == 1
+
+
+def test_damage_in_the_middle_is_found_at_the_next_opening(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with History(path) as history:
+        for _ in range(20):
+            night(history, "confirmed", 6.0)
+    content = bytearray(path.read_bytes())
+    content[8192:-4096] = os.urandom(len(content) - 8192 - 4096)
+    path.write_bytes(content)
+    with History(path) as history:
+        assert history.events()
+        assert not history.nights()
+    assert list(tmp_path.glob("history.damaged-*.db"))
+
+
+def test_a_newer_labs_history_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with History(path) as history:
+        night(history)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(HistoryError, match="newer lab"):
+        History(path)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_migrations_go_on_from_where_the_file_is_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with History(path) as history:
+        night(history)
+    with pytest.raises(HistoryError):
+        open_database(path, (*MIGRATIONS, "CREATE TABLE half (x); CREATE TABLE half (x);"))
+    later = (*MIGRATIONS, "ALTER TABLE nights ADD COLUMN later TEXT NOT NULL DEFAULT 'yes';")
+    connection = open_database(path, later)
+    assert connection.execute("SELECT later FROM nights").fetchone()["later"] == "yes"
+    assert connection.execute("PRAGMA user_version").fetchone()[0] == len(later)
+    connection.close()
+
+
+def test_a_full_disk_writes_nothing_by_halves(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    with History(path) as history:
+        key = begin(history)
+        pages = history._connection.execute("PRAGMA page_count").fetchone()[0]
+        history._connection.execute(f"PRAGMA max_page_count = {pages}")
+        huge = run(rungs=[Rung("vm.boot", "passed", False, 1.0, "x" * 100_000)])
+        with pytest.raises(HistoryError, match="full"):
+            history.add(key, huge)
+        assert history.night(key).runs == []
+        history._connection.execute("PRAGMA max_page_count = 100000")
+        history.add(key, huge)
+        assert len(history.night(key).runs) == 1
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 26, 3, 30, tzinfo=UTC)
+
+
+def nightly(days: int, cell: int = 1) -> list[Kept]:
+    """A night a day for `days` days, the oldest first."""
+    return [
+        Kept(index + 1, (NOW - timedelta(days=days - 1 - index)).isoformat(), cell, "ended")
+        for index in range(days)
+    ]
+
+
+def test_every_night_of_late_and_one_a_week_before() -> None:
+    nights = nightly(400)
+    gone = dropped(nights, keep_days=90, keep_nights=1000)
+    kept = [found for found in nights if found.id not in gone]
+    assert all(found in kept for found in nights[-91:])
+    old = [datetime.fromisoformat(found.started).isocalendar()[:2] for found in kept[:-91]]
+    assert len(old) == len(set(old))
+    assert 42 <= len(old) <= 46
+
+
+def test_a_wrong_clock_tonight_ages_nothing() -> None:
+    nights = nightly(60)
+    nights.append(Kept(61, "2099-01-01T00:00:00+00:00", 1, "ended"))
+    assert dropped(nights, keep_days=90, keep_nights=1000) == set()
+
+
+@given(
+    days=st.lists(st.integers(0, 800), max_size=60),
+    cells=st.integers(1, 3),
+    keep_days=st.integers(1, 400),
+    keep_nights=st.integers(1, 80),
+)
+def test_what_the_rule_promises(days: list[int], cells: int, keep_days: int, keep_nights: int) -> None:
+    ages = sorted(days, reverse=True)
+    states = ["running" if age % 97 == 0 else "ended" for age in ages]
+    nights = [
+        Kept(number, (NOW - timedelta(days=age)).isoformat(), number % cells, state)
+        for number, (age, state) in enumerate(zip(ages, states, strict=True))
+    ]
+    gone = dropped(nights, keep_days, keep_nights)
+    kept = [found for found in nights if found.id not in gone]
+    running = sum(found.state == "running" for found in nights)
+    assert len(kept) <= keep_nights + running + 1
+    assert all(found.state == "ended" for found in nights if found.id in gone)
+    assert not nights or nights[-1] in kept
+    assert dropped(kept, keep_days, keep_nights) == set()  # it has come to rest
+
+
+def test_what_is_pruned_is_gone_with_all_that_hangs_on_it(history: History) -> None:
+    for _ in range(4):
+        night(history, "confirmed", 6.0)
+    assert [found.id for found in history.prune(keep_days=90, keep_nights=2)] == [1, 2]
+    counted = [
+        history._connection.execute(statement).fetchone()[0]
+        for statement in (
+            "SELECT count(*) FROM runs",
+            "SELECT count(*) FROM claims",
+            "SELECT count(*) FROM rungs",
+        )
+    ]
+    assert counted == [2, 2, 2]
+
+
+# --- regressions ------------------------------------------------------------------------------------
+
+
+def test_a_lost_confirmation_is_named_until_it_is_what_is_usual(history: History) -> None:
+    for _ in range(3):
+        night(history)
+    for expected in (True, True, True, False):
+        found = night(history, "refuted")
+        said = findings(found, history.before(found, 3))
+        assert bool(said) is expected
+        if expected:
+            (finding,) = said
+            assert finding.worse
+            assert "nesting is refuted tonight and was confirmed on" in finding.text
+            assert finding.key == "verdict: nesting"
+
+
+def test_a_turn_to_the_better_is_no_regression(history: History) -> None:
+    night(history, "refuted")
+    found = night(history)
+    (finding,) = findings(found, history.before(found, 5))
+    assert not finding.worse
+    assert "was refuted the night before" in finding.text
+
+
+@given(verdict=st.sampled_from(VERDICTS), earlier=st.lists(st.sampled_from(VERDICTS), max_size=8))
+def test_nothing_is_lost_that_was_never_had(verdict: str, earlier: list[str]) -> None:
+    def made(number: int, word: str) -> Night:
+        claims = [Claimed("nesting", word, "because", {word: 1})]
+        return Night(number, str(number), "ended", AT, 3, "e", "0", verdict=word, claims=claims)
+
+    before = [made(number, word) for number, word in enumerate(earlier)]
+    worse = [finding for finding in findings(made(99, verdict), before) if finding.worse]
+    assert bool(worse) is (verdict != "confirmed" and "confirmed" in earlier)
+
+
+def test_slower_boots_are_named_with_their_figures(history: History) -> None:
+    for boot in (6.0, 6.2, 5.9, 6.1, 6.0, 6.3):
+        night(history, "confirmed", boot)
+    once = night(history, "confirmed", 9.0)
+    assert findings(once, history.before(once, 14)) == []  # one boot is a fluke
+    twice = night(history, "confirmed", 9.5)
+    (finding,) = findings(twice, history.before(twice, 14))
+    assert finding.worse
+    assert "9.5 s, 9.0 s" in finding.text
+    assert "median of 6.0 s" in finding.text or "median of 6.1 s" in finding.text
+
+
+seconds = st.floats(0.1, 1e4, allow_nan=False)
+
+
+@given(tonight=st.lists(seconds, max_size=1), before=st.lists(st.lists(seconds, max_size=2), max_size=NIGHTS))
+def test_too_little_is_never_judged(tonight: list[float], before: list[list[float]]) -> None:
+    assert slower(tonight, before) is None
+
+
+@settings(max_examples=200)
+@given(
+    tonight=st.lists(seconds, min_size=1, max_size=4),
+    before=st.lists(st.lists(seconds, min_size=1, max_size=3), min_size=1, max_size=14),
+)
+def test_what_counts_as_slower(tonight: list[float], before: list[list[float]]) -> None:
+    found = slower(tonight, before)
+    if found is None:
+        return
+    assert len(found.recent) >= 2
+    assert found.nights >= NIGHTS
+    assert min(found.recent) > found.limit >= found.usual * (1 + SHARE)
+    scaled = slower([2 * value for value in tonight], [[2 * value for value in values] for values in before])
+    assert scaled is not None  # the unit does not matter
+    if len(tonight) >= 2:  # a single usual boot clears it
+        assert slower([*tonight, found.usual], before) is None
+
+
+@given(before=st.lists(st.lists(seconds, min_size=1, max_size=3), min_size=NIGHTS, max_size=14))
+def test_the_usual_is_never_slower(before: list[list[float]]) -> None:
+    everything = [value for values in before for value in values]
+    usual = sorted(everything)[len(everything) // 2]
+    assert slower([min(everything), usual], before) is None

@@ -1,0 +1,601 @@
+"""nightly.run on the fakes: every night is on record, and no fault ever comes out green."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import deadline, lock
+from lab.commands.nightly import (
+    clock,
+    history,
+    install,
+    night,
+    run,
+    status,
+    telling,
+    timetable,
+    uninstall,
+)
+from lab.commands.nightly.judging import judge
+from lab.commands.nightly.showing import history_file, lock_file
+from lab.commands.session import Session
+from lab.commands.up import up
+from lab.config.model import Nightly, Vm
+from lab.engines.protocol import State
+from lab.errors import BusyError, InterruptedByUser, LabError, UsageError
+from lab.history import Claimed, History, HistoryError, Night, Run, counted
+from lab.history import model as figures
+from lab.ladder.model import Claim, Verdict
+from lab.notify import Patience
+from lab.schedule import Systemd
+from tests.unit import sinks
+from tests.unit.bed import Bed, checked
+from tests.unit.fakes import TCG
+from tests.unit.test_history import COLUMNS
+
+AT = "2026-01-02T03:04:05.678+00:00"
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    for name in ("LAB_WEBHOOK_URL", "LAB_WEBHOOK_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def _session(bed: Bed, vm: Vm | None = None, **more: Any) -> Session:
+    return bed.session(nightly=Nightly(**more), **({"vm": vm} if vm else {}))
+
+
+def _run(bed: Bed, **more: Any) -> tuple[dict[str, Any], int]:
+    reply = run(_session(bed, **more))
+    return checked(reply)["night"], reply.code
+
+
+def _past(bed: Bed) -> list[dict[str, Any]]:
+    return checked(history(bed.session()))["nights"]  # type: ignore[no-any-return]
+
+
+def _before_looks(bed: Bed, *happen: Callable[[], None]) -> None:
+    """Let something happen before each lab.validate of the night, in order."""
+    todo = list(happen)
+    real = night.validate
+
+    def validate(session: Session, name: str, claim: str = "", compare: bool = False) -> Any:
+        if todo:
+            todo.pop(0)()
+        return real(session, name, claim, compare)
+
+    bed.patch.setattr(night, "validate", validate)
+
+
+def _nothing() -> None: ...
+
+
+# --- nights that end as they should -----------------------------------------------------------------
+
+
+def test_a_green_night(bed: Bed) -> None:
+    found, code = _run(bed)
+    assert (found["verdict"], found["claim"], code) == ("confirmed", "nesting", 0)
+    assert [look["kind"] for look in found["runs"]] == ["up", "validate", "validate", "compare"]
+    (nesting,) = [one for one in found["claims"] if one["claim"] == "nesting"]
+    assert nesting["counts"] == counted({"confirmed": 4})
+    (theory,) = [one for one in found["claims"] if one["claim"] == "theory"]
+    assert theory["verdict"] == "not applicable"
+    taken = [(one["name"], one["value"]) for look in found["runs"] for one in look["figures"]]
+    assert taken == [  # the one L2 of the night tells its boot once, however often it is looked at
+        (figures.NESTED_BOOT, 6.0),
+        (figures.NESTED_BOOT_KVM, 6.0),
+        (figures.NESTED_BOOT_TCG, 60.0),
+        (figures.NESTED_RATIO, 10.0),
+    ]
+    assert bed.session().store.find("nightly") is None
+    assert bed.world.state is State.ABSENT
+    assert (found["findings"], found["notes"], found["clock_jump"]) == ([], [], 0)
+    folder = Path(found["evidence"])
+    assert {"run.json", "steps.jsonl", "night.json", "summary.md", "report.html"} <= {
+        file.name for file in folder.iterdir()
+    }
+    assert Path(found["report"]) == folder / "report.html"
+    for look in found["runs"]:
+        assert (Path(look["evidence"]) / "validation.json").is_file()
+    assert _past(bed) == [found]
+
+
+def test_each_run_keeps_its_own_steps_and_the_night_all_of_them(bed: Bed) -> None:
+    found, _ = _run(bed)
+
+    def steps(folder: str) -> list[str]:
+        lines = (Path(folder) / "steps.jsonl").read_text().splitlines()
+        return [json.loads(line)["name"] for line in lines if '"started"' in line]
+
+    first, second = (steps(look["evidence"]) for look in found["runs"][:2])
+    assert first.count("nested.adb") == second.count("nested.adb") == 1
+    assert steps(found["evidence"]).count("nested.adb") == 4
+
+
+def test_a_refuted_night(bed: Bed) -> None:
+    bed.world.kvm_ok = False
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("refuted", 10)
+    assert [look["kind"] for look in found["runs"]] == ["up", "validate", "validate"]  # nothing to compare
+    assert "guest.kvm" in found["reason"]
+
+
+def test_a_mixed_night_is_inconclusive_with_its_counts(bed: Bed) -> None:
+    def worse() -> None:
+        assert bed.world.l2
+        bed.world.l2.hypervisor = TCG
+
+    _before_looks(bed, _nothing, worse)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 2, "refuted": 1})
+    assert "do not agree" in found["reason"]
+
+
+def test_a_claim_that_is_asked_for_chooses_the_code(bed: Bed) -> None:
+    reply = run(_session(bed), "android")
+    assert (reply.document["night"]["claim"], reply.code) == ("android", 11)
+    with pytest.raises(UsageError):
+        run(_session(bed), "sorcery")
+
+
+def test_two_nights_are_two_nights(bed: Bed) -> None:
+    _run(bed)
+    bed.world.kvm_ok = False
+    found, _ = _run(bed)
+    (finding,) = found["findings"]
+    assert finding["worse"]
+    assert "confirmed on 1 of the 1 nights" in finding["text"]
+    assert [one["verdict"] for one in _past(bed)] == ["refuted", "confirmed"]
+
+
+# --- faults: each is on record, none is green -------------------------------------------------------
+
+
+def test_nested_off_is_blocked(bed: Bed) -> None:
+    bed.world.kvm_ok = False
+    found, code = _run(bed, vm=Vm(nested=False))
+    assert (found["verdict"], code) == ("blocked", 11)
+
+
+def test_a_vm_killed_in_the_middle(bed: Bed) -> None:
+    def killed() -> None:
+        bed.world.state, bed.world.l2 = State.STOPPED, None
+
+    _before_looks(bed, killed)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 1, "blocked": 2})
+
+
+def test_what_is_absent_blocks_and_is_not_asked_for_again(bed: Bed) -> None:
+    bed.patch.setattr(night.preflight, "before_anything", _raise_blocked)
+    found, code = _run(bed)
+    assert (found["verdict"], code, len(found["runs"])) == ("blocked", 11, 1)
+    assert "a port is taken" in found["reason"]
+    assert Path(found["report"]).name == "summary.md"  # no run came to anything that could be reported
+
+
+def _raise_blocked(*_: object) -> None:
+    from lab.errors import BlockedError
+
+    raise BlockedError("a port is taken")
+
+
+def test_a_full_disk_under_the_vm(bed: Bed) -> None:
+    bed.world.broken["create"] = OSError(errno.ENOSPC, "No space left on device")
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert "No space left" in found["reason"]
+
+
+def test_a_fault_of_labs_own_is_a_result_with_its_trace_kept(bed: Bed) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    _before_looks(bed, broken)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert "ZeroDivisionError" in (Path(found["evidence"]) / "error-2.txt").read_text()
+
+
+def test_a_comparison_that_fails_is_said_and_changes_no_verdict(bed: Bed) -> None:
+    bed.world.broken["compare"] = deadline.DeadlineError("L2 did not boot in 900 s")
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("confirmed", 0)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 3})
+    assert any("nothing was compared: L2 did not boot" in note for note in found["notes"])
+
+
+def test_the_budget_ends_a_night_that_hangs(bed: Bed) -> None:
+    def hang() -> None:
+        assert deadline.cancelled.wait(60)
+        deadline.check_cancelled()
+
+    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(1.0))
+    _before_looks(bed, hang)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 1, "inconclusive": 2})
+    assert "budget" in found["runs"][1]["error"]
+    assert bed.session().store.find("nightly") is None  # it was tidied up all the same
+    assert not deadline.cancelled.is_set()
+
+
+def test_an_interrupted_night_is_on_record(bed: Bed) -> None:
+    def stop() -> None:
+        deadline.cancelled.set()
+        raise InterruptedByUser("stopped by SIGTERM")
+
+    _before_looks(bed, stop)
+    with pytest.raises(InterruptedByUser):
+        run(_session(bed))
+    deadline.cancelled.clear()
+    (found,) = _past(bed)
+    assert (found["verdict"], found["state"]) == ("inconclusive", "ended")
+    assert "stopped by SIGTERM" in found["reason"]
+    assert bed.session().store.find("nightly") is None
+
+
+def _die_in_the_second_look(bed: Bed) -> None:
+    child = os.fork()
+    if child == 0:
+        _before_looks(bed, lambda: os._exit(9))
+        run(_session(bed))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_killed_night_is_never_missing(bed: Bed) -> None:
+    _die_in_the_second_look(bed)
+    with History(history_file(bed.session())) as past:
+        assert past.running()
+    (found,) = _past(bed)  # whoever looks first closes it
+    assert (found["verdict"], found["state"]) == ("inconclusive", "ended")
+    assert "after 1 of 4 runs" in found["reason"]
+    assert Path(found["evidence"], "run.json").is_file()
+
+
+def test_the_next_night_closes_a_killed_one_removes_its_lab_and_says_so(bed: Bed) -> None:
+    _die_in_the_second_look(bed)
+    assert bed.session().store.find("nightly")
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("confirmed", 0)
+    assert any("ended badly: cut short" in note for note in found["notes"])
+    assert [one["verdict"] for one in _past(bed)] == ["confirmed", "inconclusive"]
+
+
+def test_a_night_at_work_is_not_closed_by_one_who_looks(bed: Bed) -> None:
+    seen: list[dict[str, Any]] = []
+    _before_looks(bed, lambda: seen.extend(_past(bed)))
+    _run(bed)
+    assert [(one["state"], one["verdict"], len(one["runs"])) for one in seen] == [("running", None, 1)]
+
+
+def test_one_night_at_a_time(bed: Bed) -> None:
+    with lock.hold(lock_file(bed.session()), "nightly.run", "the night"), pytest.raises(BusyError) as caught:
+        run(_session(bed))
+    assert caught.value.exit_code == 20
+    assert "nightly.run" in caught.value.what
+    assert _past(bed) == []
+
+
+def test_a_clock_that_jumps_is_noted_and_no_duration_believes_it(bed: Bed) -> None:
+    ahead = [0.0]
+    bed.patch.setattr(
+        clock, "time", SimpleNamespace(time=lambda: time.time() + ahead[0], monotonic=time.monotonic)
+    )
+    _before_looks(bed, lambda: ahead.__setitem__(0, 7200.0))
+    found, code = _run(bed)
+    assert code == 0
+    assert found["clock_jump"] == pytest.approx(7200, abs=1)
+    assert any("wall clock moved by +7200 s" in note for note in found["notes"])
+    assert found["seconds"] < 600
+
+
+def _limited(bed: Bed, lifted: Callable[[], bool]) -> None:
+    """The night's history may not grow once its runs begin, until `lifted`: SQLite's own full disk."""
+    opened: list[History] = []
+
+    class Limited(History):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            opened.append(self)
+
+        def add(self, key: int, found: Run) -> None:
+            self.limit(0 if not lifted() else 1 << 20)
+            super().add(key, replace(found, reason=found.reason + "x" * 50_000))
+
+        def end(self, key: int, ending: Any) -> None:
+            self.limit(0 if not lifted() else 1 << 20)
+            super().end(key, replace(ending, reason=ending.reason + "x" * 50_000))
+
+        def limit(self, more: int) -> None:
+            pages = self._connection.execute("PRAGMA page_count").fetchone()[0]
+            self._connection.execute(f"PRAGMA max_page_count = {pages + more}")
+
+    bed.patch.setattr(night, "History", Limited)
+
+
+def test_a_full_disk_under_the_history_is_no_success(bed: Bed) -> None:
+    _limited(bed, lambda: False)
+    with pytest.raises(HistoryError, match="full") as caught:
+        run(_session(bed))
+    assert caught.value.exit_code != 0
+    bed.patch.undo()
+    with History(bed.folder / "state" / "history.db") as past:
+        (found,) = past.nights()
+    assert (found.state, found.verdict) == ("running", "")  # whoever looks next says inconclusive
+
+
+def test_a_disk_that_has_room_again_once_the_lab_is_gone(bed: Bed) -> None:
+    _limited(bed, lambda: bed.world.state is State.ABSENT and bed.world.l1_boots > 0)
+    found, code = _run(bed, compare=False)
+    assert (found["verdict"], code, len(found["runs"])) == ("confirmed", 0, 3)
+
+
+def test_a_history_that_cannot_be_written_at_all_is_told_and_is_no_success(bed: Bed) -> None:
+    (bed.folder / "state").mkdir()
+    history_file(bed.session()).mkdir()
+    with sinks.http() as sink:
+        bed.patch.setenv("LAB_WEBHOOK_URL", sink.url)
+        with pytest.raises(HistoryError):
+            run(_session(bed, webhook="json"))
+        (request,) = sink.requests
+    assert request.json["verdict"] == "inconclusive"
+    assert "could not be recorded" in request.json["reason"]
+
+
+def test_a_damaged_history_costs_no_night(bed: Bed) -> None:
+    (bed.folder / "state").mkdir()
+    history_file(bed.session()).write_bytes(b"no database")
+    _, code = _run(bed)
+    assert code == 0
+    document = checked(history(bed.session()))
+    assert len(document["events"]) == len(document["nights"]) == 1
+
+
+def test_a_lab_that_somebody_else_made_is_left_alone(bed: Bed) -> None:
+    up(bed.session(), "nightly")
+    record = bed.lab("nightly").record()
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("blocked", 11)
+    assert bed.lab("nightly").record() == record
+    assert bed.world.state is State.RUNNING
+
+
+def test_a_lab_that_cannot_be_removed_is_said(bed: Bed) -> None:
+    bed.world.broken["destroy"] = LabError("it does not let go")
+    found, code = _run(bed)
+    assert code == 0
+    assert any("could not be removed: it does not let go" in note for note in found["notes"])
+
+
+def test_a_report_that_cannot_be_written_is_said(bed: Bed) -> None:
+    def broken(*_: object) -> Path:
+        raise RuntimeError("no ink")
+
+    bed.patch.setattr(night, "report", broken)
+    found, code = _run(bed)
+    assert (code, found["report"]) == (0, "")
+    assert "the report could not be written: no ink" in found["notes"]
+
+
+# --- telling ----------------------------------------------------------------------------------------
+
+
+def test_a_webhook_that_is_down_costs_neither_night_nor_verdict(bed: Bed) -> None:
+    with sinks.http() as sink:
+        url = sink.url + "/a-secret-path-of-a-webhook"
+    bed.patch.setenv("LAB_WEBHOOK_URL", url)
+    bed.patch.setattr(
+        telling, "Webhook", lambda *words: telling_webhook(*words, Patience(2, first=0.01, timeout=1.0))
+    )
+    found, code = _run(bed, webhook="json")
+    assert (found["verdict"], code) == ("confirmed", 0)
+    (told,) = found["deliveries"]
+    assert (told["channel"], told["delivered"]) == ("webhook", False)
+    assert "could not be reached" in told["said"]
+    everything = "".join(
+        file.read_text(errors="replace") for file in (bed.folder / "state").rglob("*") if file.is_file()
+    )
+    assert "a-secret-path" not in everything
+
+
+telling_webhook = telling.Webhook
+
+
+def test_an_address_that_is_missing_is_said(bed: Bed) -> None:
+    bed.patch.setattr(telling, "secret", lambda _name: "")
+    found, _ = _run(bed, webhook="json")
+    assert "LAB_WEBHOOK_URL" in found["deliveries"][0]["said"]
+
+
+@pytest.mark.parametrize(("notify", "expected"), [("always", 3), ("changes", 2), ("never", 0)])
+def test_when_somebody_is_told(bed: Bed, notify: str, expected: int) -> None:
+    with sinks.http() as sink:
+        bed.patch.setenv("LAB_WEBHOOK_URL", sink.url)
+        for kvm_ok in (True, True, False):
+            bed.world.kvm_ok = kvm_ok
+            _run(bed, webhook="json", notify=notify)
+        assert len(sink.requests) == expected
+        if expected:
+            assert sink.requests[-1].json["findings"][0]["worse"]
+
+
+def test_the_same_regression_has_the_same_marker_every_night(bed: Bed) -> None:
+    _run(bed)
+    bed.world.kvm_ok = False
+    markers = []
+    for _ in range(2):
+        _run(bed)
+        with History(history_file(bed.session())) as past:
+            (found,) = telling.notice_of(past.nights(1)[0]).findings
+        markers.append(found.marker)
+    assert markers[0] == markers[1]
+
+
+def test_every_channel_is_made_from_its_settings_and_secrets(bed: Bed) -> None:
+    bed.patch.setattr(telling, "secret", lambda name: f"the {name}")
+    mail = {"mail_to": "me@example.com", "mail_server": "127.0.0.1:2525", "mail_user": "me"}
+    made = telling.channels(_session(bed, webhook="slack", github="me/lab", **mail))
+    assert [channel.name for channel in made] == ["slack", "github", "mail"]
+    assert telling.channels(_session(bed)) == []
+
+
+# --- every day --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, bed: Bed) -> Path:
+    """A home of its own whose systemctl says yes to everything (tests/unit/test_schedule.py has others)."""
+    tool = tmp_path / "tools" / "systemctl"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho active\n")
+    tool.chmod(0o755)
+    bed.patch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    bed.patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    bed.patch.setattr(timetable.schedule, "scheduler", Systemd)
+    return tmp_path / "home"
+
+
+def test_print_writes_nothing(bed: Bed, systemctl: Path) -> None:
+    found = checked(install(_session(bed), print_only=True))
+    assert [Path(unit["path"]).name for unit in found["units"]] == [
+        "lab-nightly.service",
+        "lab-nightly.timer",
+    ]
+    assert "bin/invoke" in found["units"][0]["content"]
+    assert not systemctl.exists()
+    assert not (bed.folder / "state").exists()
+
+
+def test_install_status_uninstall(bed: Bed, systemctl: Path) -> None:
+    found = checked(install(_session(bed), at="04:05"))
+    assert found["changed"]
+    assert len(found["installed"]) == 2
+    assert not checked(install(_session(bed), at="04:05"))["changed"]
+    with pytest.raises(UsageError):
+        install(_session(bed), at="4 o'clock")
+    _run(bed, runs=1, compare=False)
+    said = checked(status(bed.session()))
+    assert (said["active"], said["running"], said["last"]["verdict"]) == (True, None, "confirmed")
+    with lock.hold(lock_file(bed.session()), "nightly.run", "the night"):
+        assert checked(status(bed.session()))["running"]["pid"] == os.getpid()
+    assert checked(uninstall(bed.session()))["installed"] == []
+    assert not checked(uninstall(bed.session()))["changed"]
+    assert len(_past(bed)) == 1
+
+
+# --- keeping ----------------------------------------------------------------------------------------
+
+
+def test_forgotten_nights_take_their_evidence_along_and_nothing_else(bed: Bed) -> None:
+    up(bed.session(), "other")
+    for _ in range(3):
+        _run(bed, keep_nights=2)
+    assert len(_past(bed)) == 2
+    kept = {Path(look["evidence"]).name for one in _past(bed) for look in one["runs"]}
+    left = {path.name for path in (bed.session().store.evidence_folder / "nightly").iterdir()}
+    assert kept <= left
+    assert len([name for name in left if name.endswith("-night")]) == 2
+    assert len([name for name in left if name.endswith("-destroy")]) == 2
+    assert bed.runs("other")
+
+
+def test_history_shows_as_many_as_asked_for(bed: Bed) -> None:
+    for _ in range(3):
+        _run(bed, runs=1, compare=False)
+    assert len(history(bed.session(), 2).document["nights"]) == 2
+    assert len(history(bed.session(), 0).document["nights"]) == 3
+    with pytest.raises(UsageError):
+        history(bed.session(), -1)
+
+
+# --- judging, as a function -------------------------------------------------------------------------
+
+
+def test_history_knows_the_ladders_verdicts() -> None:
+    assert [verdict.value for verdict in Verdict] == list(figures.VERDICTS)
+
+
+WORDS = [Verdict.CONFIRMED, Verdict.REFUTED, Verdict.BLOCKED, Verdict.INCONCLUSIVE]
+
+
+def _climb(number: int, verdict: Verdict, broken: bool, kind: str = "validate") -> Run:
+    if broken:
+        return Run(number, kind, AT, 1.0, "inconclusive", "", "it broke", error="it broke")
+    claims = [Claimed(claim.value, verdict.value, "because") for claim in Claim]
+    return Run(number, kind, AT, 1.0, verdict.value, "nesting", "because", cell=COLUMNS, claims=claims)
+
+
+@given(
+    looks=st.lists(st.tuples(st.sampled_from(WORDS), st.booleans()), max_size=6),
+    missing=st.integers(0, 3),
+    claim=st.sampled_from(["", "nesting", "android"]),
+)
+def test_green_means_every_planned_run_was(
+    looks: list[tuple[Verdict, bool]], missing: int, claim: str
+) -> None:
+    runs = [_climb(number, *look) for number, look in enumerate(looks, 1)]
+    found = judge(runs, missing, "out of time", claim)
+    good = bool(runs) and not missing and all(look == (Verdict.CONFIRMED, False) for look in looks)
+    assert (found.verdict is Verdict.CONFIRMED) is good
+    refuted = bool(runs) and not missing and all(look == (Verdict.REFUTED, False) for look in looks)
+    assert (found.verdict is Verdict.REFUTED) is refuted
+    assert found.reason
+    for one in found.claims:
+        assert sum(one.counts.values()) == len(runs) + missing
+
+
+def test_runs_of_two_cells_confirm_nothing() -> None:
+    runs = [_climb(1, Verdict.CONFIRMED, False), _climb(2, Verdict.CONFIRMED, False)]
+    runs[1] = replace(runs[1], cell=COLUMNS | {"engine_version": "other"})
+    found = judge(runs, 0, "")
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "engine_version" in found.reason
+
+
+def test_a_column_one_run_did_not_get_to_know_is_no_other_cell() -> None:
+    runs = [_climb(1, Verdict.CONFIRMED, False), _climb(2, Verdict.BLOCKED, False)]
+    runs[1] = replace(runs[1], cell=COLUMNS | {"acceleration": ""})
+    assert "do not agree" in judge(runs, 0, "").reason
+
+
+def test_a_night_shows_itself(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    bed.world.kvm_ok = False
+    for reply in (run(_session(bed)), history(bed.session())):
+        assert reply.show
+        reply.show(Console(width=100))
+    said = capsys.readouterr().out
+    assert "nesting: refuted" in said
+    assert "report.html" in said
+
+
+def _night_of(**more: Any) -> Night:
+    return Night(**({"id": 1, "uuid": "u", "state": "ended", "started": AT, "planned": 1, "evidence": "e",
+                     "lab_version": "0"} | more))  # fmt: skip
+
+
+def test_a_night_without_a_cell_is_still_told(bed: Bed) -> None:
+    notice = telling.notice_of(_night_of(verdict="blocked", reason="no disk"))
+    assert notice.title.endswith("the night blocked")
+    assert any("no disk" in line for line in notice.lines)

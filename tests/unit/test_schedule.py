@@ -1,0 +1,262 @@
+"""The schedulers' files are right, carry no secret, and only lab's own are ever touched."""
+
+from __future__ import annotations
+
+import plistlib
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import schedule
+from lab.errors import BlockedError, UsageError
+from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, TaskScheduler, installing, plan
+from lab.schedule.systemd import _quoted
+from lab.schedule.windows import NAMESPACE
+
+SCHEDULERS: list[type[Scheduler]] = [Launchd, Systemd, TaskScheduler]
+EACH = pytest.mark.parametrize("kind", SCHEDULERS)
+PLAN = Plan(
+    program=["/opt/my lab/bin/invoke", "nightly.run"],
+    folder=Path("/opt/my lab"),
+    hour=3,
+    minute=5,
+    minutes=210,
+    log=Path("/nowhere/nightly.log"),
+    environment={"PATH": "/opt/bin:/usr/bin", "LAB_STATE_DIR": "/srv/100% lab"},
+)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, with stand-ins for the schedulers' programs on PATH.
+
+    tests/integration/test_schedule.py asks the real systemd-analyze.
+    """
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("launchctl", "systemctl", "schtasks"):
+        tool = tools / name
+        tool.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {tmp_path}/calls\nexec {tools}/answer "$@"\n'
+        )
+        tool.chmod(0o755)
+    _answer(tmp_path, "exit 0")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    return tmp_path
+
+
+def _answer(home: Path, script: str) -> None:
+    tool = home / "tools" / "answer"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+
+
+def _plan(home: Path) -> Plan:
+    return Plan(**(PLAN.__dict__ | {"log": home / "state" / "nightly.log"}))
+
+
+def _calls(home: Path) -> list[str]:
+    found = home / "calls"
+    return found.read_text().splitlines() if found.exists() else []
+
+
+# --- files ------------------------------------------------------------------------------------------
+
+
+def test_the_launchd_agent(home: Path) -> None:
+    (unit,) = Launchd().units(PLAN)
+    assert unit.path == home / "Library/LaunchAgents/io.lab.nightly.plist"
+    found = plistlib.loads(unit.content)
+    assert found["ProgramArguments"][-2:] == list(PLAN.program)
+    assert found["StartCalendarInterval"] == {"Hour": 3, "Minute": 5}
+    assert found["WorkingDirectory"] == "/opt/my lab"
+    assert found["EnvironmentVariables"] == PLAN.environment
+    assert found["Label"] == unit.path.stem
+    assert found["RunAtLoad"] is False
+
+
+def test_the_systemd_units(home: Path) -> None:
+    service, timer = Systemd().units(PLAN)
+    text = service.content.decode()
+    assert 'ExecStart="/opt/my lab/bin/invoke" "nightly.run"\n' in text
+    assert 'Environment="LAB_STATE_DIR=/srv/100%% lab"\n' in text
+    assert "WorkingDirectory=/opt/my lab\n" in text
+    assert "TimeoutStartSec=210min\n" in text
+    assert "OnCalendar=*-*-* 03:05:00\n" in timer.content.decode()
+    assert "Persistent=true\n" in timer.content.decode()
+    assert service.path.parent == home / ".config/systemd/user"
+    assert service.path.stem == timer.path.stem
+
+
+@given(text=st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), max_size=30))
+def test_systemd_reads_back_what_was_quoted(text: str) -> None:
+    quoted = _quoted(text)
+    inner, at, read = quoted[1:-1], 0, ""
+    while at < len(inner):  # systemd's rules: backslash escapes, %% and $$ stand for one
+        pair = inner[at : at + 2]
+        assert inner[at] != '"'
+        at += 2 if pair in ("%%", "$$") or inner[at] == "\\" else 1
+        read += pair[1] if pair in ("%%", "$$") or pair[0] == "\\" else pair[0]
+    assert read == text
+
+
+def test_the_windows_task() -> None:
+    (unit,) = TaskScheduler().units(PLAN)
+    assert unit.content.startswith(b"\xff\xfe")  # schtasks reads UTF-16 with its mark
+    task = ElementTree.fromstring(unit.content)  # noqa: S314 - made here
+    space = {"t": NAMESPACE}
+
+    def text(path: str) -> str:
+        found = task.find("/".join(f"t:{part}" for part in path.split("/")), space)
+        assert found is not None, path
+        return found.text or ""
+
+    assert text("Triggers/CalendarTrigger/StartBoundary").endswith("T03:05:00")
+    assert text("Triggers/CalendarTrigger/ScheduleByDay/DaysInterval") == "1"
+    assert text("Actions/Exec/Command") == PLAN.program[0]
+    assert text("Actions/Exec/Arguments") == "nightly.run"
+    assert text("Settings/ExecutionTimeLimit") == "PT210M"
+    assert text("Principals/Principal/RunLevel") == "LeastPrivilege"
+    # The schema is a sequence: the order counts (Task Scheduler schema 1.2).
+    order = [child.tag.removeprefix(f"{{{NAMESPACE}}}") for child in task]
+    assert order == ["RegistrationInfo", "Triggers", "Principals", "Settings", "Actions"]
+
+
+@EACH
+def test_no_secret_is_in_any_file(kind: type[Scheduler], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LAB_WEBHOOK_SECRET", "LAB_GITHUB_TOKEN", "LAB_SMTP_PASSWORD", "LAB_VM__CPUS"):
+        monkeypatch.setenv(name, "hunter2hunter2")
+    monkeypatch.setenv("LAB_STATE_DIR", "/srv/lab")
+    made = Plan(**(PLAN.__dict__ | {"environment": plan.environment()}))
+    assert made.environment["LAB_STATE_DIR"] == "/srv/lab"
+    for unit in kind().units(made):
+        assert b"hunter2" not in unit.content.replace(b"\x00", b"")
+
+
+def test_the_nights_path_has_the_tools_and_no_virtual_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv, tools = tmp_path / "venv" / "bin", tmp_path / "engines"
+    for folder, name in ((venv, "python3"), (tools, "VBoxManage")):
+        folder.mkdir(parents=True)
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    (venv.parent / "pyvenv.cfg").write_text("")
+    monkeypatch.setenv("PATH", f"{venv}:{tools}")
+    path = plan.environment()["PATH"].split(":")
+    assert path[0] == str(tools)
+    assert str(venv) not in path
+    assert {"/usr/bin", "/bin"} <= set(path)
+
+
+@pytest.mark.parametrize("text", ["24:00", "3:05", "03:60", "noon", "", "03:05\n"])
+def test_what_is_no_time_of_day(text: str) -> None:
+    with pytest.raises(UsageError):
+        schedule.parse_at(text)
+
+
+@given(hour=st.integers(0, 23), minute=st.integers(0, 59))
+def test_every_time_of_day(hour: int, minute: int) -> None:
+    assert schedule.parse_at(f"{hour:02}:{minute:02}") == (hour, minute)
+
+
+# --- installing -------------------------------------------------------------------------------------
+
+
+@EACH
+def test_install_shows_what_it_does_and_changes_nothing_the_second_time(
+    kind: type[Scheduler], home: Path
+) -> None:
+    scheduler, said = kind(), []
+    assert schedule.install(scheduler, _plan(home), said.append)
+    paths = scheduler.paths()
+    assert [line for line in said if line.startswith("writes")] == [f"writes {path}" for path in paths]
+    assert {line.removeprefix("runs ") for line in said if line.startswith("runs")} <= set(_calls(home))
+    assert installing.installed(scheduler) == paths
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o644 for path in paths)
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert not schedule.install(scheduler, _plan(home), said.append)
+    assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+@EACH
+def test_another_hour_replaces_the_file(kind: type[Scheduler], home: Path) -> None:
+    scheduler = kind()
+    schedule.install(scheduler, _plan(home), lambda _: None)
+    other = Plan(**(_plan(home).__dict__ | {"hour": 4}))
+    assert schedule.install(scheduler, other, lambda _: None)
+    assert [path.read_bytes() for path in scheduler.paths()] == [
+        unit.content for unit in scheduler.units(other)
+    ]
+
+
+@EACH
+def test_uninstall_removes_what_lab_wrote(kind: type[Scheduler], home: Path) -> None:
+    scheduler, said = kind(), []
+    schedule.install(scheduler, _plan(home), lambda _: None)
+    assert schedule.uninstall(scheduler, said.append)
+    assert not any(path.exists() for path in scheduler.paths())
+    assert [line for line in said if line.startswith("removes")]
+    assert not schedule.uninstall(scheduler, said.append)
+
+
+@EACH
+def test_a_strangers_file_is_left_alone(kind: type[Scheduler], home: Path) -> None:
+    scheduler = kind()
+    path = scheduler.paths()[0]
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(UsageError, match="not made by lab"):
+        schedule.install(scheduler, _plan(home), lambda _: None)
+    with pytest.raises(UsageError, match="left alone"):
+        schedule.uninstall(scheduler, lambda _: None)
+    assert path.read_text() == "mine"
+    assert _calls(home) == []
+
+
+@EACH
+def test_a_scheduler_that_refuses_leaves_nothing_behind(kind: type[Scheduler], home: Path) -> None:
+    _answer(home, "echo no bus >&2; exit 1")
+    with pytest.raises(BlockedError, match="does not take it") as caught:
+        schedule.install(kind(), _plan(home), lambda _: None)
+    assert "no bus" in caught.value.tail
+    assert not any(path.exists() for path in kind().paths())
+
+
+@EACH
+def test_without_its_program_nothing_is_written(
+    kind: type[Scheduler], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(BlockedError, match="is not here"):
+        schedule.install(kind(), _plan(home), lambda _: None)
+    assert not any(path.exists() for path in kind().paths())
+
+
+@EACH
+def test_every_file_carries_the_marker(kind: type[Scheduler]) -> None:
+    for unit in kind().units(PLAN):
+        encoding = "utf-16" if unit.content.startswith(b"\xff\xfe") else "utf-8"
+        assert MARKER in unit.content.decode(encoding)
+
+
+def test_an_unknown_system_is_told_of_cron() -> None:
+    with pytest.raises(BlockedError) as caught:
+        schedule.scheduler("Plan9")
+    assert "cron" in caught.value.hint
+
+
+@pytest.fixture(params=["Darwin", "Linux", "Windows"])
+def system(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield request.param
+
+
+def test_each_system_has_its_scheduler(system: str) -> None:
+    assert schedule.scheduler(system).name in ("launchd", "systemd", "task scheduler")

@@ -1,0 +1,99 @@
+""".github/workflows/nightly.yml: valid, pinned, the least of permissions, evidence kept in any case."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / ".github" / "workflows" / "nightly.yml"
+TEXT = FILE.read_text()
+WORKFLOW: dict[str, Any] = YAML(typ="safe", pure=True).load(TEXT)
+JOBS = pytest.mark.parametrize("job", WORKFLOW["jobs"].values(), ids=list(WORKFLOW["jobs"]))
+_PINNED = re.compile(r"^\s*-? *uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+
+
+def _schema() -> dict[str, Any]:
+    vendored = files("check_jsonschema") / "builtin_schemas" / "vendor" / "github-workflows.json"
+    found: dict[str, Any] = json.loads(vendored.read_text())
+    return found
+
+
+def test_githubs_schema_takes_it() -> None:
+    faults = [fault.message for fault in Draft7Validator(_schema()).iter_errors(WORKFLOW)]
+    assert faults == []
+
+
+def test_githubs_schema_would_not_take_anything() -> None:
+    broken = WORKFLOW | {"jobs": {"one": {"steps": [{"runs": "typo"}]}}}
+    assert list(Draft7Validator(_schema()).iter_errors(broken))
+
+
+def test_every_action_is_pinned_by_a_full_hash_and_says_its_version() -> None:
+    uses = [line for line in TEXT.splitlines() if "uses:" in line]
+    assert len(uses) >= 4
+    assert [line for line in uses if not _PINNED.match(line)] == []
+
+
+def test_one_action_has_one_hash() -> None:
+    pins: dict[str, set[str]] = {}
+    for action, digest in re.findall(r"uses: ([\w-]+/[\w-]+)[\w/-]*@(\w+)", TEXT):
+        pins.setdefault(action, set()).add(digest)
+    assert all(len(found) == 1 for found in pins.values())
+
+
+def test_nothing_is_permitted_but_what_a_job_needs() -> None:
+    assert WORKFLOW["permissions"] == {}
+    for job in WORKFLOW["jobs"].values():
+        assert job["permissions"] == {"contents": "read", "issues": "write"}
+
+
+def test_only_the_clock_and_a_person_start_it() -> None:
+    # `on` is a boolean in YAML 1.1 and a word in 1.2, which GitHub reads.
+    assert set(WORKFLOW["on"]) == {"schedule", "workflow_dispatch"}
+    assert WORKFLOW["concurrency"] == {"group": "nightly", "cancel-in-progress": False}
+
+
+@JOBS
+def test_the_job_outlasts_the_nights_budget(job: dict[str, Any]) -> None:
+    assert job["timeout-minutes"] >= int(job["env"]["LAB_NIGHTLY__BUDGET_MINUTES"]) + 30
+
+
+@JOBS
+def test_evidence_and_summary_are_kept_whichever_way_it_ends(job: dict[str, Any]) -> None:
+    names = [step.get("name") for step in job["steps"]]
+    after = job["steps"][names.index("The night") + 1 :]
+    assert all(step["if"] == "always()" for step in after)
+    assert any("GITHUB_STEP_SUMMARY" in step.get("run", "") for step in after)
+    assert any(step.get("uses", "").startswith("actions/upload-artifact@") for step in after)
+
+
+@JOBS
+def test_the_token_is_given_to_the_night_and_to_nothing_else(job: dict[str, Any]) -> None:
+    holding = [step["name"] for step in job["steps"] if "github.token" in json.dumps(step)]
+    assert holding == ["The night"]
+    assert "github.token" not in json.dumps(job["env"])
+    checkout = next(step for step in job["steps"] if "actions/checkout@" in step.get("uses", ""))
+    assert checkout["with"] == {"persist-credentials": False}
+
+
+@JOBS
+def test_no_expression_is_pasted_into_a_script(job: dict[str, Any]) -> None:
+    assert [step["name"] for step in job["steps"] if "${{" in step.get("run", "")] == []
+
+
+@JOBS
+def test_the_settings_are_ones_lab_knows(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from lab.config import load
+
+    for name, value in job["env"].items():
+        monkeypatch.setenv(name, str(value).replace("${{ github.repository }}", "me/lab"))
+    monkeypatch.setenv("LAB_GITHUB_TOKEN", "a-token")
+    assert load().nightly.github == "me/lab"
