@@ -2,7 +2,7 @@
 
 <cache>/<id>/manifest.json   what it is (schema lab.image/1)
 <cache>/<id>/<file>          the image itself, read-only
-<cache>/downloads/           files on their way in
+<cache>/downloads/           files on their way in; a folder for an image of several
 <cache>/locks/               held locks; a free one leaves no file
 <cache>/.<id>.part/          an image being made
 """
@@ -39,7 +39,7 @@ class Manifest(BaseModel):
 
     schema_: Literal["lab.image/1"] = Field(default=SCHEMA, alias="schema")
     id: str
-    kind: Literal["guest", "canary"]
+    kind: Literal["guest", "canary", "emulator"]
     name: str
     recipe: str | None = None
     """Hash of what it was built from; None when it was fetched from `url`."""
@@ -190,7 +190,7 @@ def _downloads_by_id(cache: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for item in _children(downloads(cache)):
         match = _DOWNLOAD.fullmatch(item.name)
-        if match and item.is_file():
+        if match and (item.is_file() or item.is_dir()):
             found.setdefault(match["id"], []).append(item)
     return found
 
@@ -203,7 +203,7 @@ def _remove(cache: Path, name: str, items: list[Path]) -> list[Removed]:
             size = _size(item)
             if item.is_dir():
                 # Under another name first: a removal that is cut off must not look like an image.
-                doomed = item.with_name(f".{name}.part")
+                doomed = item.with_name(f".{name}.part") if (item / MANIFEST).exists() else item
                 if doomed != item:
                     shutil.rmtree(doomed, ignore_errors=True)
                     item.rename(doomed)
@@ -264,5 +264,7 @@ def _read_stamp(entry: CachedImage) -> Any:
 
 
 def _hint(entry: CachedImage) -> str:
+    if entry.manifest.kind == "emulator":
+        return "`invoke image.prune` removes it when no lab uses it; `invoke lab.up` pulls it anew"
     again = "image.fetch" if entry.manifest.url else "image.build"
     return f"`invoke image.prune` removes it when no lab uses it; `invoke {again}` makes it anew"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
@@ -13,6 +14,7 @@ from lab import files
 from lab.deadline import Deadline, pause
 from lab.errors import BlockedError, DeadlineError
 from lab.images import lock
+from lab.images.errors import IncompleteError, WrongDigestError
 from lab.images.part import Part
 from lab.images.transport import Patience, TransientError, opened, read_some, shown
 from lab.steps import Step
@@ -24,6 +26,9 @@ _LONGEST = 64 << 30
 """No image is longer: a server that never ends its body is cut off here."""
 _REPORT_SECONDS = 0.25
 
+Report = Callable[[int, int | None, str], None]
+"""Told the bytes that are here, those there will be (where known), and the rate in words."""
+
 
 def download(
     url: str,
@@ -34,14 +39,18 @@ def download(
     deadline: Deadline,
     session: requests.Session | None = None,
     patience: Patience | None = None,
+    report: Report | None = None,
+    immutable: bool = False,
 ) -> Path:
     """Fetch `url` into `target`, whose SHA-256 must be `sha256` (hex), and return `target`.
 
     What arrives goes to `target`.part; that file stays when the download is cancelled, killed
     or out of time, and the next one goes on from it if the server still has the same file.
     Two processes do not fetch the same target: the second waits and then uses the first's.
-    Raises BlockedError (unreachable, refused, wrong hash, no space), DeadlineError, BusyError,
-    InterruptedByUser. In each case `target` is as it was.
+    `report` is `step.progress` unless given; `immutable` says that `url` names the content, so
+    that a part of it is a part of the same file whoever serves the rest.
+    Raises BlockedError (lab.images.errors: unreachable, refused, incomplete, wrong hash; no
+    space), DeadlineError, BusyError, InterruptedByUser. In each case `target` is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with lock.held(lock.beside(target), f"the download of {target.name}", say=step.note, deadline=deadline):
@@ -50,7 +59,9 @@ def download(
             return target
         with contextlib.ExitStack() as stack:
             used = session or stack.enter_context(requests.Session())
-            work = _Download(url, target, sha256.lower(), step, deadline, used, patience or Patience())
+            part = Part(target, shown(url), sha256.lower(), immutable=immutable)
+            work = _Download(url, target, part, step, deadline, used, patience or Patience())
+            work.report = report or step.progress
             work.run()
     return target
 
@@ -60,16 +71,17 @@ class _Download:
         self,
         url: str,
         target: Path,
-        sha256: str,
+        part: Part,
         step: Step,
         deadline: Deadline,
         session: requests.Session,
         patience: Patience,
     ) -> None:
-        self.url, self.target, self.sha256 = url, target, sha256
+        self.url, self.target, self.part = url, target, part
         self.step, self.deadline = step, deadline
         self.session, self.patience = session, patience
-        self.part = Part(target, shown(url), sha256)
+        self.sha256 = part.origin.sha256
+        self.report: Report = step.progress
         self.doubtful = self.part.size > 0
         """Whether a wrong hash may come from the transfer, so that a try from zero can mend it."""
 
@@ -82,7 +94,7 @@ class _Download:
                 break
             self.part.drop()
             if not (self.doubtful and again):
-                raise BlockedError(
+                raise WrongDigestError(
                     f"{shown(self.url)} has another hash than it should: expected {self.sha256}, "
                     f"observed {observed}; the file was thrown away",
                     hint="the server holds another file than was published: try later, or another mirror",
@@ -104,8 +116,8 @@ class _Download:
                 grown = self.part.size > best
                 failures = 1 if grown else failures + 1
                 best = max(best, self.part.size)
-                if failures >= self.patience.attempts:
-                    raise BlockedError(
+                if fault.is_final(failures, self.patience, self.deadline):
+                    raise fault.becomes(
                         f"{shown(self.url)} could not be downloaded: {fault}"
                         f" ({failures} tries brought nothing new)",
                         hint="try again later: what has arrived is kept; or name another mirror",
@@ -113,7 +125,7 @@ class _Download:
                 self._wait(failures, fault)
 
     def _wait(self, failures: int, fault: TransientError) -> None:
-        seconds = min(self.patience.wait(failures), self.deadline.left)
+        seconds = min(max(self.patience.wait(failures), fault.after), self.deadline.left)
         self._check_deadline(str(fault))
         self.step.note(f"{fault}; again in {seconds:.1f} s, from byte {self.part.size}")
         pause(seconds)
@@ -135,7 +147,7 @@ class _Download:
             self._require_space(total)
             self._receive_body(response, total)
         if total is not None and self.part.size < total:
-            raise TransientError(f"the connection ended at byte {self.part.size} of {total}")
+            raise TransientError(f"the connection ended at byte {self.part.size} of {total}", IncompleteError)
 
     def _require_space(self, total: int | None) -> None:
         missing = (total or 0) - self.part.size
@@ -172,7 +184,7 @@ class _Download:
             ) from error
 
     def _report(self, done: int, total: int | None, rate: float) -> None:
-        self.step.progress(done, total, f"{rate / 2**20:.1f} MiB/s")
+        self.report(done, total, f"{rate / 2**20:.1f} MiB/s")
 
     def _check_deadline(self, because: str) -> None:
         if self.deadline.passed:

@@ -39,14 +39,16 @@ class Part:
     """`target`.part and, beside it, its origin in `target`.part.json.
 
     The origin is on disk before the first byte, so a killed download can be taken up again.
+    Of an `immutable` file no server can have another version, so none is asked which it has.
     """
 
-    def __init__(self, target: Path, url: str, sha256: str) -> None:
+    def __init__(self, target: Path, url: str, sha256: str, *, immutable: bool = False) -> None:
         self.path = target.with_name(target.name + ".part")
         self.facts = target.with_name(target.name + ".part.json")
         self._blank = Origin(url, sha256)
+        self._immutable = immutable
         self.origin = self._read()
-        if self.size and not self.whole and not self.origin.validator:
+        if self.size and not self.whole and not self._immutable and not self.origin.validator:
             self.drop()
 
     @property
@@ -65,7 +67,11 @@ class Part:
 
     def range_headers(self) -> dict[str, str]:
         """The headers that ask for the rest; empty to ask for everything."""
-        if not self.size or not self.origin.validator:
+        if not self.size:
+            return {}
+        if self._immutable:
+            return {"Range": f"bytes={self.size}-"}
+        if not self.origin.validator:
             return {}
         return {"Range": f"bytes={self.size}-", "If-Range": self.origin.validator}
 
@@ -107,11 +113,14 @@ class Part:
             first, last, total = (int(number) for number in found.groups())
             if first != self.size or last != total - 1 or (length and length != str(last - first + 1)):
                 wrong = f"that is not the one asked for ({found.group()}, from {self.size})"
-            elif self.origin.total not in (None, total) or _differ(etag, self.origin.etag):
+            elif self.origin.total not in (None, total) or self._is_another(etag):
                 wrong = "of another version of the file"
         if wrong:
             self.drop()
             raise TransientError(f"the server sent a part {wrong}")
+
+    def _is_another(self, etag: str) -> bool:
+        return not self._immutable and _differ(etag, self.origin.etag)
 
     def _read(self) -> Origin:
         try:

@@ -17,7 +17,8 @@ from lab.errors import BlockedError, DeadlineError, UsageError
 from lab.images import cache as images
 from lab.images.download import download
 from lab.images.signature import verify_detached
-from lab.images.transport import Patience, TransientError, fetch_bytes, opened, shown
+from lab.images.small import fetch_bytes
+from lab.images.transport import Patience, TransientError, opened, shown
 from lab.steps import Step
 
 _LIST_LIMIT = 1 << 20

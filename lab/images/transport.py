@@ -12,13 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3.exceptions as low
+from urllib3.util.retry import Retry
 
 from lab import redact
-from lab.deadline import Deadline, cancelled, check_cancelled, pause
+from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, DeadlineError
+from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, UnreachableError
 
-_AGAIN = {408, 425, 429}
+_AGAIN = {408, 425}
 """Client errors that may go away, beside every 5xx."""
+_TOO_MANY = 429
+_SAID = 4096
+"""Bytes of a refusal's body that are kept."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,19 @@ class Patience:
 
 
 class TransientError(Exception):
-    """A try failed in a way that another try may mend. The text says how, in plain words."""
+    """A try failed in a way that another try may mend. The text says how, in plain words.
+
+    `after` is how many seconds the server asked to wait; `becomes` the error when no try mends it.
+    """
+
+    def __init__(self, text: str, becomes: type[BlockedError] = BlockedError, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.becomes = becomes
+        self.after = after
+
+    def is_final(self, failures: int, patience: Patience, deadline: Deadline) -> bool:
+        """Whether to give up after so many failures in a row, or because the wait asked for is too long."""
+        return failures >= patience.attempts or self.after > deadline.left
 
 
 def shown(url: str) -> str:
@@ -56,11 +73,13 @@ def opened(
     headers: Mapping[str, str],
     patience: Patience,
     deadline: Deadline,
+    method: str = "GET",
 ) -> Iterator[requests.Response]:
-    """GET `url` and yield the response: 200, 206 or 416, its body not yet read.
+    """Ask for `url` and yield the response: 200, 206 or 416, its body not yet read.
 
-    Raises TransientError for what may go away, BlockedError for what will not (404, 403, a
-    redirect from https to anything else, a certificate that does not fit), DeadlineError.
+    Raises TransientError for what may go away, BlockedError for what will not (RefusedError for
+    404, 403 and the like; a redirect from https to anything else, a certificate that does not
+    fit), DeadlineError.
     """
     _register_secret(url)
     check_cancelled()
@@ -71,7 +90,8 @@ def opened(
         max(0.1, min(patience.read, deadline.left)),
     )
     try:
-        response = session.get(
+        response = session.request(
+            method,
             url,
             # The bytes on disk must be the bytes that were hashed: no content coding.
             headers={"Accept-Encoding": "identity", **headers},
@@ -99,28 +119,9 @@ def read_some(response: requests.Response, size: int) -> bytes:
         data: bytes | None = response.raw.read1(size, decode_content=False)
     except (low.HTTPError, OSError, ValueError, AttributeError) as error:
         check_cancelled()  # the socket was shut under this read on purpose
-        raise TransientError(explain(error, response.url)) from error
+        raise TransientError(explain(error, response.url), IncompleteError) from error
     check_cancelled()
     return data or b""
-
-
-def fetch_bytes(
-    session: requests.Session, url: str, *, limit: int, deadline: Deadline, patience: Patience
-) -> bytes:
-    """A small file, whole, in memory. Raises BlockedError (over `limit` bytes too), DeadlineError."""
-    failures = 0
-    while True:
-        try:
-            with opened(session, url, {}, patience, deadline) as response:
-                return _small_body(response, url, limit, deadline)
-        except TransientError as fault:
-            failures += 1
-            if failures >= patience.attempts:
-                raise BlockedError(
-                    f"{shown(url)} could not be fetched: {fault}",
-                    hint="check this machine's network, or name a mirror",
-                ) from fault
-            pause(min(patience.wait(failures), deadline.left))
 
 
 def explain(error: BaseException, url: str) -> str:
@@ -148,33 +149,33 @@ def explain(error: BaseException, url: str) -> str:
     return f"{host} closed the connection"
 
 
-def _small_body(response: requests.Response, url: str, limit: int, deadline: Deadline) -> bytes:
-    promised = response.headers.get("Content-Length", "")
-    body = bytearray()
-    while chunk := read_some(response, 1 << 16):
-        body += chunk
-        if len(body) > limit:
-            raise BlockedError(f"{shown(url)} is longer than {limit} bytes: not what was asked for")
-        if deadline.passed:
-            break
-    if deadline.passed:
-        raise DeadlineError(f"{shown(url)} was not fetched in {deadline.seconds:.0f} s")
-    if promised.isdigit() and len(body) != int(promised):
-        raise TransientError(f"the server sent {len(body)} of {promised} bytes")
-    return bytes(body)
-
-
 def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
     said = f"the server answered {status} {response.reason or ''}".rstrip()
+    if status == _TOO_MANY:
+        after = _retry_after(response)
+        raise TransientError(f"{said} (wait {after:.0f} s)" if after else said, RateLimitedError, after)
     if status in _AGAIN or status >= 500:
         raise TransientError(said)
-    raise BlockedError(
+    body = b""
+    with contextlib.suppress(TransientError):
+        body = read_some(response, _SAID)
+    raise RefusedError(
         f"{shown(url)}: {said}",
+        status=status,
+        body=body,
         hint="the file is not there under this address, or not for everybody: check the base URL",
     )
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Seconds the server asks to wait; 0 when it does not say."""
+    try:
+        return Retry().get_retry_after(response.raw) or 0.0
+    except low.HTTPError:
+        return 0.0
 
 
 def _refusal(error: BaseException, url: str) -> Exception:
@@ -186,11 +187,11 @@ def _refusal(error: BaseException, url: str) -> Exception:
     if isinstance(error, final):
         return BlockedError(f"{shown(url)} is not an address lab can fetch from")
     if certificate:
-        return BlockedError(
+        return UnreachableError(
             f"{shown(url)}: {explain(error, url)}",
             hint="check the clock, and whether a proxy opens TLS on this network (REQUESTS_CA_BUNDLE)",
         )
-    return TransientError(explain(error, url))
+    return TransientError(explain(error, url), UnreachableError)
 
 
 def _refuse_downgrade(response: requests.Response, *_: Any, **__: Any) -> None:

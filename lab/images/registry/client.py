@@ -1,0 +1,217 @@
+"""One repository of one registry over HTTP (the distribution project's API, version 2)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import requests
+
+from lab.deadline import Deadline
+from lab.errors import BlockedError, DeadlineError, LabError
+from lab.images.download import Report, download
+from lab.images.errors import (
+    DeniedError,
+    NotFoundError,
+    RateLimitedError,
+    RefusedError,
+    UnreachableError,
+    WrongDigestError,
+)
+from lab.images.registry import credentials, manifests
+from lab.images.registry.auth import RegistryAuth
+from lab.images.registry.manifests import Descriptor, Index, Resolved
+from lab.images.registry.reference import Reference, api_host, check_digest, is_digest, scheme
+from lab.images.small import fetch
+from lab.images.transport import Patience, TransientError, opened, shown
+from lab.steps import Step
+
+_CONNECT_SECONDS = 3.0
+
+
+def resolve(reference: Reference, mirror: str, digest: str, deadline: Deadline) -> Resolved:
+    """What `reference` stands for now, or `digest` (sha256:…) if given, on linux/amd64.
+
+    Raises BlockedError (lab.images.errors), DeadlineError, UsageError.
+    """
+    with Registry(reference, mirror, deadline) as registry:
+        return registry.resolve(digest)
+
+
+def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
+    """None when the registry answers within `seconds`, else why not. It needs no login for that."""
+    host = api_host(reference, mirror)
+    url = f"{scheme(host)}://{host}/v2/"
+    once = Patience(connect=min(_CONNECT_SECONDS, seconds), read=seconds, attempts=1)
+    try:
+        with requests.Session() as session, opened(session, url, {}, once, Deadline.after(seconds)):
+            return None
+    except TransientError as error:
+        return str(error)
+    except RefusedError as error:
+        return None if error.status == 401 else error.what
+    except BlockedError as error:
+        return error.what
+    except DeadlineError:
+        return f"no answer from {shown(url)} in {seconds:.0f} s"
+
+
+class Registry:
+    """Asks `mirror`, or the registry `reference` names. A context manager: it keeps connections open."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        mirror: str,
+        deadline: Deadline,
+        patience: Patience | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.reference, self.deadline = reference, deadline
+        self.host = api_host(reference, mirror)
+        self.url = f"{scheme(self.host)}://{self.host}/v2/{reference.repository}"
+        self._patience = patience or Patience()
+        self._say = say
+        self._session = requests.Session()
+        self._session.auth = RegistryAuth(
+            self.host, reference.repository, credentials.stored(self.host), self._patience, deadline, say
+        )
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def resolve(self, digest: str = "") -> Resolved:
+        """See the function of this name."""
+        wanted = check_digest(digest) or self.reference.digest
+        content = self._manifest(wanted or self.reference.tag, wanted)
+        first = manifests.digest_of(content)
+        found = manifests.parse(content, self.reference)
+        if isinstance(found, Index):
+            inner = found.amd64(self.reference)
+            content = self._manifest(inner, inner)
+            found = manifests.parse(content, self.reference)
+            if isinstance(found, Index):
+                raise BlockedError(f"{self.reference} is an index of indexes, which lab does not follow")
+        return Resolved(self.reference, first, manifests.digest_of(content), *found)
+
+    def current(self) -> str:
+        """The digest the tag stands for now, by a request that fetches nothing.
+
+        Empty when the registry does not tell it. Raises BlockedError, DeadlineError.
+        """
+        url = f"{self.url}/manifests/{self.reference.tag}"
+        try:
+            with (
+                self._explained(),
+                opened(
+                    self._session,
+                    url,
+                    {"Accept": manifests.ACCEPT},
+                    self._patience,
+                    self.deadline,
+                    method="HEAD",
+                ) as response,
+            ):
+                return _announced(response.headers)
+        except TransientError as fault:
+            raise fault.becomes(f"{shown(url)} could not be asked: {fault}") from fault
+
+    def fetch_blob(self, blob: Descriptor, target: Path, step: Step, report: Report) -> None:
+        """Bring a blob to `target`, verified by its digest. See lab.images.download."""
+        with self._explained():
+            download(
+                f"{self.url}/blobs/{blob.digest}",
+                target,
+                sha256=blob.hex,
+                step=step,
+                deadline=self.deadline,
+                session=self._session,
+                patience=self._patience,
+                report=report,
+                immutable=True,
+            )
+
+    def _manifest(self, name: str, digest: str) -> bytes:
+        """A manifest's bytes: those of `digest`, where that is known; else those the registry announces."""
+        url = f"{self.url}/manifests/{name}"
+        with self._explained():
+            answer = fetch(
+                self._session,
+                url,
+                {"Accept": manifests.ACCEPT},
+                limit=manifests.LIMIT,
+                deadline=self.deadline,
+                patience=self._patience,
+                say=self._say,
+            )
+        observed = manifests.digest_of(answer.body)
+        expected = digest or _announced(answer.headers)
+        if expected and expected != observed:
+            raise WrongDigestError(
+                f"{shown(url)} is not what was asked for: expected {expected}, observed {observed}",
+                hint="the registry or something on the way changes what it serves: try another mirror",
+            )
+        return answer.body
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Give HTTP's refusals the registry's meaning."""
+        try:
+            yield
+        except RefusedError as error:
+            raise self._refusal(error) from error
+        except RateLimitedError as error:
+            raise RateLimitedError(
+                error.what,
+                hint=f"wait; or `docker login {self.host}` for more requests; or name a mirror",
+            ) from error
+        except UnreachableError as error:
+            raise UnreachableError(
+                f"the registry {self.host} cannot be reached: {error.what}",
+                hint=error.hint or "check the network, or name a mirror or an archive",
+            ) from error
+
+    def _refusal(self, error: RefusedError) -> LabError:
+        said = _said(error.body)
+        because = f" ({said})" if said else ""
+        if error.status == 404:
+            return NotFoundError(
+                f"{self.host} has no {self.reference}{because}",
+                hint="check the repository and the tag; a tag may have been removed",
+            )
+        if error.status == 401:
+            return DeniedError(
+                f"{self.host} does not give {self.reference} without a login{because}",
+                hint=f"check the name (many registries say this of one they do not have), "
+                f"or `docker login {self.host}`",
+            )
+        if error.status == 403:
+            return DeniedError(
+                f"{self.host} does not give {self.reference}{because}",
+                hint="the login in Docker's config.json may not read it, or this network is not let in",
+            )
+        return error
+
+
+def _announced(headers: Mapping[str, str]) -> str:
+    """The digest the registry says a manifest has; empty when it says none lab can check."""
+    digest = headers.get("Docker-Content-Digest", "")
+    return digest if is_digest(digest) else ""
+
+
+def _said(body: bytes) -> str:
+    """The first error of a registry's answer: its code and message."""
+    try:
+        first = json.loads(body)["errors"][0]
+        words = [str(first.get("code", "")), str(first.get("message", ""))]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return ""
+    return ": ".join(word for word in words if word)[:200]

@@ -1,0 +1,151 @@
+"""What a registry says an image is made of: OCI's image manifest and index, Docker's version 2 of both."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from lab.errors import BlockedError
+from lab.images.errors import PlatformError
+from lab.images.registry.reference import Reference
+
+ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+LIMIT = 4 << 20
+"""Bytes; registries take no longer manifest."""
+PLATFORM = "linux/amd64"
+
+_Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class _Platform(_Model):
+    os: str = ""
+    architecture: str = ""
+
+
+class Descriptor(_Model):
+    """A blob by its digest; `size` is bytes as they are stored, mostly compressed."""
+
+    digest: _Digest
+    size: int = Field(ge=0)
+
+    @property
+    def hex(self) -> str:
+        return self.digest.removeprefix("sha256:")
+
+
+class _Listed(Descriptor):
+    platform: _Platform = _Platform()
+
+
+class _Document(_Model):
+    schema_version: int = Field(alias="schemaVersion")
+    manifests: tuple[_Listed, ...] | None = None
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] | None = None
+
+
+class _RootFs(_Model):
+    diff_ids: tuple[_Digest, ...]
+
+
+class Config(_Model):
+    """An image's configuration, as far as lab reads it."""
+
+    os: str
+    architecture: str
+    rootfs: _RootFs
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.rootfs.diff_ids
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One image for linux/amd64. `digest` is what the name stands for: an index's, or the manifest's own."""
+
+    reference: Reference
+    digest: str
+    manifest: str
+    """The digest of the image's manifest."""
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Each once; a layer may be in an image several times."""
+        return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes to fetch."""
+        return sum(blob.size for blob in self.blobs)
+
+
+@dataclass(frozen=True)
+class Index:
+    """A manifest that lists one manifest a platform."""
+
+    listed: tuple[_Listed, ...]
+
+    def amd64(self, reference: Reference) -> str:
+        """The digest of the manifest for linux/amd64. Raises PlatformError."""
+        for one in self.listed:
+            if (one.platform.os, one.platform.architecture) == ("linux", "amd64"):
+                return one.digest
+        names = sorted({f"{one.platform.os}/{one.platform.architecture}" for one in self.listed})
+        there = [name for name in names if name not in ("/", "unknown/unknown")]
+        raise PlatformError(
+            f"{reference} has no image for {PLATFORM}, only for {', '.join(there) or 'none that is named'}",
+            hint="choose another tag",
+        )
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def parse(content: bytes, reference: Reference) -> Index | tuple[Descriptor, tuple[Descriptor, ...]]:
+    """An index, or an image's configuration and layers. Raises BlockedError for anything else."""
+    try:
+        found = _Document.model_validate_json(content)
+    except ValidationError as error:
+        raise BlockedError(
+            f"the registry's manifest of {reference} is not one lab can read",
+            tail=str(error).splitlines()[0],
+        ) from error
+    if found.manifests is not None:
+        return Index(found.manifests)
+    if found.schema_version != 2 or found.config is None or not found.layers:
+        raise BlockedError(
+            f"the registry's manifest of {reference} is not a container image's",
+            hint="images of schema 1, pushed before 2016, are not supported; choose another tag",
+        )
+    return found.config, found.layers
+
+
+def parse_config(content: bytes, what: str) -> Config:
+    """An image's configuration. Raises BlockedError, PlatformError when it is not for linux/amd64."""
+    try:
+        found = Config.model_validate_json(content)
+    except ValidationError as error:
+        raise BlockedError(
+            f"{what} has a configuration lab cannot read", tail=str(error).splitlines()[0]
+        ) from error
+    if (found.os, found.architecture) != ("linux", "amd64"):
+        raise PlatformError(f"{what} is for {found.os}/{found.architecture}, not for {PLATFORM}")
+    return found

@@ -1,0 +1,107 @@
+"""The image the settings ask for: the digest that was pinned or learned, and a moved tag told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.errors import BlockedError, DeadlineError
+from lab.images.cache import CachedImage
+from lab.images.errors import NotFoundError
+from lab.images.registry.client import Registry
+from lab.images.registry.learned import Change, Learned
+from lab.images.registry.pull import facts, find, pull
+from lab.images.registry.reference import Reference, check_digest
+from lab.images.transport import Patience
+from lab.steps import Step
+
+_ASK_SECONDS = 5.0
+_ONCE = Patience(connect=3.0, read=_ASK_SECONDS, attempts=1)
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """The image in the cache; `change` when its tag stands for another one by now."""
+
+    image: CachedImage
+    change: Change | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For a cell, a report, an inspection."""
+        known = facts(self.image)
+        found = {"reference": known.reference, "digest": known.digest, "image_id": known.image_id}
+        return found | ({"tag_moved": str(self.change)} if self.change else {})
+
+
+def obtain(
+    cache: Path,
+    reference: Reference,
+    *,
+    state: Path,
+    mirror: str = "",
+    digest: str = "",
+    update: bool = False,
+    step: Step,
+    deadline: Deadline,
+    patience: Patience | None = None,
+) -> Obtained:
+    """The image, pulled unless the cache has it.
+
+    `digest`, or one in the name, decides; nothing else is then looked at, and a cached image needs
+    no network. Else the digest the tag stood for when it was first pulled (kept in the folder
+    `state`) decides. When the registry now names another one, that is noted, and the old one stays
+    in use until `update`. Raises what `pull` raises.
+    """
+    pinned = check_digest(digest) or reference.digest
+    if pinned:
+        entry = find(cache, pinned) or pull(
+            cache, reference, mirror=mirror, digest=pinned, step=step, deadline=deadline, patience=patience
+        )
+        return Obtained(entry)
+    learned = Learned(state)
+    known = learned.get(reference)
+    if known is None or update:
+        entry = pull(cache, reference, mirror=mirror, step=step, deadline=deadline, patience=patience)
+        now = learned.learn(reference, facts(entry).digest).digest
+        if known and known.digest != now:
+            step.note(f"{reference} is {now} from now on; it was {known.digest}")
+        return Obtained(entry)
+    change = _moved(learned, reference, mirror, step)
+    cached = find(cache, known.digest)
+    if cached:
+        return Obtained(cached, change)
+    try:
+        entry = pull(
+            cache,
+            reference,
+            mirror=mirror,
+            digest=known.digest,
+            step=step,
+            deadline=deadline,
+            patience=patience,
+        )
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{error.what}: the registry no longer has {known.digest}, "
+            f"which {reference} was on {known.learned:%Y-%m-%d}",
+            hint=f"the tag is {change.new} now: take it with an update" if change else error.hint,
+        ) from error
+    return Obtained(entry, change)
+
+
+def _moved(learned: Learned, reference: Reference, mirror: str, step: Step) -> Change | None:
+    """Ask the registry shortly what the tag is now; without an answer, what was seen last."""
+    known = learned.get(reference)
+    before = known.change if known else None
+    try:
+        with Registry(reference, mirror, Deadline.after(_ASK_SECONDS), _ONCE) as registry:
+            now = registry.current()
+    except (BlockedError, DeadlineError) as error:
+        step.note(f"whether {reference} has moved is not known: {error.what}")
+        return before
+    change = learned.observe(reference, now) if now else before
+    if change:
+        step.note(f"the tag {reference} has moved: {change}")
+    return change

@@ -1,0 +1,168 @@
+"""An image of a registry, brought into the cache as one archive that `docker load` takes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lab import files
+from lab.deadline import Deadline
+from lab.errors import BlockedError, LabError
+from lab.images import cache as images
+from lab.images.registry import archive, manifests
+from lab.images.registry.client import Registry
+from lab.images.registry.manifests import Resolved
+from lab.images.registry.reference import Reference
+from lab.images.transport import Patience
+from lab.steps import Step
+
+KIND = "emulator"
+_FILE = "image.tar"
+_MARGIN = 128 << 20
+"""Bytes that must stay free beside blobs and archive."""
+_PROGRESS_EVERY = 16 << 20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a pulled image is. Digests are sha256:…"""
+
+    reference: str
+    """As Docker names it once it is loaded."""
+    image_id: str
+    """The configuration's digest: Docker's classic image id."""
+    layers: tuple[str, ...]
+    """Of the unpacked layers, as `docker image inspect` shows them."""
+    digest: str
+    """What the name stood for when it was pulled: an index's digest, or the manifest's."""
+    manifest_digest: str
+    compressed_bytes: int
+
+
+def pull(
+    cache: Path,
+    reference: Reference,
+    *,
+    mirror: str = "",
+    digest: str = "",
+    step: Step,
+    deadline: Deadline,
+    patience: Patience | None = None,
+) -> images.CachedImage:
+    """The image in the cache, fetched unless it is there. One process pulls, others wait.
+
+    `mirror` is asked in place of the registry that `reference` names; `digest` pins what may come.
+    What was fetched before an interruption is kept, and not fetched again. Raises BlockedError
+    (lab.images.errors, no space), DeadlineError, BusyError, InterruptedByUser, UsageError.
+    """
+    with Registry(reference, mirror, deadline, patience, step.note) as registry:
+        found = registry.resolve(digest)
+        name = images.image_id(reference.name, found.manifest.removeprefix("sha256:"))
+        with images.lock(cache, name, say=step.note, deadline=deadline):
+            blobs = images.downloads(cache) / name
+            if not _is_good(images.find(cache, name), step):
+                _require_space(cache, blobs, found)
+                _fetch(registry, found, blobs, step)
+                with files.building(cache / name) as work:
+                    images.seal(work, _pack(work, name, registry, found, blobs, step))
+            shutil.rmtree(blobs, ignore_errors=True)
+    entry = images.find(cache, name)
+    if entry is None:
+        raise LabError(f"image {name} vanished while it was pulled")
+    step.result = f"{name}, {found.digest}"
+    return entry
+
+
+def find(cache: Path, digest: str) -> images.CachedImage | None:
+    """The undamaged image pulled by `digest` (an index's or a manifest's), or None. Asks nobody."""
+    for entry in images.entries(cache):
+        if entry.manifest.kind == KIND:
+            known = facts(entry)
+            if digest in (known.digest, known.manifest_digest) and _is_good(entry):
+                return entry
+    return None
+
+
+def facts(entry: images.CachedImage) -> Facts:
+    extra = entry.manifest.model_extra or {}
+    return Facts(
+        reference=str(extra["reference"]),
+        image_id=str(extra["image_id"]),
+        layers=tuple(str(layer) for layer in extra["layers"]),
+        digest=str(extra["digest"]),
+        manifest_digest=str(extra["manifest_digest"]),
+        compressed_bytes=int(extra["compressed_bytes"]),
+    )
+
+
+def _is_good(entry: images.CachedImage | None, step: Step | None = None) -> bool:
+    if entry is None:
+        return False
+    try:
+        images.check(entry)
+    except BlockedError as error:
+        if step:
+            step.note(f"{error.what}: pulling it again")
+        return False
+    return True
+
+
+def _require_space(cache: Path, blobs: Path, image: Resolved) -> None:
+    """The blobs and the archive made of them lie side by side for a moment."""
+    here = sum(item.stat().st_size for item in blobs.iterdir()) if blobs.is_dir() else 0
+    needed = max(0, image.size - here) + image.size + _MARGIN
+    files.require_space(cache, needed, f"pulling {image.reference}")
+
+
+def _fetch(registry: Registry, image: Resolved, blobs: Path, step: Step) -> None:
+    size = f"{image.size / 1e6:.0f} MB, {len(image.layers)} layer{'s' if len(image.layers) > 1 else ''}"
+    step.note(f"{image.reference} from {registry.host}: {size}, {image.digest}")
+    before = 0
+    for number, blob in enumerate(image.blobs):
+        what = f"layer {number} of {len(image.blobs) - 1}" if number else "configuration"
+
+        def report(done: int, _total: int | None, rate: str, before: int = before, what: str = what) -> None:
+            step.progress(before + done, image.size, f"{what}, {rate}")
+
+        registry.fetch_blob(blob, blobs / blob.hex, step, report)
+        before += blob.size
+
+
+def _pack(
+    work: Path, name: str, registry: Registry, image: Resolved, blobs: Path, step: Step
+) -> images.Manifest:
+    config = manifests.parse_config((blobs / image.config.hex).read_bytes(), str(image.reference))
+    if len(config.layers) != len(image.layers):
+        raise BlockedError(
+            f"{image.reference} has {len(image.layers)} layers, and its configuration names "
+            f"{len(config.layers)}"
+        )
+    told = 0
+
+    def report(done: int) -> None:
+        nonlocal told
+        if done - told >= _PROGRESS_EVERY or done >= image.size:
+            told = done
+            step.progress(min(done, image.size), image.size, "packing the archive")
+
+    target = work / _FILE
+    sha256 = archive.write(target, image, blobs, report)
+    return images.Manifest(
+        id=name,
+        kind=KIND,
+        name=image.reference.name,
+        url=f"{registry.url}/manifests/{image.manifest}",
+        file=target.name,
+        format="docker-archive",
+        bytes=target.stat().st_size,
+        sha256=sha256,
+        created=datetime.now(UTC).replace(microsecond=0),
+        reference=image.reference.tagged,
+        image_id=image.config.digest,
+        layers=config.layers,
+        digest=image.digest,
+        manifest_digest=image.manifest,
+        compressed_bytes=image.size,
+    )
