@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from lab.commands import choose
 from lab.commands.session import Reply, Session
 from lab.deadline import Deadline
 from lab.errors import ExitCode, LabError, UsageError
-from lab.images import cache, canary, debian
+from lab.images import cache, canary, debian, registry
+from lab.images.registry import Reference
 from lab.steps import Step
 
 CANARY = "canary"
+ANDROID = "docker-android"
 _BUILDS: dict[str, Callable[[Path, Step], str]] = {
     choose.DEBIAN: lambda images, step: debian.build(images, step).name,
     CANARY: lambda images, step: canary.build(images, step).id,
@@ -26,7 +29,7 @@ _BUILDS: dict[str, Callable[[Path, Step], str]] = {
 
 
 def list_images(session: Session) -> Reply:
-    used = session.store.images_in_use()
+    used = _in_use(session)
     rows: list[dict[str, Any]] = [
         {
             "id": entry.id,
@@ -54,9 +57,14 @@ def list_images(session: Session) -> Reply:
     return Reply({"schema": "image.list/1", "cache": str(session.images), "images": rows}, tell)
 
 
-def fetch(session: Session, image: str) -> Reply:
-    """Download, verify and cache a published image."""
+def fetch(session: Session, image: str, update: bool = False) -> Reply:
+    """Download, verify and cache a published image, or docker-android's.
+
+    `update` takes what docker-android's tag stands for now; without it what is pinned stays.
+    """
     started = time.monotonic()
+    if image == ANDROID:
+        return _reply("fetch", [_fetch_android(session, update)], started)
     published = choose.published(image)
     session.need({"fetch-image"})
     before = published.find(session.images)
@@ -64,6 +72,53 @@ def fetch(session: Session, image: str) -> Reply:
         path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))
     row = _result(session, path.name, "cached" if before and before.name == path.name else "fetched")
     return _reply("fetch", [row], started)
+
+
+def _fetch_android(session: Session, update: bool) -> dict[str, Any]:
+    wanted = session.android_options()
+    if wanted.archive is not None:
+        raise UsageError(
+            f"the image of {ANDROID} is taken from {wanted.archive}: there is nothing to fetch",
+            hint='emulator.archive = "" takes it from a registry',
+        )
+    known = {entry.id for entry in cache.entries(session.images)}
+    with session.steps.step("image.fetch", wanted.image) as step:
+        obtained = registry.obtain(
+            session.images,
+            Reference.parse(wanted.image),
+            state=session.settings.state_dir,
+            mirror=wanted.registry,
+            digest=wanted.digest,
+            update=update,
+            step=step,
+            deadline=Deadline.after(wanted.download_seconds),
+        )
+    row = _result(session, obtained.image.id, "cached" if obtained.image.id in known else "fetched")
+    moved = f"its tag has moved: {obtained.change}; `--update` takes the new one" if obtained.change else ""
+    return row | {"why": moved}
+
+
+def _in_use(session: Session) -> dict[str, list[str]]:
+    """Image id to the labs that stand on it, or run it as their emulator."""
+    used = session.store.images_in_use()
+    android = None
+    for lab in session.store.labs():
+        with contextlib.suppress(LabError):
+            record = lab.read()
+            kinds = {record.emulator, *(one.kind for one in record.instances.values())} if record else set()
+            if ANDROID in kinds:
+                android = android or _android_digest(session)
+                if android and (entry := registry.find(session.images, android)):
+                    used.setdefault(entry.id, []).append(lab.name)
+    return used
+
+
+def _android_digest(session: Session) -> str:
+    """Of the image a docker-android would be started from; empty when none was ever pulled."""
+    wanted = session.android_options()
+    reference = Reference.parse(wanted.image)
+    known = registry.Learned(session.settings.state_dir).get(reference)
+    return wanted.digest or reference.digest or (known.digest if known else "")
 
 
 def build(session: Session, image: str) -> Reply:
@@ -99,7 +154,7 @@ def verify(session: Session) -> Reply:
 def prune(session: Session) -> Reply:
     """Remove what no lab stands on."""
     started = time.monotonic()
-    used = session.store.images_in_use()
+    used = _in_use(session)
     whole = {entry.folder: entry.manifest for entry in cache.entries(session.images)}
     rows = []
     for item in cache.prune(session.images, set(used)):

@@ -1,0 +1,86 @@
+"""image.fetch and image.prune where docker-android's image is concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import deadline
+from lab.commands import choose, image
+from lab.errors import UsageError
+from lab.images import cache, registry
+from lab.images.registry import Obtained
+from tests.unit.bed import Bed, checked
+
+DIGEST = f"sha256:{'1' * 64}"
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def _cached(images: Path, name: str, kind: str) -> cache.CachedImage:
+    folder = images / name
+    folder.mkdir(parents=True)
+    (folder / "image.tar").write_bytes(b"image")
+    manifest = cache.Manifest.model_validate(
+        {
+            "id": name,
+            "kind": kind,
+            "name": name,
+            "file": "image.tar",
+            "format": "docker-archive",
+            "bytes": 5,
+            "sha256": "0" * 64,
+            "created": "2026-01-01T00:00:00Z",
+        }
+    )
+    cache.seal(folder, manifest)
+    return cache.CachedImage(folder, manifest)
+
+
+@pytest.mark.parametrize(("emulator", "kept"), [("docker-android", True), ("canary", False)])
+def test_prune_keeps_the_emulator_image_of_a_lab_that_runs_it(bed: Bed, emulator: str, kept: bool) -> None:
+    session = bed.session(emulator={"kind": emulator, "digest": DIGEST})
+    entry = _cached(session.images, "emulator-1", "emulator")
+    bed.patch.setattr(registry, "find", lambda _cache, digest: entry if digest == DIGEST else None)
+    choose.record_for(session, session.store.place("default"))
+    document = checked(image.prune(session))
+    results = {row["id"]: row["result"] for row in document["results"]}
+    assert results == {"emulator-1": "kept" if kept else "removed"}
+    assert entry.folder.exists() is kept
+
+
+def test_an_instance_beside_the_canary_keeps_it_too(bed: Bed) -> None:
+    session = bed.session(emulator={"kind": "canary", "digest": DIGEST})
+    entry = _cached(session.images, "emulator-1", "emulator")
+    bed.patch.setattr(registry, "find", lambda *_: entry)
+    lab = session.store.place("default")
+    choose.record_for(session, lab)
+    lab.change_instance("second", kind="docker-android", index=1)
+    assert [row["in_use_by"] for row in checked(image.list_images(session))["images"]] == [["default"]]
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_fetch_takes_what_is_pinned_unless_told_otherwise(bed: Bed, update: bool) -> None:
+    session = bed.session()
+    asked: list[Any] = []
+
+    def obtain(images: Path, reference: Any, **more: Any) -> Obtained:
+        asked.append((str(reference), more["update"]))
+        return Obtained(_cached(images, "emulator-1", "emulator"))
+
+    bed.patch.setattr(registry, "obtain", obtain)
+    document = checked(image.fetch(session, "docker-android", update))
+    assert document["results"][0]["result"] == "fetched"
+    assert [was for _, was in asked] == [update]
+
+
+def test_an_archive_is_nothing_to_fetch(bed: Bed, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing to fetch"):
+        image.fetch(bed.session(emulator={"archive": str(tmp_path / "a.tar")}), "docker-android")
