@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -126,30 +127,77 @@ class AdbServer:
 
         poll(online, deadline, f"an ADB device at {address}", hint="`invoke lab.logs` shows its console")
 
-    def shell(self, address: str, *argv: str, deadline: Deadline) -> str:
+    def shell(self, address: str, *argv: str, deadline: Deadline, seconds: float = _ASK_SECONDS) -> str:
         """What a command on the device prints, without trailing white space.
 
-        A device that stops answering is connected anew until the deadline.
+        A device that stops answering, or answers nothing for `seconds`, is connected anew until the deadline.
+        """
+
+        def ask(device: adbutils.AdbDevice, wait: float) -> str:
+            return str(device.shell(list(argv), timeout=wait))
+
+        return self._asked(address, ask, " ".join(argv), deadline, seconds)
+
+    def output(self, address: str, *argv: str, deadline: Deadline, seconds: float = _ASK_SECONDS) -> bytes:
+        """The bytes a command on the device prints, as they are; otherwise as `shell`."""
+
+        def ask(device: adbutils.AdbDevice, wait: float) -> bytes:
+            with device.open_transport(timeout=wait) as connection:
+                connection.send_command(f"exec:{shlex.join(argv)}")
+                connection.check_okay()
+                return bytes(connection.read_until_close(encoding=None))
+
+        return self._asked(address, ask, " ".join(argv), deadline, seconds)
+
+    def state(self, address: str) -> tuple[str, str]:
+        """One try, and no waiting: the device's state, and adb's words when it is not `device`.
+
+        `offline`, `unauthorized`, …; empty when nothing answers there.
         """
         client = self._client()
-
-        def output() -> str:
-            self.connect(address, deadline)
-            with _as_not_yet(address, lambda: client.disconnect(address)):
-                seconds = max(0.1, min(_ASK_SECONDS, deadline.left))
-                return str(client.device(address).shell(list(argv), timeout=seconds))
-
-        return poll(output, deadline, f"an answer of the ADB device at {address} to `{' '.join(argv)}`")
+        try:
+            state = _state(client, address)
+            if state == "device":
+                return state, ""
+            if state:
+                client.disconnect(address)
+            said = client.connect(address, timeout=_ASK_SECONDS)
+            return _state(client, address), said.strip()
+        except (AdbError, OSError, EOFError) as error:
+            return "", str(error) or type(error).__name__
 
     def getprop(self, address: str, name: str, deadline: Deadline) -> str:
         """A property of the device; empty when it is unknown there."""
         return self.shell(address, "getprop", name, deadline=deadline).strip()
+
+    def command(self, address: str, *argv: str, deadline: Deadline) -> list[str]:
+        """The argument list of adb itself on a device that is online: for a person's terminal."""
+        self.connect(address, deadline)
+        return [adb_program(), "-P", str(self.ensure()), "-s", address, *argv]
 
     def disconnect(self, address: str) -> None:
         """Forget a device. No-op when it is not known."""
         if port := self.port:
             with contextlib.suppress(AdbError, OSError):
                 _Client(LOOPBACK, port).disconnect(address)
+
+    def _asked(
+        self,
+        address: str,
+        ask: Callable[[adbutils.AdbDevice, float], T],
+        what: str,
+        deadline: Deadline,
+        seconds: float,
+    ) -> T:
+        """What `ask` finds out of the device, given as many seconds as it may take."""
+        client = self._client()
+
+        def answer() -> T:
+            self.connect(address, deadline)
+            with _as_not_yet(address, lambda: client.disconnect(address)):
+                return ask(client.device(address), max(0.1, min(seconds, deadline.left)))
+
+        return poll(answer, deadline, f"an answer of the ADB device at {address} to `{what}`")
 
     def _client(self) -> _Client:
         return _Client(LOOPBACK, self.ensure())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -29,6 +30,18 @@ def pause(seconds: float) -> None:
     """Sleep, unless the command is asked to stop: then raise InterruptedByUser at once."""
     cancelled.wait(seconds)
     check_cancelled()
+
+
+@contextlib.contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Waits in here go on although the command was asked to stop: for what must not be left behind."""
+    asked = cancelled.is_set()
+    cancelled.clear()
+    try:
+        yield
+    finally:
+        if asked:
+            cancelled.set()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,29 @@ class Access(BaseModel):
     """True when the user's configuration demands this very port."""
 
 
+class Instance(BaseModel):
+    """An emulator of the lab: what was launched, and how that went."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    index: int
+    """0 for the main one; the others' ports in the VM follow from it."""
+    nonce: str = ""
+    """Given to its L2 at launch."""
+    failed_launches: list[str] = []
+
+
+class Saved(BaseModel):
+    """What belongs to the memory in a snapshot."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    nonce: str = ""
+    boot_id: str = ""
+    instances: dict[str, Instance] = {}
+
+
 class Record(BaseModel):
     """What lab remembers of one lab. Written atomically at each change."""
 
@@ -51,6 +74,8 @@ class Record(BaseModel):
     engine: str
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     emulator: str
+    """The kind of the main emulator, or none."""
+    emulator_why: str = ""
     image: str = ""
     """The guest image's id; empty until it is chosen."""
     image_why: str = ""
@@ -71,8 +96,10 @@ class Record(BaseModel):
     """The verdict of that climb."""
     ran: str = ""
     """What ran L1's instructions then."""
-    saved: dict[str, dict[str, str]] = {}
-    """Snapshot to what belongs to its memory: the nonce of the L2 in it, and L1's boot id."""
+    instances: dict[str, Instance] = {}
+    """The emulators beside the main one, by name. Their forwards are named `SERVICE-NAME`."""
+    saved: dict[str, Saved] = {}
+    """Snapshot to what belongs to its memory."""
 
 
 class Lab:
@@ -154,6 +181,24 @@ class Lab:
         """Write the record with some fields replaced; steps that run side by side may do so."""
         with self._changing:
             record = Record.model_validate(self.record().model_dump() | fields)
+            self.write(record)
+        return record
+
+    def change_instance(self, name: str, **fields: Any) -> Record:
+        """Write the record with some fields of one of its `instances` replaced; a new one is added."""
+        with self._changing:
+            record = self.record()
+            known = record.instances.get(name)
+            instance = Instance.model_validate((known.model_dump() if known else {}) | fields)
+            record.instances[name] = instance
+            self.write(record)
+        return record
+
+    def forget_instance(self, name: str) -> Record:
+        """Write the record without one of its `instances`."""
+        with self._changing:
+            record = self.record()
+            record.instances.pop(name, None)
             self.write(record)
         return record
 

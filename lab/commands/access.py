@@ -7,7 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
+from lab.commands.looking import all_known
 from lab.commands.workbench import Workbench
+from lab.emulators import MAIN
 from lab.engines.protocol import LOOPBACK
 from lab.guest.ssh import ssh_command
 
@@ -29,11 +31,18 @@ def adb(bench: Workbench) -> dict[str, Any] | None:
     return {"address": bench.adb_address} if bench.adb_address else None
 
 
+def novnc(bench: Workbench) -> dict[str, Any] | None:
+    """The page that shows the main emulator's screen. Its password is not here: `lab.open` gives it."""
+    found = [entry["novnc"] for entry in all_known(bench) if entry["name"] == MAIN]
+    return found[0] if found else None
+
+
 def access(bench: Workbench, evidence: str | None) -> dict[str, Any]:
     """The `access` part of lab.up/1."""
     return {
         "ssh": ssh(bench),
         "adb": adb(bench),
+        "novnc": novnc(bench),
         "ports": forwards(bench),
         "evidence": evidence,
         "stop": _task(bench, "lab.halt"),
@@ -47,6 +56,10 @@ def show(console: Console, bench: Workbench, evidence: str | None) -> None:
         ("log in", _task(bench, "lab.ssh")),
         ("  or", found["ssh"]["command"] if found["ssh"] else ""),
         ("adb", f"adb connect {found['adb']['address']}" if found["adb"] else ""),
+        (
+            "screen",
+            f"{found['novnc']['address']}   (open: {_task(bench, 'lab.open')})" if found["novnc"] else "",
+        ),
         ("stop", f"{found['stop']}   (pause: {_task(bench, 'lab.suspend')})"),
         ("remove", _task(bench, "lab.destroy")),
         ("evidence", evidence or ""),

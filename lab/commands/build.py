@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from typing import Any
 
 from lab.commands import choose, consent, ports, preflight
-from lab.commands.workbench import GUEST_SSH_PORT, Workbench
+from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
 from lab.emulators.protocol import Emulator, NestedFailedError
 from lab.engines.protocol import State, why_dead
@@ -100,13 +101,10 @@ class Builder:
         if bench.record.nested:
             consent.require(self._session, bench.engine)
         with self._steps.step("vm.start") as step:
-            wanted = {"ssh": GUEST_SSH_PORT}
-            if bench.emulator is not None:
-                wanted |= bench.emulator.ports
-            fixed = bench.session.settings.ports
+            fixed = bench.session.settings.ports.model_dump()
             start = bench.machine.resume if state is State.SUSPENDED else bench.machine.start
             ports.start_on_free_ports(
-                lambda: ports.choose(bench.lab, wanted, {"ssh": fixed.ssh, "adb": fixed.adb}, self._steps),
+                lambda: ports.choose(bench.lab, bench.guest_ports(), fixed, self._steps),
                 start,
             )
             bench.close()
@@ -142,6 +140,10 @@ class Builder:
     def _docker(self) -> None:
         if self._installed is not None:
             self._installed.result()
+        if self._loaded is not None:
+            # Loading wants the whole processor, and a container started beside it takes as long as both.
+            # L2's boot leaves one to spare: Docker is looked at then. What came of loading is for its rung.
+            self._settled(self._loaded)
         self._bench.guest.reconnect()  # the user's new groups count from a login on
 
     def _install(self) -> None:
@@ -185,11 +187,14 @@ class Builder:
 
     def _kvm_works(self) -> bool:
         """What came of guest.kvm, once it is known. Raises InterruptedByUser."""
-        while True:
-            try:
-                return self._kvm.result(timeout=POLL_SECONDS)
-            except TimeoutError:
-                check_cancelled()
+        self._settled(self._kvm)
+        return self._kvm.result()
+
+    @staticmethod
+    def _settled(work: Future[Any]) -> None:
+        """Wait for the end of it, good or bad. Raises InterruptedByUser."""
+        while not wait([work], timeout=POLL_SECONDS).done:
+            check_cancelled()
 
     def _emulator(self, emulator: Emulator) -> None:
         bench = self._bench
@@ -217,6 +222,6 @@ class Builder:
             lab.change(failed_launches=[])
         with self._steps.step("emulator.start", emulator.name) as step:
             nonce = secrets.token_hex(16)
-            lab.change(nonce=nonce)
+            lab.change(nonce=nonce, verdict="")  # that was another L2's
             emulator.start(guest, step, nonce=nonce)
         return True

@@ -8,13 +8,16 @@ from lab.commands.session import ROOT, Session
 from lab.config import Settings
 from lab.deadline import Deadline
 from lab.emulators import NONE
-from lab.errors import BlockedError, UsageError
-from lab.images import cache, debian
+from lab.emulators.docker_android import image
+from lab.errors import BlockedError, LabError, UsageError
+from lab.images import cache, debian, registry
 from lab.images.published import PublishedImage
+from lab.images.registry import Reference
 from lab.store import Lab, Record, new_record
 
 UBUNTU = "ubuntu-24.04"
 DEBIAN = "debian-13"
+ASKED_FOR = "asked for"
 _REACH_SECONDS = 3.0
 
 
@@ -25,11 +28,14 @@ def record_for(session: Session, lab: Lab) -> Record:
     if found is not None:
         _must_agree(settings, found)
         return found
+    engine = engine_name(session)
+    emulator, why = emulator_kind(session, engine)
     record = new_record(
         lab.name,
-        engine=engine_name(session),
+        engine=engine,
         acceleration=settings.qemu.acceleration,
-        emulator="canary" if settings.emulator == "auto" else settings.emulator,
+        emulator=emulator,
+        emulator_why=why,
         cpus=settings.vm.cpus,
         memory_mib=settings.vm.memory_mib,
         disk_gib=settings.vm.disk_gib,
@@ -62,6 +68,45 @@ def engine_name(session: Session) -> str:
             return name
     session.steps.note(f"engine: {last}, because {'; '.join(refusals)}")
     return last
+
+
+def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
+    """The kind of emulator asked for, or what `auto` stands for here; and why."""
+    wanted = session.settings.emulator.kind
+    if wanted != "auto":
+        return wanted, ASKED_FOR
+    why_not = _no_android(session, engine)
+    kind = "canary" if why_not else "docker-android"
+    why = f"{why_not}: the canary is taken" if why_not else "its image is here, or can be fetched"
+    session.steps.note(f"emulator: {kind} ({why})")
+    return kind, why
+
+
+def _no_android(session: Session, engine: str) -> str:
+    """Why a new lab does not run Android unless that is asked for; empty when it does."""
+    android, reasons = session.android_options(), []
+    if nesting := _no_hardware_nesting(session, engine):
+        reasons.append(nesting)
+    if image.find(android, session.images, session.settings.state_dir) is None:
+        try:
+            unreachable = registry.reachable(Reference.parse(android.image), android.registry, _REACH_SECONDS)
+        except UsageError as error:
+            unreachable = error.what
+        if unreachable:
+            reasons.append(f"{android.image} is not here, and cannot be fetched ({unreachable})")
+    return ", and ".join(reasons)
+
+
+def _no_hardware_nesting(session: Session, engine: str) -> str:
+    if not session.settings.vm.nested:
+        return "nesting is switched off"
+    try:
+        nesting = engines.engine(engine, session.engine_options()).facts().nesting
+    except LabError as error:  # its rung will say so, too
+        return f"{engine} does not say whether it nests ({error.what})"
+    if nesting == "hardware":
+        return ""
+    return f"nesting is {nesting} here: Android would take hours, if it boots at all"
 
 
 def guest_image(session: Session, record: Record) -> tuple[str, str]:
@@ -123,16 +168,25 @@ def _must_agree(settings: Settings, record: Record) -> None:
     """What a flag asks for must be what the lab is; what files say is only for new labs."""
     wanted = {
         "engine": (settings.engine, record.engine),
-        "emulator": (settings.emulator, record.emulator),
+        "emulator.kind": (settings.emulator.kind, record.emulator),
         "image": (settings.image, record.image),
     }
     for key, (value, actual) in wanted.items():
         flagged = settings.origins[key].startswith("flag")
         if flagged and value != "auto" and actual and not actual.startswith(value):
             raise UsageError(
-                f"lab {record.name} has {key} {actual}, not {value}",
+                f"lab {record.name} has {key.partition('.')[0]} {actual}, not {value}",
                 hint="`--fresh` destroys it and makes a new one, or choose another --name",
             )
 
 
-__all__ = ["DEBIAN", "NONE", "UBUNTU", "debian_image", "engine_name", "guest_image", "record_for"]
+__all__ = [
+    "DEBIAN",
+    "NONE",
+    "UBUNTU",
+    "debian_image",
+    "emulator_kind",
+    "engine_name",
+    "guest_image",
+    "record_for",
+]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
+from lab import reporters
+from lab.commands import choose
 from lab.commands.collect import collect
 from lab.commands.workbench import Workbench
 from lab.deadline import cancelled
@@ -17,7 +19,7 @@ from lab.errors import LabError, UsageError
 from lab.evidence import Run
 from lab.ladder import report, rungs
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome
+from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.ladder.site import Site
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
 
@@ -46,6 +48,8 @@ class Climbed:
         for line in report.summary(self.cell, self.claims, self.claim):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         console.print(f"evidence: {self.run.path}", markup=False, highlight=False, soft_wrap=True)
+        if (page := self.run.path / "report.html").is_file():
+            console.print(f"report:   {page}", markup=False, highlight=False, soft_wrap=True)
 
 
 def check_claim(name: str) -> Claim | None:
@@ -102,7 +106,7 @@ def climb_lab(
         kept = collect(bench, run)
         step.result = f"{len(kept)} files in {run.path}"
     cell = _cell(bench, site)
-    claims = judge(climbed.outcomes, cell, bench.record.emulator)
+    claims = _explained(judge(climbed.outcomes, cell, bench.record.emulator), bench)
     chosen = claim or strongest_claim(cell)
     document = report.document(
         lab_name=bench.lab.name,
@@ -117,6 +121,7 @@ def climb_lab(
         facts=site.facts,
     )
     run.json("validation.json", document)
+    _write_report(bench, run)
     # A climb that did not reach L1 learned no boot id: what it is known to be stays known.
     bench.lab.change(
         verdict=claims[chosen].verdict.value,
@@ -124,6 +129,25 @@ def climb_lab(
         ran=cell.acceleration if "vm.settings" in site.facts else bench.record.ran,
     )
     return Climbed(climbed, cell, claims, chosen, document, run)
+
+
+def _write_report(bench: Workbench, run: Run) -> None:
+    """The page and its fellows, beside the evidence. That they cannot be written is no answer's loss."""
+    with bench.session.steps.step("report") as step:
+        try:
+            files = reporters.write(reporters.read([run.path]), run.path)
+            step.result = str(files["html"])
+        except Exception as error:
+            step.result = f"not written: {error}"
+
+
+def _explained(claims: dict[Claim, ClaimVerdict], bench: Workbench) -> dict[Claim, ClaimVerdict]:
+    """The verdicts, with why it was no Android that ran where `auto` left that choice to lab."""
+    android, why = claims[Claim.ANDROID], bench.record.emulator_why
+    chosen = bench.record.emulator in NOT_ANDROID and why not in ("", choose.ASKED_FOR)
+    if chosen and android.verdict is Verdict.BLOCKED:
+        claims[Claim.ANDROID] = replace(android, reason=f"{android.reason}; {why}")
+    return claims
 
 
 def _emulated(site: Site) -> bool:
@@ -144,7 +168,7 @@ def _cell(bench: Workbench, site: Site) -> Cell:
             kernel=host.kernel,
             cpu=host.cpu.model or host.arch,
         ),
-        engine=bench.record.engine,
+        engine=facts.engine if facts else bench.record.engine,
         engine_version=facts.version if facts else "",
         acceleration=facts.acceleration if facts else "",
         nesting=nesting,
@@ -153,5 +177,5 @@ def _cell(bench: Workbench, site: Site) -> Cell:
         image=bench.record.image,
         emulator=bench.record.emulator,
         emulator_image=site.emulator.image_id() if site.emulator else "",
-        android=bool(site.emulator and site.emulator.android),
+        android=bool(site.emulator and site.emulator.android and not site.emulator.double),
     )

@@ -6,11 +6,13 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lab import __version__
 from lab.commands.workbench import Workbench
 from lab.config import effective
 from lab.deadline import Deadline
+from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.evidence import Run
 from lab.guest.gather import gather
@@ -18,6 +20,9 @@ from lab.host import facts as host_facts
 from lab.steps import Background
 
 _GUEST_SECONDS = 30.0
+
+_SECRETS: Any = {"nonce": True, "saved": True, "instances": {"__all__": {"nonce"}}}
+"""Of the record: what an emulator must know to be believed."""
 
 _IN_GUEST: dict[str, list[str]] = {
     "dmesg.txt": ["dmesg"],
@@ -45,7 +50,7 @@ def collect(bench: Workbench, run: Run, *, reach_guest: bool = True) -> list[str
     kept = run.collect(_of_host(bench) | _of_machine(bench, run))
     if reach_guest and _running(bench):
         with Background() as background:
-            inside = background.start(lambda: _of_emulator(bench))
+            inside = background.start(lambda: _of_emulators(bench))
             kept += run.collect(_of_guest(bench))
             kept += run.collect(inside.result())
     return kept
@@ -59,7 +64,7 @@ def _of_host(bench: Workbench) -> dict[str, Source]:
             [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
             indent=2,
         ),
-        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude={"nonce", "saved"}),
+        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude=_SECRETS),
         "journal.jsonl": lambda: bench.lab.journal.path,
         "versions.json": lambda: json.dumps(
             {"lab": __version__, "python": platform.python_version(), "engine": bench.engine.facts().version},
@@ -97,16 +102,18 @@ def _raising(error: Exception) -> Source:
     return source
 
 
-def _of_emulator(bench: Workbench) -> dict[str, Source]:
-    emulator = bench.emulator
-    if emulator is None:
-        return {}
-    try:
-        logs = emulator.logs(bench.guest)
-    except Exception as error:  # a broken container must not cost the rest of the bundle
-        reason = str(error)
-        return {f"{emulator.name}-error.txt": lambda: reason}
-    return {name: lambda text=text: text for name, text in logs.items()}  # type: ignore[misc]
+def _of_emulators(bench: Workbench) -> dict[str, Source]:
+    """The logs of all of them; a file of one beside the main one has its name in front."""
+    found: dict[str, Source] = {}
+    for name, known in bench.instances.items():
+        before = "" if name == MAIN else f"{name}-"
+        try:
+            logs = bench.emulator_at(name).logs(bench.guest)
+        except Exception as error:  # a broken container must not cost the rest of the bundle
+            logs = {f"{known.kind}-error.txt": str(error)}
+        for file, text in logs.items():
+            found[before + file] = lambda text=text: text  # type: ignore[misc]
+    return found
 
 
 def _screenshot(bench: Workbench, run: Run) -> None:

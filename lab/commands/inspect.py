@@ -10,10 +10,12 @@ from rich.table import Table
 
 from lab import evidence, lock
 from lab.commands import access
+from lab.commands.looking import all_known
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config import effective
 from lab.deadline import Deadline
+from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.errors import LabError
 from lab.store import Record
@@ -43,6 +45,7 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
             "emulator": record.emulator if record else None,
             "created": record.created if record else None,
         },
+        "emulators": all_known(bench) if record else [],
         "forwards": access.forwards(bench) if record else [],
         "ssh": access.ssh(bench) if running else None,
         "adb": access.adb(bench) if running else None,
@@ -55,7 +58,7 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
 
 
 def list_labs(session: Session) -> Reply:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for lab in session.store.labs():
         bench = Workbench(session, lab)
         record, state = _seen(bench)
@@ -66,6 +69,7 @@ def list_labs(session: Session) -> Reply:
                 "state": state,
                 "engine": record.engine if record else None,
                 "created": record.created if record else None,
+                "emulators": all_known(bench) if record else [],
             }
         )
 
@@ -73,10 +77,14 @@ def list_labs(session: Session) -> Reply:
         if not rows:
             console.print("no labs: `bin/invoke lab.up` makes one", markup=False, highlight=False)
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("name", "state", "engine", "created"):
+        for column in ("name", "state", "engine", "created", "emulators"):
             table.add_column(column)
         for row in rows:
-            table.add_row(*(str(row[column] or "-") for column in ("name", "state", "engine", "created")))
+            emulators = "\n".join(_in_a_line(entry) for entry in row["emulators"])
+            table.add_row(
+                *(str(row[column] or "-") for column in ("name", "state", "engine", "created")),
+                emulators or "-",
+            )
         if rows:
             console.print(table)
 
@@ -141,11 +149,24 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
         "ssh": document["ssh"]["command"] if document["ssh"] else "",
         "adb": f"adb connect {shlex.quote(document['adb']['address'])}" if document["adb"] else "",
         "held by": f"{holder['verb']} (pid {holder['pid']}, since {holder['since']})" if holder else "",
+        "screen": _screen(document),
         "evidence": document["evidence"] or "",
     }
-    for label, text in lines.items():
+    beside = [_in_a_line(entry) for entry in document["emulators"] if entry["name"] != MAIN]
+    for label, text in [*lines.items(), *(("beside", line) for line in beside)]:
         if text:
             console.print(f"{label + ':':<11}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _screen(document: dict[str, Any]) -> str:
+    running = document["adb"] is not None
+    found = [entry["novnc"] for entry in document["emulators"] if entry["name"] == MAIN and entry["novnc"]]
+    return str(found[0]["address"]) if running and found else ""
+
+
+def _in_a_line(emulator: dict[str, Any]) -> str:
+    ways = [f"{port['service']} {port['address']}" for port in emulator["ports"]]
+    return ", ".join([f"{emulator['name']}: {emulator['kind']}", *ways])
 
 
 def _said_of(container: dict[str, Any]) -> str:

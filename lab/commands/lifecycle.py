@@ -19,7 +19,7 @@ from lab.errors import LabError, UsageError
 from lab.evidence import Run
 from lab.guest import clock
 from lab.ladder.rungs import nested
-from lab.store import Lab
+from lab.store import Lab, Saved
 
 
 def halt(session: Session, name: str) -> Reply:
@@ -65,7 +65,11 @@ def resume(session: Session, name: str) -> Reply:
                 f"lab {name} is {state}: there is nothing to resume", hint="`invoke lab.up` starts it"
             )
         with session.steps.step("vm.resume"):
-            _with_ports(bench, bench.machine.resume)
+            if state is State.PAUSED:  # it holds its ports itself
+                bench.machine.resume(ports.forwards(bench.lab))
+                bench.close()
+            else:
+                _with_ports(bench, bench.machine.resume)
         return _reply(bench, "resume", True, _back(bench))
 
 
@@ -79,9 +83,8 @@ def snapshot(session: Session, name: str, snapshot: str) -> Reply:
             if any(item.name == snapshot for item in bench.machine.snapshots()):
                 raise UsageError(f"there is a snapshot `{snapshot}` already", hint="choose another name")
             # Before it is taken: one that is there must be known.
-            bench.lab.change(
-                saved=record.saved | {snapshot: {"nonce": record.nonce, "boot_id": record.boot_id}}
-            )
+            now = Saved(nonce=record.nonce, boot_id=record.boot_id, instances=record.instances)
+            bench.lab.change(saved=record.saved | {snapshot: now})
             bench.machine.snapshot(snapshot)
         return _reply(bench, "snapshot", True, [f"`lab.restore {snapshot}` goes back to it"])
 
@@ -92,9 +95,24 @@ def restore(session: Session, name: str, snapshot: str) -> Reply:
     with bench.lab.hold("lab.restore"):
         _state_of(bench)
         with session.steps.step("vm.restore", snapshot):
-            _with_ports(bench, lambda forwards: bench.machine.restore(snapshot, forwards))
-            # The L2 in that memory is the one of then: it knows the nonce of then.
-            bench.lab.change(**bench.record.saved.get(snapshot, {}))
+            before = bench.record
+            # In that memory are the emulators of then, on their ports, with their nonces.
+            then = before.saved.get(snapshot, Saved(nonce=before.nonce, boot_id=before.boot_id))
+            bench.lab.change(instances=then.instances)
+            begun = False
+
+            def back(forwards: Sequence[Forward]) -> None:
+                nonlocal begun
+                begun = True
+                bench.machine.restore(snapshot, forwards)
+
+            try:
+                _with_ports(bench, back)
+            except LabError as error:
+                if not begun or isinstance(error, UsageError):  # nothing was done
+                    bench.lab.change(instances=before.instances, forwards=before.forwards)
+                raise
+            bench.lab.change(nonce=then.nonce, boot_id=then.boot_id)
         running = bench.machine.status() is State.RUNNING
         return _reply(bench, "restore", True, _back(bench) if running else ["the VM is off, as it was then"])
 
@@ -121,9 +139,12 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
     notes: list[str] = []
     with bench.lab.hold("lab.destroy"), session.steps.step("destroy", name):
         if _readable(bench.lab, notes):
-            run = Run(session.store.evidence_folder, name, "destroy")
-            session.evidence = run.path
-            collect(bench, run, reach_guest=False)
+            try:
+                run = Run(session.store.evidence_folder, name, "destroy")
+                session.evidence = run.path
+                collect(bench, run, reach_guest=False)
+            except OSError as error:  # a full disk, and this is what makes room
+                notes.append(f"its last evidence could not be saved: {error}")
             bench.close()
             AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
             if bench.record.image:
@@ -157,17 +178,12 @@ def _state_of(bench: Workbench) -> State:
 
 
 def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) -> None:
-    if bench.machine.status() in (State.RUNNING, State.PAUSED):  # it holds its ports itself
-        start(ports.forwards(bench.lab))
-        bench.close()
-        return
-    fixed = bench.session.settings.ports
-    guest_ports = {name: access.guest_port for name, access in bench.record.forwards.items()}
+    """Start on the lab's ports, those it holds while it runs among them."""
+    running = bench.machine.status() in (State.RUNNING, State.PAUSED)
+    held = [forward.host_port for forward in ports.forwards(bench.lab)] if running else []
+    fixed = bench.session.settings.ports.model_dump()
     ports.start_on_free_ports(
-        lambda: ports.choose(
-            bench.lab, guest_ports, {"ssh": fixed.ssh, "adb": fixed.adb}, bench.session.steps
-        ),
-        start,
+        lambda: ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps, held), start
     )
     bench.close()
 

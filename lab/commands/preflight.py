@@ -16,8 +16,7 @@ _DISK_BYTES = 4 << 30
 
 def before_anything(session: Session) -> None:
     """The ports a new lab must have are free. Raises BlockedError."""
-    settings = session.settings.ports
-    for name, port in (("ssh", settings.ssh), ("adb", settings.adb)):
+    for name, port in session.settings.ports.model_dump().items():
         if port:
             ports.must_be_free(name, port)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lab.config import Settings
 from lab.deadline import Deadline
+from lab.emulators.options import AndroidOptions
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.errors import ExitCode
 from lab.host import install
@@ -67,6 +68,22 @@ class Session:
             VirtualBoxOptions(
                 virtualbox.home, virtualbox.python, virtualbox.execution_engine, virtualbox.extra_data
             ),
+        )
+
+    def android_options(self) -> AndroidOptions:
+        """What docker-android is made with."""
+        wanted = self.settings.emulator
+        return AndroidOptions(
+            image=wanted.image,
+            digest=wanted.digest,
+            registry=wanted.registry,
+            archive=Path(wanted.archive) if wanted.archive else None,
+            device=wanted.device,
+            memory_mib=wanted.memory_mib,
+            cpus=wanted.cpus,
+            appium=wanted.appium,
+            env=tuple(wanted.env),
+            download_seconds=self.settings.deadlines.download,
         )
 
     @property

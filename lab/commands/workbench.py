@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from lab import emulators, engines
+from lab import emulators, engines, redact
 from lab.commands.session import Session
-from lab.emulators.protocol import Emulator
+from lab.emulators.protocol import Emulator, Reach
 from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State
-from lab.errors import BlockedError
+from lab.errors import BlockedError, UsageError
 from lab.guest import keys
 from lab.guest.ssh import Guest
 from lab.host import facts as host_facts
 from lab.ladder.site import Site
-from lab.store import Lab, Record
+from lab.store import Instance, Lab, Record
 
 GUEST_SSH_PORT = 22
 _DISK = "disk.qcow2"
+
+
+def forward_name(service: str, instance: str) -> str:
+    """What the forward of an emulator's service is called: `adb`, or `adb-second` beside the main one."""
+    return service if instance == emulators.MAIN else f"{service}-{instance}"
 
 
 class Workbench:
@@ -26,6 +34,7 @@ class Workbench:
     def __init__(self, session: Session, lab: Lab) -> None:
         self.session = session
         self.lab = lab
+        self._others: dict[tuple[str, str, int], Emulator] = {}
 
     @classmethod
     def open(cls, session: Session, name: str) -> Workbench:
@@ -104,10 +113,77 @@ class Workbench:
 
     @cached_property
     def emulator(self) -> Emulator | None:
+        """The main emulator; None when the lab was made without one."""
         record = self.record
         if record.emulator == emulators.NONE:
             return None
         return emulators.emulator(record.emulator, self.place())
+
+    @property
+    def instances(self) -> dict[str, Instance]:
+        """Every emulator there is in the lab's record, the main one first."""
+        record = self.record
+        if record.emulator == emulators.NONE:
+            return record.instances
+        main = Instance(
+            kind=record.emulator, index=0, nonce=record.nonce, failed_launches=record.failed_launches
+        )
+        return {emulators.MAIN: main} | record.instances
+
+    def instance(self, name: str) -> Instance:
+        """What the record says of one emulator. UsageError with the nearest name when there is none."""
+        known = self.instances
+        if name in known:
+            return known[name]
+        near = difflib.get_close_matches(name, known, 1) or list(known)
+        lab = "" if self.lab.name == "default" else f" --name {self.lab.name}"
+        raise UsageError(
+            f"lab {self.lab.name} has no emulator {name}",
+            hint=f"there is: {', '.join(near)}" if near else f"`invoke emulator.up NAME{lab}` starts one",
+        )
+
+    def change_instance(self, name: str, **fields: Any) -> None:
+        """Change what the record says of one emulator."""
+        if name == emulators.MAIN:
+            self.lab.change(**fields)
+        else:
+            self.lab.change_instance(name, **fields)
+
+    def emulator_at(self, name: str) -> Emulator:
+        """An emulator of the lab by name; always the same object. UsageError when there is none."""
+        found = self.instance(name)
+        redact.register(found.nonce)  # Docker's description of the container has it, and goes into evidence
+        if name == emulators.MAIN and self.emulator is not None:
+            return self.emulator
+        key = (name, found.kind, found.index)
+        if key not in self._others:
+            self._others[key] = emulators.emulator(found.kind, self.place(name, found.index))
+        return self._others[key]
+
+    def reach(self, name: str = emulators.MAIN) -> Reach:
+        """How an emulator is reached."""
+        nonce = self.instance(name).nonce
+        return Reach(self.guest, self.addresses(name), self.lab.adb_folder, nonce)
+
+    def addresses(self, name: str) -> dict[str, str]:
+        """An emulator's services and where on the host each answers, 127.0.0.1:port."""
+        found = {}
+        for forward, access in self.record.forwards.items():
+            service, _, instance = forward.partition("-")
+            if service != "ssh" and (instance or emulators.MAIN) == name:
+                found[service] = f"{LOOPBACK}:{access.host_port}"
+        return found
+
+    def guest_ports(self) -> dict[str, int]:
+        """The name of every forward the lab should have, and the VM's port behind it."""
+        found = {"ssh": GUEST_SSH_PORT}
+        for name in self.instances:
+            found |= self.ports_of(name)
+        return found
+
+    def ports_of(self, name: str) -> dict[str, int]:
+        """The same of one emulator."""
+        return {forward_name(service, name): port for service, port in self.emulator_at(name).ports.items()}
 
     def place(self, instance: str = emulators.MAIN, index: int = 0) -> emulators.Place:
         """Where an emulator of this lab lives."""
@@ -117,13 +193,14 @@ class Workbench:
             secrets=self.lab.folder / "keys",
             state=self.session.settings.state_dir,
             journal=self.lab.journal,
+            android=self.session.android_options(),
             instance=instance,
             index=index,
         )
 
     @property
     def adb_address(self) -> str:
-        """127.0.0.1:port, or empty when the lab has no ADB forward."""
+        """The main emulator's, 127.0.0.1:port; empty when the lab has no ADB forward."""
         forward = self.record.forwards.get("adb")
         return f"{LOOPBACK}:{forward.host_port}" if forward else ""
 
@@ -137,13 +214,55 @@ class Workbench:
         """What ended the launches of L2 before the one that counts."""
         return self.record.failed_launches
 
-    def site(self, *, boot_seconds: float) -> Site:
+    def site(self, *, boot_seconds: float, instance: str = emulators.MAIN) -> Site:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
+        main = instance == emulators.MAIN
+        deadlines = self.session.settings.deadlines
         return Site(
             host=host_facts.read(),
-            tools=self,
-            emulator=self.emulator,
+            tools=self if main else Beside(self, instance),
+            emulator=self.emulator if main else self.emulator_at(instance),
             adb_folder=self.lab.adb_folder,
             boot_seconds=boot_seconds,
-            nested_seconds=self.session.settings.deadlines.nested_boot,
+            nested_seconds=deadlines.nested_boot,
+            android_seconds={
+                "android_hardware": deadlines.android_hardware,
+                "android_nested": deadlines.android_nested,
+                "android_shadow": deadlines.android_shadow,
+            },
         )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The lab's tools (lab.ladder.site.Tools) for an emulator beside the main one."""
+
+    bench: Workbench
+    name: str
+
+    @property
+    def engine(self) -> Engine:
+        return self.bench.engine
+
+    @property
+    def machine(self) -> Machine:
+        return self.bench.machine
+
+    @property
+    def guest(self) -> Guest:
+        return self.bench.guest
+
+    @property
+    def adb_address(self) -> str:
+        return self.bench.addresses(self.name).get("adb", "")
+
+    @property
+    def nonce(self) -> str:
+        return self.bench.instance(self.name).nonce
+
+    @property
+    def failed_launches(self) -> list[str]:
+        return self.bench.instance(self.name).failed_launches
+
+    def reach(self) -> Reach:
+        return self.bench.reach(self.name)

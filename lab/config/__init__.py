@@ -2,6 +2,6 @@
 
 from lab.config.loading import Row, effective, load
 from lab.config.model import Settings
-from lab.config.names import check_name, check_snapshot_name
+from lab.config.names import check_instance_name, check_name, check_snapshot_name
 
-__all__ = ["Row", "Settings", "check_name", "check_snapshot_name", "effective", "load"]
+__all__ = ["Row", "Settings", "check_instance_name", "check_name", "check_snapshot_name", "effective", "load"]

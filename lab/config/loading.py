@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,12 +87,13 @@ def _check_together(layers: Layers, settings: Settings) -> None:
             f"{_MOST_CPUS_PER_HOST_CPU} times this host's {cpus}",
             f"try vm.cpus = {cpus}",
         )
-    if settings.ports.ssh and settings.ports.ssh == settings.ports.adb:
-        layers.problem(
-            f"ports.ssh ({origins['ports.ssh']}) and ports.adb ({origins['ports.adb']}) "
-            f"are both {settings.ports.ssh}",
-            "give them different ports, or 0 to let lab choose",
-        )
+    for (one, port), (other, same) in itertools.combinations(settings.ports.model_dump().items(), 2):
+        if port and port == same:
+            layers.problem(
+                f"ports.{one} ({origins[f'ports.{one}']}) and ports.{other} ({origins[f'ports.{other}']}) "
+                f"are both {port}",
+                "give them different ports, or 0 to let lab choose",
+            )
 
 
 def _said(problems: list[str]) -> str:

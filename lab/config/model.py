@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,9 @@ FOLDERS = ("state_dir", "cache_dir")
 _LOWEST_PORT = 1024
 _HIGHEST_PORT = 65535
 _DAY = 24 * 3600
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
 def _folder(value: object) -> Path:
@@ -44,9 +48,39 @@ def _port(value: int) -> int:
     return value
 
 
+def _digest(value: str) -> str:
+    if value and not _DIGEST.fullmatch(value):
+        raise ValueError("should be empty, or sha256: and 64 hexadecimal digits")
+    return value
+
+
+def _variable(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise ValueError("should be KEY=VALUE")
+    return value
+
+
+def _repository(value: str) -> str:
+    if value and not _REPOSITORY.fullmatch(value):
+        raise ValueError("should be empty, or owner/name")
+    return value
+
+
+def _server(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
+        raise ValueError("should be HOST:PORT")
+    return value
+
+
 Folder = Annotated[Path, BeforeValidator(_folder)]
 Program = Annotated[str, Field(min_length=1), AfterValidator(_program)]
+File = Annotated[str, AfterValidator(_program)]
+Digest = Annotated[str, AfterValidator(_digest)]
+Variable = Annotated[str, AfterValidator(_variable)]
 Port = Annotated[int, AfterValidator(_port)]
+Repository = Annotated[str, AfterValidator(_repository)]
+Server = Annotated[str, AfterValidator(_server)]
 Seconds = Annotated[int, Field(ge=1, le=_DAY)]
 
 
@@ -62,9 +96,25 @@ class Vm(Section):
     nested: bool = True
 
 
+class Emulator(Section):
+    kind: Literal["auto", "canary", "docker-android", "none"] = "auto"
+    image: str = Field("budtmo/docker-android:emulator_14.0", min_length=1)
+    digest: Digest = ""
+    registry: str = ""
+    archive: File = ""
+    device: str = Field("Samsung Galaxy S10", min_length=1)
+    memory_mib: int = Field(3072, ge=512)
+    cpus: float = Field(2.0, gt=0, le=64)
+    appium: bool = False
+    env: list[Variable] = []
+
+
 class Ports(Section):
     ssh: Port = 0
     adb: Port = 0
+    console: Port = 0
+    novnc: Port = 0
+    appium: Port = 0
 
 
 class Docker(Section):
@@ -92,7 +142,27 @@ class Deadlines(Section):
     docker: Seconds = 1800
     download: Seconds = 7200
     nested_boot: Seconds = 900
+    android_hardware: Seconds = 180
+    android_nested: Seconds = 600
+    android_shadow: Seconds = 1800
     stop: Seconds = 90
+
+
+class Nightly(Section):
+    runs: int = Field(3, ge=1, le=20)
+    compare: bool = True
+    budget_minutes: int = Field(180, ge=1, le=24 * 60)
+    look_back: int = Field(14, ge=1, le=365)
+    keep_days: int = Field(90, ge=1)
+    keep_nights: int = Field(1000, ge=1)
+    notify: Literal["always", "changes", "never"] = "always"
+    webhook: Literal["", "json", "slack"] = ""
+    github: Repository = ""
+    github_api: str = "https://api.github.com"
+    mail_to: str = ""
+    mail_from: str = ""
+    mail_server: Server = "localhost:25"
+    mail_user: str = ""
 
 
 class Settings(BaseSettings):
@@ -103,17 +173,18 @@ class Settings(BaseSettings):
     )
 
     engine: Literal["auto", "virtualbox", "qemu"] = "auto"
-    emulator: Literal["auto", "canary", "none"] = "auto"
     image: Literal["auto", "ubuntu-24.04", "debian-13"] = "auto"
     install: Literal["auto", "never"] = "auto"
     state_dir: Folder = Field(default_factory=lambda: user_state_path("lab", appauthor=False))
     cache_dir: Folder = Field(default_factory=lambda: user_cache_path("lab", appauthor=False))
     vm: Vm = Vm()
+    emulator: Emulator = Emulator()
     ports: Ports = Ports()
     docker: Docker = Docker()
     qemu: Qemu = Qemu()
     virtualbox: VirtualBox = VirtualBox()
     deadlines: Deadlines = Deadlines()
+    nightly: Nightly = Nightly()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -16,8 +16,21 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
 
-NOT_KEYS = ("LAB_CONFIG", "LAB_PYTHON")
-"""Variables that steer lab without being keys: the user's file, and bin/invoke's interpreter."""
+NOT_KEYS = (
+    "LAB_CONFIG",
+    "LAB_PYTHON",
+    "LAB_WEBHOOK_URL",
+    "LAB_WEBHOOK_SECRET",
+    "LAB_GITHUB_TOKEN",
+    "LAB_SMTP_PASSWORD",
+)
+"""Variables that are no keys: the user's file, bin/invoke's interpreter, and the secrets of lab.notify."""
+
+FLAGS = {"emulator.kind": "emulator"}
+"""Flags that are not named like their keys' last part."""
+
+_MOVED = {"emulator": "emulator.kind"}
+"""Keys of the past and what they are called now."""
 
 
 @dataclass
@@ -76,7 +89,8 @@ def read_file(layers: Layers, path: Path, name: str) -> None:
         if key in known:
             layers.take(key, value, name)
         elif key in tables:
-            layers.problem(f"{name}: {key} is a section, written [{key}], and not a value")
+            now = f"what you mean is {_MOVED[key]}: kind = … in [{key}]" if key in _MOVED else ""
+            layers.problem(f"{name}: {key} is a section, written [{key}], and not a value", now)
         else:
             layers.unknown(f"{name}: {key} is not a key", key)
     return None
@@ -133,7 +147,7 @@ def read_flags(layers: Layers, flags: Mapping[str, Any]) -> None:
     for key, value in flags.items():
         if value is None:
             continue
-        name = "flag --" + key.rpartition(".")[2].replace("_", "-")
+        name = "flag --" + FLAGS.get(key, key.rpartition(".")[2]).replace("_", "-")
         if key in leaves():
             layers.take(key, value, name, where=name, text=isinstance(value, str))
         else:
@@ -148,9 +162,11 @@ def variable(key: str) -> str:
 def nearest_key(key: str) -> str:
     """The key most like `key`, in whichever section; empty when none is."""
     known = list(leaves())
+    if key in _MOVED:
+        return _MOVED[key]
     if close := difflib.get_close_matches(key, known, 1, 0.75):
         return close[0]
-    last = {name.rpartition(".")[2]: name for name in known}
+    last = {name.rpartition(".")[2]: name for name in reversed(known)}  # the first of several
     wanted = key.rpartition(".")[2]
     if close := difflib.get_close_matches(wanted, last, 1, 0.6):
         return last[close[0]]

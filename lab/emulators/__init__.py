@@ -10,7 +10,7 @@ __all__ = ["MAIN", "NAMES", "NONE", "AndroidOptions", "Place", "emulator"]
 
 NONE = "none"
 """The name that stands for a lab without an emulator."""
-NAMES = ("canary",)
+NAMES = ("canary", "docker-android")
 
 
 def emulator(name: str, place: Place) -> Emulator:
@@ -19,4 +19,8 @@ def emulator(name: str, place: Place) -> Emulator:
         from lab.emulators.canary import Canary
 
         return Canary(place)
+    if name == "docker-android":
+        from lab.emulators.docker_android import DockerAndroid
+
+        return DockerAndroid(place)
     raise UsageError(f"there is no emulator {name!r}", hint=f"one of {', '.join([*NAMES, NONE])}")

@@ -11,7 +11,8 @@ from lab.journal import Journal
 MAIN = "main"
 """The emulator `lab.up` starts and the ladder is climbed on; others are started beside it."""
 
-_PORTS_APART = 100
+PORTS_APART = 100
+"""Between an emulator's ports in L1 and those of the next one."""
 
 
 @dataclass(frozen=True)
@@ -57,4 +58,4 @@ class Place:
 
     def ports(self, services: Mapping[str, int]) -> dict[str, int]:
         """The ports of L1 on which the container's `services` (name to its own port) are published."""
-        return {name: port + _PORTS_APART * self.index for name, port in services.items()}
+        return {name: port + PORTS_APART * self.index for name, port in services.items()}

@@ -116,6 +116,11 @@ class Emulator(Protocol):
     own_clock: bool
     """Whether L2's kernel is lab's own, so that it must run on kvm-clock; another may prefer the TSC."""
 
+    @property
+    def double(self) -> bool:
+        """What was seen of it calls itself a test double: it is not Android, whatever it answers."""
+        ...
+
     def image_id(self) -> str:
         """The image as the cell names it: name and content hash."""
 
@@ -165,11 +170,12 @@ class AndroidEmulator(Emulator, Protocol):
         ...
 
     def wait(
-        self, reach: Reach, stage: Literal["booted", "usable"], step: Step, deadline: Deadline
+        self, reach: Reach, stage: Literal["booted", "usable"], step: Step | None, deadline: Deadline
     ) -> Health:
         """Look again and again until the stage is reached, a final diagnosis is made, or time is up.
 
-        Gives back the last look whichever way it ended; `step` hears of each new stage.
+        Gives back the last look whichever way it ended; `step`, if there is one, hears of each new
+        stage and diagnosis.
         """
         ...
 

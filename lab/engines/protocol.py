@@ -161,6 +161,16 @@ class Machine(Protocol):
     def forwards(self) -> list[Forward]:
         """The forwards of the running machine; empty when it does not run."""
 
+    def add_forward(self, forward: Forward) -> None:
+        """Have this forward on the running machine too, in the place of one of its name.
+
+        No-op when it is there. Raises PortTakenError when the host port cannot be bound, and UsageError
+        when the machine does not run. A machine started anew has the forwards it is started with.
+        """
+
+    def remove_forward(self, name: str) -> None:
+        """Close a forward of the running machine. No-op when it has none of that name, or does not run."""
+
     def settings(self) -> dict[str, str]:
         """What the hypervisor says it set, read back from it (not from the spec).
 

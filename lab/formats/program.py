@@ -1,4 +1,4 @@
-"""Static Linux programs of a few hundred bytes, made here: whoever runs one ran x86-64 user space."""
+"""Static Linux programs of a few hundred bytes, made here: whoever runs one ran x86 user space."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import struct
 
 _BASE = 0x400000
 _HEADERS = 64 + 56
+_HEADERS_32 = 52 + 32
+
+SIGNATURE = "hypervisor: "
+"""What `hypervisor_signature` writes before the twelve bytes it read."""
 
 _EXIT = bytes.fromhex("b83c000000 31ff 0f05")  # exit(0)
 _POWER_OFF = bytes.fromhex(
@@ -13,6 +17,16 @@ _POWER_OFF = bytes.fromhex(
     "b8a9000000 ba67452301 0f05"  # where that is not possible: RESTART, which ends QEMU -no-reboot
     "f390 ebfc"  # pause for ever: an init must not return
 )
+
+# ebx, ecx, edx of CPUID leaf 0x40000000 and a line's end, below the stack pointer; the three are zero
+# where leaf 1 does not say that there is a hypervisor. The same bytes in 32 and in 64 bits.
+_READ_SIGNATURE = bytes.fromhex(
+    "b801000000 0fa2 0fbae11f 19f6 b800000040 0fa2 21f3 21f1 21f2"  # cpuid; bt ecx,31; sbb esi,esi; and …
+    "895c24f0 894c24f4 895424f8 c64424fc0a"  # mov [sp-16],ebx; … mov byte [sp-4],10
+)
+_WRITE_SIGNATURE = bytes.fromhex("b801000000 bf01000000 488d7424f0 ba0d000000 0f05")  # write(1, rsp-16, 13)
+_WRITE_SIGNATURE_32 = bytes.fromhex("b804000000 bb01000000 8d4c24f0 ba0d000000 cd80")
+_EXIT_32 = bytes.fromhex("b801000000 31db cd80")
 
 
 def static_elf(code: bytes) -> bytes:
@@ -32,6 +46,36 @@ def says(text: str) -> bytes:
 def says_and_powers_off(text: str) -> bytes:
     """An /init that writes `text` to the console and powers the machine off."""
     return static_elf(_writing(text, _POWER_OFF))
+
+
+def hypervisor_signature() -> bytes:
+    """A program that writes SIGNATURE and what the hypervisor beneath calls itself, as CPUID tells it.
+
+    Twelve bytes and a line's end; all zero where there is no hypervisor. CPUID needs no rights, and
+    under KVM it always leaves the guest.
+    """
+    return static_elf(_writing(SIGNATURE, _READ_SIGNATURE + _WRITE_SIGNATURE + _EXIT))
+
+
+def hypervisor_signature_32() -> bytes:
+    """The same for a kernel that runs 32-bit programs only."""
+    rest = _READ_SIGNATURE + _WRITE_SIGNATURE_32 + _EXIT_32
+    text = SIGNATURE.encode()
+    # mov eax,4; mov ebx,1; mov ecx,the text; mov edx,its size; int 0x80
+    before = bytes.fromhex("b804000000 bb01000000 b9")
+    size = len(before) + 4 + 5 + 2
+    where = struct.pack("<I", _BASE + _HEADERS_32 + size + len(rest))
+    code = before + where + b"\xba" + struct.pack("<I", len(text)) + b"\xcd\x80" + rest + text
+    return _static_elf_32(code)
+
+
+def _static_elf_32(code: bytes) -> bytes:
+    """As `static_elf`, for i386."""
+    size = _HEADERS_32 + len(code)
+    ident = b"\x7fELF" + bytes([1, 1, 1]) + bytes(9)
+    header = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, _BASE + _HEADERS_32, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    load_read_execute = struct.pack("<IIIIIIII", 1, 0, _BASE, _BASE, size, size, 5, 0x1000)
+    return ident + header + load_read_execute + code
 
 
 def _writing(text: str, then: bytes) -> bytes:

@@ -215,7 +215,7 @@ class Cell:
 
     `emulated` is true when any processor in the chain is emulated in software: that of L1, or the
     host's own. `emulator` is `canary`, `none`, or the name of an Android emulator, `emulator_image`
-    its content id (empty when none), and `android` whether it is Android.
+    its content id (empty when none), and `android` whether it is Android: a test double never is.
     """
 
     host: Host

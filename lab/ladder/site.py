@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import Emulator, NestedProof
+from lab.emulators.protocol import Emulator, NestedProof, Reach
 from lab.engines.protocol import Engine, EngineFacts, Machine
 from lab.guest.ssh import Guest
 from lab.host.facts import HostFacts
@@ -34,6 +35,9 @@ class Tools(Protocol):
     def nonce(self) -> str:
         """What L2 was given at launch."""
 
+    def reach(self) -> Reach:
+        """How the emulator that is climbed on is reached."""
+
     @property
     def failed_launches(self) -> list[str]:
         """What ended the launches of L2 before this one."""
@@ -55,6 +59,11 @@ class Site:
     """How long ADB may take to reach an L2 that has booted."""
     probe_seconds: float = 180.0
     """How long one functional KVM probe may take, emulated hosts included."""
+
+    android_seconds: Mapping[str, float] = field(
+        default_factory=lambda: {"android_hardware": 180.0, "android_nested": 600.0, "android_shadow": 1800.0}
+    )
+    """How long Android may take to boot, and as long again to be usable, by what it runs on."""
 
     engine_facts: EngineFacts | None = None
     kvm: KvmFacts | None = None

@@ -115,18 +115,21 @@ def _untestable(claim: Claim, cell: Cell) -> ClaimVerdict | None:
             f"the theory is about VirtualBox on macOS, and this is {cell.engine} on {cell.host.os}",
         )
     if not cell.android or cell.emulator in NOT_ANDROID:
-        why = (
-            "no emulator was asked for"
-            if cell.emulator in ("", "none")
-            else f"{cell.emulator} is not Android"
-        )
-        return ClaimVerdict(Verdict.BLOCKED, f"not tested here: {why}")
+        return ClaimVerdict(Verdict.BLOCKED, f"not tested here: {_no_android(cell)}")
     if cell.emulated or cell.nesting is Nesting.EMULATED:
         return ClaimVerdict(
             Verdict.BLOCKED,
             "not tested here: the processor is emulated in software, which says nothing of a real one",
         )
     return None
+
+
+def _no_android(cell: Cell) -> str:
+    if cell.emulator in ("", "none"):
+        return "no emulator was asked for"
+    if cell.emulator not in NOT_ANDROID:
+        return f"what ran as {cell.emulator} is a test double, and not Android"
+    return f"{cell.emulator} is not Android"
 
 
 def _without_nesting(found: ClaimVerdict, cell: Cell) -> ClaimVerdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -125,6 +125,38 @@ class KvmFacts(_Model):
     def summary(self) -> str:
         """One sentence: how each mode ended, or why none was tried."""
         return self.probe.why
+
+
+class Process(_Model):
+    """A process of a container. `started` is seconds of its machine's wall clock."""
+
+    pid: int
+    started: float
+    command: list[str]
+    kvm: list[str]
+    """KVM's files it has open: /dev/kvm, anon_inode:kvm-vm, anon_inode:kvm-vcpu."""
+
+
+class ContainerLook(_Model):
+    """What container_look.py prints. `at` is its machine's wall clock, in seconds."""
+
+    schema_: Literal["lab.container_look/1"] = Field(alias="schema")
+    at: float
+    container: dict[str, Any] | None
+    """Docker's description; None when there is no such container, or `error` says why it is not known."""
+    error: str
+    processes: list[Process]
+    files: dict[str, str]
+    """Path in the container to the end of that file."""
+    memory_kills: int
+    kernel: list[str]
+    """Lines of the kernel's log about memory, where something was ended for want of it."""
+    log: str
+    status: int | None
+    """Exit status of the command run in it; -1 when it did not end in time, None when none was run."""
+    said: str
+    stages: dict[str, float]
+    """Stage to seconds from the container's start: all that any look was told of."""
 
 
 def script(name: str) -> str:

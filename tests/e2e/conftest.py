@@ -85,6 +85,8 @@ def lab() -> Iterator[Lab]:
         "LAB_ENGINE": "qemu",
         # The image that can be built anywhere Debian's archive is: the same chain on every machine.
         "LAB_IMAGE": "debian-13",
+        # Nobody listens there: no test asks a registry of the world for Android.
+        "LAB_EMULATOR__REGISTRY": "127.0.0.1:9",
     }
     if cache := os.environ.get("LAB_CACHE_DIR"):
         env["LAB_CACHE_DIR"] = cache

@@ -114,6 +114,14 @@ def test_up_ends_with_nesting_confirmed(lab: Lab) -> None:
     _no_secret_in(lab, bundle)
 
 
+def test_android_was_left_out_with_the_reason(lab: Lab) -> None:
+    document = lab.json("lab.validate", "--claim", "android", status=11)
+    reason = document["claims"]["android"]["reason"]
+    assert "canary is not Android" in reason
+    assert "nesting is emulated" in reason and "cannot be fetched" in reason
+    assert document["claims"]["nesting"]["verdict"] == "confirmed"
+
+
 def _no_secret_in(lab: Lab, bundle: Path) -> None:
     keys = lab.state / "labs" / "default" / "keys"
     secrets = [path.read_text().splitlines()[1] for path in (keys / "id_ed25519", keys / "host_ed25519")]

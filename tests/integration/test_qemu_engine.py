@@ -153,6 +153,55 @@ def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
     assert {address.port for address in listening} == {item.host_port for item in machine.forwards()}
 
 
+def _listening(machine: QemuMachine) -> set[tuple[str, int]]:
+    (running,) = _processes(machine)
+    found = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
+    return {(address.ip, address.port) for address in found}
+
+
+def test_forwards_come_and_go_while_it_runs(make: Make) -> None:
+    first, added = Forward("ssh", free_port(), 22), Forward("adb-second", free_port(), 5655)
+    machine = make()
+    with pytest.raises(UsageError, match="does not run"):
+        machine.add_forward(added)
+    machine.remove_forward("adb-second")
+    _started(machine, first)
+    other = _again(machine)
+    for _ in range(2):
+        other.add_forward(added)
+    assert machine.forwards() == other.forwards() == [first, added]
+    assert _listening(machine) == {("127.0.0.1", first.host_port), ("127.0.0.1", added.host_port)}
+    with socket.create_connection(("127.0.0.1", added.host_port), 5):
+        pass
+
+    moved = Forward("adb-second", free_port(), 5655)
+    machine.add_forward(moved)
+    assert other.forwards() == [first, moved]
+    assert _listening(machine) == {("127.0.0.1", first.host_port), ("127.0.0.1", moved.host_port)}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(PortTakenError) as caught:
+            machine.add_forward(Forward("novnc-second", port, 6180))
+    assert caught.value.ports == [port] and "forward" in caught.value.tail
+    assert machine.forwards() == [first, moved]
+
+    machine._layout.process.unlink()  # as after a crash: the names are in the journal, too
+    assert other.forwards() == [first, moved]
+    other.remove_forward("adb-second")
+    other.remove_forward("adb-second")
+    assert machine.forwards() == [first]
+    assert _listening(machine) == {("127.0.0.1", first.host_port)}
+    machine.add_forward(added)
+    machine.snapshot("two")
+    machine.suspend()
+    assert machine.forwards() == []
+    machine.resume([first, added])
+    Heart.wait(machine)
+    assert machine.forwards() == [first, added]
+    machine.restore("two", [first, moved])
+    assert machine.forwards() == [first, moved]
+
+
 def test_taken_ports_are_named_and_nothing_runs(make: Make) -> None:
     machine = make()
     machine.create()

@@ -122,6 +122,8 @@ def test_what_is_not_there_is_missing(worker: Worker) -> None:
     for operation in sorted(OPERATIONS.keys() - {"describe", "create", "look", "destroy"}):
         words = {
             "launch": {"forwards": []},
+            "forward": {"item": {"name": "x", "host_port": 2222, "guest_port": 22}},
+            "unforward": {"name": "x"},
             "screenshot": {"target": str(worker.folder / "x.png")},
             "take": {"name": "x"},
             "restore": {"identity": "x"},

@@ -178,6 +178,55 @@ def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
         pass
 
 
+def test_forwards_come_and_go_while_it_runs(make: Make, client: Client) -> None:
+    first, added = Forward("ssh", free_port(), 22), Forward("adb-second", free_port(), 5655)
+    machine = make()
+    with pytest.raises(UsageError, match="does not run"):
+        machine.add_forward(added)
+    machine.remove_forward("adb-second")
+    _started(machine, first)
+    other = _again(machine, client)
+    for _ in range(2):
+        other.add_forward(added)
+    assert sorted(machine.forwards(), key=str) == sorted([first, added], key=str)
+    with socket.create_connection(("127.0.0.1", added.host_port), 5):
+        pass
+    moved = Forward("adb-second", free_port(), 5655)
+    machine.add_forward(moved)
+    assert _listening(machine) == {("127.0.0.1", first.host_port), ("127.0.0.1", moved.host_port)}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(PortTakenError) as caught:
+            machine.add_forward(Forward("novnc-second", port, 6180))
+    assert caught.value.ports == [port]
+    assert sorted(other.forwards(), key=str) == sorted([first, moved], key=str)
+    _suspended(machine)
+    machine.resume([first, moved])
+    assert sorted(machine.forwards(), key=str) == sorted([first, moved], key=str)
+    for _ in range(2):
+        machine.remove_forward("adb-second")
+    assert machine.forwards() == [first]
+    assert _listening(machine) == {("127.0.0.1", first.host_port)}
+
+
+def _listening(machine: VirtualBoxMachine) -> set[tuple[str, int]]:
+    """What its process listens on, once it is settled: VirtualBox opens and closes a moment later."""
+    (process,) = vm_processes(machine.spec.uuid)
+    seen: set[tuple[str, int]] = set()
+
+    def settled() -> set[tuple[str, int]] | None:
+        nonlocal seen
+        found = {
+            (item.laddr.ip, item.laddr.port)
+            for item in process.net_connections("inet")
+            if item.status == psutil.CONN_LISTEN
+        }
+        before, seen = seen, found
+        return found if found == before else None
+
+    return poll(settled, Deadline.after(10), "the same ports twice")
+
+
 def test_a_taken_port_is_named_and_nothing_runs(make: Make) -> None:
     machine = make()
     machine.create()

@@ -13,13 +13,15 @@ from lab import deadline, emulators, engines, schema
 from lab.commands import build, choose, preflight, workbench
 from lab.commands.session import Reply, Session
 from lab.config import Settings
+from lab.errors import UsageError
 from lab.guest import docker
 from lab.host import facts
 from lab.host.facts import HostFacts, parse_cpuinfo
+from lab.images import registry
 from lab.ladder.rungs import vm
 from lab.steps import Steps
 from lab.store import Lab
-from tests.unit.fakes import FakeEmulator, FakeEngine, FakeGuest, World
+from tests.unit.fakes import FakeAndroid, FakeEmulator, FakeEngine, FakeGuest, World
 
 IMAGE = "debian-13-fake"
 
@@ -27,6 +29,13 @@ IMAGE = "debian-13-fake"
 def host(cpu: str = "A CPU", memory: int = 1 << 36) -> HostFacts:
     cpuinfo = parse_cpuinfo(f"model name : {cpu}\nflags : svm\n")
     return HostFacts("Debian", "12", "6.1", "x86_64", cpuinfo, 2, memory, memory, "boot-of-l0")
+
+
+def _emulator(world: World, kind: str, place: emulators.Place) -> FakeEmulator:
+    made = {"canary": FakeEmulator, "docker-android": FakeAndroid}
+    if kind not in made:
+        raise UsageError(f"there is no emulator {kind!r}")
+    return made[kind](world, instance=place.instance, index=place.index)
 
 
 class Bed:
@@ -39,7 +48,7 @@ class Bed:
             return make()
 
         patch.setattr(engines, "engine", lambda *_: FakeEngine(world))
-        patch.setattr(emulators, "emulator", lambda _name, _place: FakeEmulator(world))
+        patch.setattr(emulators, "emulator", lambda kind, place: _emulator(world, kind, place))
         patch.setattr(workbench, "Guest", lambda **more: FakeGuest(world, **more))
         for module in (vm, build):
             patch.setattr(module, "wait_for_ssh", logged_in)
@@ -49,18 +58,26 @@ class Bed:
         patch.setattr(facts, "read", host)
         patch.setattr(preflight, "_DISK_BYTES", 1)
         patch.setattr(choose, "guest_image", lambda *_: (IMAGE, "cached"))
+        patch.setattr(registry, "reachable", lambda *_: "its name does not resolve")
         patch.setattr(Session, "need", lambda *_: None)
         patch.setattr(deadline, "pause", lambda _seconds: deadline.check_cancelled())
 
     def session(self, **flags: Any) -> Session:
-        """A command's session; `flags` are settings given by flag, `vm` and `ports` whole sections."""
+        """A command's session; `flags` are settings given by flag, `vm` and `ports` whole sections.
+
+        As for the task `lab.up`, `emulator` is a kind.
+        """
+        origins = {key: f"flag --{key}" for key in flags}
+        if isinstance(kind := flags.get("emulator"), str):
+            flags = flags | {"emulator": {"kind": kind}}
+            origins["emulator.kind"] = origins.pop("emulator")
         settings = Settings(
             **(
                 {"engine": "qemu", "state_dir": self.folder / "state", "cache_dir": self.folder / "cache"}
                 | flags
             )
         )
-        return Session(settings.with_origins({key: f"flag --{key}" for key in flags}), Steps(), False)
+        return Session(settings.with_origins(origins), Steps(), False)
 
     def lab(self, name: str = "default") -> Lab:
         return self.session().store.get(name)

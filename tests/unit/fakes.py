@@ -15,12 +15,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import ContainerState, NestedProof
+from lab.emulators.protocol import (
+    Check,
+    ContainerState,
+    Health,
+    NestedFailedError,
+    NestedProof,
+    Reach,
+    Stage,
+)
 from lab.engines.protocol import Availability, EngineFacts, Finding, Forward, MachineSpec, Snapshot, State
-from lab.errors import DeadlineError, UsageError
+from lab.errors import DeadlineError, LabError, UsageError
 from lab.guest.ssh import Result
 from lab.journal import Journal
 from lab.steps import Step
@@ -28,6 +36,18 @@ from lab.steps import Step
 KVM, TCG = "KVMKVMKVM", "TCGTCGTCGTCG"
 USABLE = Availability(True, "fake")
 FACTS = EngineFacts("qemu", "7.2", "kvm", "hardware", "fake: KVM works here")
+
+
+HEALTHY = Health(
+    True,
+    True,
+    (Check("adb", True, "online"), Check("launcher", True, "in focus")),
+    (Stage("adb-online", 20.0), Stage("boot-completed", 61.5)),
+    (),
+    {"release": "14"},
+)
+PNG = b"\x89PNG\r\n\x1a\n"
+VNC_PASSWORD = "pass-of-vnc"
 
 
 @dataclass
@@ -54,12 +74,22 @@ class World:
     l1_boots: int = 0
     l2_boots: int = 0
     l2: L2 | None = None
+    others: dict[str, L2] = field(default_factory=dict)
+    """The L2s of the emulators beside the main one."""
+    ended: set[str] = field(default_factory=set)
+    """The emulators whose container ended, and was not removed."""
     l2_next: str = KVM
     """What runs the L2 launched next."""
     boot_states: list[str] = field(default_factory=list)
     """What systemctl says while L1 boots; running when they are used up."""
     kvm_ok: bool = True
+    l1_memory_mib: int = 8000
+    """What is available of L1's memory."""
+    failures: list[str] = field(default_factory=list)
+    """What the next launches of L2 end with."""
     android: bool = False
+    health: Health = HEALTHY
+    """How every Android looks, once its container runs."""
     broken: dict[str, BaseException] = field(default_factory=dict)
     """Errors by the name of the call that raises them."""
     calls: list[str] = field(default_factory=list)
@@ -91,7 +121,7 @@ class FakeMachine:
         self.world.did("start")
         if self.world.state is not State.RUNNING:
             self.world.l1_boots += 1
-            self.world.l2 = None
+            self.world.l2, self.world.others = None, {}
         self._run(forwards)
 
     def _run(self, forwards: Sequence[Forward]) -> None:
@@ -145,6 +175,17 @@ class FakeMachine:
 
     def forwards(self) -> list[Forward]:
         return self.world.forwards if self.world.state is State.RUNNING else []
+
+    def add_forward(self, forward: Forward) -> None:
+        self.world.did("add_forward")
+        if self.world.state is not State.RUNNING:
+            raise UsageError("it does not run")
+        self.remove_forward(forward.name)
+        self.world.forwards.append(forward)
+
+    def remove_forward(self, name: str) -> None:
+        self.world.did("remove_forward")
+        self.world.forwards = [item for item in self.world.forwards if item.name != name]
 
     def settings(self) -> dict[str, str]:
         return {
@@ -210,9 +251,11 @@ class FakeGuest:
     def reconnect(self, deadline: Deadline | None = None) -> None: ...
 
     def read(self, remote: str, *, sudo: bool = False) -> str:
-        return {"/proc/sys/kernel/random/boot_id": self.world.l1_boot_id + "\n", "/proc/uptime": "5.1 9\n"}[
-            remote
-        ]
+        return {
+            "/proc/sys/kernel/random/boot_id": self.world.l1_boot_id + "\n",
+            "/proc/uptime": "5.1 9\n",
+            "/proc/meminfo": f"MemTotal: 9999999 kB\nMemAvailable: {self.world.l1_memory_mib << 10} kB\n",
+        }[remote]
 
     def run(self, argv: Sequence[str], *, stdin: str | bytes = "", **_: Any) -> Result:
         if self.world.state is not State.RUNNING:
@@ -224,6 +267,8 @@ class FakeGuest:
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
         if "is-system-running" in argv:
             return self.world.boot_states.pop(0) if self.world.boot_states else "running"
+        if argv[0] == "cat":
+            return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\n"
         if argv[:2] == ["docker", "load"]:
             self.word = word_in(stdin)  # type: ignore[arg-type]
         if argv[:2] == ["docker", "run"]:
@@ -293,12 +338,32 @@ def cpu_facts(**changes: Any) -> dict[str, Any]:
 class FakeEmulator:
     world: World
     name: str = "canary"
-    ports = {"adb": 5555}
+    instance: str = "main"
+    index: int = 0
+    double = False
     own_clock = True
+    services: ClassVar[dict[str, int]] = {"adb": 5555}
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {service: port + 100 * self.index for service, port in self.services.items()}
 
     @property
     def android(self) -> bool:
         return self.world.android
+
+    @property
+    def _l2(self) -> L2 | None:
+        return self.world.l2 if self.instance == "main" else self.world.others.get(self.instance)
+
+    @_l2.setter
+    def _l2(self, l2: L2 | None) -> None:
+        if self.instance == "main":
+            self.world.l2 = l2
+        elif l2 is None:
+            self.world.others.pop(self.instance, None)
+        else:
+            self.world.others[self.instance] = l2
 
     def image_id(self) -> str:
         return "sha256:fake"
@@ -314,14 +379,17 @@ class FakeEmulator:
 
     def start(self, guest: Any, step: Step, *, nonce: str) -> None:
         self.world.did("launch")
+        self.world.ended.discard(self.instance)
         self.world.l2_boots += 1
-        self.world.l2 = L2(nonce, f"boot-of-l2-{self.world.l2_boots}", self.world.l2_next)
+        self._l2 = L2(nonce, f"boot-of-l2-{self.world.l2_boots}", self.world.l2_next)
 
     def runs_with(self, state: ContainerState, nonce: str) -> bool:
         return state.running and state.facts["nonce"] == nonce
 
     def booted(self, guest: Any, deadline: Deadline) -> NestedProof:
         self.world.did("booted")
+        if self.world.failures:
+            raise NestedFailedError(self.world.failures.pop(0), tail="kvm: entry failed")
         return self._proof(6.0)
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
@@ -329,7 +397,7 @@ class FakeEmulator:
         return self._proof(None)
 
     def _proof(self, seconds: float | None) -> NestedProof:
-        l2 = self.world.l2
+        l2 = self._l2
         if l2 is None or self.world.state is not State.RUNNING:
             raise DeadlineError("L2 was not heard")
         clock = "kvm-clock" if l2.hypervisor == KVM else "tsc"
@@ -340,13 +408,47 @@ class FakeEmulator:
         return {"kvm": 6.0, "tcg": 60.0}[acceleration]
 
     def state(self, guest: Any) -> ContainerState:
-        l2 = self.world.l2
+        l2 = self._l2
+        if self.instance in self.world.ended:
+            return ContainerState(True, False, "", 255)
         if l2 is None:
             return ContainerState(False, False)
         return ContainerState(True, True, "healthy", None, "sha256:fake", {"nonce": l2.nonce})
 
     def logs(self, guest: Any) -> dict[str, str]:
-        return {"container.log": "log of the container\n"}
+        return {"container.log": f"log of the container {self.instance}\n"}
 
     def stop(self, guest: Any) -> None:
-        self.world.l2 = None
+        self.world.did("end")
+        self.world.ended.discard(self.instance)
+        self._l2 = None
+
+
+@dataclass
+class FakeAndroid(FakeEmulator):
+    """An AndroidEmulator (lab.emulators.protocol) that looks as the world says."""
+
+    name: str = "docker-android"
+    own_clock = False
+    services: ClassVar[dict[str, int]] = {"adb": 5555, "console": 5554, "novnc": 6080}
+    android = True
+
+    def health(self, reach: Reach) -> Health:
+        self.world.did("health")
+        assert reach.addresses.keys() == self.services.keys()
+        return self.world.health
+
+    def wait(self, reach: Reach, stage: str, step: Step, deadline: Deadline) -> Health:
+        self.world.did(f"wait {stage}")
+        return self.health(reach)
+
+    def screenshot(self, reach: Reach) -> bytes:
+        return PNG
+
+    def install(self, reach: Reach, apk: Path, step: Step, deadline: Deadline) -> str:
+        if not apk.read_bytes().startswith(b"PK"):
+            raise LabError("INSTALL_PARSE_FAILED_NOT_APK")
+        return f"org.example.{apk.stem}"
+
+    def browser_url(self, reach: Reach) -> str:
+        return f"http://{reach.addresses['novnc']}/vnc.html?autoconnect=1#password={VNC_PASSWORD}"

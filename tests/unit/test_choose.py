@@ -11,9 +11,10 @@ import pytest
 
 from lab import deadline, engines
 from lab.commands import choose, consent
-from lab.engines.protocol import Availability
+from lab.emulators.docker_android import image
+from lab.engines.protocol import Availability, EngineFacts
 from lab.errors import BlockedError, UsageError
-from lab.images import debian
+from lab.images import debian, registry
 from lab.steps import Event, Steps
 from tests.unit.bed import Bed
 
@@ -47,7 +48,7 @@ def _choose(
     bed: Bed, wanted: str, cached: bool, unreachable: str | None
 ) -> tuple[tuple[str, str], list[str]]:
     heard: list[Event] = []
-    session = bed.session(image=wanted)
+    session = bed.session(image=wanted, emulator="canary")
     session.steps = Steps(heard.append)
     bed.patch.setattr(choose, "published", lambda _name: FakePublished(cached, unreachable))
     bed.patch.setattr(debian, "find", lambda _images: None)
@@ -139,6 +140,9 @@ class FakeVirtualBox:
     def caution(self) -> str:
         return self.warning
 
+    def facts(self) -> EngineFacts:
+        return EngineFacts("virtualbox", "7.2.22", "hwvirt", "hardware", "the kernel module is loaded")
+
 
 @pytest.mark.parametrize(
     ("found", "nested", "allowed", "chosen", "because"),
@@ -160,6 +164,41 @@ def test_auto_prefers_virtualbox_where_it_can_start_a_vm_and_may(
     record = choose.record_for(session, session.store.place("default"))
     assert record.engine == chosen
     assert [event.text for event in heard if because in event.text]
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "nested", "cached", "unreachable", "kind", "because"),
+    [
+        ("hardware", True, False, None, "docker-android", "can be fetched"),
+        ("hardware", True, True, AWAY, "docker-android", "is here"),
+        ("hardware", True, False, AWAY, "canary", AWAY),
+        ("hardware", False, True, None, "canary", "switched off"),
+        ("emulated", True, True, None, "canary", "nesting is emulated"),
+        ("emulated", True, False, AWAY, "canary", AWAY),
+    ],
+)
+def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
+    bed: Bed,
+    acceleration: Any,
+    nested: bool,
+    cached: bool,
+    unreachable: str | None,
+    kind: str,
+    because: str,
+) -> None:
+    found = FakeVirtualBox(True)
+    facts = EngineFacts("virtualbox", "7.2.22", "hwvirt", acceleration, "as the test says")
+    bed.patch.setattr(found, "facts", lambda: facts)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    bed.patch.setattr(image, "find", lambda *_: object() if cached else None)
+    bed.patch.setattr(registry, "reachable", lambda *_: unreachable)
+    heard: list[Event] = []
+    session = bed.session(vm={"nested": nested})
+    session.steps = Steps(heard.append)
+    chosen, why = choose.emulator_kind(session, "virtualbox")
+    assert (chosen, because in why) == (kind, True)
+    assert [event.text for event in heard] == [f"emulator: {kind} ({why})"]
+    assert choose.emulator_kind(bed.session(emulator="none"), "virtualbox") == ("none", choose.ASKED_FOR)
 
 
 def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:

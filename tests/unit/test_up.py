@@ -15,7 +15,7 @@ from lab import deadline
 from lab.commands import choose, preflight
 from lab.commands.up import up
 from lab.engines.protocol import EngineFacts, State
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
+from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
 from lab.host.facts import Mac
 from tests.unit import fakes
@@ -48,6 +48,18 @@ def test_from_nothing_to_confirmed(bed: Bed) -> None:
     nonce = bed.lab().record().nonce
     assert len(nonce) == 32
     assert nonce not in (run / "lab.json").read_text()
+
+
+def test_what_makes_an_l2_believed_is_in_no_evidence(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def logs(self: FakeEmulator, guest: Any) -> dict[str, str]:
+        return {"container-inspect.json": json.dumps({"io.lab.nonce": bed.lab().record().nonce})}
+
+    monkeypatch.setattr(FakeEmulator, "logs", logs)
+    _up(bed)
+    (run,) = bed.runs()
+    assert "[redacted]" in (run / "container-inspect.json").read_text()
+    nonce = bed.lab().record().nonce
+    assert [file.name for file in run.iterdir() if nonce in file.read_text(errors="replace")] == []
 
 
 def test_a_ready_lab_is_left_alone(bed: Bed) -> None:
@@ -130,6 +142,36 @@ def test_a_lab_that_changed_is_climbed_anew(
     assert set(bed.world.calls[before:]) - always == done
 
 
+def _android_hangs(bed: Bed) -> None:
+    bed.world.health = replace(fakes.HEALTHY, usable=False)
+
+
+def _l1_is_deaf(bed: Bed) -> None:
+    bed.world.broken["health"] = DeadlineError("the VM does not answer over SSH")
+
+
+@pytest.mark.parametrize("happened", [_android_hangs, _l1_is_deaf])
+def test_an_android_that_was_usable_is_asked_again(bed: Bed, happened: Callable[[Bed], None]) -> None:
+    first, code = _up(bed, emulator="docker-android")
+    assert (first["claim"], first["verdict"], code) == ("android", "confirmed", 0)
+    with bed.untouched("health"):
+        assert _up(bed) == (first, 0)
+    assert bed.world.calls[-1] == "health"
+    happened(bed)
+    document, code = _up(bed)
+    assert len(bed.runs()) == 2
+    assert (document["claim"], document["verdict"], code) == ("android", "inconclusive", 12)
+    assert rungs(document)["nested.adb"] == "passed"
+
+
+def test_an_engine_that_cannot_tell_any_more_is_an_answer(bed: Bed) -> None:
+    _up(bed)
+    bed.world.broken["status"] = LabError("the engine does not answer")
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("inconclusive", 12)
+    assert "does not answer" in document["reason"]
+
+
 def test_an_l2_under_emulation_refutes(bed: Bed) -> None:
     bed.world.l2_next = TCG
     document, code = _up(bed)
@@ -186,7 +228,7 @@ def test_a_flag_that_the_lab_is_not_is_refused(bed: Bed, flag: str, value: str) 
 def test_what_a_file_says_is_for_new_labs_only(bed: Bed) -> None:
     _up(bed)
     session = bed.session(emulator="none")
-    session.settings.with_origins({"emulator": "lab.toml"})
+    session.settings.with_origins({"emulator.kind": "lab.toml"})
     with bed.untouched():
         assert up(session, "default").code == 0
 

@@ -13,7 +13,7 @@ from lab.engines.virtualbox import basedisk
 from lab.engines.virtualbox import machine as machine_module
 from lab.engines.virtualbox.client import ForeignError
 from lab.engines.virtualbox.machine import vm_processes
-from lab.errors import DeadlineError, LabError
+from lab.errors import DeadlineError, LabError, UsageError
 from tests.unit.vbox_client import UUID, FakeClient, converted, machine_in
 
 LOG = """\
@@ -152,6 +152,31 @@ def test_forwards_are_those_of_the_loopback_while_it_runs(created, box):
     assert created.forwards() == [Forward("ssh", port, 22)]
     box.state = "Paused"
     assert created.forwards() == []
+
+
+def test_forwards_come_and_go_while_it_runs(created, box, monkeypatch):
+    first, added = Forward("ssh", free_port(), 22), Forward("adb-second", free_port(), 5655)
+    with pytest.raises(UsageError):
+        created.add_forward(added)
+    created.remove_forward("adb-second")
+    created.start([first])
+    answers = iter([True, True, False])  # free, then not yet listened on, then listened on
+    monkeypatch.setattr("lab.engines.virtualbox.machine.is_free", lambda _port: next(answers))
+    created.add_forward(added)
+    created.add_forward(added)  # it is there: VirtualBox is not asked
+    assert created.forwards() == [first, added]
+    assert box.asked.count("forward") == 1
+    created.remove_forward("adb-second")
+    assert created.forwards() == [first]
+
+
+def test_a_forward_that_is_not_opened_is_not_kept(created, box, monkeypatch):
+    created.start([])
+    monkeypatch.setattr("lab.engines.virtualbox.machine._LISTEN_SECONDS", 0.05)
+    port = free_port()
+    with pytest.raises(PortTakenError, match="does not listen") as caught:
+        created.add_forward(Forward("adb-second", port, 5655))
+    assert caught.value.ports == [port] and created.forwards() == []
 
 
 def test_taken_ports_are_named_and_nothing_is_launched(created, box):

@@ -90,6 +90,14 @@ class FakeClient:
     def _forwards(self) -> list[dict[str, Any]]:
         return self.redirects
 
+    def _forward(self, item: dict[str, Any]) -> None:
+        self._must_be("Running", "Paused")
+        self._unforward(item["name"])
+        self.redirects.append({**item, "address": "127.0.0.1"})
+
+    def _unforward(self, name: str) -> None:
+        self.redirects = [item for item in self.redirects if item["name"] != name]
+
     def _press(self) -> None:
         self._must_be("Running", "Paused")
         self.state = "PoweredOff" if self.polite else "Running"

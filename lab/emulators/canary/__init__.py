@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lab.adb import AdbServer
-from lab.deadline import Deadline, NotYet, poll
+from lab.deadline import Deadline, NotYet, cleaning_up, poll
 from lab.emulators.canary import console
 from lab.emulators.canary.container import Container
 from lab.emulators.options import Place
@@ -30,6 +30,7 @@ class Canary:
 
     name = "canary"
     android = False
+    double = False
     own_clock = True
 
     def __init__(self, place: Place) -> None:
@@ -83,7 +84,8 @@ class Canary:
             self._compared.launch(guest, self._reference(), nonce="compare", accel=acceleration)
             return console.seconds(self._compared.told(guest, deadline)[0], acceleration)
         finally:
-            self._compared.remove(guest)
+            with cleaning_up():
+                self._compared.remove(guest)
 
     def state(self, guest: Guest) -> ContainerState:
         return self._container.state(guest)

@@ -15,6 +15,7 @@ from lab.engines.qemu.layout import Layout
 Accelerator = Literal["kvm", "tcg"]
 
 DISK_NODE = "disk"
+NETWORK = "net0"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 _X86_HOSTS = {"x86_64", "amd64", "i386", "i686"}
@@ -71,7 +72,7 @@ def accelerator_option(accelerator: Accelerator, host: str) -> str:
 def forward_options(forwards: Sequence[Forward]) -> str:
     """User networking with its forwards. The host's side is always the loopback address."""
     rules = "".join(f",hostfwd=tcp:{LOOPBACK}:{item.host_port}-:{item.guest_port}" for item in forwards)
-    return "user,id=net0,restrict=off" + rules
+    return f"user,id={NETWORK},restrict=off" + rules
 
 
 def build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import socket
 import subprocess
@@ -73,13 +74,23 @@ class Launcher:
         seen = self._layout.log.stat().st_size if self._layout.log.exists() else 0
         child = process.spawn(argv, self._layout.log, self._layout.folder)
         try:
-            self._write_record(child, launch)
+            self._write_record(psutil.Process(child.pid), launch)
             self._await(child, launch.socket, _LOAD_SECONDS if load else _START_SECONDS)
         except InterruptedByUser:
             raise
         except Exception as error:
             self._give_up(child)
             raise self._explain(seen, forwards, error) from error
+
+    def amend(self, running: psutil.Process, forwards: Sequence[Forward]) -> None:
+        """Record that the running process has these forwards from now on."""
+        launch = self.launched()
+        if launch is None:
+            raise LabError(
+                f"the record of the process of {self._spec.name} is lost",
+                hint="stop the machine and start it again: it then has every forward it should have",
+            )
+        self._write_record(running, dataclasses.replace(launch, forwards=list(forwards)))
 
     def forget(self) -> None:
         """Drop what is only true of a running process. Call it when none runs."""
@@ -97,11 +108,10 @@ class Launcher:
             make_private(control.parent)
         control.unlink(missing_ok=True)
 
-    def _write_record(self, child: subprocess.Popen[bytes], launch: process.Launch) -> None:
-        created = psutil.Process(child.pid).create_time()
-        record = {"pid": child.pid, "created": created, "uuid": self._spec.uuid}
+    def _write_record(self, running: psutil.Process, launch: process.Launch) -> None:
+        record = {"pid": running.pid, "created": running.create_time(), "uuid": self._spec.uuid}
         files.write_json(self._layout.process, record | {"launch": launch.to_json()})
-        self._journal.done("process", self._spec.uuid, pid=child.pid)
+        self._journal.done("process", self._spec.uuid, pid=running.pid, **launch.to_json())
 
     def _await(self, child: subprocess.Popen[bytes], control: Path, seconds: float) -> None:
         deadline = Deadline.after(seconds)

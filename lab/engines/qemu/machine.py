@@ -15,6 +15,7 @@ from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
 from lab.engines.qemu import launching, process, readback
 from lab.engines.qemu.command import Hardware, hardware
 from lab.engines.qemu.disk import SUSPENDED, Images, Saved, snapshots_of, tag_of
+from lab.engines.qemu.forwarding import Forwarding
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.layout import Layout
 from lab.engines.qemu.qmp import Monitor, MonitorLostError
@@ -176,9 +177,20 @@ class QemuMachine:
         running = self._launcher.find()
         if not running:
             return []
-        launch = self._launcher.launched()
         with self._launcher.monitor(running) as monitor:
-            return readback.forwards(monitor, launch.forwards if launch else [])
+            return Forwarding(monitor, running, self._launcher).all()
+
+    def add_forward(self, forward: Forward) -> None:
+        running = self._launcher.find()
+        if not running:
+            raise UsageError(f"the machine {self.spec.name} does not run, so it has no forwards")
+        with self._launcher.monitor(running) as monitor:
+            Forwarding(monitor, running, self._launcher).open(forward, self._layout.log)
+
+    def remove_forward(self, name: str) -> None:
+        if running := self._launcher.find():
+            with self._launcher.monitor(running) as monitor:
+                Forwarding(monitor, running, self._launcher).close(name)
 
     def settings(self) -> dict[str, str]:
         """Empty when the machine does not run: there is nothing to read back from."""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.engines.protocol import LOOPBACK, Forward
 from lab.engines.qemu.qmp import Monitor, RefusedError
-
-_FORWARD_LINE = re.compile(r"TCP\[HOST_FORWARD\]\s+-?\d+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)")
 
 
 def settings(monitor: Monitor) -> dict[str, str]:
@@ -41,22 +36,6 @@ def _property(monitor: Monitor, path: str, name: str) -> Any:
         return monitor.execute("qom-get", path=path, property=name)
     except RefusedError:
         return None  # this QEMU's CPU has no such property
-
-
-def forwards(monitor: Monitor, asked: Sequence[Forward]) -> list[Forward]:
-    """The forwards QEMU listens on, by the names they were asked under.
-
-    One that was not asked for is told too, as `port-N`.
-    """
-    names = {(item.host_port, item.guest_port): item.name for item in asked}
-    listing = monitor.execute("human-monitor-command", command_line="info usernet")
-    found = []
-    for address, outer, inner in _FORWARD_LINE.findall(listing):
-        ports = (int(outer), int(inner))
-        if address == LOOPBACK:
-            found.append(Forward(names.get(ports, f"port-{outer}"), *ports))
-    order = {item.name: number for number, item in enumerate(asked)}
-    return sorted(found, key=lambda item: (order.get(item.name, len(order)), item.host_port))
 
 
 def screenshot(monitor: Monitor, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,7 @@ _STATES = {
 
 _SETTLE_SECONDS = 60.0
 _LAUNCH_SECONDS = 180.0
+_LISTEN_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 5.0
 _LINGER_SECONDS = 30.0
 """A VM process whose VBoxSVC died ends by itself, about 15 s later."""
@@ -109,16 +111,10 @@ class VirtualBoxMachine:
         self._launch(forwards)
 
     def _launch(self, forwards: Sequence[Forward]) -> None:
-        # VirtualBox is silent about a port it cannot bind, so it is tried first.
-        if taken := [item.host_port for item in forwards if not is_free(item.host_port)]:
-            raise PortTakenError(f"host port {', '.join(map(str, taken))} is taken", taken)
+        _must_be_free(forwards)
         self._wait_for_stale_process()
         self._keep_console()
-        wanted = [
-            {"name": item.name, "host_port": item.host_port, "guest_port": item.guest_port}
-            for item in forwards
-        ]
-        self._slowly("launch", _LAUNCH_SECONDS, forwards=wanted)
+        self._slowly("launch", _LAUNCH_SECONDS, forwards=[asdict(item) for item in forwards])
 
     def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
         state = self._settled()
@@ -215,6 +211,31 @@ class VirtualBoxMachine:
             for item in found
             if item["address"] == LOOPBACK
         ]
+
+    def add_forward(self, forward: Forward) -> None:
+        if self.status() is not State.RUNNING:
+            raise UsageError(f"the machine {self.spec.name} does not run, so it has no forwards")
+        if forward in self.forwards():
+            return
+        _must_be_free([forward])
+        self._ask("forward", uuid=self.spec.uuid, item=asdict(forward))
+
+        def listens() -> bool | None:
+            return None if is_free(forward.host_port) else True
+
+        try:
+            poll(listens, Deadline.after(_LISTEN_SECONDS), "the forward's listening", every=0.1)
+        except DeadlineError as error:
+            self.remove_forward(forward.name)
+            raise PortTakenError(
+                f"VirtualBox took the forward of host port {forward.host_port} and does not listen on it",
+                [forward.host_port],
+                evidence=self.logs(),
+            ) from error
+
+    def remove_forward(self, name: str) -> None:
+        if self.status() is State.RUNNING:
+            self._ask("unforward", uuid=self.spec.uuid, name=name)
 
     def settings(self) -> dict[str, str]:
         """VirtualBox's own read-back, and what its log says of the run: neither is evidence of nesting."""
@@ -332,6 +353,12 @@ class VirtualBoxMachine:
             return self._layout.log.read_text(errors="replace")
         except OSError:
             return ""
+
+
+def _must_be_free(forwards: Sequence[Forward]) -> None:
+    """VirtualBox is silent about a port it cannot bind, so it is tried first. Raises PortTakenError."""
+    if taken := [item.host_port for item in forwards if not is_free(item.host_port)]:
+        raise PortTakenError(f"host port {', '.join(map(str, taken))} is taken", taken)
 
 
 def vm_processes(uuid: str) -> list[psutil.Process]:

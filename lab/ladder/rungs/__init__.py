@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lab.ladder.model import Observation
-from lab.ladder.rungs import container, docker, guest, host, nested, vm
+from lab.ladder.rungs import android, container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
 
 _CHECKS: dict[str, Callable[[Site], Observation]] = {
@@ -21,6 +21,8 @@ _CHECKS: dict[str, Callable[[Site], Observation]] = {
     "container.kvm": container.kvm,
     "nested.boot": nested.boot,
     "nested.adb": nested.adb,
+    "android.boot": android.boot,
+    "android.usable": android.usable,
 }
 _WITHOUT_EMULATOR = {
     "nested.boot": "no emulator was asked for",

@@ -181,6 +181,22 @@ def runs(worker: Worker) -> None:
 
 
 @scenario
+def forwards_come_and_go_while_it_runs(worker: Worker) -> None:
+    worker.create()
+    record = worker.launch(("ssh", 10022, 22))
+    second = {"name": "adb-second", "host_port": 15655, "guest_port": 5655}
+    worker.of("forward", item=second)
+    assert [item["name"] for item in worker.of("forwards")] == ["ssh", "adb-second"]
+    worker.of("forward", item=second | {"host_port": 15656})
+    moved = second | {"host_port": 15656, "address": "127.0.0.1"}
+    assert worker.of("forwards")[1] == moved, "in the place of one of its name"
+    for _ in range(2):
+        worker.of("unforward", name="adb-second")
+    assert [item["name"] for item in worker.of("forwards")] == ["ssh"]
+    assert not record.holders and worker.state == "Running"
+
+
+@scenario
 def saves_and_comes_back(worker: Worker) -> None:
     worker.create()
     assert worker.of("discard") is False

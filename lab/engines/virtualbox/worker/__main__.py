@@ -27,6 +27,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "destroy": machine.destroy,
     "launch": power.launch,
     "forwards": power.forwards,
+    "forward": power.forward,
+    "unforward": power.unforward,
     "press": power.press,
     "power_off": power.power_off,
     "pause": power.pause,

@@ -44,9 +44,33 @@ def _forward(api: Api, machine: Any, forwards: list[dict[str, Any]]) -> None:
         for line in list(nat.redirects):
             nat.remove_redirect(str(line).split(",")[0])
         for item in forwards:
-            nat.add_redirect(
-                item["name"], api.library.NATProtocol.tcp, LOOPBACK, item["host_port"], "", item["guest_port"]
-            )
+            _redirect(api, nat, item)
+        session.machine.save_settings()
+
+
+def _redirect(api: Api, nat: Any, item: dict[str, Any]) -> None:
+    nat.add_redirect(
+        item["name"], api.library.NATProtocol.tcp, LOOPBACK, item["host_port"], "", item["guest_port"]
+    )
+
+
+def forward(api: Api, uuid: str, item: dict[str, Any]) -> None:
+    """One more forward of a running VM, in the place of one of its name; it listens at once."""
+    _change(api, uuid, item["name"], item)
+
+
+def unforward(api: Api, uuid: str, name: str) -> None:
+    """Close a forward of a running VM. No-op when there is none of that name."""
+    _change(api, uuid, name, None)
+
+
+def _change(api: Api, uuid: str, name: str, item: dict[str, Any] | None) -> None:
+    with api.locked(api.known(uuid), "shared") as session:
+        nat = session.machine.get_network_adapter(0).nat_engine
+        if any(str(line).split(",")[0] == name for line in nat.redirects):
+            nat.remove_redirect(name)
+        if item is not None:
+            _redirect(api, nat, item)
         session.machine.save_settings()
 
 

@@ -1,0 +1,157 @@
+"""What is done with an emulator that runs: its logs, its screen, apps, a shell."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import cast
+
+from lab import emulators, files, proc, redact
+from lab.adb import AdbServer
+from lab.commands.emulator import acted, require_running
+from lab.commands.session import Reply, Session
+from lab.commands.workbench import Workbench
+from lab.deadline import POLL_SECONDS, Deadline, pause
+from lab.emulators.protocol import AndroidEmulator
+from lab.errors import BlockedError, UsageError
+
+_DAY = 86400.0
+
+
+def logs(
+    session: Session, name: str, emulator: str = emulators.MAIN, follow: bool = False, capture: bool = False
+) -> Reply:
+    """All logs of an emulator: its container's, and those its payload keeps.
+
+    `follow` prints them as they grow; `capture` keeps them for the answer, so not both.
+    """
+    if follow and capture:
+        raise UsageError("a log that is followed never ends, and has no JSON")
+    bench = Workbench.open(session, name)
+    bench.instance(emulator)
+    require_running(bench)
+    try:
+        found = _logs(bench, emulator)
+        if follow:
+            _follow(bench, emulator, found)
+    finally:
+        bench.close()
+    return Reply(
+        {
+            "schema": "emulator.logs/1",
+            "lab": name,
+            "emulator": emulator,
+            "files": [{"name": file, "text": text} for file, text in found.items()],
+        },
+        lambda _console: _print(found),
+    )
+
+
+def screenshot(session: Session, name: str, file: str, emulator: str = emulators.MAIN) -> Reply:
+    """Write Android's screen into a PNG file."""
+    target = Path(file)
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"{file} does not end with .png, and PNG is what is written")
+    bench = Workbench.open(session, name)
+    android = android_at(bench, emulator, "screenshot")
+    require_running(bench)
+    try:
+        picture = android.screenshot(bench.reach(emulator))
+        files.write_atomic(target, picture)
+        return acted(bench, emulator, "screenshot", True, [str(target)])
+    finally:
+        bench.close()
+
+
+def install(session: Session, name: str, apk: str, emulator: str = emulators.MAIN) -> Reply:
+    """Install an app over ADB."""
+    package = Path(apk)
+    if not package.is_file():
+        raise UsageError(f"{apk} is not a file")
+    bench = Workbench.open(session, name)
+    android = android_at(bench, emulator, "install")
+    require_running(bench)
+    try:
+        with session.steps.step("emulator.install", package.name) as step:
+            deadline = Deadline.after(session.settings.deadlines.android_nested)
+            step.result = android.install(bench.reach(emulator), package, step, deadline)
+        return acted(bench, emulator, "install", True, [step.result])
+    finally:
+        bench.close()
+
+
+def shell(
+    session: Session,
+    name: str,
+    argv: list[str],
+    emulator: str = emulators.MAIN,
+    capture: bool = False,
+) -> Reply:
+    """Run a command in the payload by `adb shell`, or open a shell there; its exit status is ours.
+
+    `capture` keeps its output for the answer.
+    """
+    if capture and not argv:
+        raise UsageError("a shell for a person has no JSON", hint="invoke emulator.shell --json -- getprop")
+    bench = Workbench.open(session, name)
+    bench.instance(emulator)
+    require_running(bench)
+    address = bench.addresses(emulator).get("adb", "")
+    if not address:
+        raise BlockedError(f"{emulator} has no ADB forward", hint="`invoke emulator.up` makes it")
+    if not bench.emulator_at(emulator).state(bench.guest).running:
+        raise BlockedError(f"the container of {emulator} does not run", hint="`invoke emulator.up` starts it")
+    server = AdbServer(bench.lab.adb_folder, bench.lab.journal)
+    ready = Deadline.after(session.settings.deadlines.ssh)
+    # adb joins the words for a shell over there: quoted, they arrive as they are.
+    words = server.command(address, "shell", *map(shlex.quote, argv), deadline=ready)
+    bench.close()
+    if not capture:
+        return Reply(code=proc.passthrough(words))
+    done = proc.run(words, check=False, deadline=Deadline.after(_DAY))
+    return Reply(
+        {
+            "schema": "lab.exec/1",
+            "argv": argv,
+            "status": done.status,
+            "out": done.out,
+            "err": done.err,
+            "seconds": round(done.seconds, 3),
+        },
+        code=done.status,
+    )
+
+
+def android_at(bench: Workbench, name: str, task: str) -> AndroidEmulator:
+    """The emulator, if it is Android; UsageError when it has nothing `task` could work on."""
+    found = bench.emulator_at(name)
+    if not found.android:
+        raise UsageError(
+            f"{name} is {bench.instance(name).kind}, which is not Android: there is nothing for {task} to do",
+            hint="`invoke emulator.up NAME --kind docker-android` starts one beside it",
+        )
+    return cast(AndroidEmulator, found)
+
+
+def _logs(bench: Workbench, name: str) -> dict[str, str]:
+    found = bench.emulator_at(name).logs(bench.guest)
+    return {file: redact.clean(text) for file, text in found.items()}
+
+
+def _print(texts: dict[str, str]) -> None:
+    for file, text in texts.items():
+        if text:
+            end = "" if text.endswith("\n") else "\n"
+            sys.stdout.write(f"==> {file} <==\n{text}{end}")
+    sys.stdout.flush()
+
+
+def _follow(bench: Workbench, name: str, shown: dict[str, str]) -> None:
+    """Print what is new, until interrupted. A log that began anew is printed whole."""
+    _print(shown)
+    while True:
+        pause(POLL_SECONDS)
+        found = _logs(bench, name)
+        _print({file: text.removeprefix(shown.get(file, "")) for file, text in found.items()})
+        shown = found

@@ -1,0 +1,88 @@
+"""lab.report: the reports of a run, or of several runs of one cell, written into its evidence folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lab import evidence, proc, reporters
+from lab.commands.session import Reply, Session
+from lab.config.names import check_name
+from lab.errors import LabError, UsageError
+from lab.files import read_json
+
+_HISTORY = 200
+"""How many of the lab's runs the history goes back."""
+
+
+def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: bool = False) -> Reply:
+    """Report `run` (the newest with a verdict when empty), with the `runs` - 1 of its cell before it.
+
+    The reports are written beside the newest run's evidence, and stay when the lab is destroyed.
+    """
+    check_name(name)
+    if runs < 1:
+        raise UsageError(f"--runs {runs}: a report is of one run at least")
+    folders = _until(evidence.runs(session.store.evidence_folder, name), name, run)
+    alike = _alike(folders)[-runs:]
+    earlier = reporters.history(folders[-_HISTORY:])
+    with session.steps.step("report") as step:
+        found = reporters.read(alike, history=earlier)
+        files = reporters.write(found, alike[-1])
+        step.result = f"{len(files)} files in {alike[-1]}"
+    opened = open_it and proc.browse(files["html"].as_uri())
+    document: dict[str, Any] = {
+        "schema": "lab.report-files/1",
+        "lab": name,
+        "runs": [str(folder) for folder in alike],
+        "claim": found.last.claim.value,
+        "verdict": found.verdict.value,
+        "reason": found.reason,
+        "files": [{"format": form, "path": str(path)} for form, path in files.items()],
+    }
+
+    def tell(console: Console) -> None:
+        lines = [f"{document['claim']}: {document['verdict']}: {document['reason']}"]
+        lines += [f"{form + ':':<10}{path}" for form, path in files.items()]
+        if open_it and not opened:
+            lines.append("no browser could be started here: open the HTML file in one")
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return Reply(document, tell)
+
+
+def _until(found: list[Path], name: str, run: str) -> list[Path]:
+    """The runs that came to a verdict, up to the one that is reported."""
+    judged = [folder for folder in found if (folder / "validation.json").is_file()]
+    if not judged:
+        raise UsageError(
+            f"no run of a lab {name} came to a verdict",
+            hint="`invoke lab.up` or `invoke lab.validate` gives one; `invoke lab.evidence` lists the runs",
+        )
+    if not run:
+        return judged
+    names = [folder.name for folder in judged]
+    if run not in names:
+        raise UsageError(
+            f"lab {name} has no run {run!r} with a verdict", hint="`invoke lab.evidence` lists the runs"
+        )
+    return judged[: names.index(run) + 1]
+
+
+def _alike(folders: list[Path]) -> list[Path]:
+    """Those of the newest run's cell and claim: only they say anything together."""
+    newest = _subject(folders[-1])
+    if newest is None:
+        raise LabError(f"validation.json of {folders[-1].name} cannot be read", evidence=[folders[-1]])
+    return [folder for folder in folders if _subject(folder) == newest]
+
+
+def _subject(folder: Path) -> tuple[Any, Any] | None:
+    try:
+        found = read_json(folder / "validation.json") or {}
+        return found["cell"], found["claim"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

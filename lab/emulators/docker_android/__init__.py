@@ -1,0 +1,207 @@
+"""docker-android: the x86 Android emulator in a container (docs/android.md)."""
+
+from __future__ import annotations
+
+import tempfile
+import urllib.parse
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from lab import proc
+from lab.adb import AdbServer
+from lab.deadline import Deadline, NotYet, poll
+from lab.emulators.container import Container
+from lab.emulators.docker_android import apk as apps
+from lab.emulators.docker_android import (
+    contract,
+    evidence,
+    health,
+    image,
+    looking,
+    measure,
+    password,
+    reading,
+    waiting,
+    within,
+)
+from lab.emulators.docker_android.looking import Watch
+from lab.emulators.options import Place
+from lab.emulators.protocol import ContainerState, Health, NestedProof, Reach
+from lab.emulators.transfer import Transfer
+from lab.errors import LabError
+from lab.guest.ssh import Guest
+from lab.steps import Step
+
+__all__ = ["DockerAndroid"]
+
+
+class DockerAndroid:
+    """docker-android in one lab. See lab.emulators.protocol.AndroidEmulator for what each method promises."""
+
+    name = "docker-android"
+    android = True
+    own_clock = False
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._options = place.android
+        self._services = {**contract.SERVICES, **(contract.APPIUM if place.android.appium else {})}
+        self.ports: Mapping[str, int] = place.ports(self._services)
+        self._container = Container(place.container(self.name), place.lab_uuid)
+        self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
+        self._image: image.AndroidImage | None = None
+        password.known(place.secrets)  # so that it is masked, whatever this object is used for
+
+    @property
+    def double(self) -> bool:
+        return any(one.inside.double or (one.android and one.android.double) for one in self._watch.seen)
+
+    def image_id(self) -> str:
+        found = self._found()
+        return f"{self.name}@{found.identity}" if found else f"{self.name} (not fetched)"
+
+    def prepare(self, step: Step) -> None:
+        self._image = image.prepare(self._options, self._place.cache, self._place.state, step)
+        self._forget()
+        archive = self._image.archive
+        step.result = f"{archive.reference}, {self._image.bytes / 1e6:.0f} MB, {self._image.identity}"
+
+    def upload(self, guest: Guest, step: Step) -> None:
+        self._transfer.upload(guest, step)
+
+    def load(self, guest: Guest, step: Step) -> None:
+        self._transfer.load(guest, step)
+
+    def start(self, guest: Guest, step: Step, *, nonce: str) -> None:
+        publish = {self._services[name]: port for name, port in self.ports.items()}
+        launch = within.Launch(self._options, password.ensure(self._place.secrets), nonce, publish)
+        within.start(guest, self._container, self._need_image(), launch, step)
+        step.result = self._container.name
+
+    def runs_with(self, state: ContainerState, nonce: str) -> bool:
+        if not state.running or not nonce or state.facts.get("nonce") != nonce:
+            return False
+        found = self._found()
+        return found is not None and state.facts.get("image") == found.identity
+
+    def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
+        """Waits for L2's ADB daemon only: the end of Android's boot is another rung's."""
+        waiting.for_adb(guest, self._container, self._watch, deadline)
+
+        def answer() -> NestedProof | None:
+            seconds = waiting.monitor_to_adb(self._watch)
+            nonce = self._watch.seen[-1].inside.state.facts.get("nonce", "")
+            return within.prove(guest, self._container, nonce, seconds)
+
+        return poll(answer, deadline, "an answer of L2 through the container's own adb")
+
+    def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
+        launch = within.Launch(self._options, password.ensure(self._place.secrets), "compare", {})
+        return measure.time_boot(
+            guest, self._compared, self._need_image(), launch, acceleration, deadline, self._place.journal
+        )
+
+    def state(self, guest: Guest) -> ContainerState:
+        return reading.state(self._container.inspect(guest))
+
+    def logs(self, guest: Guest) -> dict[str, str]:
+        return evidence.gather(guest, self._container, self._contract)
+
+    def stop(self, guest: Guest) -> None:
+        for container in (self._container, self._compared):
+            container.remove(guest)
+
+    def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
+        server = AdbServer(adb_folder, self._place.journal)
+
+        def answer() -> NestedProof:
+            with tempfile.TemporaryDirectory(prefix="lab-cpuid-") as folder:
+                programs = []
+                for name, content in within.PROGRAMS.items():
+                    programs.append(Path(folder) / name)
+                    programs[-1].write_bytes(content)
+                    programs[-1].chmod(0o755)
+                words = ["push", *map(str, programs), within.PUSHED]
+                proc.run(
+                    server.command(adb_address, *words, deadline=deadline), deadline=deadline, check=False
+                )
+            found = within.proof(server.shell(adb_address, "sh", "-c", within.QUESTION, deadline=deadline))
+            if found is None:
+                raise NotYet("it does not run the program that reads CPUID")
+            return found
+
+        return poll(answer, deadline, f"L2's answer at {adb_address}")
+
+    def health(self, reach: Reach) -> Health:
+        self._watch.everything(reach)
+        return self._judged(reach)
+
+    def wait(
+        self, reach: Reach, stage: Literal["booted", "usable"], step: Step | None, deadline: Deadline
+    ) -> Health:
+        def judge(late: bool) -> Health:
+            return self._judged(reach, late=late)
+
+        return waiting.until(stage, reach, self._container, self._watch, judge, step, deadline)
+
+    def screenshot(self, reach: Reach) -> bytes:
+        picture = looking.screenshot(self._server(reach), reach.addresses["adb"], Deadline.after(60))
+        try:
+            reading.screen(picture)
+        except ValueError as error:
+            raise LabError(str(error), tail=picture[:500].decode(errors="replace")) from error
+        return picture
+
+    def install(self, reach: Reach, apk: Path, step: Step, deadline: Deadline) -> str:
+        return apps.install(self._server(reach), reach.addresses["adb"], apk, step, deadline)
+
+    def browser_url(self, reach: Reach) -> str:
+        # Behind the #: a browser keeps that to itself, and the page's server never logs it.
+        page = f"http://{reach.addresses['novnc']}/vnc.html?autoconnect=true&resize=scale"
+        secret = password.known(self._place.secrets) if self._contract.has_password else ""
+        return f"{page}#password={urllib.parse.quote(secret)}" if secret else page
+
+    def _judged(self, reach: Reach, *, late: bool = False) -> Health:
+        found = self._found()
+        return health.health(
+            list(self._watch.seen),
+            self._watch.stages,
+            nonce=reach.nonce,
+            image=self.image_id(),
+            version=contract.version(found.archive.reference if found else self._options.image),
+            late=late,
+            telemetry_off=not contract.reports(self._contract, self._options.env),
+        )
+
+    def _server(self, reach: Reach) -> AdbServer:
+        return AdbServer(reach.adb_folder, self._place.journal)
+
+    def _found(self) -> image.AndroidImage | None:
+        if self._image is None:
+            self._image = image.find(self._options, self._place.cache, self._place.state)
+        return self._image
+
+    def _need_image(self) -> image.AndroidImage:
+        if self._image is None:
+            self._image = image.need(self._options, self._place.cache, self._place.state)
+        return self._image
+
+    def _forget(self) -> None:
+        """Another image may have another contract."""
+        for name in ("_transfer", "_contract", "_watch"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _contract(self) -> contract.Contract:
+        found = self._found()
+        return contract.of(found.archive.reference if found else self._options.image)
+
+    @cached_property
+    def _watch(self) -> Watch:
+        return Watch(self._container.name, self._contract, self._place.journal)
+
+    @cached_property
+    def _transfer(self) -> Transfer:
+        return Transfer(self._need_image().archive)

@@ -1,0 +1,65 @@
+"""Installing an app over ADB, by Android's own package manager."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lab import proc
+from lab.adb import AdbServer
+from lab.deadline import Deadline
+from lab.errors import LabError, UsageError
+from lab.steps import Step
+
+_REMOTE = "/data/local/tmp/lab-install.apk"
+_ZIP = b"PK\x03\x04"
+_LISTED = re.compile(r"^package:(?P<file>.*)=(?P<name>[\w.]+)$")
+_FAILURE = re.compile(r"Failure \[(?P<why>[^\]]*)\]|Error: (?P<error>.*)")
+
+
+def install(server: AdbServer, address: str, apk: Path, step: Step, deadline: Deadline) -> str:
+    """The name of the installed package; empty when it cannot be told. An older one is replaced.
+
+    Raises UsageError for a file that is no APK, LabError with the package manager's words.
+    """
+    _check(apk)
+    ask = ("pm", "list", "packages", "-f")
+    before = packages(server.shell(address, *ask, deadline=deadline, seconds=deadline.left))
+    step.note(f"{apk.stat().st_size / 1e6:.1f} MB")
+    proc.run(server.command(address, "push", str(apk), _REMOTE, deadline=deadline), deadline=deadline)
+    try:
+        said = server.shell(
+            address, "pm", "install", "-r", "-t", _REMOTE, deadline=deadline, seconds=deadline.left
+        )
+    finally:
+        server.shell(address, "rm", "-f", _REMOTE, deadline=Deadline.after(60))
+    if "Success" not in said.split():
+        raise LabError(f"Android does not take {apk.name}: {refusal(said)}", tail=proc.tail(said))
+    after = packages(server.shell(address, *ask, deadline=deadline, seconds=deadline.left))
+    # A package that was there before lies in another file now.
+    changed = sorted(name for name, file in after.items() if before.get(name) != file)
+    step.result = ", ".join(changed) or "installed"
+    return changed[0] if len(changed) == 1 else ""
+
+
+def packages(said: str) -> dict[str, str]:
+    """Package to its file, of `pm list packages -f`."""
+    found = (_LISTED.match(line.strip()) for line in said.splitlines())
+    return {match["name"]: match["file"] for match in found if match}
+
+
+def refusal(said: str) -> str:
+    """Why the package manager refused, in its own words."""
+    if found := _FAILURE.search(said):
+        return found["why"] or found["error"]
+    return next(iter(reversed(said.split("\n"))), "").strip() or "it said nothing"
+
+
+def _check(apk: Path) -> None:
+    try:
+        with apk.open("rb") as stream:
+            magic = stream.read(4)
+    except OSError as error:
+        raise UsageError(f"{apk} cannot be read: {error.strerror}") from error
+    if magic != _ZIP:
+        raise UsageError(f"{apk} is no APK: it is not a zip file")

@@ -1,0 +1,75 @@
+"""What is wrong with an Android whose boot has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lab.emulators.docker_android.diagnosis.case import LINES, Case
+from lab.emulators.docker_android.sighting import Android
+from lab.emulators.protocol import Diagnosis
+
+
+def not_responding(case: Case) -> Diagnosis | None:
+    android = case.last.android
+    if android is None or not android.not_responding:
+        return None
+    steady = _steady(case, lambda seen: None if seen.focus is None else bool(seen.not_responding))
+    return Diagnosis(
+        "anr",
+        f"Android says that {android.not_responding} does not respond",
+        (f"mCurrentFocus: {android.focus}",),
+        "a slow machine has such dialogs; the image's own watcher dismisses some",
+        final=steady,
+        refutes=steady,
+    )
+
+
+def _steady(case: Case, shows: Callable[[Android], bool | None]) -> bool:
+    return case.steady(lambda one: None if one.android is None else shows(one.android))
+
+
+def packages_dead(case: Case) -> Diagnosis | None:
+    android = case.last.android
+    if not case.completed or android is None or android.packages_answer is not False:
+        return None
+    steady = _steady(case, lambda seen: None if seen.packages is None else not seen.packages_answer)
+    return Diagnosis(
+        "package-manager-dead",
+        "the boot has ended, and the package manager does not answer",
+        tuple((android.packages or "it said nothing").splitlines()[-LINES:]),
+        "logcat.txt in the evidence",
+        final=steady,
+        refutes=steady,
+    )
+
+
+def no_launcher(case: Case) -> Diagnosis | None:
+    android = case.last.android
+    if not case.completed or android is None or android.focus is None or android.not_responding:
+        return None
+    if android.launcher or "launcher" in case.stages:
+        return None
+    steady = _steady(case, lambda seen: None if seen.focus is None else not seen.launcher)
+    return Diagnosis(
+        "no-launcher",
+        "the boot has ended, and no launcher has come up",
+        (f"mCurrentFocus: {android.focus or 'null'}",),
+        "`invoke emulator.screenshot` shows what there is",
+        final=steady,
+        refutes=steady,
+    )
+
+
+def black_screen(case: Case) -> Diagnosis | None:
+    android = case.last.android
+    if not case.completed or android is None or android.screen is None or not android.screen.one_colour:
+        return None
+    steady = _steady(case, lambda seen: None if seen.screen is None else seen.screen.one_colour)
+    return Diagnosis(
+        "black-screen",
+        "the boot has ended, and Android's screen is of one colour",
+        (f"screencap: {android.screen.width}x{android.screen.height}, one colour",),
+        "the emulator's graphics may have failed: device.stdout.log in the evidence",
+        final=steady,
+        refutes=steady,
+    )

@@ -1,0 +1,122 @@
+"""Why Android's boot has not ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from lab.emulators.docker_android.diagnosis.case import LINES, Case
+from lab.emulators.docker_android.sighting import Sighting
+from lab.emulators.protocol import Diagnosis
+
+_LOOP_BOOTS = 3
+"""Kernels seen one after the other, none of which ended its boot, that make a loop of it."""
+_QUIET_SHARE = 0.25
+"""Of the time waited: when nothing changed in the last part of it, the boot is stuck rather than slow."""
+
+
+def boot_loop(case: Case) -> Diagnosis | None:
+    boots, told = _boots(case.seen)
+    if boots < 2 or case.completed:
+        return None
+    return Diagnosis(
+        "boot-loop",
+        f"Android's kernel started {boots} times, and no boot ended",
+        told[-LINES:],
+        "logcat.txt in the evidence ends with what came before",
+        final=boots >= _LOOP_BOOTS,
+        refutes=boots >= _LOOP_BOOTS,
+    )
+
+
+def _boots(seen: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
+    """How many kernels answered one after the other without one ending its boot, and how that was seen.
+
+    By the boot id; where it cannot be read, by an uptime that went back.
+    """
+    count, identity, before = 0, "", 0.0
+    told: list[str] = []
+    for one in seen:
+        android = one.android
+        if android is None or not android.online or android.uptime is None:
+            continue
+        fresh = android.boot_id != identity if android.boot_id else android.uptime < before
+        if android.completed:
+            count, told = 0, []
+        elif fresh or count == 0:
+            count += 1
+            name = f"boot {android.boot_id}" if android.boot_id else "a boot"
+            told.append(f"{one.seconds:.0f} s: {name}, up {android.uptime:.0f} s")
+        identity, before = android.boot_id, android.uptime
+    return count, tuple(told)
+
+
+def adb(case: Case) -> Diagnosis | None:
+    android = case.last.android
+    if android is None or android.online or not case.alive:
+        return None
+    inside = case.last.inside.adb
+    shown = tuple(line for line in (android.error, inside and f"in the container: {inside}") if line)
+    if android.adb == "unauthorized":
+        return Diagnosis(
+            "adb-unauthorized",
+            "Android does not accept lab's ADB key",
+            shown,
+            "use an image with google_apis rather than google_apis_playstore",
+            final=True,
+            refutes=False,
+        )
+    if android.adb == "offline":
+        return Diagnosis(
+            "adb-offline",
+            "Android's ADB daemon is there and does not talk yet",
+            shown,
+            "it may just be booting",
+            final=False,
+            refutes=False,
+        )
+    if not case.late:
+        return None
+    return Diagnosis(
+        "no-adb",
+        "the emulator runs, and no ADB answers",
+        shown,
+        "the VM may just be slow: raise the deadline for this acceleration",
+        final=False,
+        refutes=False,
+    )
+
+
+def slow(case: Case) -> Diagnosis | None:
+    """A boot that has not ended in its time: still moving, or not."""
+    if not case.late or case.completed or not case.alive:
+        return None
+    since = _last_change(case.seen)
+    quiet = case.last.seconds - since.seconds
+    if quiet <= _QUIET_SHARE * (case.last.seconds - case.seen[0].seconds):
+        return Diagnosis(
+            "slow-boot",
+            f"the boot has not ended after {case.last.seconds:.0f} s, and goes on",
+            (f"last change after {since.seconds:.0f} s",),
+            "raise the deadline for this acceleration",
+            final=False,
+            refutes=False,
+        )
+    return Diagnosis(
+        "stuck-boot",
+        f"nothing has changed for {quiet:.0f} s of {case.last.seconds:.0f} s",
+        tuple(case.last.inside.device_log.splitlines()[-LINES:]),
+        "logcat.txt and device.stdout.log in the evidence",
+        final=False,
+        refutes=False,
+    )
+
+
+def _last_change(seen: Sequence[Sighting]) -> Sighting:
+    """The look that last saw something other than the one before. Both must have seen the whole."""
+    full = [one for one in seen if one.android is not None and one.android.properties] or list(seen)
+    changed = full[0]
+    for before, after in pairwise(full):
+        if after.sign_of_life != before.sign_of_life:
+            changed = after
+    return changed

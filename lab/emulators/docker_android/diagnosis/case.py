@@ -1,0 +1,77 @@
+"""What there is to judge, and what a run of looks says that no single one does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lab.emulators.docker_android.sighting import Sighting
+
+LINES = 6
+"""How many lines a diagnosis shows."""
+_SETTLE_SECONDS = 30.0
+"""How long a container may take to start its programs before one that is missing counts as missing."""
+_STEADY_SECONDS = 120.0
+_STEADY_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What there is to judge: all looks so far, oldest first, and whether the time is up."""
+
+    seen: Sequence[Sighting]
+    late: bool = False
+    telemetry_off: bool = True
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """The stages this start is known to have reached, also in looks of others."""
+
+    @property
+    def last(self) -> Sighting:
+        return self.seen[-1]
+
+    @property
+    def alive(self) -> bool:
+        """The emulator runs."""
+        return self.last.inside.emulator is not None
+
+    @property
+    def settled(self) -> bool:
+        """The container has had the time to start what it starts."""
+        return self.last.seconds >= _SETTLE_SECONDS or self.last.inside.watcher_ended
+
+    @property
+    def completed(self) -> bool:
+        return self.last.android is not None and self.last.android.completed
+
+    @property
+    def words(self) -> str:
+        """All the container said: Docker's log of it, its supervisor's, its emulator's."""
+        inside = self.last.inside
+        return f"{inside.log}\n{inside.supervisor_log}\n{inside.device_log}"
+
+    @property
+    def boot_seconds(self) -> float:
+        """When the boot was first seen to have ended; the last look's time while it has not."""
+        return self.stages.get("boot-completed", self.last.seconds)
+
+    def steady(self, shows: Callable[[Sighting], bool | None]) -> bool:
+        """Whether it was seen at every look for as long as the boot took, and for two minutes at least.
+
+        That is an observation, and no longer a matter of patience. Looks that could not tell (None)
+        neither help nor harm.
+        """
+        told = [(one.seconds, shows(one)) for one in self.seen if shows(one) is not None]
+        held: list[float] = []
+        for seconds, shown in reversed(told):
+            if not shown:
+                break
+            held.append(seconds)
+        if len(held) < _STEADY_LOOKS:
+            return False
+        return held[0] - held[-1] >= max(_STEADY_SECONDS, self.boot_seconds)
+
+
+def lines(text: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """The last lines that match, trimmed."""
+    return tuple(line.strip()[:300] for line in text.splitlines() if pattern.search(line))[-LINES:]

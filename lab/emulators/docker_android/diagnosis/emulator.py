@@ -1,0 +1,148 @@
+"""Why there is no emulator in the container, or no container."""
+
+from __future__ import annotations
+
+import re
+
+from lab.emulators.docker_android.diagnosis.case import LINES, Case, lines
+from lab.emulators.protocol import Diagnosis
+
+# The emulator's own words for KVM (ProbeKVM in cpu_accelerator.cpp of the emulator's sources), the
+# image's (cli/src/device/emulator.py), and QEMU's.
+_NO_KVM = re.compile(
+    r"/dev/kvm cannot be found|/dev/kvm is not found|/dev/kvm is missing"
+    r"|KVM requires a CPU that supports vmx or svm|Could not access KVM kernel module: No such file",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"doesn't have permissions to use KVM|Could not open /dev/kvm ?: Permission denied"
+    r"|Could not access KVM kernel module: Permission denied",
+    re.IGNORECASE,
+)
+_UNUSABLE = re.compile(
+    r"KVM: entry failed|KVM internal error|kvm run failed|failed to initialize kvm|KVM_CREATE_VM\b.*fail"
+    r"|Could not extract KVM version|KVM version too old|failed to set MSR|kvm_buf_set_msrs"
+    r"|Could not open /dev/kvm ?: (?!Permission denied)|KVM is not usable",
+    re.IGNORECASE,
+)
+_UNACCELERATED = re.compile(r"emulation currently requires hardware acceleration", re.IGNORECASE)
+_CRASH = re.compile(
+    r"segmentation fault|\bSIGSEGV\b|\bSIGABRT\b|core dumped|terminate called after|PANIC:|\bFATAL\b"
+    r"|Assertion .* failed|emulator.* (?:crashed|terminated unexpectedly)|qemu-system\S*: .*(?:fatal|abort)",
+    re.IGNORECASE,
+)
+_LAUNCH_SECONDS = 20.0
+"""How long after its launch an emulator that is not to be seen counts as gone."""
+_ERROR = re.compile(r"Error\b|ERROR", re.ASCII)
+
+
+def out_of_memory(case: Case) -> Diagnosis | None:
+    inside = case.last.inside
+    # Some other process of the container may be what was ended, and Android well.
+    if case.alive or not (inside.killed or inside.memory_kills):
+        return None
+    shown = inside.kernel[-LINES:] or (f"Docker: OOMKilled, exit code {inside.state.exit_code}",)
+    return Diagnosis(
+        "out-of-memory",
+        "the kernel ended the emulator for want of memory",
+        shown,
+        "give it more: emulator.memory_mib, and vm.memory_mib with it",
+        final=True,
+        refutes=False,
+    )
+
+
+def container_exited(case: Case) -> Diagnosis | None:
+    state = case.last.inside.state
+    if state.exists and state.running:
+        return None
+    if not state.exists:
+        what, said = "there is no such container", []
+    else:
+        what = f"the container ended with exit code {state.exit_code}"
+        said = [state.facts.get("error", ""), *case.last.inside.log.splitlines()[-LINES:]]
+    shown = tuple(line for line in said if line.strip())
+    return Diagnosis(
+        "container-exited", what, shown, "`invoke emulator.up` starts it", final=True, refutes=False
+    )
+
+
+def no_kvm(case: Case) -> Diagnosis | None:
+    shown = lines(case.words, _NO_KVM)
+    if not shown or case.alive:
+        return None
+    return Diagnosis(
+        "no-kvm",
+        "there is no KVM for the emulator in the container",
+        shown,
+        "compare with the rung container.kvm",
+        final=True,
+        refutes=True,
+    )
+
+
+def kvm_denied(case: Case) -> Diagnosis | None:
+    shown = lines(case.words, _DENIED)
+    if not shown or case.alive:
+        return None
+    return Diagnosis(
+        "kvm-denied",
+        "the emulator may not open /dev/kvm in the container",
+        shown,
+        "a matter of permissions, which says nothing of KVM: compare with the rung container.kvm",
+        final=True,
+        refutes=False,
+    )
+
+
+def kvm_unusable(case: Case) -> Diagnosis | None:
+    shown = lines(case.words, _UNUSABLE) or lines(case.words, _UNACCELERATED)
+    if not shown or case.alive:
+        return None
+    return Diagnosis(
+        "kvm-unusable",
+        "KVM is there, and does not run the emulator's machine",
+        shown,
+        "compare with the rung guest.kvm",
+        final=True,
+        refutes=True,
+    )
+
+
+def emulator_crashed(case: Case) -> Diagnosis | None:
+    inside = case.last.inside
+    if case.alive or not inside.state.running:
+        return None
+    shown = lines(case.words, _CRASH)
+    was_seen = any(one.inside.emulator is not None for one in case.seen)
+    # A moment passes between the line in the log and the process.
+    since = inside.started + case.last.seconds - (inside.launched_at or inside.started)
+    if not was_seen and not (inside.launched and (shown or since >= _LAUNCH_SECONDS)):
+        return None
+    return Diagnosis(
+        "emulator-crashed",
+        "the emulator was started, and is gone" + ("" if shown else "; nothing says why"),
+        shown or tuple(inside.device_log.splitlines()[-LINES:]),
+        "device.stdout.log in the evidence has all it said",
+        final=True,
+        # Somebody may have ended it, who left no word: then it is no finding.
+        refutes=bool(shown),
+    )
+
+
+def no_emulator(case: Case) -> Diagnosis | None:
+    inside = case.last.inside
+    if case.alive or not inside.state.running or inside.launched or not case.settled:
+        return None
+    if any(one.inside.emulator is not None for one in case.seen):
+        return None
+    novnc = case.last.novnc
+    page = ", and noVNC shows a desktop with nothing on it" if novnc is not None and novnc.works else ""
+    return Diagnosis(
+        "no-emulator",
+        f"the container never started the emulator{page}",
+        lines(case.words, _ERROR) or tuple((inside.device_log or inside.log).splitlines()[-LINES:]),
+        "see its words; emulator.device must be one the image knows",
+        final=inside.watcher_ended,
+        refutes=False,
+    )

@@ -1,0 +1,181 @@
+"""What a look means: each check, and whether Android has booted and can be used. Pure.
+
+`booted` rests on sys.boot_completed as Android itself says it over ADB on the host's loopback, from
+the L2 that was given this launch's nonce. The container's own word is shown, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lab.emulators.docker_android import timeline
+from lab.emulators.docker_android.contract import Version
+from lab.emulators.docker_android.diagnosis import Case, diagnose
+from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
+from lab.emulators.protocol import Check, Health
+
+USABLE = ("boot", "packages", "launcher", "responding", "screen", "novnc")
+"""The checks that must hold for Android to be usable, beside those below them."""
+
+
+def health(
+    seen: Sequence[Sighting],
+    stages: Mapping[str, float],
+    *,
+    nonce: str,
+    image: str = "",
+    version: Version | None = None,
+    late: bool = False,
+    telemetry_off: bool = True,
+) -> Health:
+    """The health that all looks so far, oldest first, show. `seen` is not empty.
+
+    `stages` are those known of this start, `late` says that the time is up.
+    """
+    last = seen[-1]
+    known = timeline.merged(stages, timeline.reached(last))
+    checks = _checks(last, known, nonce)
+    by_name = {check.name: check for check in checks}
+    booted = by_name["boot"].ok is True
+    return Health(
+        booted=booted,
+        usable=booted and all(by_name[name].ok for name in USABLE),
+        checks=checks,
+        timeline=timeline.timeline(known),
+        diagnoses=diagnose(Case(seen, late, telemetry_off, known)),
+        facts=_facts(seen, image, version or Version()),
+    )
+
+
+def booted(sighting: Sighting, nonce: str) -> bool:
+    """Whether this look alone shows that the L2 with this nonce has booted."""
+    android = sighting.android
+    return android is not None and _is_ours(android, nonce) and android.completed
+
+
+def _checks(last: Sighting, known: Mapping[str, float], nonce: str) -> tuple[Check, ...]:
+    return (
+        *_of_container(last.inside),
+        *_of_android(last.android, known, nonce),
+        _novnc(last.novnc),
+        Check("status", None, f"the container itself says {last.inside.status or 'nothing'}"),
+    )
+
+
+def _of_container(inside: Inside) -> tuple[Check, ...]:
+    state, emulator, holder = inside.state, inside.emulator, inside.holder
+    if not state.exists:
+        container = "there is none"
+    elif state.running:
+        container = "running"
+    else:
+        container = f"ended with exit code {state.exit_code}"
+    return (
+        Check("container", state.running, container),
+        Check(
+            "emulator",
+            emulator is not None,
+            f"{' '.join(emulator.command[:1])} -accel {inside.acceleration or '(not said)'}"
+            if emulator
+            else "no process",
+        ),
+        Check(
+            "kvm",
+            holder is not None and inside.made_vm,
+            f"pid {holder.pid} has /dev/kvm open, and {'a' if inside.made_vm else 'no'} VM"
+            if holder
+            else "nobody has /dev/kvm open",
+        ),
+    )
+
+
+def _of_android(android: Android | None, known: Mapping[str, float], nonce: str) -> tuple[Check, ...]:
+    if android is None:
+        names = ("adb", "nonce", "boot", "packages", "launcher", "responding", "screen")
+        return tuple(Check(name, None, "not looked at") for name in names)
+    ours = _is_ours(android, nonce)
+    return (
+        Check("adb", android.online, "answers" if android.online else _adb_error(android)),
+        Check("nonce", ours if android.online else None, _nonce(android, ours)),
+        Check(
+            "boot",
+            (ours and android.completed) if android.online else None,
+            f"sys.boot_completed={int(android.completed)}" if android.online else "unknown",
+        ),
+        Check("packages", android.packages_answer, _packages(android)),
+        _launcher(android, known),
+        Check(
+            "responding",
+            None if android.focus is None else not android.not_responding,
+            f"{android.not_responding} does not respond" if android.not_responding else "no such dialog",
+        ),
+        _screen(android),
+    )
+
+
+def _is_ours(android: Android, nonce: str) -> bool:
+    return android.online and bool(nonce) and android.nonce == nonce
+
+
+def _adb_error(android: Android) -> str:
+    return f"{android.adb or 'no answer'}{f': {android.error}' if android.error else ''}"
+
+
+def _nonce(android: Android, ours: bool) -> str:
+    if not android.online:
+        return "unknown"
+    if ours:
+        return "as given at launch"
+    return "another" if android.nonce else "none: L2 has restarted, or was not waited for"
+
+
+def _packages(android: Android) -> str:
+    if android.packages is None:
+        return "not asked"
+    return next(iter(android.packages.splitlines()), "no answer")
+
+
+def _launcher(android: Android, known: Mapping[str, float]) -> Check:
+    """It has the focus, or had it, and now an app has."""
+    if android.focus is None:
+        return Check("launcher", None, "not asked")
+    seen = f"the focus is on {android.focus or 'nothing'}"
+    return Check("launcher", android.launcher or ("launcher" in known and bool(android.component)), seen)
+
+
+def _screen(android: Android) -> Check:
+    screen = android.screen
+    if screen is None:
+        return Check("screen", None, android.screen_error or "not looked at")
+    size = f"{screen.width}x{screen.height}"
+    return Check("screen", not screen.one_colour, f"{size}{', of one colour' if screen.one_colour else ''}")
+
+
+def _novnc(novnc: Novnc | None) -> Check:
+    if novnc is None:
+        return Check("novnc", None, "not looked at")
+    said = novnc.error or f"HTTP {novnc.page}, {novnc.banner.strip() or 'no VNC server'}"
+    return Check("novnc", novnc.works, said)
+
+
+def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, str]:
+    """What is known of image and Android; Android's own words before the tag's."""
+    last = seen[-1]
+    told = next((one.android for one in reversed(seen) if one.android and one.android.properties), None)
+    properties = told.properties if told else {}
+    found = {
+        "image": image,
+        "image_id": last.inside.state.image,
+        "docker_android": version.release,
+        "release": properties.get("ro.build.version.release", "") or version.android,
+        "api": properties.get("ro.build.version.sdk", "") or str(version.api or ""),
+        "fingerprint": properties.get("ro.build.fingerprint", ""),
+        "kernel": told.kernel if told else "",
+        "double": "yes" if is_double(seen) else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def is_double(seen: Sequence[Sighting]) -> bool:
+    """Whether the image or its L2 says of itself that it only stands for Android."""
+    return any(one.inside.double or (one.android is not None and one.android.double) for one in seen)

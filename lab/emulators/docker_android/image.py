@@ -1,0 +1,85 @@
+"""Which image a lab's docker-android is: one of a registry, by digest, or one in a local archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.deadline import Deadline
+from lab.emulators.options import AndroidOptions
+from lab.emulators.transfer import Archive
+from lab.errors import BlockedError, LabError
+from lab.images import registry, savedimage
+from lab.images.cache import CachedImage, check
+from lab.images.registry import Reference
+from lab.steps import Step
+
+
+@dataclass(frozen=True)
+class AndroidImage:
+    """An image on the host, ready to be copied into a VM."""
+
+    archive: Archive
+    digest: str
+    """What its registry calls it, sha256:…; empty for an archive's."""
+    bytes: int
+
+    @property
+    def identity(self) -> str:
+        """sha256:… of its content: the registry's digest, else the image's own id."""
+        return self.digest or self.archive.image_id
+
+
+def prepare(options: AndroidOptions, cache: Path, state: Path, step: Step) -> AndroidImage:
+    """The image the settings ask for, fetched if it must be. Raises BlockedError, DeadlineError."""
+    if options.archive is not None:
+        return _saved(options.archive, state)
+    obtained = registry.obtain(
+        cache,
+        Reference.parse(options.image),
+        state=state,
+        mirror=options.registry,
+        digest=options.digest,
+        step=step,
+        deadline=Deadline.after(options.download_seconds),
+    )
+    check(obtained.image)
+    return _pulled(obtained.image)
+
+
+def find(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage | None:
+    """The same if it is on the host already; asks nobody. None also for an archive that is damaged."""
+    if options.archive is not None:
+        try:
+            return _saved(options.archive, state)
+        except LabError:
+            return None
+    reference = Reference.parse(options.image)
+    digest = options.digest or reference.digest
+    if not digest and (known := registry.Learned(state).get(reference)):
+        digest = known.digest
+    found = registry.find(cache, digest) if digest else None
+    return _pulled(found) if found else None
+
+
+def need(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage:
+    """As `find`. Raises BlockedError when it is not there."""
+    found = find(options, cache, state)
+    if found is None:
+        raise BlockedError(
+            f"the image {options.archive or options.image} is not on this host",
+            hint="`invoke lab.up --emulator docker-android` fetches it; emulator.archive names one in a file",
+        )
+    return found
+
+
+def _saved(path: Path, state: Path) -> AndroidImage:
+    saved = savedimage.read(path, state)
+    archive = Archive(path, saved.sha256, saved.reference, saved.image_id, saved.layers)
+    return AndroidImage(archive, "", saved.bytes)
+
+
+def _pulled(image: CachedImage) -> AndroidImage:
+    facts = registry.facts(image)
+    archive = Archive(image.path, image.manifest.sha256, facts.reference, facts.image_id, facts.layers)
+    return AndroidImage(archive, facts.digest, image.manifest.bytes)

@@ -1,0 +1,225 @@
+"""Looking: one look at everything, in as few round trips as it takes, remembered for the next.
+
+L1 is asked by one command over SSH, Android by one or two over the host's ADB, and noVNC as a
+browser would. What cannot be reached is what was seen; only L1 itself raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import requests
+import websocket
+
+from lab.adb import AdbServer
+from lab.deadline import Deadline
+from lab.emulators.docker_android import reading, sighting, timeline
+from lab.emulators.docker_android.contract import Contract
+from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
+from lab.emulators.protocol import ContainerState, Reach
+from lab.errors import LabError
+from lab.guest.ssh import Guest
+from lab.journal import Journal
+from lab.probes.kvm import ContainerLook, parsed, script
+
+_SEEN = 600
+"""Looks that are kept: at one a second or fewer, the last ten minutes and more."""
+_LOG_BYTES = 48 << 10
+_LOOK_SECONDS = 90.0
+_ASK_SECONDS = 20.0
+"""One question to Android: a slow one may take its time over `dumpsys`."""
+_NOVNC_SECONDS = 10.0
+
+BASICS = {
+    "boot_id": "cat /proc/sys/kernel/random/boot_id",
+    "uptime": "cat /proc/uptime",
+    "nonce": f"getprop {sighting.NONCE_PROPERTY}",
+    "completed": "getprop sys.boot_completed",
+    "animation": "getprop init.svc.bootanim",
+}
+KERNEL = {
+    "kernel": "uname -r",
+    "clocksource": "cat /sys/devices/system/clocksource/clocksource0/current_clocksource 2>/dev/null",
+}
+_PROPERTIES = {"properties": "getprop"}
+_SERVICES = {
+    "packages": "pm path android 2>&1",
+    "focus": "dumpsys window 2>&1 | grep mCurrentFocus",
+    "awake": "dumpsys power 2>&1 | grep mWakefulness=",
+}
+
+
+class Watch:
+    """All that one emulator's object has seen of its container since it started."""
+
+    def __init__(self, name: str, contract: Contract, journal: Journal) -> None:
+        self.seen: deque[Sighting] = deque(maxlen=_SEEN)
+        self.stages: dict[str, float] = {}
+        self._name = name
+        self._contract = contract
+        self._journal = journal
+        self._inside = Inside(ContainerState(exists=False, running=False), 0.0)
+        self._offset = 0.0
+        """L1's wall clock less this process's monotonic clock."""
+
+    def container(self, guest: Guest, *, ask_adb: bool = False) -> Sighting:
+        """Look at the container alone, from L1. With `ask_adb` its own adb is asked, too."""
+        return self._keep(Sighting(0.0, self._look_inside(guest, ask_adb)))
+
+    def everything(self, reach: Reach) -> Sighting:
+        """Look at container, Android and noVNC."""
+        inside = self._look_inside(reach.guest, ask_adb=False)
+        running = inside.state.running
+        android = self.android(reach, whole=True) if running else None
+        page = novnc(reach.addresses["novnc"]) if running and "novnc" in reach.addresses else None
+        return self._keep(Sighting(0.0, inside, android, page))
+
+    def glance(self, reach: Reach) -> Sighting:
+        """Ask Android alone, shortly: the rest is as it was seen last."""
+        return self._keep(Sighting(0.0, self._inside, self.android(reach, whole=False)))
+
+    def reached(self, stage: str, at: float) -> None:
+        """Take somebody's word for when a stage was reached: `at` is L1's wall clock."""
+        self.stages = timeline.merged(self.stages, {stage: round(max(0.0, at - self._inside.started), 2)})
+
+    def android(self, reach: Reach, *, whole: bool) -> Android:
+        """What answers over ADB; with `whole` its services and screen, too."""
+        return android(AdbServer(reach.adb_folder, self._journal), reach.addresses["adb"], whole=whole)
+
+    def _look_inside(self, guest: Guest, ask_adb: bool) -> Inside:
+        command = ["adb", "devices"] if ask_adb else []
+        look = ask(guest, self._name, self._contract, command=command, stages=self.stages)
+        inside = reading.inside(look, self._contract)
+        if inside.started != self._inside.started:
+            self.seen.clear()
+            self.stages = {}
+        self.stages = timeline.merged(self.stages, look.stages)
+        self._inside, self._offset = inside, look.at - time.monotonic()
+        return inside
+
+    def _keep(self, seen: Sighting) -> Sighting:
+        now = time.monotonic() + self._offset - seen.inside.started if seen.inside.started else 0.0
+        kept = Sighting(max(0.0, now), seen.inside, seen.android, seen.novnc)
+        self.seen.append(kept)
+        self.stages = timeline.merged(self.stages, timeline.reached(kept))
+        return kept
+
+
+def ask(
+    guest: Guest,
+    name: str,
+    contract: Contract,
+    *,
+    command: Sequence[str] = (),
+    stages: Mapping[str, float] | None = None,
+    files: Sequence[str] = (),
+    limit: int = _LOG_BYTES,
+) -> ContainerLook:
+    """One look from L1. Raises LabError when L1 does not answer, or Docker does not.
+
+    `command` is run in the container, `files` are read beside the contract's own, `limit` bytes each.
+    """
+    logs = (contract.log(contract.device_log), contract.log(contract.supervisor_log), contract.status_file)
+    wish = {
+        "name": name,
+        "files": [*logs, *files],
+        "bytes": limit,
+        "command": list(command),
+        "stages": dict(stages or {}),
+    }
+    argv = ["python3", "-", json.dumps(wish)]
+    deadline = Deadline.after(_LOOK_SECONDS)
+    done = guest.run(argv, sudo=True, stdin=script("container_look.py"), deadline=deadline)
+    look = parsed(ContainerLook, done.out, done.err)
+    if look.error:
+        raise LabError("Docker in the VM does not answer", tail=look.error)
+    return look
+
+
+def android(server: AdbServer, address: str, *, whole: bool) -> Android:
+    """What answers at `address` (127.0.0.1:port) of the host."""
+    state, error = server.state(address)
+    if state != "device":
+        return Android(state, error)
+    parts = BASICS | (KERNEL | _PROPERTIES if whole else {})
+    try:
+        told = _told(server, address, parts)
+        completed = told.get("completed") == "1"
+        # Before its services are up, asking for them takes a slow Android long and shows nothing.
+        if whole and (completed or told.get("animation")):
+            with contextlib.suppress(LabError):
+                told |= _told(server, address, _SERVICES)
+    except LabError as failure:
+        return Android("silent", failure.what)
+    screen, screen_error = _screen(server, address, told) if whole and completed else (None, "")
+    return Android(
+        adb=state,
+        nonce=told.get("nonce", ""),
+        boot_id=told.get("boot_id", ""),
+        uptime=reading.uptime(told.get("uptime", "")),
+        kernel=told.get("kernel", ""),
+        clocksource=told.get("clocksource", ""),
+        completed=completed,
+        animation=told.get("animation", ""),
+        properties=reading.properties(told.get("properties", "")),
+        packages=told.get("packages"),
+        focus=reading.focus(told["focus"]) if "focus" in told else None,
+        awake="Awake" in told["awake"] if told.get("awake") else None,
+        screen=screen,
+        screen_error=screen_error,
+    )
+
+
+def screenshot(server: AdbServer, address: str, deadline: Deadline) -> bytes:
+    """Android's screen as PNG. Raises LabError."""
+    return server.output(address, "screencap", "-p", deadline=deadline, seconds=_ASK_SECONDS)
+
+
+def novnc(address: str) -> Novnc:
+    """The page, and over the WebSocket beside it the VNC server's first words."""
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # a proxy has no business on the loopback
+            page = session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS).status_code
+    except requests.RequestException as error:
+        return Novnc(None, error=f"no page: {type(error).__name__}")
+    try:
+        host, _, port = address.partition(":")
+        # A connection of our own: given an address, the library would ask the environment's proxy.
+        way = socket.create_connection((host, int(port)), _NOVNC_SECONDS)
+        page_socket = websocket.create_connection(
+            f"ws://{address}/websockify", timeout=_NOVNC_SECONDS, subprotocols=["binary"], socket=way
+        )
+    except (websocket.WebSocketException, OSError) as error:
+        return Novnc(page, error=f"no WebSocket: {error}"[:200])
+    try:
+        said = page_socket.recv()
+    except (websocket.WebSocketException, OSError) as error:
+        return Novnc(page, error=f"the VNC server says nothing: {error}"[:200])
+    finally:
+        with contextlib.suppress(websocket.WebSocketException, OSError):
+            page_socket.close(timeout=1)
+    return Novnc(page, said.decode("latin-1") if isinstance(said, bytes) else said)
+
+
+def _told(server: AdbServer, address: str, parts: dict[str, str]) -> dict[str, str]:
+    argv = ("sh", "-c", reading.question(**parts))
+    deadline = Deadline.after(_ASK_SECONDS)
+    return reading.answers(server.shell(address, *argv, deadline=deadline, seconds=_ASK_SECONDS))
+
+
+def _screen(server: AdbServer, address: str, told: Mapping[str, str]) -> tuple[sighting.Screen | None, str]:
+    """What the screen shows; one that sleeps is woken first, since it is black by right."""
+    deadline = Deadline.after(_ASK_SECONDS)
+    try:
+        if told.get("awake") and "Awake" not in told["awake"]:
+            wake = ("sh", "-c", "input keyevent KEYCODE_WAKEUP; wm dismiss-keyguard")
+            server.shell(address, *wake, deadline=deadline, seconds=_ASK_SECONDS)
+        return reading.screen(screenshot(server, address, deadline)), ""
+    except (LabError, ValueError) as error:
+        return None, str(error)

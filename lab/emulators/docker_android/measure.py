@@ -1,0 +1,62 @@
+"""Timing another boot of the same image, with KVM and without."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from lab.deadline import Deadline, cleaning_up
+from lab.emulators.container import Container
+from lab.emulators.docker_android import contract, waiting, within
+from lab.emulators.docker_android.image import AndroidImage
+from lab.emulators.docker_android.looking import Watch
+from lab.errors import BlockedError, InconclusiveError
+from lab.guest.ssh import Guest
+from lab.journal import Journal
+
+_WITHOUT_KVM = "-accel off"
+"""The image always says `-accel on`; what is added to the emulator's command line comes after that."""
+
+
+def time_boot(
+    guest: Guest,
+    container: Container,
+    image: AndroidImage,
+    launch: within.Launch,
+    acceleration: Literal["kvm", "tcg"],
+    deadline: Deadline,
+    journal: Journal,
+) -> float:
+    """Seconds from the start of the emulator to its ADB daemon; the container is removed again.
+
+    Raises BlockedError when the VM has no memory for another Android, InconclusiveError when what
+    ran is not what was to be measured, and as waiting.for_adb does.
+    """
+    _require_memory(guest, launch.options.memory_mib)
+    if acceleration == "tcg":
+        launch = replace(launch, arguments=_WITHOUT_KVM)
+    watch = Watch(container.name, contract.of(image.archive.reference), journal)
+    try:
+        within.start(guest, container, image, launch, None)
+        waiting.for_adb(guest, container, watch, deadline)
+        inside, seconds = watch.seen[-1].inside, waiting.monitor_to_adb(watch)
+        if seconds is None:
+            raise InconclusiveError("the emulator's process was not seen, so its boot cannot be timed")
+        if inside.made_vm != (acceleration == "kvm"):
+            ran = "with KVM" if inside.made_vm else "without KVM"
+            raise InconclusiveError(
+                f"the emulator ran {ran}, which was not to be measured (-accel {inside.acceleration})"
+            )
+        return seconds
+    finally:
+        with cleaning_up():
+            container.remove(guest)
+
+
+def _require_memory(guest: Guest, needed_mib: int) -> None:
+    for line in guest.read("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:") and (free := int(line.split()[1]) >> 10) < needed_mib:
+            raise BlockedError(
+                f"another Android needs {needed_mib} MiB, and the VM has {free} MiB to give",
+                hint="`invoke emulator.down` ends the one that runs; vm.memory_mib gives a new VM more",
+            )

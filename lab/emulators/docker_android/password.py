@@ -1,0 +1,34 @@
+"""The VNC password of a lab: made once, kept where only its owner reads it, never shown."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from pathlib import Path
+
+from lab import files, redact
+
+_FILE = "vnc-password"
+_LENGTH = 8
+"""VNC's own authentication looks at no more."""
+
+
+def known(folder: Path) -> str:
+    """The lab's password, empty before it was made. Whatever is printed afterwards has it masked."""
+    try:
+        found = (folder / _FILE).read_text().strip()
+    except FileNotFoundError:
+        return ""
+    redact.register(found)
+    return found
+
+
+def ensure(folder: Path) -> str:
+    """The lab's password, made now if there is none."""
+    if found := known(folder):
+        return found
+    letters = string.ascii_letters + string.digits
+    made = "".join(secrets.choice(letters) for _ in range(_LENGTH))
+    redact.register(made)
+    files.write_atomic(folder / _FILE, made + "\n", 0o600)
+    return made

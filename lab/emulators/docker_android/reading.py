@@ -1,0 +1,189 @@
+"""Texts and pictures as they come, read as what they show. Pure.
+
+Nothing here raises for text it does not know: it then sees nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from lab.emulators import container
+from lab.emulators.docker_android.contract import Contract
+from lab.emulators.docker_android.sighting import (
+    DOUBLE_LABEL,
+    IMAGE_LABEL,
+    NONCE_LABEL,
+    NOT_RESPONDING,
+    Inside,
+    Screen,
+)
+from lab.emulators.protocol import ContainerState
+from lab.formats import program
+from lab.probes.kvm import ContainerLook, Process
+
+_PART = "lab-part "
+_PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>[^\n]*)\]$", re.MULTILINE)
+_FOCUS = re.compile(r"mCurrentFocus=Window\{\S+ (?:u\d+ )?(?P<window>[^}\n]*)\}")
+_EXITED = re.compile(r"exited: (?:device|docker-appium) \(")
+_SPAWNED = re.compile(r"spawned: '(?:device|docker-appium)'")
+_LAUNCHED = re.compile(
+    r"Command to run emulator|Android emulator version"
+    r"|^(?:emulator: |(?:[A-Z]+_)?(?:INFO|WARNING|ERROR) +\|)",
+    re.MULTILINE,
+)
+"""The image's line (cli/src/device/emulator.py), and the emulator's own, in their forms of two ages."""
+_LAUNCH = re.compile(r"^(?P<day>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d) .*Command to run", re.MULTILINE)
+_ALIKE = 2
+"""Levels of a colour channel that are still one colour: a screen may be dithered."""
+
+
+def inside(look: ContainerLook, contract: Contract) -> Inside:
+    """What L1's look says of the container."""
+    found = look.container
+    if found is None:
+        return Inside(container.parse(None), 0.0)
+    described = found["State"]
+    device_log = look.files.get(contract.log(contract.device_log), "")
+    supervisor_log = look.files.get(contract.log(contract.supervisor_log), "")
+    emulator = _emulator(look.processes)
+    return Inside(
+        state=state(found),
+        started=epoch(described.get("StartedAt", "")),
+        status=look.files.get(contract.status_file, "").strip(),
+        emulator=emulator,
+        acceleration=_acceleration(emulator.command) if emulator else "",
+        holder=next((one for one in look.processes if "/dev/kvm" in one.kvm), None),
+        made_vm=any("anon_inode:kvm-vm" in one.kvm for one in look.processes),
+        launched=bool(_LAUNCHED.search(device_log)),
+        launched_at=_launched_at(device_log),
+        watcher_ended=_ended(f"{supervisor_log}\n{look.log}"),
+        memory_kills=look.memory_kills,
+        killed=bool(described.get("OOMKilled")),
+        device_log=device_log,
+        supervisor_log=supervisor_log,
+        log=look.log,
+        kernel=tuple(look.kernel),
+        adb=listed(look.said),
+    )
+
+
+def state(inspected: Mapping[str, Any] | None) -> ContainerState:
+    """Docker's description, with what lab wrote on the container and what its image says of itself."""
+    if inspected is None:
+        return container.parse(None)
+    labels = inspected["Config"].get("Labels") or {}
+    facts = {
+        "nonce": labels.get(NONCE_LABEL, ""),
+        "image": labels.get(IMAGE_LABEL, ""),
+        "double": labels.get(DOUBLE_LABEL, ""),
+        "error": inspected["State"].get("Error", ""),
+    }
+    return container.parse(inspected, facts)
+
+
+def epoch(stamp: str) -> float:
+    """Docker's time stamp (nanoseconds, UTC) as seconds since 1970; 0 for none."""
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    try:
+        seconds = datetime.fromisoformat(f"{whole}+00:00").timestamp()
+    except ValueError:
+        return 0.0
+    # A container that never started is of the year 1.
+    return max(0.0, seconds + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0))
+
+
+def listed(said: str) -> str:
+    """The state that `adb devices` gives the container's emulator."""
+    for line in said.splitlines():
+        words = line.split("\t")
+        if len(words) == 2 and words[0].startswith("emulator-"):
+            return words[1].strip()
+    return ""
+
+
+def question(**parts: str) -> str:
+    """A shell script whose parts' answers `answers` can tell apart."""
+    return "; ".join(f"echo; echo {_PART}{name}; {script}" for name, script in parts.items())
+
+
+def answers(said: str) -> dict[str, str]:
+    """Part to what it said, stripped."""
+    found: dict[str, str] = {}
+    for piece in f"\n{said}".replace("\r", "").split(f"\n{_PART}")[1:]:
+        name, _, text = piece.partition("\n")
+        found[name.strip()] = text.strip()
+    return found
+
+
+def properties(said: str) -> dict[str, str]:
+    """What `getprop` prints."""
+    return {match["name"]: match["value"] for match in _PROPERTY.finditer(said.replace("\r", ""))}
+
+
+def uptime(said: str) -> float | None:
+    """The first figure of /proc/uptime."""
+    words = said.split()
+    return float(words[0]) if words and re.fullmatch(r"\d+\.\d+", words[0]) else None
+
+
+def focus(said: str) -> str:
+    """The window with the focus, of what `dumpsys window` says; a dialog of an ANR before all others."""
+    windows = [match["window"].strip() for match in _FOCUS.finditer(said)]
+    dialogs = [window for window in windows if NOT_RESPONDING.search(window)]
+    return next(iter(dialogs or windows), "")
+
+
+def signature(said: str) -> str | None:
+    """What the program that reads CPUID wrote; empty without a hypervisor, None when it did not run."""
+    _, mark, rest = said.partition(program.SIGNATURE)
+    return rest[:12].rstrip("\0 \r\n") if mark else None
+
+
+def screen(picture: bytes) -> Screen:
+    """A PNG as what it shows. Raises ValueError when it is none."""
+    try:
+        with Image.open(io.BytesIO(picture), formats=["PNG"]) as image:
+            extrema = image.convert("RGB").getextrema()
+            width, height = image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"screencap gave no picture: {error}") from error
+    spread = max(high - low for low, high in extrema)  # type: ignore[misc]
+    return Screen(width, height, one_colour=spread <= _ALIKE)
+
+
+def _emulator(processes: list[Process]) -> Process | None:
+    """QEMU before what starts it."""
+
+    def named(process: Process) -> str:
+        return PurePosixPath(process.command[0]).name if process.command else ""
+
+    machines = [one for one in processes if named(one).startswith("qemu-system-")]
+    starters = [one for one in processes if named(one) == "emulator"]
+    with_words = [one for one in machines + starters if "-accel" in one.command]
+    return next(iter([one for one in machines if one in with_words] or machines or starters), None)
+
+
+def _acceleration(command: list[str]) -> str:
+    found = [after for word, after in pairwise(command) if word == "-accel"]
+    return found[-1] if found else ""
+
+
+def _launched_at(device_log: str) -> float:
+    """The image's log has whole seconds, of the clock of L1: containers have no other."""
+    found = list(_LAUNCH.finditer(device_log))
+    return epoch(f"{found[-1]['day']}T{found[-1]['time']}Z") if found else 0.0
+
+
+def _ended(log: str) -> bool:
+    """Whether the program that starts the emulator has ended, and was not started again."""
+    ends = [match.start() for match in _EXITED.finditer(log)]
+    starts = [match.start() for match in _SPAWNED.finditer(log)]
+    return bool(ends) and ends[-1] > max(starts, default=-1)

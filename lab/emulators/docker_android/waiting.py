@@ -1,0 +1,121 @@
+"""Waiting: for L2's ADB daemon from within, and for a stage of Android from the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from lab.deadline import POLL_SECONDS, Deadline, pause
+from lab.emulators.container import Container
+from lab.emulators.docker_android import within
+from lab.emulators.docker_android.diagnosis import Case, diagnose
+from lab.emulators.docker_android.looking import Watch
+from lab.emulators.docker_android.sighting import Sighting
+from lab.emulators.protocol import Diagnosis, Health, NestedFailedError, Reach
+from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError
+from lab.guest.ssh import Guest
+from lab.steps import Step
+
+_LOOK_AGAIN_SECONDS = 15.0
+"""Between two looks at everything while nothing seems to change: a look takes a slow VM's time."""
+_NO_REASON_TO_STOP = {"booted": {"novnc-dead"}, "usable": set[str]()}
+
+
+def for_adb(guest: Guest, container: Container, watch: Watch, deadline: Deadline) -> None:
+    """Come back when the container's own adb has its emulator online.
+
+    Raises NestedFailedError when the container shows that KVM does not run L2, BlockedError when
+    something is absent, InconclusiveError when it failed in another way, DeadlineError.
+    """
+    while watch.container(guest, ask_adb=True).inside.adb != "device":
+        found = diagnose(Case(list(watch.seen), late=deadline.passed, stages=watch.stages))
+        if final := next((one for one in found if one.final), None):
+            raise failure(final)
+        if deadline.passed:
+            named = f": {found[0].name}, {found[0].what}" if found else ""
+            raise DeadlineError(
+                f"L2 did not answer the container's own adb in {deadline.seconds:.0f} s{named}",
+                hint=found[0].hint if found else "`invoke lab.logs --source container` shows its log",
+                tail="\n".join(found[0].lines) if found else "",
+            )
+        runs = watch.seen[-1].inside.emulator is not None
+        if runs and (online := within.await_adb(guest, container, deadline)) is not None:
+            watch.reached("adb-online", online)
+        pause(POLL_SECONDS)
+
+
+def failure(diagnosis: Diagnosis) -> LabError:
+    """A final diagnosis as the error it is to the ladder."""
+    what = f"{diagnosis.name}: {diagnosis.what}"
+    tail = "\n".join(diagnosis.lines)
+    if diagnosis.refutes:
+        return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
+    if diagnosis.name == "out-of-memory":
+        return BlockedError(what, hint=diagnosis.hint, tail=tail)
+    return InconclusiveError(what, hint=diagnosis.hint, tail=tail)
+
+
+def monitor_to_adb(watch: Watch) -> float | None:
+    """Seconds from the start of L2's monitor until its ADB daemon was seen to answer."""
+    last = watch.seen[-1].inside if watch.seen else None
+    monitor = (last.holder or last.emulator) if last else None
+    online = watch.stages.get("adb-online")
+    if last is None or monitor is None or online is None:
+        return None
+    return round(max(0.0, online - (monitor.started - last.started)), 2)
+
+
+def until(
+    stage: Literal["booted", "usable"],
+    reach: Reach,
+    container: Container,
+    watch: Watch,
+    judge: Callable[[bool], Health],
+    step: Step | None,
+    deadline: Deadline,
+) -> Health:
+    """Look until the stage is reached, a final diagnosis is made or time is up; the last look's health."""
+    told: set[str] = set()
+    watch.everything(reach)
+    while True:
+        looked = time.monotonic()
+        _give_nonce(reach, container, watch.seen[-1])
+        health = judge(False)
+        _tell(health, told, step)
+        reached = health.booted if stage == "booted" else health.usable
+        final = {one.name for one in health.diagnoses if one.final}
+        if reached or final - _NO_REASON_TO_STOP[stage]:
+            return health
+        if deadline.passed:
+            return judge(True)
+        before = _changing(watch.seen[-1])
+        while time.monotonic() - looked < _LOOK_AGAIN_SECONDS and not deadline.passed:
+            pause(min(2 * POLL_SECONDS, max(0.01, deadline.left)))
+            if _changing(watch.glance(reach)) != before:
+                break
+        watch.everything(reach)
+
+
+def _give_nonce(reach: Reach, container: Container, seen: Sighting) -> None:
+    """An L2 that restarted in this launch's container has forgotten it, and is still this launch's."""
+    android, given = seen.android, seen.inside.state.facts.get("nonce", "")
+    if android is not None and android.online and not android.nonce and given and given == reach.nonce:
+        within.give_nonce(reach.guest, container, given)
+
+
+def _changing(seen: Sighting) -> tuple[object, ...]:
+    """What a glance can see change."""
+    android = seen.android
+    return (android.adb, android.boot_id, android.animation, android.completed) if android else ()
+
+
+def _tell(health: Health, told: set[str], step: Step | None) -> None:
+    for stage in health.timeline:
+        if step is not None and stage.seconds is not None and stage.name not in told:
+            step.note(f"{stage.name} after {stage.seconds:.1f} s")
+    told |= {stage.name for stage in health.timeline if stage.seconds is not None}
+    for diagnosis in health.diagnoses:
+        if step is not None and diagnosis.name not in told:
+            step.note(f"{diagnosis.name}: {diagnosis.what}")
+        told.add(diagnosis.name)

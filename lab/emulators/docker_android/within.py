@@ -1,0 +1,145 @@
+"""What lab does in the container by Docker's hand: start it, wait for its adb, ask its L2."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lab.deadline import Deadline, cleaning_up
+from lab.emulators.container import Container
+from lab.emulators.docker_android import contract, reading, sighting
+from lab.emulators.docker_android.contract import SERIAL
+from lab.emulators.docker_android.image import AndroidImage
+from lab.emulators.docker_android.looking import BASICS, KERNEL
+from lab.emulators.options import AndroidOptions
+from lab.emulators.protocol import NestedProof
+from lab.formats import program
+from lab.guest.ssh import Guest
+from lab.steps import Step
+
+_FOLDER = "/data/local/tmp"
+"""Where ADB's own user may put programs, and run them."""
+PROGRAMS = {"lab-cpuid": program.hypervisor_signature(), "lab-cpuid-32": program.hypervisor_signature_32()}
+QUESTION = reading.question(
+    **BASICS,
+    **KERNEL,
+    hypervisor=f"{_FOLDER}/lab-cpuid 2>/dev/null || {_FOLDER}/lab-cpuid-32",
+)
+"""What L2 is asked for its proof. An L2 of 32 bits does not run the first program."""
+PUSHED = f"{_FOLDER}/"
+
+_LOOKS = 10
+_LOOK_SECONDS = 90.0
+_ASK_SECONDS = 120.0
+
+# Within the container, since asking from outside costs an emulated processor a second each time.
+_AWAIT = """
+n=0
+while [ $n -lt "$2" ]; do
+    [ "$(adb -s "$1" get-state 2>/dev/null)" = device ] && date +%s.%N && exit 0
+    n=$((n+1)); sleep 1
+done
+exit 1
+"""
+_ASK = """
+serial=$1 property=$2 nonce=$3 size=$4 question=$5
+adb -s "$serial" shell setprop "$property" "$nonce"
+folder=$(mktemp -d) && cd "$folder" || exit
+dd bs=1 "count=$size" of=lab-cpuid 2>/dev/null && cat >lab-cpuid-32 && chmod 755 lab-cpuid*
+adb -s "$serial" push lab-cpuid lab-cpuid-32 /data/local/tmp/ >/dev/null
+adb -s "$serial" shell "$question"
+cd / && rm -rf "$folder"
+"""
+_ENV = 'umask 077; cat >"$1"'
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a container is started, beside its image."""
+
+    options: AndroidOptions
+    password: str
+    nonce: str
+    publish: dict[int, int]
+    """Port in the container to port of L1."""
+    arguments: str = ""
+    """Further words for the emulator."""
+
+
+def start(guest: Guest, container: Container, image: AndroidImage, launch: Launch, step: Step | None) -> None:
+    """Start the container in place of an old one. Raises as Container.run does.
+
+    Its variables go into a file that only root may read, and that is gone when it runs: a command
+    line ends in the VM's journal, and the journal in the evidence.
+    """
+    options, promised = launch.options, contract.of(image.archive.reference)
+    variables, notes = contract.environment(
+        promised,
+        device=options.device,
+        password=launch.password,
+        appium=options.appium,
+        further=options.env,
+        arguments=launch.arguments,
+    )
+    if step is not None:
+        for note in notes:
+            step.note(note)
+    path = f"/run/{container.name}.env"
+    words = ["--label", f"{sighting.NONCE_LABEL}={launch.nonce}"]
+    words += ["--label", f"{sighting.IMAGE_LABEL}={image.identity}"]
+    # As much swap as memory would be as good as no limit, and far too slow for Android.
+    words += ["--memory", f"{options.memory_mib}m", "--memory-swap", f"{options.memory_mib}m"]
+    words += ["--cpus", str(options.cpus), "--env-file", path]
+    guest.run(["sh", "-c", _ENV, "env", path], sudo=True, stdin=contract.env_file(variables))
+    try:
+        container.run(guest, image.archive.reference, words, kvm=True, publish=launch.publish)
+    finally:
+        with cleaning_up():
+            guest.run(["rm", "-f", path], sudo=True, check=False)
+
+
+def await_adb(guest: Guest, container: Container, deadline: Deadline) -> float | None:
+    """Give the container's adb some time to see its emulator online.
+
+    When it did, by L1's wall clock; None when it did not, or that is not told.
+    """
+    looks = str(max(1, min(_LOOKS, int(deadline.left))))
+    argv = ["sh", "-c", _AWAIT, "await", SERIAL, looks]
+    said = container.exec(guest, argv, check=False, deadline=Deadline.after(_LOOK_SECONDS))
+    found = re.fullmatch(r"\d+\.\d+", said.strip())
+    return float(found[0]) if found else None
+
+
+def give_nonce(guest: Guest, container: Container, nonce: str) -> None:
+    """Tell L2 the nonce, through the container and no other way."""
+    argv = ["adb", "-s", SERIAL, "shell", "setprop", sighting.NONCE_PROPERTY, nonce]
+    container.exec(guest, argv, check=False, deadline=Deadline.after(_ASK_SECONDS))
+
+
+def prove(guest: Guest, container: Container, nonce: str, seconds: float | None) -> NestedProof | None:
+    """Give L2 the nonce and ask it what it is; None when it did not answer all of it."""
+    first, second = PROGRAMS.values()
+    words = [SERIAL, sighting.NONCE_PROPERTY, nonce, str(len(first)), QUESTION]
+    argv = ["docker", "exec", "--interactive", container.name, "sh", "-c", _ASK, "ask", *words]
+    deadline = Deadline.after(_ASK_SECONDS)
+    done = guest.run(argv, sudo=True, stdin=first + second, check=False, deadline=deadline)
+    return proof(done.out, seconds)
+
+
+def proof(said: str, seconds: float | None = None) -> NestedProof | None:
+    """L2's answers to QUESTION as a proof; None when its CPUID program did not run, or it has no uptime."""
+    told = reading.answers(said)
+    hypervisor = reading.signature(told.get("hypervisor", ""))
+    uptime = reading.uptime(told.get("uptime", ""))
+    if hypervisor is None or uptime is None:
+        return None
+    return NestedProof(
+        nonce=told.get("nonce", ""),
+        hypervisor=hypervisor,
+        clocksource=told.get("clocksource", ""),
+        boot_id=told.get("boot_id", ""),
+        boot_completed=told.get("completed") == "1",
+        kernel=told.get("kernel", ""),
+        uptime_seconds=uptime,
+        seconds=seconds,
+    )

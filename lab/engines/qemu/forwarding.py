@@ -1,0 +1,74 @@
+"""The forwards of a running QEMU: what it listens on, one more, one less."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from lab.engines.protocol import LOOPBACK, Forward
+from lab.engines.qemu.command import NETWORK
+from lab.engines.qemu.launching import Launcher, port_error
+from lab.engines.qemu.qmp import Monitor
+from lab.errors import LabError
+
+_FORWARD_LINE = re.compile(r"TCP\[HOST_FORWARD\]\s+-?\d+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)")
+
+
+def listed(usernet: str, asked: Sequence[Forward]) -> list[Forward]:
+    """The forwards in what `info usernet` says. One that was not asked for is told too, as `port-N`."""
+    names = {(item.host_port, item.guest_port): item.name for item in asked}
+    found = []
+    for address, outer, inner in _FORWARD_LINE.findall(usernet):
+        ports = (int(outer), int(inner))
+        if address == LOOPBACK:
+            found.append(Forward(names.get(ports, f"port-{outer}"), *ports))
+    order = {item.name: number for number, item in enumerate(asked)}
+    return sorted(found, key=lambda item: (order.get(item.name, len(order)), item.host_port))
+
+
+class Forwarding:
+    """QEMU keeps no names: those are in the record of the process."""
+
+    def __init__(self, monitor: Monitor, running: psutil.Process, launcher: Launcher) -> None:
+        self._monitor = monitor
+        self._running = running
+        self._launcher = launcher
+
+    def all(self) -> list[Forward]:
+        """The forwards QEMU listens on, by the names they were asked under."""
+        launch = self._launcher.launched()
+        return listed(self._told("info usernet"), launch.forwards if launch else [])
+
+    def open(self, forward: Forward, log: Path) -> None:
+        """Listen for a forward, in the place of one of its name. Raises PortTakenError."""
+        if forward in self.all():
+            return
+        others = self._closed(forward.name)
+        self._launcher.amend(
+            self._running, [*others, forward]
+        )  # first: one that listens is known by its name
+        rule = f"tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}"
+        said = self._told(f"hostfwd_add {NETWORK} {rule}")
+        if forward not in self.all():
+            self._launcher.amend(self._running, others)
+            raise port_error(forward.host_port, [forward], said, log)
+
+    def close(self, name: str) -> None:
+        """Listen no more for the forward of that name. Raises LabError when it stays."""
+        self._launcher.amend(self._running, self._closed(name))
+
+    def _closed(self, name: str) -> list[Forward]:
+        """Close it; the forwards that are left."""
+        for item in self.all():
+            if item.name == name:
+                said = self._told(f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{item.host_port}")
+                if item in self.all():
+                    raise LabError(f"QEMU still forwards port {item.host_port} of {LOOPBACK}", tail=said)
+        return [item for item in self.all() if item.name != name]
+
+    def _told(self, line: str) -> str:
+        """The answer of QEMU's monitor for people: QMP has no words for forwards."""
+        return str(self._monitor.execute("human-monitor-command", command_line=line)).strip()

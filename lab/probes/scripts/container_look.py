@@ -1,0 +1,203 @@
+"""One look at one container from the machine its Docker runs on, as one line of JSON.
+
+Run as root, with the wishes below as JSON in the first argument. Reads /proc rather than asking
+Docker wherever it can, since each word to Docker costs an emulated processor most of a second.
+Needs nothing but Python 3.9.
+
+    name      the container
+    files     paths or patterns in it whose last `bytes` bytes are wanted
+    command   what to run in it (`docker exec`), or nothing, for at most `seconds`
+    stages    stages of its start the caller saw, in seconds from its start: the earliest word counts,
+              and all that were ever told come back, also to another caller
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PROC = Path("/proc")
+MEMORY = Path("/run/lab-containers")
+"""Not on a disk: what is remembered of a container ends with the machine's boot."""
+KVM_FILES = ("/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu")
+LINES = 60
+
+
+def run(argv: list[str], seconds: float) -> tuple[int, str]:
+    """Exit status and all output; -1 when it took too long or could not be started."""
+    try:
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return -1, str(error)
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def inspected(name: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
+    """Docker's description of the container, and what Docker said when it gave none."""
+    status, said = run(["docker", "container", "inspect", name], seconds)
+    try:
+        found = json.JSONDecoder().raw_decode(said.strip())[0]
+    except ValueError:
+        found = []
+    if found:
+        return found[0], ""
+    return None, "" if "no such container" in said.lower() else said[-2000:] or f"status {status}"
+
+
+def processes(first: int) -> list[dict[str, Any]]:
+    """The container's first process and all below it. Times are seconds of this machine's wall clock."""
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    ticks = os.sysconf("SC_CLK_TCK")
+    parents, starts = {}, {}
+    for folder in PROC.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(folder.name)] = int(fields[1])
+        starts[int(folder.name)] = booted + int(fields[19]) / ticks
+    mine, todo = [], [first] if first in parents else []
+    while todo:
+        pid = todo.pop()
+        mine.append(pid)
+        todo += [child for child, parent in parents.items() if parent == pid]
+    return [
+        {"pid": pid, "started": starts[pid], "command": command(pid), "kvm": kvm_files(pid)}
+        for pid in sorted(mine)
+    ]
+
+
+def command(pid: int) -> list[str]:
+    try:
+        words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+    return [word.decode("utf-8", "replace")[:300] for word in words[:200]]
+
+
+def kvm_files(pid: int) -> list[str]:
+    """Which of KVM's files the process has open: the device, a VM it made, that VM's processors."""
+    found = set()
+    try:
+        for link in (PROC / str(pid) / "fd").iterdir():
+            target = str(link.readlink())
+            found |= {known for known in KVM_FILES if target == known or target.startswith(f"{known}:")}
+    except OSError:
+        pass
+    return sorted(found)
+
+
+def tails(pid: int, patterns: list[str], limit: int) -> dict[str, str]:
+    """The ends of files in the container, by path, read with the container's root as the root.
+
+    Nothing in it can lead out: its links are followed inside.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            os.chroot(str(PROC / str(pid) / "root"))
+            os.chdir("/")
+            paths = [path for one in patterns for path in sorted(glob.glob(one))]  # noqa: PTH207
+            found = {path: tail(path, limit) for path in paths}
+            with os.fdopen(writing, "w") as stream:
+                json.dump({path: text for path, text in found.items() if text is not None}, stream)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        said = stream.read()
+    os.waitpid(child, 0)
+    return json.loads(said) if said else {}
+
+
+def tail(path: str, limit: int) -> str | None:
+    """The end of a regular file; None for anything else."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            facts = os.fstat(stream.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                return None
+            stream.seek(max(0, facts.st_size - limit))
+            return stream.read(limit).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def killed_for_memory(pid: int) -> int:
+    """How many of the container's processes the kernel ended for want of memory (cgroup v2)."""
+    try:
+        group = (PROC / str(pid) / "cgroup").read_text().strip().rpartition(":")[2]
+        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
+
+
+def kernel_lines(words: tuple[str, ...]) -> list[str]:
+    lines = run(["dmesg"], 20)[1].splitlines()
+    return [line for line in lines if any(word in line.lower() for word in words)][-LINES:]
+
+
+def remembered(identity: str, stages: dict[str, float]) -> dict[str, float]:
+    """All stages ever told of this very start of the container, each at its earliest."""
+    place = MEMORY / f"{identity}.json"
+    known: dict[str, float] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known.update(json.loads(place.read_text()))
+    merged = {name: min(seconds, known.get(name, seconds)) for name, seconds in stages.items()}
+    if known | merged != known:
+        MEMORY.mkdir(mode=0o700, exist_ok=True)
+        part = place.with_suffix(".part")
+        part.write_text(json.dumps(known | merged))
+        part.replace(place)
+    return known | merged
+
+
+def main() -> None:
+    wish = json.loads(sys.argv[1])
+    seconds = wish.get("seconds", 30)
+    container, error = inspected(wish["name"], seconds)
+    state = (container or {}).get("State", {})
+    pid, running = state.get("Pid", 0), bool(state.get("Running"))
+    look: dict[str, Any] = {
+        "schema": "lab.container_look/1",
+        "at": time.time(),
+        "container": container,
+        "error": error,
+        "processes": processes(pid) if running else [],
+        "files": tails(pid, wish.get("files", []), wish.get("bytes", 8192)) if running else {},
+        "memory_kills": killed_for_memory(pid) if running else 0,
+        "kernel": [],
+        "log": "",
+        "status": None,
+        "said": "",
+        "stages": {},
+    }
+    if container:
+        start = f"{container.get('Id', '')[:24]}-{state.get('StartedAt', '')[:19].replace(':', '')}"
+        look["stages"] = remembered(start, wish.get("stages", {}))
+        if not look["files"]:  # it has ended, or nothing in it ever began
+            look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds)[1]
+        if look["memory_kills"] or state.get("OOMKilled") or state.get("ExitCode") == 137:
+            look["kernel"] = kernel_lines(("out of memory", "oom-kill", "oom_reaper"))
+    if running and wish.get("command"):
+        look["status"], look["said"] = run(["docker", "exec", wish["name"], *wish["command"]], seconds)
+    print(json.dumps(look))
+
+
+if __name__ == "__main__":
+    main()

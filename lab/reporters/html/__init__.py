@@ -1,0 +1,138 @@
+"""The report as one HTML page that needs nothing but itself: no network, no script, no font."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lab import __version__
+from lab.ladder.model import BY_NAME, NAMES, Claim
+from lab.ladder.report import describe
+from lab.reporters import links, text, wording
+from lab.reporters.html.drawing import NARROW, WIDE, draw_layers
+from lab.reporters.html.gantt import SHORTEST, draw_stages, draw_steps
+from lab.reporters.html.images import pictures
+from lab.reporters.html.trend import draw_trend
+from lab.reporters.layers import layers
+from lab.reporters.model import ReportInput
+
+_HERE = Path(__file__).parent
+
+
+class Html:
+    format = "html"
+    file = "report.html"
+
+    def render(self, run: ReportInput, folder: Path) -> str:
+        return _environment().get_template("page.html").render(_page(run, folder))
+
+
+@cache
+def _environment() -> Environment:
+    """Everything is escaped; what a template misnames is an error. Compiling takes longer than filling in."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = text.seconds
+    environment.filters["moment"] = _moment
+    environment.filters["day"] = _day
+    environment.filters["size"] = _size
+    # The style sheet is lab's own file: it is no text to be escaped.
+    environment.globals["style"] = Markup((_HERE / "style.css").read_text())  # noqa: S704
+    environment.globals["version"] = __version__
+    return environment
+
+
+def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
+    """What the template shows. Drawings come in pairs: for a desktop, and for a phone."""
+    last = run.last
+    shown, unreadable = pictures(last)
+    found = layers(last)
+    longest = max(run.runs, key=lambda one: one.steps.seconds)
+    return {
+        "run": run,
+        "last": last,
+        "verdict": run.verdict.value,
+        "headline": wording.headline(run),
+        "asks": wording.ASKS[last.claim],
+        "means": wording.MEANS[run.verdict],
+        "cell": describe(last.cell),
+        "hints": wording.hints(last),
+        "claims": [(claim.value, wording.SAYS[claim], *wording.verdict_of(run, claim)) for claim in Claim],
+        "layers": found,
+        "layer_drawings": [("wide", draw_layers(found, WIDE)), ("narrow", draw_layers(found, NARROW))],
+        "rows": _ladder(run, folder),
+        "longest": longest,
+        "steps": longest.steps,
+        "shortest": SHORTEST,
+        "step_drawings": _pair(lambda width: draw_steps(longest.steps, width)),
+        "stage_drawings": _pair(lambda width: draw_stages(run.android, width)),
+        "trends": _pair(lambda width: draw_trend(run.history, last.claim, width)),
+        "came": wording.CAME,
+        "foretold": wording.foretold(run),
+        "compared": wording.compared(run.comparison) if run.comparison else [],
+        "trials": _grid(run),
+        "pictures": shown,
+        "unreadable": unreadable,
+        "not_proven": wording.not_proven(run),
+        "evidence": links.evidence(last, folder),
+        "others": [(one, links.evidence(one, folder)) for one in run.runs[:-1]],
+        "means_of": {verdict.value: means for verdict, means in wording.MEANS.items()},
+    }
+
+
+def _pair(draw: Any) -> list[tuple[str, Any]]:
+    return [("wide", draw(WIDE)), ("narrow", draw(NARROW))]
+
+
+def _ladder(run: ReportInput, folder: Path) -> list[dict[str, Any]]:
+    seen, decides = run.last.outcomes, wording.deciding(run.last)
+    rows = []
+    for name in NAMES:
+        outcome = seen.get(name)
+        passes = [one.outcomes.get(name) for one in run.runs]
+        rows.append(
+            {
+                "name": name,
+                "meaning": BY_NAME[name].meaning,
+                "word": wording.word(outcome),
+                "outcome": outcome,
+                "decides": name == decides,
+                "informs": wording.informs(name, run.last.claim),
+                "links": links.of_rung(run.last, outcome, folder) if outcome else [],
+                "passed": sum(1 for one in passes if one is not None and one.passed),
+            }
+        )
+    return rows
+
+
+def _grid(run: ReportInput) -> dict[str, dict[bool, Any]]:
+    """Paravirtualization to nesting to the trial."""
+    grid: dict[str, dict[bool, Any]] = {}
+    for trial in run.experiment.trials if run.experiment else ():
+        grid.setdefault(trial.paravirt, {})[trial.nested] = trial
+    return grid
+
+
+def _moment(when: datetime) -> str:
+    return f"{_day(when)} {when.astimezone(UTC):%Y, %H:%M} UTC"
+
+
+def _day(when: datetime) -> str:
+    utc = when.astimezone(UTC)
+    return f"{utc.day} {utc:%B}"
+
+
+def _size(count: int) -> str:
+    if count < 1024:
+        return f"{count} B"
+    return f"{count / 1024:.0f} KiB" if count < 1 << 20 else f"{count / (1 << 20):.1f} MiB"

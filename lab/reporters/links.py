@@ -1,0 +1,69 @@
+"""Links to evidence: only to files that are in a run's folder, and relative to where the report is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from lab.ladder.model import Outcome
+from lab.reporters.model import Run
+from lab.reporters.text import printable
+
+_SHOWS: dict[str, tuple[str, ...]] = {
+    "host.cpu": ("host.json",),
+    "host.engine": ("versions.json",),
+    "vm.settings": ("settings.json", "VBox.log"),
+    "vm.boot": ("console.log",),
+    "guest.paravirt": ("dmesg.txt",),
+    "guest.cpu": ("cpuinfo.txt",),
+    "guest.kvm": ("kvm-parameters.txt", "dmesg.txt"),
+    "docker.engine": ("docker-info.txt",),
+    "container.kvm": ("dmesg.txt",),
+    "nested.boot": ("container.log", "l2-console.log"),
+    "nested.adb": ("l2-console.log",),
+    "android.boot": ("container.log",),
+}
+"""Rung to the evidence files (lab.commands.collect) in which more can be read about it."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """`href` is empty where there is nothing to link to, and `text` then stands alone."""
+
+    text: str
+    href: str = ""
+    bytes: int = 0
+
+
+def evidence(run: Run, folder: Path) -> list[Link]:
+    """Every file of the run's evidence, as seen from `folder`."""
+    return [_link(run, name, folder) for name in run.files]
+
+
+def of_rung(run: Run, outcome: Outcome, folder: Path) -> list[Link]:
+    """What a rung names as its evidence, then what else is known to show more of it."""
+    looked = outcome.seen or outcome.inconclusive
+    more = [name for name in _SHOWS.get(outcome.rung, ()) if looked and name in run.files]
+    found = [_link(run, name, folder) for name in dict.fromkeys([*outcome.evidence, *more])]
+    return [link for link in found if link.bytes or not link.href]
+
+
+def _link(run: Run, name: str, folder: Path) -> Link:
+    """A name is a path in the run's folder or not at all: nothing else becomes a link."""
+    text = printable(name)
+    if run.folder is None:
+        return Link(text)
+    given = Path(name)
+    if given.is_absolute() and given.parent == run.folder:
+        given = Path(given.name)
+    if given.name != str(given) or given.name not in run.files:
+        return Link(text)
+    target = run.folder / given.name
+    relative = os.path.relpath(target, folder)
+    try:
+        size = target.stat().st_size
+    except (OSError, ValueError):
+        return Link(text)
+    return Link(printable(given.name), quote(relative, errors="surrogateescape"), size)

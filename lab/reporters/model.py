@@ -1,0 +1,184 @@
+"""What a report is made from: one run or several of one cell, and what is known beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from lab.ladder.model import Cell, Claim, Host, Outcome, Status, Verdict
+from lab.reporters.spans import Timeline
+from lab.reporters.text import plain, printable
+from lab.theory.knowledge import Outlook
+from lab.theory.repeats import Combined, combine
+
+Text = Annotated[str, AfterValidator(printable)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Prediction(_Part):
+    """What was to be expected of a claim, by what is known (lab.theory)."""
+
+    claim: Claim
+    predicted: Outlook
+    why: Text
+    source: Text = ""
+    grade: Text = ""
+    """What kind of evidence it rests on."""
+
+
+class Past(_Part):
+    """One run of the history, or one night."""
+
+    when: AwareDatetime
+    verdicts: dict[Claim, Verdict]
+    cell: Text
+    """The cell in one phrase: a verdict flips for a reason when its cell changed."""
+    nested_boot_seconds: Seconds | None = None
+    note: Text = ""
+
+
+class Measure(_Part):
+    """One thing that was timed, n times."""
+
+    name: Text
+    seconds: tuple[Seconds, ...]
+    note: Text = ""
+
+
+class Compared(_Part):
+    """`name` says what over what; `low` and `high` bound it where there was more than one pair."""
+
+    name: Text
+    ratio: Ratio
+    n: int = Field(ge=1)
+    low: Ratio | None = None
+    high: Ratio | None = None
+
+
+class Comparison(_Part):
+    measures: tuple[Measure, ...] = ()
+    ratios: tuple[Compared, ...] = ()
+    note: Text = ""
+
+
+class Stage(_Part):
+    """A stage of Android's boot; `seconds` from the container's start, None when it was not reached."""
+
+    name: Text
+    seconds: Seconds | None = None
+
+
+class Trial(_Part):
+    """One cell of the experiment: settings asked for, and in how many runs /dev/kvm worked in L1."""
+
+    paravirt: Text
+    nested: bool
+    runs: int = Field(ge=0)
+    worked: int = Field(ge=0)
+    note: Text = ""
+
+
+class Experiment(_Part):
+    sentence: Text
+    """What follows from the data."""
+    trials: tuple[Trial, ...]
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One climb and what it left behind."""
+
+    document: Mapping[str, Any]
+    """lab.validation/1; of lab.up/1 what both have."""
+    folder: Path | None = None
+    """Its evidence folder."""
+    files: tuple[str, ...] = ()
+    """The evidence, by name in `folder`."""
+    steps: Timeline = field(default_factory=Timeline)
+
+    def __post_init__(self) -> None:
+        kept = {key: value for key, value in self.document.items() if key != "access"}
+        object.__setattr__(self, "document", plain(kept | {"schema": "lab.validation/1"}))
+
+    @property
+    def cell(self) -> Cell:
+        found = self.document["cell"]
+        return Cell(**(found | {"host": Host(**found["host"])}))
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.document["claim"])
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict(self.document["verdict"])
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """Rung to outcome, lowest first; a rung that was never reached has none."""
+        return {
+            row["rung"]: Outcome(**(row | {"status": Status(row["status"])}))
+            for row in self.document["rungs"]
+        }
+
+    @property
+    def started(self) -> datetime:
+        return datetime.fromisoformat(self.document["started"])
+
+    def fact(self, *path: str) -> Any:
+        """A measured fact by its path, None when there is none."""
+        found: Any = self.document["facts"]
+        for key in path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """All a reporter may show. `runs` are of one cell and judged by one claim, oldest first."""
+
+    runs: tuple[Run, ...]
+    predictions: tuple[Prediction, ...] = ()
+    history: tuple[Past, ...] = ()
+    comparison: Comparison | None = None
+    android: tuple[Stage, ...] = ()
+    """The stages of Android's boot in the last run."""
+    experiment: Experiment | None = None
+    written: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("a report is of one run at least")
+        first = self.runs[0]
+        if any((run.cell, run.claim) != (first.cell, first.claim) for run in self.runs):
+            raise ValueError("a report is of one cell and one claim: these runs differ")
+
+    @property
+    def last(self) -> Run:
+        """The newest run: the one that is shown in full."""
+        return self.runs[-1]
+
+    @property
+    def combined(self) -> Combined:
+        return combine(run.verdict for run in self.runs)
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.combined.verdict
+
+    @property
+    def reason(self) -> str:
+        """The last run's where all agree."""
+        combined = self.combined
+        return str(self.last.document["reason"]) if len(combined.counts) == 1 else combined.reason

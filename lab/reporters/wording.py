@@ -1,0 +1,148 @@
+"""The sentences that every report begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
+from lab.ladder.report import limits
+from lab.ladder.verdict import OBSERVED, REQUIRED
+from lab.reporters.model import Comparison as Measured
+from lab.reporters.model import Prediction, ReportInput, Run
+from lab.theory.observed import Comparison, compare
+from lab.theory.repeats import combine
+
+NOT_LOOKED_AT = "not looked at"
+"""What is said of a rung without an outcome."""
+
+SAYS: dict[Claim, str] = {
+    Claim.NESTING: "KVM works in a container in the VM",
+    Claim.ANDROID: "x86 Android boots and is usable in a container in the VM",
+    Claim.THEORY: "x86 Android boots and is usable in a container in a VirtualBox VM on macOS",
+}
+_DENIES: dict[Claim, str] = {
+    Claim.NESTING: "KVM does not work in a container in the VM",
+    Claim.ANDROID: "x86 Android does not become usable in a container in the VM",
+    Claim.THEORY: "x86 Android does not become usable in a container in a VirtualBox VM on macOS",
+}
+ASKS: dict[Claim, str] = {
+    Claim.NESTING: "Asked in this run: does KVM, which it needs, work there?",
+    Claim.ANDROID: "Asked in this run: does Android boot there, and can it be used?",
+    Claim.THEORY: "Asked in this run: does it with VirtualBox on macOS?",
+}
+"""How a claim bears on lab's one question."""
+MEANS: dict[Verdict, str] = {
+    Verdict.CONFIRMED: "Every step that the claim needs was seen to work.",
+    Verdict.REFUTED: "A step that the claim needs was seen to fail, with everything it needs in place. "
+    "Why it fails is for the evidence to show.",
+    Verdict.BLOCKED: "Something the test needs is absent, or this combination cannot test the claim. "
+    "This is evidence neither for nor against it.",
+    Verdict.INCONCLUSIVE: "lab could not find out. This is evidence neither for nor against the claim.",
+    Verdict.NOT_APPLICABLE: "The claim is about another kind of machine than this one.",
+}
+_ENGINES = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
+
+
+def headline(run: ReportInput) -> str:
+    """The verdict in one sentence with its cell, without the verdict's word."""
+    claim, says = run.last.claim, SAYS[run.last.claim]
+    sentence = {
+        Verdict.CONFIRMED: says,
+        Verdict.REFUTED: _DENIES[claim],
+        Verdict.BLOCKED: f"Whether {says} could not be tested",
+        Verdict.INCONCLUSIVE: f"Whether {says} was not settled",
+        Verdict.NOT_APPLICABLE: f"Whether {says} is no question here",
+    }[run.verdict]
+    times = f" in {len(run.runs)} runs" if len(run.runs) > 1 else ""
+    return f"{sentence}, with {short(run.last.cell)}{times}."
+
+
+def engine(cell: Cell) -> str:
+    return f"{_ENGINES.get(cell.engine, cell.engine)} {cell.engine_version}".strip()
+
+
+def short(cell: Cell) -> str:
+    """The cell in a few words."""
+    software = " and a processor emulated in software" if cell.emulated else ""
+    return f"{engine(cell)}{software} on {cell.host.os}"
+
+
+def word(outcome: Outcome | None) -> str:
+    """What came of a rung, in a word."""
+    if outcome is None:
+        return NOT_LOOKED_AT
+    return Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
+
+
+def informs(name: str, claim: Claim) -> bool:
+    """Whether a rung only informs: the claim's verdict does not depend on how it turns out."""
+    return name not in REQUIRED[claim]
+
+
+def deciding(run: Run) -> str:
+    """The rung that decided against the claim, or kept it from being settled; empty when there is none."""
+    rungs = run.document["claims"][run.claim]["rungs"]
+    return rungs[0] if run.verdict is not Verdict.CONFIRMED and len(rungs) == 1 else ""
+
+
+def not_proven(run: ReportInput) -> list[str]:
+    """What the verdict does not show. What a test double showed holds for the double."""
+    found = limits(run.last.cell, run.last.claim, run.verdict)
+    if run.verdict is Verdict.REFUTED:
+        found.insert(0, f"why {deciding(run.last) or 'it'} failed")
+    if run.last.fact("android.boot", "double"):
+        found.insert(0, "anything about Android: what ran is a test double of its image")
+    return found
+
+
+def hints(run: Run) -> list[str]:
+    """What to do next, from the rungs that did not turn out as the claim needs them."""
+    needed = (*REQUIRED[run.claim], *OBSERVED[run.claim])
+    rows = [outcome for name, outcome in run.outcomes.items() if name in needed]
+    said = [row.hint for row in rows if row.hint and row.status in (Status.FAILED, Status.BLOCKED)]
+    return list(dict.fromkeys(said))
+
+
+CAME: dict[Comparison, str] = {
+    Comparison.AGREES: "as predicted",
+    Comparison.CONTRADICTS: "contradicts the prediction",
+    Comparison.ANSWERS: "nobody knew before",
+    Comparison.NOT_TESTED: "not tested",
+}
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A prediction beside what was observed."""
+
+    prediction: Prediction
+    observed: Verdict
+    came: Comparison
+
+
+def foretold(run: ReportInput) -> list[Foretold]:
+    found = []
+    for prediction in run.predictions:
+        observed = verdict_of(run, prediction.claim)[0]
+        found.append(Foretold(prediction, observed, compare(prediction.predicted, observed)))
+    return found
+
+
+def verdict_of(run: ReportInput, claim: Claim) -> tuple[Verdict, str]:
+    """All runs' verdict on a claim, and the reason."""
+    found = [one.document["claims"][claim] for one in run.runs]
+    combined = combine(Verdict(one["verdict"]) for one in found)
+    return combined.verdict, found[-1]["reason"] if len(combined.counts) == 1 else combined.reason
+
+
+def compared(comparison: Measured) -> list[str]:
+    """The ratios and what they rest on, a sentence each."""
+    said = []
+    for one in comparison.ratios:
+        spread = f" ({one.low:.1f} to {one.high:.1f})" if one.low and one.high else ""
+        said.append(f"{one.name}: {one.ratio:.1f} times{spread}, n = {one.n}")
+    for measure in comparison.measures:
+        note = f" ({measure.note})" if measure.note else ""
+        took = ", ".join(f"{value:.1f}" for value in measure.seconds)
+        said.append(f"{measure.name}: {took} s{note}" if took else f"{measure.name}: not measured{note}")
+    return [*said, comparison.note] if comparison.note else said

@@ -1,0 +1,499 @@
+"""DockerAndroid: how its container is started, recognised, waited for and asked; no VM and no Docker here."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lab import deadline, redact
+from lab.deadline import Deadline
+from lab.emulators.docker_android import DockerAndroid, apk, looking, waiting, within
+from lab.emulators.docker_android.sighting import Android, Sighting
+from lab.emulators.options import AndroidOptions, Place
+from lab.emulators.protocol import AndroidEmulator, NestedFailedError, Reach
+from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
+from lab.formats import oci
+from lab.formats.cpio import Entry
+from lab.guest.ssh import Guest, Result
+from lab.journal import Journal
+from lab.steps import Event, Steps
+from tests.unit import docker_android_looks as looks
+from tests.unit.docker_android_looks import BOOTING, NONCE
+
+REFERENCE = "budtmo/docker-android:emulator_14.0"
+Answer = str | Callable[[str | bytes], str]
+
+
+class FakeGuest:
+    """Answers by the command's first words; keeps what was asked, and what was put on standard input."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers: dict[str, Answer] = {"printenv": "10.0.2.2 4711 10.0.2.15 22\n", **answers}
+        self.asked: list[str] = []
+        self.stdin: list[str | bytes] = []
+
+    def run(self, argv: Sequence[str], *, stdin: str | bytes = "", **_: Any) -> Result:
+        line = " ".join(argv)
+        self.asked.append(line)
+        self.stdin.append(stdin)
+        if line.startswith("sh -c mark="):  # many commands in one (lab.guest.gather)
+            mark = "".join(re.findall(r"mark=(\w+); mark=\$\{mark\}(\w+)", line)[0])
+            return Result(list(argv), f"{mark}\nsaid\n" * line.count("\necho $mark; cat"), "", 0, 0.0)
+        found = next((answer for start, answer in self.answers.items() if line.startswith(start)), "")
+        return Result(list(argv), found if isinstance(found, str) else found(stdin), "", 0, 0.0)
+
+    def read(self, _: str) -> str:
+        return "MemTotal: 4000000 kB\nMemAvailable: 1024000 kB\n"
+
+    def telling(self, *told: looking.ContainerLook) -> FakeGuest:
+        """What its looks see, one after the other; the last one for ever."""
+        left = list(told)
+        self.answers["python3"] = lambda _: (left.pop(0) if len(left) > 1 else left[0]).model_dump_json()
+        return self
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "saved.tar"
+    oci.write(path, reference=REFERENCE, entries={"x": Entry.file(b"x")}, config={})
+    return path
+
+
+def made(tmp_path: Path, archive: Path | None = None, **options: Any) -> DockerAndroid:
+    place = Place(
+        lab_uuid="u-1",
+        cache=tmp_path / "cache",
+        secrets=tmp_path / "keys",
+        state=tmp_path / "state",
+        journal=Journal(tmp_path / "journal"),
+        android=AndroidOptions(archive=archive, **options),
+    )
+    (tmp_path / "state").mkdir(exist_ok=True)
+    return DockerAndroid(place)
+
+
+def started(emulator: DockerAndroid) -> tuple[FakeGuest, list[str]]:
+    guest, notes = FakeGuest(), []
+
+    def hear(event: Event) -> None:
+        notes.append(event.text)
+
+    with Steps(hear).step("start") as step:
+        emulator.start(cast(Guest, guest), step, nonce=NONCE)
+    return guest, notes
+
+
+def test_keeps_the_protocol(tmp_path: Path) -> None:
+    emulator: AndroidEmulator = made(tmp_path, appium=True)
+    assert emulator.android and not emulator.own_clock
+    assert dict(emulator.ports) == {"adb": 5555, "console": 5554, "novnc": 6080, "appium": 4723}
+    assert "appium" not in made(tmp_path).ports
+
+
+def test_container_is_started_with_what_it_needs(tmp_path: Path, archive: Path) -> None:
+    guest, _ = started(made(tmp_path, archive, memory_mib=2000, cpus=1.5))
+    run = next(line for line in guest.asked if " run lab-docker-android kvm " in line)
+    for words in (
+        "--label io.lab.uuid=u-1",
+        f"--label io.lab.nonce={NONCE}",
+        "--memory 2000m --memory-swap 2000m",
+        "--cpus 1.5",
+        "--restart no",
+        "--publish 10.0.2.15:5555:5555",
+        "--publish 10.0.2.15:6080:6080",
+    ):
+        assert words in run
+    assert "--privileged" not in run and run.endswith(REFERENCE)
+
+
+def test_password_is_on_no_command_line_and_masked_everywhere(tmp_path: Path, archive: Path) -> None:
+    guest, _ = started(made(tmp_path, archive))
+    secret = tmp_path / "keys" / "vnc-password"
+    password = secret.read_text().strip()
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600 and len(password) == 8
+    assert not any(password in line for line in guest.asked)
+    assert redact.clean(f"VNC_PASSWORD={password}") == "VNC_PASSWORD=[redacted]"
+    given = next(str(text) for text in guest.stdin if "VNC_PASSWORD" in str(text))
+    assert f"VNC_PASSWORD={password}\n" in given and "USER_BEHAVIOR_ANALYTICS=false\n" in given
+    # The file it was in is only root's, and gone.
+    written = next(line for line in guest.asked if "umask 077" in line).split()[-1]
+    assert f"rm -f {written}" in guest.asked[-1] and guest.asked[-1] == f"rm -f {written}"
+    # The same one for the lab's next container.
+    started(made(tmp_path, archive))
+    assert secret.read_text().strip() == password
+
+
+def test_env_file_is_removed_when_docker_refuses_too(tmp_path: Path, archive: Path) -> None:
+    class Refusing(FakeGuest):
+        def run(self, argv: Sequence[str], **more: Any) -> Result:
+            done = super().run(argv, **more)
+            refused = " run lab-docker-android " in " ".join(argv)
+            return Result(done.argv, done.out, "no", 92 if refused else 0, 0.0)
+
+    guest = Refusing()
+    with Steps().step("start") as step, pytest.raises(BlockedError, match="/dev/kvm"):
+        made(tmp_path, archive).start(cast(Guest, guest), step, nonce=NONCE)
+    assert guest.asked[-1].startswith("rm -f /run/")
+
+
+def test_reporting_that_was_asked_for_is_told(tmp_path: Path, archive: Path) -> None:
+    _, notes = started(made(tmp_path, archive, env=("USER_BEHAVIOR_ANALYTICS=true",)))
+    assert any("reports to its authors" in note for note in notes)
+
+
+def test_container_is_known_by_nonce_and_image(tmp_path: Path, archive: Path) -> None:
+    emulator = made(tmp_path, archive)
+    described = looks.inspected()
+    identity = emulator.image_id().partition("@")[2]
+    described["Config"]["Labels"]["io.lab.android-image"] = identity
+    guest = FakeGuest(**{"docker container inspect": json.dumps([described])})
+    state = emulator.state(cast(Guest, guest))
+    assert identity.startswith("sha256:") and emulator.runs_with(state, NONCE)
+    assert not emulator.runs_with(state, "another") and not emulator.runs_with(state, "")
+    described["Config"]["Labels"]["io.lab.android-image"] = "sha256:yesterday"
+    guest.answers["docker container inspect"] = json.dumps([described])
+    assert not emulator.runs_with(emulator.state(cast(Guest, guest)), NONCE)
+
+
+def test_no_image_blocks_and_is_said(tmp_path: Path) -> None:
+    emulator = made(tmp_path)
+    assert emulator.image_id() == "docker-android (not fetched)"
+    with Steps().step("load") as step, pytest.raises(BlockedError, match="is not on this host"):
+        emulator.load(cast(Guest, FakeGuest()), step)
+
+
+def test_archive_is_prepared_and_its_tag_tells_the_contract(tmp_path: Path) -> None:
+    path = tmp_path / "old.tar"
+    oci.write(
+        path, reference="butomo1989/docker-android-x86-8.1:latest", entries={"x": Entry.file(b"x")}, config={}
+    )
+    emulator = made(tmp_path, path)
+    with Steps().step("prepare") as step:
+        emulator.prepare(step)
+        assert "x86-8.1" in step.result
+    guest, _ = started(emulator)
+    assert any("DEVICE=Samsung Galaxy S10\nWEB_VNC" in str(text) for text in guest.stdin)
+
+
+ANSWER = f"""
+lab-part boot_id
+0b1c
+
+lab-part uptime
+12.50 3.00
+
+lab-part nonce
+{NONCE}
+
+lab-part completed
+
+
+lab-part animation
+running
+
+lab-part kernel
+6.1.23-android14
+
+lab-part clocksource
+
+
+lab-part hypervisor
+hypervisor: KVMKVMKVM\0\0\0
+"""
+ONLINE = looks.look(said="List of devices attached\nemulator-5554\tdevice\n")
+
+
+def test_l2_proves_itself_before_android_has_booted(tmp_path: Path, archive: Path) -> None:
+    said = {"docker exec": ANSWER, "sh -c exec docker exec": f"{looks.AT + 37.5:.3f}\n"}
+    guest = FakeGuest(**said).telling(looks.look(processes=[], device=looks.STARTING), looks.look(), ONLINE)
+    proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    assert (proof.nonce, proof.hypervisor, proof.boot_id) == (NONCE, "KVMKVMKVM", "0b1c")
+    assert not proof.boot_completed and proof.clocksource == "" and proof.uptime_seconds == 12.5
+    asked = next(line for line in guest.asked if line.startswith("docker exec --interactive"))
+    assert NONCE in asked and "setprop" in asked
+    # From the start of the emulator's process, not of the container.
+    assert proof.seconds == pytest.approx(30.0)
+
+
+def test_answer_without_a_signature_is_none() -> None:
+    assert within.proof(ANSWER.replace("hypervisor: KVM", "sh: not executable: KVM")) is None
+    assert within.proof("") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "more", "error", "name"),
+    [
+        (f"{looks.STARTING}RuntimeError: /dev/kvm cannot be found!\n", {}, NestedFailedError, "no-kvm"),
+        (f"{looks.LAUNCHED}KVM: entry failed, hardware error 0x0\n", {}, NestedFailedError, "kvm-unusable"),
+        (
+            f"{looks.LAUNCHED}This user doesn't have permissions to use KVM (/dev/kvm).\n",
+            {},
+            InconclusiveError,
+            "kvm-denied",
+        ),
+        (looks.LAUNCHED, {"memory_kills": 1}, BlockedError, "out-of-memory"),
+    ],
+)
+def test_container_that_cannot_run_l2_says_why(
+    tmp_path: Path, archive: Path, device: str, more: dict[str, Any], error: type[LabError], name: str
+) -> None:
+    guest = FakeGuest().telling(looks.look(processes=[], device=device, **more))
+    with pytest.raises(error, match=name) as caught:
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    assert type(caught.value) is error
+    assert caught.value.tail and caught.value.hint
+
+
+def test_silence_is_no_evidence(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest().telling(looks.look())
+    with pytest.raises(DeadlineError, match="did not answer"):
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(0))
+
+
+class Scripted:
+    """A Watch whose looks at everything are given; glances see the next one coming."""
+
+    def __init__(self, *sightings: Sighting) -> None:
+        self.left = list(sightings)
+        self.seen: list[Sighting] = []
+        self.stages: dict[str, float] = {}
+
+    def everything(self, _: Reach) -> Sighting:
+        self.seen.append(self.left.pop(0) if len(self.left) > 1 else self.left[0])
+        return self.seen[-1]
+
+    glance = everything
+
+
+def reach(guest: FakeGuest) -> Reach:
+    return Reach(cast(Guest, guest), {"adb": "127.0.0.1:1", "novnc": "127.0.0.1:2"}, Path("/nowhere"), NONCE)
+
+
+def waited(
+    tmp_path: Path, archive: Path, *sightings: Sighting, stage: Any = "usable", seconds: float = 60.0
+) -> tuple[Any, FakeGuest, list[str]]:
+    emulator, guest, notes = made(tmp_path, archive), FakeGuest(), []
+    emulator.__dict__["_watch"] = Scripted(*sightings)
+
+    def hear(event: Event) -> None:
+        notes.append(event.text)
+
+    with Steps(hear).step("wait") as step:
+        found = emulator.wait(reach(guest), stage, step, Deadline.after(seconds))
+    return found, guest, notes
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.001)
+
+
+def test_waiting_ends_at_the_stage_and_tells_the_way(tmp_path: Path, archive: Path) -> None:
+    way = (
+        looks.seen(20.0, Android("")),
+        looks.seen(50.0, BOOTING),
+        looks.seen(50.0, BOOTING),
+        looks.seen(90.0),
+    )
+    found, _, notes = waited(tmp_path, archive, *way)
+    assert found.usable
+    assert any(note.startswith("adb-online after") for note in notes)
+    assert any(note.startswith("launcher after") for note in notes)
+
+
+def test_waiting_ends_at_a_final_diagnosis(tmp_path: Path, archive: Path) -> None:
+    crashed = looks.seen(60.0, Android(""), inside=looks.no_emulator(f"{looks.LAUNCHED}Segmentation fault\n"))
+    found, _, notes = waited(tmp_path, archive, looks.seen(50.0, BOOTING), crashed, seconds=600.0)
+    assert not found.booted and [one.name for one in found.diagnoses] == ["emulator-crashed"]
+    assert any("emulator-crashed" in note for note in notes)
+
+
+def test_time_that_is_up_is_told_as_such(tmp_path: Path, archive: Path) -> None:
+    found, _, _ = waited(tmp_path, archive, looks.seen(50.0, BOOTING), stage="booted", seconds=0.0)
+    assert [one.name for one in found.diagnoses] in (["slow-boot"], ["stuck-boot"])
+    assert not any(one.refutes for one in found.diagnoses)
+
+
+def test_l2_that_restarted_is_told_the_nonce_again(tmp_path: Path, archive: Path) -> None:
+    forgot = looks.seen(80.0, Android("device", boot_id="new", uptime=3.0))
+    _, guest, _ = waited(tmp_path, archive, forgot, looks.seen(90.0))
+    assert any("setprop" in line and NONCE in line for line in guest.asked)
+    # An L2 with another nonce is somebody else's, and is told nothing.
+    other = looks.seen(80.0, Android("device", nonce="another", uptime=3.0))
+    _, guest, _ = waited(tmp_path, archive, other, seconds=0.0)
+    assert not any("setprop" in line for line in guest.asked)
+
+
+def test_browser_gets_the_password_where_no_server_logs_it(tmp_path: Path, archive: Path) -> None:
+    emulator = made(tmp_path, archive)
+    assert emulator.browser_url(reach(FakeGuest())).endswith("/vnc.html?autoconnect=true&resize=scale")
+    started(emulator)
+    url = emulator.browser_url(reach(FakeGuest()))
+    password = (tmp_path / "keys" / "vnc-password").read_text().strip()
+    before, _, after = url.partition("#")
+    assert before.startswith("http://127.0.0.1:2/vnc.html?") and after == f"password={password}"
+
+
+def test_comparison_needs_memory_for_another_android(tmp_path: Path, archive: Path) -> None:
+    with pytest.raises(BlockedError, match="another Android needs 3072 MiB, and the VM has 1000 MiB"):
+        made(tmp_path, archive).time_boot(cast(Guest, FakeGuest()), "kvm", Deadline.after(1))
+
+
+@pytest.mark.parametrize(("acceleration", "kvm"), [("kvm", looks.KVM), ("tcg", [])])
+def test_comparison_measures_what_it_says(
+    tmp_path: Path, archive: Path, acceleration: Any, kvm: list[str]
+) -> None:
+    online = looks.look(
+        said="List of devices attached\nemulator-5554\tdevice\n", processes=[looks.process(kvm=kvm)]
+    )
+    emulator = made(tmp_path, archive, memory_mib=900)
+    gone = {"docker container inspect": "Error: No such container: lab-docker-android-compared"}
+    guest = FakeGuest(**gone).telling(online)
+    assert emulator.time_boot(cast(Guest, guest), acceleration, Deadline.after(60)) > 0
+    variables = next(str(text) for text in guest.stdin if "WEB_VNC" in str(text))
+    assert ("EMULATOR_ADDITIONAL_ARGS=-accel off" in variables) is (acceleration == "tcg")
+    assert not any("--publish" in line for line in guest.asked)
+    assert any("docker container inspect lab-docker-android-compared" in line for line in guest.asked)
+    other = "tcg" if acceleration == "kvm" else "kvm"
+    with pytest.raises(InconclusiveError, match="not to be measured"):
+        emulator.time_boot(
+            cast(Guest, FakeGuest(**gone).telling(online)), cast(Any, other), Deadline.after(60)
+        )
+
+
+def test_docker_that_does_not_answer_is_labs_trouble(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest().telling(looks.look(container=None, error="Cannot connect to the Docker daemon"))
+    with pytest.raises(LabError, match="Docker in the VM does not answer"):
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+
+
+def test_logs_name_every_file_and_what_android_says(tmp_path: Path, archive: Path) -> None:
+    told = looks.look(said="01-01 a line of logcat\nlab-next-file\n  mCurrentFocus=null\n", status=0)
+    found = made(tmp_path, archive).logs(cast(Guest, FakeGuest().telling(told)))
+    assert found["device.stdout.log"] == looks.LAUNCHED and found["supervisord-base.log"]
+    assert found["logcat.txt"].startswith("01-01") and "mCurrentFocus" in found["dumpsys.txt"]
+    assert {"container.log", "container-inspect.json"} <= found.keys()
+    assert json.loads(found["android-container.json"])["status"] == "BOOTING"
+
+
+def test_logs_of_an_ended_container_are_copied_out(tmp_path: Path, archive: Path) -> None:
+    told = looks.look(container=looks.inspected(Running=False), processes=[], files={})
+    copied = {"sh -c \nfolder=": "==> device.stdout.log <==\nwhat it said\n"}
+    found = made(tmp_path, archive).logs(cast(Guest, FakeGuest(**copied).telling(told)))
+    assert "what it said" in found["container-files.log"] and "logcat.txt" not in found
+
+
+class FakeAdb:
+    """adb on the host, and a device that answers each part of a question."""
+
+    def __init__(self, state: str = "device", **parts: str) -> None:
+        self.parts = parts
+        self.online = state
+        self.asked: list[str] = []
+        self.broken = ""
+
+    def state(self, _: str) -> tuple[str, str]:
+        return self.online, "" if self.online == "device" else "failed to connect"
+
+    def shell(self, _: str, *argv: str, **__: Any) -> str:
+        self.asked.append(argv[-1])
+        if self.broken and self.broken in argv[-1]:
+            raise DeadlineError("it says nothing")
+        named = re.findall(r"echo lab-part (\w+)", argv[-1])
+        return "".join(f"\nlab-part {name}\n{self.parts.get(name, '')}\n" for name in named)
+
+    def output(self, _: str, *argv: str, **__: Any) -> bytes:
+        self.asked.append(" ".join(argv))
+        return looks.picture((0, 0, 0), (9, 99, 9))
+
+
+TOLD = {"nonce": NONCE, "completed": "1", "animation": "stopped", "uptime": "9.5 1.0", "boot_id": "b"}
+SERVICES = {
+    "packages": "package:/system/framework/framework-res.apk",
+    "focus": f"  mCurrentFocus=Window{{1 u0 {looks.HOME}}}",
+    "awake": "  mWakefulness=Awake",
+    "properties": "[ro.build.version.release]: [14]",
+}
+
+
+def test_android_that_answers_is_asked_for_everything() -> None:
+    adb = FakeAdb(**TOLD, **SERVICES)
+    seen = looking.android(cast(Any, adb), "127.0.0.1:1", whole=True)
+    assert seen.online and seen.completed and seen.launcher and seen.packages_answer and seen.awake
+    assert seen.screen is not None and not seen.screen.one_colour and seen.uptime == 9.5
+    assert seen.properties == {"ro.build.version.release": "14"}
+    assert not any("WAKEUP" in line for line in adb.asked)
+
+
+def test_sleeping_screen_is_woken_before_it_is_judged() -> None:
+    adb = FakeAdb(**TOLD, **{**SERVICES, "awake": "  mWakefulness=Asleep"})
+    seen = looking.android(cast(Any, adb), "127.0.0.1:1", whole=True)
+    woken = next(number for number, line in enumerate(adb.asked) if "WAKEUP" in line)
+    assert adb.asked.index("screencap -p") > woken and seen.awake is False
+
+
+def test_glance_asks_once_and_not_for_services() -> None:
+    adb = FakeAdb(**TOLD, **SERVICES)
+    seen = looking.android(cast(Any, adb), "127.0.0.1:1", whole=False)
+    assert len(adb.asked) == 1 and seen.completed and seen.focus is None and seen.screen is None
+    early = FakeAdb(**{**TOLD, "completed": "", "animation": ""})
+    assert looking.android(cast(Any, early), "127.0.0.1:1", whole=True).packages is None
+    assert not any("dumpsys" in line for line in early.asked)
+
+
+def test_android_that_falls_silent_is_what_was_seen() -> None:
+    offline = looking.android(cast(Any, FakeAdb("offline")), "127.0.0.1:1", whole=True)
+    assert offline.adb == "offline" and offline.error and not offline.online
+    silent = FakeAdb(**TOLD)
+    silent.broken = "boot_id"
+    assert looking.android(cast(Any, silent), "127.0.0.1:1", whole=True).adb == "silent"
+    busy = FakeAdb(**TOLD, **SERVICES)
+    busy.broken = "dumpsys"
+    seen = looking.android(cast(Any, busy), "127.0.0.1:1", whole=True)
+    assert seen.completed and seen.packages is None and seen.focus is None and seen.screen is not None
+
+
+class FakeServer:
+    """adb on the host: answers by the first words of what the device is asked."""
+
+    def __init__(self, installed: str, lists: Sequence[str]) -> None:
+        self.installed, self.lists = installed, list(lists)
+
+    def shell(self, _: str, *argv: str, **__: Any) -> str:
+        if argv[:2] == ("pm", "list"):
+            return self.lists.pop(0)
+        return self.installed if argv[:2] == ("pm", "install") else ""
+
+    def command(self, _: str, *argv: str, **__: Any) -> list[str]:
+        return ["true", *argv]
+
+
+def installed(tmp_path: Path, said: str, *lists: str) -> str:
+    path = tmp_path / "app.apk"
+    path.write_bytes(b"PK\x03\x04rest")
+    with Steps().step("install") as step:
+        return apk.install(cast(Any, FakeServer(said, lists)), "127.0.0.1:1", path, step, Deadline.after(9))
+
+
+def test_installed_app_is_named_new_or_replaced(tmp_path: Path) -> None:
+    before = "package:/system/a.apk=android\npackage:/data/app/old==/base.apk=com.example.app\n"
+    after = before.replace("old==", "new==")
+    assert installed(tmp_path, "Success\n", before, after) == "com.example.app"
+    assert installed(tmp_path, "Success\n", "package:/system/a.apk=android\n", before) == "com.example.app"
+    assert installed(tmp_path, "Success\n", before, before) == ""
+
+
+def test_refused_app_is_refused_in_androids_words(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="INSTALL_FAILED_NO_MATCHING_ABIS"):
+        installed(tmp_path, "Failure [INSTALL_FAILED_NO_MATCHING_ABIS: Failed to extract]\n", "", "")
+    path = tmp_path / "no.apk"
+    path.write_text("no zip")
+    with Steps().step("install") as step, pytest.raises(UsageError, match="no APK"):
+        apk.install(cast(Any, None), "127.0.0.1:1", path, step, Deadline.after(9))

@@ -1,0 +1,573 @@
+"""Several emulators in one VM: started, looked at, ended; none is lost, and no port is taken twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lab import deadline, proc
+from lab.adb import AdbServer
+from lab.cli.program import with_flags
+from lab.commands import device, emulator, inspect, lifecycle, ports
+from lab.commands import open as opening
+from lab.commands.session import Reply
+from lab.commands.up import up
+from lab.commands.workbench import Workbench
+from lab.emulators.protocol import Check, Diagnosis
+from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
+from lab.errors import BlockedError, DeadlineError, ExitCode, UsageError
+from lab.store import Instance
+from tests.unit.bed import Bed, checked
+from tests.unit.fakes import HEALTHY, PNG, TCG, VNC_PASSWORD, FakeAndroid, FakeEmulator, FakeMachine
+
+NAME = "default"
+REFUTING = Diagnosis(
+    "kvm-denied", "the emulator may not open /dev/kvm", ("Permission denied",), "", True, True
+)
+LATE = dataclasses.replace(HEALTHY, usable=False, checks=(Check("launcher", None, "not asked yet"),))
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    """A lab whose canary is up."""
+    made = Bed(tmp_path, monkeypatch)
+    monkeypatch.setattr(AdbServer, "disconnect", lambda _self, address: made.world.did(f"forget {address}"))
+    up(made.session(), NAME)
+    yield made
+    deadline.cancelled.clear()
+
+
+def _shown(reply: Reply) -> str:
+    assert reply.show
+    reply.show(Console(file=(written := io.StringIO()), width=200))
+    return written.getvalue()
+
+
+def _forwards(bed: Bed) -> dict[str, int]:
+    """The forwards that are open, which must be those of the record."""
+    opened = {item.name: item.host_port for item in bed.world.forwards}
+    assert opened == {name: access.host_port for name, access in bed.lab().record().forwards.items()}
+    return opened
+
+
+def _up(bed: Bed, name: str = "second", kind: str = "docker-android") -> tuple[dict[str, Any], int]:
+    reply = emulator.up(bed.session(), NAME, name, kind)
+    return checked(reply), reply.code
+
+
+def _row(reply: Reply, name: str) -> dict[str, Any]:
+    (found,) = (row for row in checked(reply)["emulators"] if row["name"] == name)
+    return dict(found)
+
+
+def test_an_android_beside_the_canary(bed: Bed) -> None:
+    document, code = _up(bed)
+    assert code == 0
+    assert (document["launched"], document["emulator"]["kind"]) == (True, "docker-android")
+    opened = _forwards(bed)
+    assert set(opened) == {"ssh", "adb", "adb-second", "console-second", "novnc-second"}
+    assert len(set(opened.values())) == len(opened)
+    assert {item.guest_port for item in bed.world.forwards if "second" in item.name} == {5655, 5654, 6180}
+    assert document["emulator"]["adb"] == {"address": f"127.0.0.1:{opened['adb-second']}"}
+    assert bed.world.l2 is not None and bed.world.others["second"].nonce != bed.world.l2.nonce
+    known = bed.lab().record().instances["second"]
+    assert (known.index, known.nonce) == (1, bed.world.others["second"].nonce)
+    evidence = Path(document["evidence"])
+    assert {"container.log", "emulator.json", "steps.jsonl"} <= {file.name for file in evidence.iterdir()}
+    assert known.nonce not in "".join(file.read_text() for file in evidence.iterdir())
+
+
+def test_what_is_up_is_not_started_again(bed: Bed) -> None:
+    _up(bed)
+    before, record = bed.world.l2_boots, bed.lab().record()
+    document, code = _up(bed, kind="")
+    assert (document["launched"], code, bed.world.l2_boots) == (False, 0, before)
+    assert bed.lab().record() == record
+
+
+def test_more_of_the_same_kind_each_with_a_number_of_its_own(bed: Bed) -> None:
+    for name in ("b", "c"):
+        document, code = _up(bed, name, kind="")
+        assert (document["emulator"]["kind"], code) == ("canary", 0)
+    emulator.down(bed.session(), NAME, "b")
+    _up(bed, "d", kind="")
+    assert {name: found.index for name, found in bed.lab().record().instances.items()} == {"c": 2, "d": 1}
+    assert sorted(_forwards(bed)) == ["adb", "adb-c", "adb-d", "ssh"]
+
+
+def test_down_frees_what_it_had(bed: Bed) -> None:
+    _up(bed)
+    address = _row(emulator.list_emulators(bed.session(), NAME), "second")["adb"]["address"]
+    document = checked(emulator.down(bed.session(), NAME, "second"))
+    assert (document["action"], document["changed"]) == ("down", True)
+    assert set(_forwards(bed)) == {"ssh", "adb"}
+    assert bed.lab().record().instances == {} and bed.world.others == {}
+    assert f"forget {address}" in bed.world.calls
+    assert bed.world.l2 is not None, "the main one stays"
+    with pytest.raises(UsageError, match="no emulator second"):
+        emulator.down(bed.session(), NAME, "second")
+
+
+def test_the_main_one_down_and_up_again(bed: Bed) -> None:
+    before = _forwards(bed)
+    checked(emulator.down(bed.session(), NAME))
+    assert bed.world.l2 is None and bed.lab().record().nonce == ""
+    reply = emulator.status(bed.session(), NAME)
+    assert (_row(reply, "main")["container"]["exists"], reply.code) == (False, 12)
+    document, code = _up(bed, "main", "")
+    assert (document["launched"], code) == (True, 0)
+    assert _forwards(bed) == before
+
+
+def test_restart_launches_anew(bed: Bed) -> None:
+    _up(bed)
+    nonce = bed.lab().record().instances["second"].nonce
+    reply = emulator.restart(bed.session(), NAME, "second")
+    assert (checked(reply)["launched"], reply.code) == (True, 0)
+    assert bed.lab().record().instances["second"].nonce == bed.world.others["second"].nonce != nonce
+
+
+@pytest.mark.parametrize("act", [emulator.restart, emulator.down])
+def test_no_verdict_stands_of_an_l2_that_is_gone(bed: Bed, act: Any) -> None:
+    assert bed.lab().record().verdict == "confirmed"
+    _up(bed, "second", "canary")
+    act(bed.session(), NAME, "second")
+    assert bed.lab().record().verdict == "confirmed"  # of the main one
+    act(bed.session(), NAME)
+    assert bed.lab().record().verdict == ""
+    before = len(bed.runs())
+    assert up(bed.session(), NAME).code == 0
+    assert len(bed.runs()) == before + 1, "it was climbed anew"
+
+
+@pytest.mark.parametrize(
+    ("health", "code"),
+    [
+        (HEALTHY, 0),
+        (LATE, 12),
+        (dataclasses.replace(LATE, diagnoses=(REFUTING,)), 10),
+        (dataclasses.replace(LATE, diagnoses=(dataclasses.replace(REFUTING, refutes=False),)), 12),
+        (dataclasses.replace(HEALTHY, diagnoses=(dataclasses.replace(REFUTING, refutes=False),)), 0),
+    ],
+)
+def test_status_says_for_all_how_they_are(bed: Bed, health: Any, code: int) -> None:
+    _up(bed)
+    bed.world.health = health
+    with bed.untouched("health"):
+        reply = emulator.status(bed.session(), NAME)
+    assert reply.code == code
+    assert [row["name"] for row in checked(reply)["emulators"]] == ["main", "second"]
+    assert [check["ok"] for check in _row(reply, "main")["health"]["checks"]] == [True, True, True]
+    shown = _shown(reply)
+    for check in health.checks:
+        assert check.observed in shown
+    for diagnosis in health.diagnoses:
+        assert diagnosis.what in shown and "│ Permission denied" in shown
+    assert emulator.up(bed.session(), NAME, "second").code == code
+    assert emulator.status(bed.session(), NAME, "main").code == 0
+
+
+def test_a_canary_is_judged_by_the_ladders_own_rungs(bed: Bed) -> None:
+    assert bed.world.l2
+    bed.world.l2.hypervisor = TCG
+    reply = emulator.status(bed.session(), NAME)
+    assert reply.code == 10
+    assert "TCGTCGTCGTCG" in _row(reply, "main")["health"]["diagnoses"][0]["what"]
+    bed.world.l2.nonce = "of another"
+    reply = emulator.status(bed.session(), NAME)
+    assert (reply.code, _row(reply, "main")["health"]["checks"][-1]["ok"]) == (12, None)
+
+
+def test_a_container_that_ended_refutes_nothing(bed: Bed) -> None:
+    """As after a crash of L1: nothing starts it again by itself."""
+    _up(bed, "second", "canary")
+    bed.world.ended, bed.world.others = {"second"}, {}
+    reply = emulator.status(bed.session(), NAME)
+    assert reply.code == 12 and not _row(reply, "second")["health"]["diagnoses"]
+    assert "its container ended (exit code 255)" in _shown(reply)
+    with pytest.raises(BlockedError, match="does not run"):
+        device.shell(bed.session(), NAME, ["getprop"], "second")
+    document, code = _up(bed, "second", "")
+    assert (document["launched"], code) == (True, 0)
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_launch_that_fails_is_tried_again_and_none_is_hidden(bed: Bed, failures: int) -> None:
+    bed.world.failures = ["KVM gave up"] * (failures + (failures == 3))
+    document, code = _up(bed, "second", "canary")
+    failed = bed.lab().record().instances["second"].failed_launches
+    assert failed == ["KVM gave up"] * failures
+    assert code == (10 if failures == 3 else 0)
+    assert "KVM gave up" in json.dumps(document["emulator"]["health"])
+
+
+def test_silence_is_no_finding(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_: object) -> None:
+        raise DeadlineError("L2 was not heard in 900 s")
+
+    monkeypatch.setattr(FakeEmulator, "booted", silent)
+    document, code = _up(bed, "second", "canary")
+    assert code == 12
+    assert document["emulator"]["health"]["checks"][-1]["observed"] == "L2 was not heard in 900 s"
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.SUSPENDED])
+def test_without_a_vm_everything_is_blocked_and_nothing_done(bed: Bed, tmp_path: Path, state: State) -> None:
+    _up(bed)
+    bed.world.state = state
+    record = bed.lab().record()
+    for command in (emulator.up, emulator.down, emulator.restart, device.logs, device.shell):
+        more: list[Any] = [["getprop"]] if command is device.shell else []
+        with bed.untouched(), pytest.raises(BlockedError, match=state.value):
+            command(bed.session(), NAME, *more, emulator="second")  # type: ignore[operator]
+    with pytest.raises(BlockedError):
+        device.screenshot(bed.session(), NAME, str(tmp_path / "a.png"), "second")
+    with pytest.raises(BlockedError):
+        opening.open_(bed.session(), NAME, "second")
+    reply = emulator.status(bed.session(), NAME)
+    assert (reply.code, _row(reply, "second")["health"]) == (ExitCode.BLOCKED, None)
+    assert "the VM does not run" in _shown(reply)
+    assert bed.lab().record() == record
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "what"),
+    [
+        ("Second", "", "cannot name an emulator"),
+        ("a" * 32, "", "cannot name an emulator"),
+        ("second", "redroid", "no emulator 'redroid'"),
+        ("main", "docker-android", "main is canary, not docker-android"),
+    ],
+)
+def test_what_cannot_be_asked_for_changes_nothing(bed: Bed, name: str, kind: str, what: str) -> None:
+    record = bed.lab().record()
+    with bed.untouched(), pytest.raises(UsageError, match=what):
+        emulator.up(bed.session(), NAME, name, kind)
+    assert bed.lab().record() == record
+
+
+def test_a_lab_without_an_emulator_may_have_named_ones(bed: Bed) -> None:
+    up(bed.session(emulator="none"), NAME, fresh=True)
+    with pytest.raises(UsageError, match="made without an emulator"):
+        emulator.up(bed.session(), NAME)
+    document, code = _up(bed, "second", "")
+    assert (document["emulator"]["kind"], code) == ("canary", 0)
+    assert set(_forwards(bed)) == {"ssh", "adb-second"}
+    assert inspect.status(bed.session(), NAME).document["emulators"][0]["name"] == "second"
+
+
+@pytest.mark.parametrize("call", ["prepare", "load", "add_forward", "launch"])
+def test_nothing_is_lost_when_it_is_cut_short(bed: Bed, call: str) -> None:
+    bed.world.broken[call] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        _up(bed)
+    record = bed.lab().record()
+    assert record.instances["second"].index == 1
+    names = {item.name for item in bed.world.forwards}
+    assert names <= set(record.forwards), "a forward that is open is known"
+    del bed.world.broken[call]
+    deadline.cancelled.clear()
+    assert _up(bed, kind="")[1] == 0
+    emulator.down(bed.session(), NAME, "second")
+    assert set(_forwards(bed)) == {"ssh", "adb"}
+
+
+def test_a_down_that_was_cut_short_is_repeated(bed: Bed) -> None:
+    _up(bed)
+    bed.world.broken["remove_forward"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        emulator.down(bed.session(), NAME, "second")
+    assert "second" in bed.lab().record().instances
+    del bed.world.broken["remove_forward"]
+    deadline.cancelled.clear()
+    emulator.down(bed.session(), NAME, "second")
+    assert set(_forwards(bed)) == {"ssh", "adb"} and bed.lab().record().instances == {}
+
+
+def test_a_port_lost_in_a_race_is_chosen_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[int] = []
+    add = FakeMachine.add_forward
+
+    def race(self: FakeMachine, forward: Forward) -> None:
+        if len(lost) < 2:
+            lost.append(forward.host_port)
+            raise PortTakenError("taken", [forward.host_port])
+        add(self, forward)
+
+    monkeypatch.setattr(FakeMachine, "add_forward", race)
+    monkeypatch.setattr(ports, "is_free", lambda port: port not in lost)
+    monkeypatch.setattr("lab.host.ports.is_free", lambda port: port not in lost)
+    assert _up(bed, kind="canary")[1] == 0
+    assert _forwards(bed)["adb-second"] not in lost and len(lost) == 2
+
+
+def test_further_emulators_keep_their_ports_when_the_vm_stops_sleeps_and_goes_back(bed: Bed) -> None:
+    _up(bed)
+    opened = _forwards(bed)
+    lifecycle.suspend(bed.session(), NAME)
+    bed.world.forwards = []
+    lifecycle.resume(bed.session(), NAME)
+    assert _forwards(bed) == opened
+    assert emulator.status(bed.session(), NAME, "second").code == 0
+    lifecycle.halt(bed.session(), NAME)
+    bed.world.forwards = []
+    assert up(bed.session(), NAME).code == 0
+    assert _forwards(bed) == opened
+    assert _up(bed, kind="")[0]["launched"] is True
+
+
+def test_a_snapshot_has_the_emulators_of_then(bed: Bed) -> None:
+    _up(bed)
+    then = bed.lab().record().instances
+    lifecycle.snapshot(bed.session(), NAME, "two")
+    emulator.down(bed.session(), NAME, "second")
+    _up(bed, "third", "canary")
+    lifecycle.restore(bed.session(), NAME, "two")
+    assert bed.lab().record().instances == then
+    assert set(_forwards(bed)) == {"ssh", "adb", "adb-second", "console-second", "novnc-second"}
+    record = bed.lab().record()
+    with pytest.raises(UsageError):
+        lifecycle.restore(bed.session(), NAME, "no-such")
+    assert bed.lab().record() == record
+
+
+def test_a_second_android_that_would_starve_the_vm_is_blocked(bed: Bed) -> None:
+    bed.world.l1_memory_mib = 1000
+    with pytest.raises(BlockedError, match="3072 MiB of the VM's memory, and 1000 MiB"):
+        _up(bed)
+    assert _up(bed, "third", "canary")[1] == 0
+
+
+def test_lists_and_the_lab_itself_show_them_all(bed: Bed) -> None:
+    _up(bed)
+    with bed.untouched():
+        listed = emulator.list_emulators(bed.session(), NAME)
+        status = inspect.status(bed.session(), NAME)
+        labs = inspect.list_labs(bed.session())
+    rows = checked(listed)["emulators"]
+    assert [(row["name"], row["kind"]) for row in rows] == [("main", "canary"), ("second", "docker-android")]
+    assert checked(status)["emulators"] == rows == checked(labs)["labs"][0]["emulators"]
+    address = rows[1]["adb"]["address"]
+    for reply in (listed, status, labs):
+        assert address in _shown(reply)
+    assert rows[1]["novnc"]["address"] in _shown(listed)
+
+
+def test_up_with_android_ends_with_its_page(bed: Bed) -> None:
+    reply = up(bed.session(emulator="docker-android"), NAME, fresh=True)
+    page = checked(reply)["access"]["novnc"]["address"]
+    assert page in _shown(reply) and "adb connect 127.0.0.1:" in _shown(reply)
+    assert VNC_PASSWORD not in _shown(reply)
+    assert bed.lab().record().emulator_why == "asked for"
+    assert "screen:" in _shown(inspect.status(bed.session(), NAME))
+
+
+# What is done with one that runs
+
+
+def test_logs(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
+    _up(bed)
+    reply = device.logs(bed.session(), NAME, "second")
+    (file,) = checked(reply)["files"]
+    assert file == {"name": "container.log", "text": "log of the container second\n"}
+    _shown(reply)
+    assert capsys.readouterr().out == "==> container.log <==\nlog of the container second\n"
+
+
+def test_followed_logs_print_what_is_new(
+    bed: Bed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = iter(["one\n", "one\ntwo\n", "anew\n"])
+
+    def logs(*_: object) -> dict[str, str]:
+        try:
+            return {"a.log": next(texts)}
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(FakeEmulator, "logs", logs)
+    with pytest.raises(KeyboardInterrupt):
+        device.logs(bed.session(), NAME, follow=True)
+    head = "==> a.log <==\n"
+    assert capsys.readouterr().out == f"{head}one\n{head}two\n{head}anew\n"
+    with pytest.raises(UsageError, match="no JSON"):
+        device.logs(bed.session(), NAME, follow=True, capture=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_screenshot_and_install(bed: Bed, tmp_path: Path) -> None:
+    _up(bed)
+    target, apk = tmp_path / "screen.png", tmp_path / "app.apk"
+    apk.write_bytes(b"PK\3\4")
+    assert checked(device.screenshot(bed.session(), NAME, str(target), "second"))["notes"] == [str(target)]
+    assert target.read_bytes() == PNG
+    installed = checked(device.install(bed.session(), NAME, str(apk), "second"))
+    assert installed["notes"] == ["org.example.app"]
+    with pytest.raises(UsageError, match=r"\.png"):
+        device.screenshot(bed.session(), NAME, str(tmp_path / "screen.jpg"), "second")
+    with pytest.raises(UsageError, match="not a file"):
+        device.install(bed.session(), NAME, str(tmp_path / "none.apk"), "second")
+
+
+def test_a_canary_has_no_screen_no_apps_and_no_page(bed: Bed, tmp_path: Path) -> None:
+    apk = tmp_path / "app.apk"
+    apk.write_bytes(b"PK")
+    for act in (
+        lambda: device.screenshot(bed.session(), NAME, str(tmp_path / "a.png")),
+        lambda: device.install(bed.session(), NAME, str(apk)),
+        lambda: opening.open_(bed.session(), NAME),
+    ):
+        with pytest.raises(UsageError, match="main is canary, which is not Android") as caught:
+            act()
+        assert "--kind docker-android" in caught.value.hint
+
+
+def test_shell_is_adbs_own_on_this_emulator(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def run(words: list[str], **_: Any) -> proc.Completed:
+        ran.append(words)
+        return proc.Completed(words, 3, "out\n", "err\n", 0.1)
+
+    def command(_self: AdbServer, address: str, *argv: str, deadline: Any) -> list[str]:
+        return ["adb", "-s", address, *argv]
+
+    monkeypatch.setattr(AdbServer, "command", command)
+    monkeypatch.setattr(proc, "run", run)
+    monkeypatch.setattr(proc, "passthrough", lambda words: ran.append(words) or 4)
+    _up(bed)
+    address = f"127.0.0.1:{_forwards(bed)['adb-second']}"
+    reply = device.shell(bed.session(), NAME, ["getprop", "a b"], "second", capture=True)
+    assert (checked(reply)["out"], reply.code) == ("out\n", 3)
+    assert device.shell(bed.session(), NAME, [], "second").code == 4
+    assert ran == [["adb", "-s", address, "shell", "getprop", "'a b'"], ["adb", "-s", address, "shell"]]
+    with pytest.raises(UsageError):
+        device.shell(bed.session(), NAME, [], "second", capture=True)
+
+
+@pytest.mark.parametrize(
+    ("display", "only_print", "terminal"),
+    [(True, False, True), (False, False, True), (True, True, True), (True, True, False)],
+)
+def test_the_password_goes_to_the_browser_or_a_terminal_only(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, display: bool, only_print: bool, terminal: bool
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: shown.append(url) or True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    if display:
+        monkeypatch.setenv("DISPLAY", ":0")
+    _up(bed)
+    reply = opening.open_(bed.session(), NAME, "second", only_print)
+    document, told = checked(reply), _shown(reply)
+    assert document["opened"] is (display and not only_print) is bool(shown)
+    assert all(VNC_PASSWORD in url for url in shown)
+    assert VNC_PASSWORD not in json.dumps(document)
+    assert (VNC_PASSWORD in told) is (only_print and terminal)
+    assert document["address"].removesuffix("/") in told
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "nesting", "key"),
+    [("kvm", "hardware", "android_nested"), ("tcg", "emulated", "android_shadow")],
+)
+def test_how_long_android_may_take(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, acceleration: str, nesting: Any, key: str
+) -> None:
+    waited: list[float] = []
+
+    def wait(self: FakeAndroid, reach: Any, stage: str, step: Any, deadline: deadline.Deadline) -> Any:
+        waited.append(deadline.seconds)
+        return HEALTHY
+
+    monkeypatch.setattr(FakeAndroid, "wait", wait)
+    bed.world.facts = EngineFacts("qemu", "7.2", acceleration, nesting, "fake")
+    session = bed.session(deadlines={"android_nested": 601, "android_shadow": 1801})
+    emulator.up(session, NAME, "second", "docker-android")
+    assert waited == [getattr(session.settings.deadlines, key)]
+
+
+def test_the_settings_reach_docker_android(bed: Bed, tmp_path: Path) -> None:
+    wanted = {"archive": str(tmp_path / "a.tar"), "device": "Nexus 5", "env": ["A=b"], "cpus": 1.5}
+    place = Workbench.open(bed.session(emulator=wanted), NAME).place("second", 1)
+    options = place.android
+    assert (options.archive, options.device, options.env) == (tmp_path / "a.tar", "Nexus 5", ("A=b",))
+    assert (options.cpus, options.memory_mib, options.appium) == (1.5, 3072, False)
+    assert (place.instance, place.index) == ("second", 1)
+    assert Workbench.open(bed.session(), NAME).place().android.archive is None
+
+
+def test_old_records_are_read(bed: Bed) -> None:
+    """Written before there were several emulators."""
+    lab = bed.lab()
+    file = lab.folder / "lab.json"
+    record = json.loads(file.read_text())
+    del record["instances"], record["emulator_why"]
+    record["saved"] = {"then": {"nonce": "n", "boot_id": "b"}}
+    file.write_text(json.dumps(record))
+    found = lab.record()
+    assert (found.instances, found.saved["then"].nonce, found.saved["then"].instances) == ({}, "n", {})
+
+
+_NAMES = st.sampled_from(["a", "b", "c", "d"])
+
+
+@given(st.lists(st.tuples(st.booleans(), _NAMES), max_size=12))
+def test_numbers_are_free_again_and_never_shared(acts: list[tuple[bool, str]]) -> None:
+    """Whatever comes and goes: every emulator has a number, and no two the same."""
+    known: dict[str, Instance] = {}
+    for comes, name in acts:
+        if not comes:
+            known.pop(name, None)
+        elif name not in known:
+            index = emulator.free_index(known)
+            assert 1 <= index <= len(known) + 1
+            known[name] = Instance(kind="canary", index=index)
+        indexes = [found.index for found in known.values()]
+        assert len(set(indexes)) == len(indexes)
+
+
+def test_a_name_may_follow_its_task() -> None:
+    import tasks
+
+    contexts = tasks.namespace.to_contexts()
+    assert with_flags(["emulator.up", "second", "--kind", "canary"], contexts) == [
+        "emulator.up",
+        "--emulator",
+        "second",
+        "--kind",
+        "canary",
+    ]
+    for words in (
+        ["emulator.up", "--name", "x"],
+        ["emulator.up", "emulator.list"],
+        ["emulator.down"],
+        ["lab.snapshot", "good"],
+        [],
+    ):
+        assert with_flags(words, contexts) == words
+    assert with_flags(["image.build", "canary"], contexts)[1:] == ["--image", "canary"]
+
+
+def test_the_stand_in_keeps_the_protocol() -> None:
+    from lab.emulators.protocol import AndroidEmulator, Emulator
+
+    for protocol, made in ((Emulator, FakeEmulator), (AndroidEmulator, FakeAndroid)):
+        wanted = {name for base in protocol.__mro__ for name in vars(base) if not name.startswith("_")}
+        wanted |= set(getattr(protocol, "__annotations__", {}))
+        assert {name for name in wanted if not hasattr(made, name)} <= {"name"}

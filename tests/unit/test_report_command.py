@@ -1,0 +1,133 @@
+"""lab.report: of the newest run, of a named one, of several; and what is said when there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import deadline, reporters
+from lab.commands import lifecycle
+from lab.commands.report import report
+from lab.commands.up import up
+from lab.commands.validate import validate
+from lab.errors import LabError, UsageError
+from tests.unit.bed import Bed, checked
+from tests.unit.pages import Page
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+def paths(found: dict[str, Any]) -> dict[str, Path]:
+    return {item["format"]: Path(item["path"]) for item in found["files"]}
+
+
+def written(found: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(paths(found)["json"].read_text())
+    return document
+
+
+def test_the_newest_run_is_reported(bed: Bed) -> None:
+    up(bed.session(), "default")
+    found = checked(report(bed.session(), "default"))
+    (run,) = bed.runs()
+    assert (found["runs"], found["claim"], found["verdict"]) == ([str(run)], "nesting", "confirmed")
+    assert all(path.parent == run for path in paths(found).values())
+    page = Page(paths(found)["html"].read_text())
+    assert "KVM works in a container in the VM, with QEMU 7.2" in page.one("h1").said
+    assert "Where the time went" in {heading.said for heading in page.all("h2")}
+    assert "console.log" in page.attribute("href")
+    document = written(found)
+    assert document["runs"][0]["files"] and document["runs"][0]["steps"]
+    assert len(document["history"]) == 1 and document["predictions"]
+
+
+def test_a_report_outlives_the_lab(bed: Bed) -> None:
+    up(bed.session(), "default")
+    lifecycle.destroy(bed.session(), "default")
+    assert checked(report(bed.session(), "default"))["verdict"] == "confirmed"
+
+
+def test_several_runs_of_one_cell(bed: Bed) -> None:
+    up(bed.session(), "default")
+    validate(bed.session(), "default")
+    bed.world.kvm_ok = False
+    validate(bed.session(), "default")
+    up_run, first, second = bed.runs()
+    found = checked(report(bed.session(), "default", runs=3))
+    assert found["runs"] == [str(up_run), str(first), str(second)]
+    assert (found["verdict"], found["reason"]) == (
+        "inconclusive",
+        "3 runs do not agree: 2 confirmed, 1 refuted",
+    )
+    assert paths(found)["html"].parent == second
+    assert 'href="../' in paths(found)["html"].read_text(), "the others' evidence is linked to"
+    assert checked(report(bed.session(), "default"))["verdict"] == "refuted"
+    # The history of an earlier run knows nothing of the later ones.
+    earlier = checked(report(bed.session(), "default", run=first.name))
+    assert earlier["verdict"] == "confirmed" and len(written(earlier)["history"]) == 2
+
+
+def test_runs_of_another_claim_are_left_out(bed: Bed) -> None:
+    up(bed.session(), "default")
+    validate(bed.session(), "default", claim="theory")
+    found = checked(report(bed.session(), "default", runs=5))
+    assert (found["claim"], len(found["runs"])) == ("theory", 1)
+
+
+def test_the_comparison_of_a_validation_is_reported(bed: Bed) -> None:
+    up(bed.session(), "default")
+    validate(bed.session(), "default", compare=True)
+    comparison = written(checked(report(bed.session(), "default")))["comparison"]
+    assert comparison["ratios"][0]["ratio"] == 10.0
+    assert [measure["seconds"] for measure in comparison["measures"]] == [[6.0], [60.0]]
+    validate(bed.session(), "default")
+    assert written(checked(report(bed.session(), "default")))["comparison"] is None
+    several = checked(report(bed.session(), "default", runs=2))
+    assert written(several)["comparison"] == comparison, "one of the runs measured it"
+    assert "In the longest of the runs" in Page(paths(several)["html"].read_text()).one("main").said
+
+
+def test_where_there_is_nothing_to_report(bed: Bed) -> None:
+    with pytest.raises(UsageError, match="no run of a lab default"):
+        report(bed.session(), "default")
+    up(bed.session(), "default")
+    with pytest.raises(UsageError, match="no run 'yesterday'"):
+        report(bed.session(), "default", run="yesterday")
+    with pytest.raises(UsageError, match="at least"):
+        report(bed.session(), "default", runs=0)
+    with pytest.raises(UsageError):
+        report(bed.session(), "../default")
+
+
+def test_a_damaged_run_is_named_and_leaves_the_others_be(bed: Bed) -> None:
+    up(bed.session(), "default")
+    validate(bed.session(), "default")
+    first, second = bed.runs()
+    (first / "validation.json").write_text("{")
+    found = checked(report(bed.session(), "default", runs=2))
+    assert found["runs"] == [str(second)] and len(written(found)["history"]) == 1
+    for damage in ("{", "[]", "{}", '{"schema": "lab.validation/1"}'):
+        (second / "validation.json").write_text(damage)
+        with pytest.raises(LabError):
+            report(bed.session(), "default")
+
+
+def test_a_run_without_a_verdict_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no verdict"):
+        reporters.read([tmp_path])
+
+
+def test_open_hands_the_page_to_a_browser(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    up(bed.session(), "default")
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: bool(opened.append(url)))
+    found = checked(report(bed.session(), "default", open_it=True))
+    assert opened == [paths(found)["html"].as_uri()]
