@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import redact
-from lab.errors import LabError
+from lab.errors import InterruptedByUser, LabError
 from lab.files import write_atomic, write_json
 from lab.steps import JsonLines
 
@@ -51,7 +51,10 @@ class Run:
         return target
 
     def collect(self, sources: Mapping[str, Callable[[], str | Path | None]]) -> list[str]:
-        """Keep what each source gives; one that fails is named in `missing.txt`, never fatal."""
+        """Keep what each source gives; one that fails is named in `missing.txt`, never fatal.
+
+        Raises InterruptedByUser: who was asked to stop goes on with nothing.
+        """
         kept: list[str] = []
         for name, source in sources.items():
             try:
@@ -63,6 +66,8 @@ class Run:
                 elif found is not None:
                     self.text(name, found)
                 kept.append(name)
+            except InterruptedByUser:
+                raise
             except Exception as error:  # best effort; what is missing is named
                 with (self.path / "missing.txt").open("a") as stream:
                     stream.write(f"{name}: {redact.clean(str(error))}\n")

@@ -6,6 +6,8 @@ A reader that finds an intention without its end must look whether the thing exi
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from dataclasses import dataclass, field
@@ -37,8 +39,9 @@ class Journal:
         self._append("done", kind, key, facts)
 
     def gone(self, kind: str, key: str) -> None:
-        """Say that it was removed."""
-        self._append("gone", kind, key, {})
+        """Say that it was removed. A full disk is no error: a reader looks whether the thing exists."""
+        with contextlib.suppress(OSError):
+            self._append("gone", kind, key, {})
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """What exists or may exist, oldest first. A torn last line (a crash) is ignored."""
@@ -78,7 +81,9 @@ class Journal:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = "\n" + line  # close the line a crash tore
-            os.write(descriptor, line.encode())
+            content = line.encode()
+            if os.write(descriptor, content) < len(content):  # what fits is written, and no error raised
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

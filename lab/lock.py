@@ -61,7 +61,8 @@ def hold(path: Path, verb: str, what: str) -> Iterator[None]:
         ) from None
     try:
         me = Holder(os.getpid(), socket.gethostname(), verb, datetime.now(UTC).isoformat(timespec="seconds"))
-        write_json(_note(path), asdict(me))
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without its note
+            write_json(_note(path), asdict(me))
         yield
     finally:
         _note(path).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import webbrowser
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,3 +161,18 @@ def passthrough(argv: Sequence[str | Path], *, cwd: Path | None = None, to_stder
     """
     stdout = sys.stderr if to_stderr else None
     return subprocess.run([str(word) for word in argv], cwd=cwd, stdout=stdout, check=False).returncode
+
+
+def browse(url: str) -> bool:
+    """Have the user's own browser show `url`; whether one could be started.
+
+    What it prints goes to standard error, which keeps ours for JSON.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        return webbrowser.open(url)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

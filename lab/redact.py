@@ -8,6 +8,9 @@ _secrets: set[str] = set()
 _MASK = "[redacted]"
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
 
+_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s/@\"']+(?=@)")
+"""user:password of an address, as in a proxy's: nobody registered it, and it is a secret all the same."""
+
 
 def register(secret: str) -> None:
     """Remember a secret (of six characters or more) so that `clean` masks it everywhere."""
@@ -16,8 +19,8 @@ def register(secret: str) -> None:
 
 
 def clean(text: str) -> str:
-    """`text` with every registered secret and every private key block masked."""
-    text = _PRIVATE_KEY.sub(_MASK, text)
+    """`text` with every registered secret, private key block and password in an address masked."""
+    text = _IN_ADDRESS.sub(_MASK, _PRIVATE_KEY.sub(_MASK, text))
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, _MASK)
     return text

@@ -143,7 +143,9 @@ class JsonLines:
     def __call__(self, event: Event) -> None:
         if event.kind != "progress":
             kept: dict[str, Any] = {k: v for k, v in asdict(event).items() if v not in (None, "")}
-            self._stream.write(json.dumps(kept) + "\n")
+            # A full disk must not end the work that is told of: that finds it out itself, if it matters.
+            with contextlib.suppress(OSError):
+                self._stream.write(json.dumps(kept) + "\n")
 
 
 class Background:

@@ -46,7 +46,7 @@ Source = Callable[[], str | Path | None]
 
 
 def collect(bench: Workbench, run: Run, *, reach_guest: bool = True) -> list[str]:
-    """Save all that can be had of a lab, running or not. Never raises; names what is missing."""
+    """Save all that can be had of a lab, running or not; names what is missing. Raises InterruptedByUser."""
     kept = run.collect(_of_host(bench) | _of_machine(bench, run))
     if reach_guest and _running(bench):
         with Background() as background:

@@ -106,6 +106,8 @@ def _in_use(session: Session) -> dict[str, list[str]]:
         with contextlib.suppress(LabError):
             record = lab.read()
             kinds = {record.emulator, *(one.kind for one in record.instances.values())} if record else set()
+            if CANARY in kinds and (built := canary.find(session.images)):
+                used.setdefault(built.id, []).append(lab.name)
             if ANDROID in kinds:
                 android = android or _android_digest(session)
                 if android and (entry := registry.find(session.images, android)):

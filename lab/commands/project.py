@@ -18,6 +18,7 @@ TIERS = {
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
     "e2e-virtualbox": ["tests/e2e_virtualbox"],
+    "e2e-vagrant": ["tests/e2e_vagrant"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
 _MARKS = ("failure", "error", "skipped")
@@ -43,7 +44,7 @@ def test(session: Session, tier: str) -> Reply:
     if tier not in TIERS:
         raise UsageError(f"there is no tier {tier!r}", hint=f"one of {', '.join(TIERS)}")
     if tier != "unit":
-        session.need({"qemu", "ssh", "build-image", "fetch-image", "tests"})
+        session.need({"qemu", "ssh", "build-image", "fetch-image", "tests", "vagrant"})
     started = time.monotonic()
     objecting = [
         " ".join(words)

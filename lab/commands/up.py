@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from lab.commands.climbing import Climbed, climb_lab
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
+from lab.emulators.protocol import AndroidEmulator
 from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
 from lab.evidence import Run
@@ -84,10 +86,11 @@ def _ready(bench: Workbench) -> Reply | None:
     """The answer for a lab that is up and confirmed, after asking L2 itself once more; else None.
 
     Nothing is taken from memory that could have changed: the VM must run, and the L2 that was
-    confirmed must give its nonce back over ADB, under KVM, from the same boot.
+    confirmed must give its nonce back over ADB, under KVM, from the same boot. Where it is Android,
+    that must have been usable, and be it now.
     """
     last: dict[str, Any] | None = read_json(_last(bench.lab))
-    if not last or last["verdict"] != Verdict.CONFIRMED or bench.machine_state() is not State.RUNNING:
+    if not last or last["verdict"] != Verdict.CONFIRMED or not _runs(bench):
         return None
     if bench.emulator is None or last["lab"]["uuid"] != bench.record.uuid:
         return None
@@ -100,10 +103,10 @@ def _ready(bench: Workbench) -> Reply | None:
         with bench.session.steps.step("nested.adb", "is it still what was confirmed?") as step:
             seen = nested.adb(site)
             step.result = seen.observed
+        known = last["facts"].get("nested.adb", {})
+        if not seen.ok or site.facts["nested.adb"] != known or not _usable(bench, last):
+            return None
     except LabError:
-        return None
-    known = last["facts"].get("nested.adb", {})
-    if not seen.ok or site.facts["nested.adb"] != known:
         return None
 
     def tell(console: Console) -> None:
@@ -113,6 +116,18 @@ def _ready(bench: Workbench) -> Reply | None:
         show(console, bench, last["evidence"])
 
     return Reply(last | {"access": access(bench, last["evidence"])}, tell, ExitCode.DONE)
+
+
+def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
+    """Whether Android was usable and is; true of an emulator that is not Android. Raises LabError."""
+    if bench.emulator is None or not bench.emulator.android:
+        return True
+    if not any(row["rung"] == "android.usable" and row["status"] == "passed" for row in last["rungs"]):
+        return False
+    with bench.session.steps.step("android.usable", "is it still what was confirmed?") as step:
+        health = cast(AndroidEmulator, bench.emulator).health(bench.reach())
+        step.result = "usable" if health.usable else "not usable"
+    return health.usable
 
 
 def _runs(bench: Workbench) -> bool:

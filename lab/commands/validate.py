@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from lab.commands import measuring
 from lab.commands.climbing import check_claim, climb_lab
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
-from lab.deadline import Deadline
 from lab.evidence import Run
 from lab.ladder.site import Site
 
@@ -37,9 +37,8 @@ def _compare(bench: Workbench, site: Site) -> None:
     if site.emulator is None or site.booted is None:
         return
     with bench.session.steps.step("nested.compare", "the same L2, with KVM and without") as step:
-        deadline = Deadline.after(2 * bench.session.settings.deadlines.nested_boot)
-        with_kvm = site.emulator.time_boot(bench.guest, "kvm", deadline)
-        without = site.emulator.time_boot(bench.guest, "tcg", deadline)
+        with_kvm = measuring.boot_seconds(bench, site.emulator, measuring.KVM)
+        without = measuring.boot_seconds(bench, site.emulator, measuring.TCG)
         ratio = without / with_kvm
         site.facts["nested.compare"] = {
             "with_kvm_seconds": with_kvm,

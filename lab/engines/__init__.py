@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.engines.options import QEMU, Options
 from lab.engines.protocol import Engine
+from lab.engines.vagrant import INNER
 from lab.errors import UsageError
 
 __all__ = ["NAMES", "QEMU", "Options", "engine", "prune"]
@@ -32,12 +33,17 @@ def engine(name: str, options: Options) -> Engine:
         from lab.engines.virtualbox.engine import VirtualBoxEngine
 
         return VirtualBoxEngine(options.cache_dir, options.virtualbox)
+    if inner := INNER.get(name):
+        from lab.engines.vagrant.engine import VagrantEngine
+
+        return VagrantEngine(name, engine(inner, options))
     near = difflib.get_close_matches(name, (*NAMES, "auto"), cutoff=0.3) or [*NAMES, "auto"]
     raise UsageError(f"there is no engine `{name}`", hint=f"nearest: {', '.join(near)}")
 
 
 def prune(cache_dir: Path, images: Container[str]) -> list[tuple[Path, int]]:
     """Remove what engines derived from images that are not among `images`: (path, bytes) of each."""
+    from lab.engines.vagrant import box
     from lab.engines.virtualbox import basedisk
 
-    return basedisk.prune(cache_dir, images)
+    return basedisk.prune(cache_dir, images) + box.prune(cache_dir, images)

@@ -18,6 +18,8 @@ from lab import files
 from lab.engines.protocol import LOOPBACK
 from lab.errors import LabError
 
+_PINNED = "pinned.pub"
+
 
 @dataclass(frozen=True)
 class KeyPair:
@@ -49,10 +51,20 @@ def ensure(folder: Path, name: str) -> Keys:
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    return Keys(
-        user=_ensure_pair(folder / "id_ed25519", f"lab-{name}"),
-        host=_ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}"),
-    )
+    user = _ensure_pair(folder / "id_ed25519", f"lab-{name}")
+    host = _ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
+    pinned = folder / _PINNED
+    return Keys(user, KeyPair(host.private, pinned) if pinned.exists() else host)
+
+
+def pin(folder: Path, key: str) -> None:
+    """Believe the host key `kind base64` in the place of lab's own, for a VM that lab did not make.
+
+    The first one stays: one that differs later is refused at the login.
+    """
+    pinned = folder / _PINNED
+    if not pinned.exists():
+        files.write_atomic(pinned, f"{key} pinned-on-first-contact\n", 0o600)
 
 
 def known_hosts_line(host: KeyPair, port: int) -> str:

@@ -53,7 +53,7 @@ def connect(
     No agent, no other key, no user's ssh or Fabric configuration. Raises HostKeyError,
     AuthRefusedError, UnreachableError, DeadlineError.
     """
-    sock = banner or _dial(host, port, deadline)
+    sock = banner or dial(host, port, deadline)
     connection = _connection(host, port, user, key, known_hosts, sock, deadline)
     failure: list[BaseException] = []
 
@@ -81,7 +81,8 @@ def connect(
     return connection
 
 
-def _dial(host: str, port: int, deadline: Deadline) -> socket.socket:
+def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """A connected socket. Raises UnreachableError."""
     try:
         return socket.create_connection((host, port), timeout=max(0.1, min(LOGIN_SECONDS, deadline.left)))
     except OSError as error:
@@ -140,10 +141,11 @@ def _transport(sock: Any, **more: Any) -> paramiko.Transport:
 
 def _private_key(key: Path) -> paramiko.PKey:
     import paramiko
+    from paramiko.pkey import UnknownKeyType
 
     try:
-        return paramiko.Ed25519Key.from_private_key_file(str(key))
-    except (OSError, paramiko.SSHException) as error:
+        return paramiko.PKey.from_path(str(key))  # Vagrant's own may be RSA
+    except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
         raise LabError(
             f"the lab's SSH key {key} cannot be used: {error}",
             hint="`invoke lab.up --fresh` makes a new lab with new keys",

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "convert-disk", "ssh", "fetch-image", "build-image", "tests"]
+Purpose = Literal["qemu", "convert-disk", "ssh", "fetch-image", "build-image", "tests", "vagrant"]
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh"}),
     "virtualbox": frozenset({"convert-disk", "ssh"}),
+    "vagrant-libvirt": frozenset({"qemu", "ssh"}),
+    "vagrant-virtualbox": frozenset({"convert-disk", "ssh"}),
 }
-"""What each engine needs to be installed. VirtualBox itself is the user's to install."""
+"""What each engine needs to be installed. VirtualBox, and Vagrant, are the user's to install."""
 
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Not on an ordinary Debian user's PATH, and where mke2fs and sfdisk are."""
@@ -52,6 +54,7 @@ def _for(*purposes: Purpose) -> frozenset[Purpose]:
 _MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
+_PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
     Requirement(("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu")),
@@ -92,6 +95,13 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("gcc",), "compiles a stand-in in tests", "gcc", None, _for("tests")),
     Requirement(("as", "ld"), "assembles a guest in tests", "binutils", None, _for("tests")),
     Requirement((), "the C library's headers", "libc6-dev", None, _for("tests"), files=(_HEADER,)),
+    Requirement(("vagrant",), "makes a VM in tests", "vagrant", None, _for("vagrant")),
+    Requirement((), "its libvirt provider", "vagrant-libvirt", None, _for("vagrant"), files=(_PLUGIN,)),
+    Requirement(("libvirtd",), "runs that VM", "libvirt-daemon", None, _for("vagrant")),
+    Requirement(("virsh",), "asks how it is", "libvirt-clients", None, _for("vagrant")),
+    Requirement(("virt-qemu-run",), "is libvirt's QEMU", "libvirt-daemon-driver-qemu", None, _for("vagrant")),
+    Requirement(("docker-registry",), "serves images in tests", "docker-registry", None, _for("tests")),
+    Requirement(("chromium",), "shows pages in tests", "chromium", None, _for("tests")),
 )
 
 

@@ -38,10 +38,9 @@ def where(name: str) -> str:
 
 
 def _of_keyring(name: str) -> str:
-    import keyring
-    import keyring.errors
-
     try:
+        import keyring
+
         return keyring.get_password(SERVICE, name) or ""
-    except keyring.errors.KeyringError:  # a host without one, or one that is locked
+    except Exception:  # a host without one, one that is locked; each backend has errors of its own
         return ""

@@ -96,15 +96,20 @@ def send(
     would be refused as well. A redirect is refused: what is sent is for this host alone.
     """
     host = _checked(url)
+    given = {"User-Agent": "lab-nightly", **(headers or {})}
     try:
-        response = requests.request(
-            method,
-            url,
-            data=body or None,
-            headers={"User-Agent": "lab-nightly", **(headers or {})},
-            timeout=patience.timeout,
-            allow_redirects=False,
-        )
+        with requests.Session() as session:
+            session.trust_env = not is_loopback(host)  # no proxy between this machine and itself
+            response = session.request(
+                method,
+                url,
+                data=body or None,
+                headers=given,
+                # Without an `auth` of ours requests would put one of ~/.netrc in our token's place.
+                auth=(lambda request: request) if "Authorization" in given else None,
+                timeout=patience.timeout,
+                allow_redirects=False,
+            )
     except requests.exceptions.SSLError:
         raise DeliveryError(f"{host} does not show a certificate that can be trusted") from None
     except (requests.ConnectionError, requests.Timeout) as error:

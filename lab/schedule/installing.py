@@ -32,7 +32,8 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
     """Write and activate. True when that changed anything; run again, it converges.
 
     UsageError for a file that is not lab's in the place of one of its own; BlockedError without the
-    scheduler; LabError when it refuses, and then what was written is taken away again.
+    scheduler; LabError when it refuses, and then what was written is taken away again, and what was
+    installed before is activated anew.
     """
     _need_tool(scheduler)
     units = scheduler.units(plan)
@@ -53,6 +54,8 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
             proc.run(command, deadline=Deadline.after(_SECONDS))
     except CommandError as error:
         _undo(before)
+        if any(before.values()):  # it was at work until now: a refused change must not end the nights
+            _try_each(scheduler.activate(), say)
         raise BlockedError(
             f"{scheduler.name} does not take it: {error.what}", tail=error.tail, hint=scheduler.advice()
         ) from error

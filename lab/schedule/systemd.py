@@ -28,7 +28,7 @@ class Systemd:
             "[Service]\n"
             "Type=oneshot\n"
             f"WorkingDirectory={_escaped(str(plan.folder))}\n"
-            f"ExecStart={' '.join(_quoted(word) for word in plan.program)}\n"
+            f"ExecStart={' '.join([_quoted(plan.program[0]), *map(_argument, plan.program[1:])])}\n"
             f"{variables}"
             "# Secrets, if the keyring cannot hold them: a file of your own, mode 0600.\n"
             "EnvironmentFile=-%h/.config/lab/nightly.env\n"
@@ -80,6 +80,11 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """One word of a command or one assignment; systemd expands `$` and `%` inside quotes, too."""
-    safe = _escaped(text).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    """A program or an assignment: systemd expands `%` inside quotes, too."""
+    safe = _escaped(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{safe}"'
+
+
+def _argument(text: str) -> str:
+    """A word after the program: there, and there alone, systemd expands `$` as well."""
+    return _quoted(text).replace("$", "$$")

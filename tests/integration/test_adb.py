@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab import emulators
+from lab import emulators, proc
 from lab.adb import AdbServer
 from lab.deadline import Deadline
 from lab.errors import DeadlineError
@@ -51,7 +51,8 @@ def listening(process: psutil.Process) -> set[tuple[str, int]]:
 
 def test_l2_answers_for_itself_and_is_seen_to_be_emulated(address: str, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
-    canary = emulators.emulator("canary", lab_uuid="u", cache=tmp_path, journal=journal)
+    place = emulators.Place("u", cache=tmp_path, secrets=tmp_path, state=tmp_path, journal=journal)
+    canary = emulators.emulator("canary", place)
     try:
         proof = canary.prove(address, tmp_path / "adb", Deadline.after(BOOT_SECONDS))
     finally:
@@ -72,6 +73,13 @@ def test_shell_and_properties(address: str, server: AdbServer) -> None:
     assert server.getprop(address, "ro.lab.canary", deadline) == "1 not Android"
     assert server.getprop(address, "ro.no.such.thing", deadline) == ""
     assert server.getprop(address, "../../etc/passwd", deadline) == ""
+
+
+def test_adb_itself_on_the_device_ends_as_the_command_did(address: str, server: AdbServer) -> None:
+    words = server.command(address, "shell", "echo 'a  b'; exit 7", deadline=Deadline.after(BOOT_SECONDS))
+    done = proc.run(words, check=False, deadline=Deadline.after(30))
+    assert (done.out, done.status) == ("a  b\n", 7)
+    assert words[1:4] == ["-P", str(server.port), "-s"]
 
 
 def test_server_is_the_labs_own(address: str, server: AdbServer) -> None:

@@ -270,6 +270,8 @@ class Scripted:
 
     glance = everything
 
+    def tell(self, _: Guest) -> None: ...
+
 
 def reach(guest: FakeGuest) -> Reach:
     return Reach(cast(Guest, guest), {"adb": "127.0.0.1:1", "novnc": "127.0.0.1:2"}, Path("/nowhere"), NONCE)
@@ -488,6 +490,7 @@ def test_installed_app_is_named_new_or_replaced(tmp_path: Path) -> None:
     assert installed(tmp_path, "Success\n", before, after) == "com.example.app"
     assert installed(tmp_path, "Success\n", "package:/system/a.apk=android\n", before) == "com.example.app"
     assert installed(tmp_path, "Success\n", before, before) == ""
+    assert installed(tmp_path, "Success\n", "package:android\n", "package:android\npackage:a.b\n") == "a.b"
 
 
 def test_refused_app_is_refused_in_androids_words(tmp_path: Path) -> None:

@@ -110,6 +110,19 @@ def test_emulator_that_is_being_launched_has_not_crashed() -> None:
     assert list(found(seen(40.0, None, inside=launching))) == ["emulator-crashed"]
 
 
+def test_supervisors_words_are_not_the_emulators() -> None:
+    """It calls a program that ended as it should `FATAL`, in every healthy container."""
+    gave_up = f"{looks.SUPERVISOR}INFO gave up: appium entered FATAL state, too many start retries\n"
+    ended = looks.no_emulator(looks.LAUNCHED, supervisor=gave_up)
+    assert not found(seen(60.0, None, inside=ended))["emulator-crashed"].refutes
+
+
+def test_emulator_that_never_said_a_word_was_never_there() -> None:
+    commanded = looks.LAUNCHED.replace("INFO    | Android emulator", "x")
+    told = found(seen(200.0, Android(""), inside=looks.no_emulator(commanded)))
+    assert list(told) == ["no-emulator"] and not told["no-emulator"].refutes
+
+
 def test_desktop_with_nothing_on_it() -> None:
     empty = looks.no_emulator(looks.STARTING)
     told = found(seen(200.0, Android(""), inside=empty))

@@ -97,6 +97,10 @@ def test_one_look_sees_processes_files_and_command(
     assert seen.files == {f"{tmp_path}/logs/device.stdout.log": "the end\n"}
     assert (seen.status, seen.said) == (3, "ran adb devices\n") and seen.log == ""
     assert abs(seen.at - time.time()) < 60
+    with container(tmp_path, monkeypatch):
+        wish["beside"] = ["/qemu-system-", "/emulator"]
+        alone = looked(script, capsys, monkeypatch, **wish)
+    assert alone.status is None and alone.said == ""
     inside = reading.inside(seen, contract.NEW)
     assert inside.state.running and inside.state.facts["nonce"] == looks.NONCE
 

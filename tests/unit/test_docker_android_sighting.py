@@ -15,7 +15,7 @@ def test_container_that_runs_an_emulator_under_kvm() -> None:
     seen = looks.inside()
     assert seen.state.running and seen.state.facts["nonce"] == looks.NONCE
     assert seen.started == pytest.approx(looks.AT) and seen.status == "BOOTING"
-    assert seen.emulator is not None and seen.acceleration == "on" and seen.launched
+    assert seen.emulator is not None and seen.acceleration == "on" and seen.spoke
     assert seen.holder is not None and seen.holder.started - seen.started == pytest.approx(7.5)
     assert seen.made_vm and not seen.watcher_ended and not seen.double
 
@@ -45,10 +45,11 @@ def test_container_that_ended_or_is_not_there() -> None:
 
 
 def test_old_images_have_their_logs_elsewhere() -> None:
-    files = {"/var/log/supervisor/docker-android.stdout.log": "INFO    | Android emulator version 29.3.4.0"}
+    files = {"/var/log/supervisor/docker-android.stdout.log": "INFO - Device: Samsung Galaxy S10"}
+    files["/var/log/supervisor/docker-android.stderr.log"] = "emulator: Android emulator version 29.3.4.0"
     files["/var/log/supervisor/supervisord.log"] = "INFO exited: docker-appium (exit status 0; expected)"
     seen = reading.inside(looks.look(files=files), contract.OLD)
-    assert seen.launched and seen.watcher_ended and seen.status == ""
+    assert seen.spoke and seen.watcher_ended and seen.status == ""
 
 
 def test_program_that_was_started_again_has_not_ended() -> None:

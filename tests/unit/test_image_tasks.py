@@ -56,6 +56,17 @@ def test_prune_keeps_the_emulator_image_of_a_lab_that_runs_it(bed: Bed, emulator
     assert entry.folder.exists() is kept
 
 
+def test_prune_keeps_the_canary_of_a_lab_that_runs_it(bed: Bed) -> None:
+    """Without a network it could not be built anew, and the lab's L2 not launched again."""
+    session = bed.session(emulator="canary")
+    entry, old = (_cached(session.images, name, "canary") for name in ("canary-2", "canary-1"))
+    bed.patch.setattr(image.canary, "find", lambda _cache: entry)
+    choose.record_for(session, session.store.place("default"))
+    results = {row["id"]: row["result"] for row in checked(image.prune(session))["results"]}
+    assert results == {"canary-2": "kept", "canary-1": "removed"}
+    assert entry.folder.exists() and not old.folder.exists()
+
+
 def test_an_instance_beside_the_canary_keeps_it_too(bed: Bed) -> None:
     session = bed.session(emulator={"kind": "canary", "digest": DIGEST})
     entry = _cached(session.images, "emulator-1", "emulator")

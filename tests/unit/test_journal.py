@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +65,27 @@ def test_facts_gather_over_the_lines_of_one_entry(tmp_path: Path) -> None:
     (entry,) = journal.entries("process")
     assert entry.facts == {"port": 5, "pid": 7}
     assert journal.entries("file") == []
+
+
+@pytest.mark.parametrize("written", [0, 7])
+def test_on_a_full_disk_nothing_is_begun_unrecorded_and_removing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.intend("vm", "a")
+    write = os.write
+
+    def full(descriptor: int, content: bytes) -> int:
+        if not written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, content[:written])  # as write(2) does: what fits, and no error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for say in (journal.intend, journal.done):
+            with pytest.raises(OSError, match="No space left"):
+                say("file", "b")
+        journal.gone("vm", "a")
+    assert [(entry.key, entry.done) for entry in journal.entries()] == [("a", False)]
+    journal.done("vm", "a")
+    assert [(entry.key, entry.done) for entry in journal.entries()] == [("a", True)]

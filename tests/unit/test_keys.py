@@ -57,3 +57,15 @@ def test_known_hosts_pins_the_host_key_at_its_port_only(tmp_path: Path) -> None:
     assert pinned.check("[127.0.0.1]:10022", key)
     assert not pinned.check("[127.0.0.1]:10023", key)
     assert keys.known_hosts_line(host, 22).startswith("127.0.0.1 ssh-ed25519 ")
+
+
+def test_a_pinned_host_key_is_believed_and_stays(tmp_path: Path) -> None:
+    """Of a VM that lab did not make: the first key it showed, whatever its kind."""
+    first = paramiko.RSAKey.generate(1024)
+    own = keys.ensure(tmp_path, "vagrant").host.public_line
+    keys.pin(tmp_path, f"ssh-rsa {first.get_base64()}")
+    made = keys.ensure(tmp_path, "vagrant")
+    keys.pin(tmp_path, own)
+    assert keys.ensure(tmp_path, "vagrant") == made
+    pinned = paramiko.HostKeys(str(keys.write_known_hosts(tmp_path / "known_hosts", made.host, 2222)))
+    assert pinned.check("[127.0.0.1]:2222", first)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import deadline
-from lab.commands import lifecycle
+from lab import deadline, evidence, lock
+from lab.commands import emulator, lifecycle
 from lab.commands.session import Session
 from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.engines.protocol import State
-from lab.errors import BusyError, InconclusiveError, LabError, UsageError
+from lab.errors import BlockedError, BusyError, InconclusiveError, LabError, UsageError
 from lab.lock import hold
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
@@ -148,6 +150,26 @@ def test_destroy_leaves_the_evidence_and_nothing_else(ready: Bed) -> None:
     assert up(ready.session(), NAME).code == 0
     checked(lifecycle.destroy(ready.session(), NAME, purge=True))
     assert not (ready.session().store.evidence_folder / NAME).exists()
+
+
+def test_a_full_disk_is_no_reason_to_keep_what_fills_it(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for module, name in ((evidence, "write_json"), (evidence, "write_atomic"), (lock, "write_json")):
+        monkeypatch.setattr(module, name, full)
+    document = checked(lifecycle.destroy(ready.session(), NAME))
+    assert any("evidence could not be saved: [Errno 28]" in note for note in document["notes"])
+    assert ready.world.state is State.ABSENT and ready.session().store.labs() == []
+
+
+def test_a_restore_that_is_refused_beforehand_forgets_no_emulator(ready: Bed) -> None:
+    lifecycle.snapshot(ready.session(), NAME, "one")
+    emulator.up(ready.session(), NAME, "second", "canary")
+    before = ready.lab().record()
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BlockedError):
+        lifecycle.restore(ready.session(ports={"adb": taken.getsockname()[1]}), NAME, "one")
+    assert ready.lab().record() == before and "restore" not in ready.world.calls
 
 
 def test_a_lab_without_a_record_is_destroyed(bed: Bed) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, lock
+from lab import deadline, evidence, lock
 from lab.commands.nightly import (
     clock,
     history,
@@ -40,7 +40,8 @@ from lab.history import model as figures
 from lab.ladder.model import Claim, Verdict
 from lab.notify import Patience
 from lab.schedule import Systemd
-from tests.unit import sinks
+from lab.steps import JsonLines
+from tests.unit import fakes, sinks
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
 from tests.unit.test_history import COLUMNS
@@ -205,6 +206,49 @@ def test_a_full_disk_under_the_vm(bed: Bed) -> None:
     assert "No space left" in found["reason"]
 
 
+def test_a_full_disk_under_the_evidence_leaves_no_lab_behind(bed: Bed) -> None:
+    """Else the lab would fill the disk for every night that follows."""
+    kept = evidence.write_atomic
+
+    def full(*words: Any) -> None:
+        if bed.world.state is State.RUNNING:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept(*words)
+
+    bed.patch.setattr(evidence, "write_atomic", full)
+    bed.patch.setattr(evidence, "JsonLines", lambda _path: JsonLines(Path("/dev/full")))
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert "No space left" in found["reason"]
+    assert bed.session().store.find("nightly") is None
+    assert [one["state"] for one in _past(bed)] == ["ended"]
+
+
+def test_a_night_that_breaks_is_recorded_and_tidied_up(bed: Bed) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    bed.patch.setattr(night._Night, "_record", broken)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert "the night broke: ZeroDivisionError" in found["reason"]
+    assert bed.session().store.find("nightly") is None
+
+
+def test_a_refutation_that_nobody_could_look_at_again_stands_alone(bed: Bed) -> None:
+    def then_the_vm_dies(session: Session, name: str) -> Any:
+        bed.world.kvm_ok = False
+        reply = up(session, name)
+        bed.world.state = State.STOPPED
+        reply.document["access"] = None
+        return reply
+
+    bed.patch.setattr(night, "up", then_the_vm_dies)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"refuted": 1, "blocked": 2})
+
+
 def test_a_fault_of_labs_own_is_a_result_with_its_trace_kept(bed: Bed) -> None:
     def broken() -> None:
         raise ZeroDivisionError("a bug")
@@ -250,6 +294,26 @@ def test_an_interrupted_night_is_on_record(bed: Bed) -> None:
     (found,) = _past(bed)
     assert (found["verdict"], found["state"]) == ("inconclusive", "ended")
     assert "stopped by SIGTERM" in found["reason"]
+    assert bed.session().store.find("nightly") is None
+
+
+def test_a_night_that_is_stopped_while_it_saves_evidence_stops(bed: Bed) -> None:
+    stopped: list[bool] = []
+    console = fakes.FakeMachine.console
+
+    def stop(machine: fakes.FakeMachine) -> Path:
+        if bed.world.state is State.RUNNING and not stopped:
+            stopped.append(True)
+            deadline.cancelled.set()
+            raise InterruptedByUser("stopped by SIGTERM")
+        return console(machine)
+
+    bed.patch.setattr(fakes.FakeMachine, "console", stop)
+    with pytest.raises(InterruptedByUser):
+        run(_session(bed))
+    deadline.cancelled.clear()
+    (found,) = _past(bed)
+    assert (found["verdict"], found["runs"]) == ("inconclusive", [])
     assert bed.session().store.find("nightly") is None
 
 
@@ -419,6 +483,25 @@ def test_a_webhook_that_is_down_costs_neither_night_nor_verdict(bed: Bed) -> Non
 
 
 telling_webhook = telling.Webhook
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_keyring_that_breaks_costs_neither_night_nor_its_reason(bed: Bed, recorded: bool) -> None:
+    import keyring
+
+    def broken(*_: object) -> str:
+        raise RuntimeError("the bus is gone")  # backends have errors of their own
+
+    bed.patch.setattr(keyring, "get_password", broken)
+    if recorded:
+        found, code = _run(bed, webhook="json")
+        assert (found["verdict"], code) == ("confirmed", 0)
+        assert "there is no address" in found["deliveries"][0]["said"]
+    else:
+        (bed.folder / "state").mkdir()
+        history_file(bed.session()).mkdir()
+        with pytest.raises(HistoryError, match="unable to open"):
+            _run(bed, webhook="json")
 
 
 def test_an_address_that_is_missing_is_said(bed: Bed) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from email import message_from_string
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +28,7 @@ from lab.notify import (
     Slack,
     Webhook,
     secret,
+    sending,
     verify,
 )
 from lab.notify.webhook import DELIVERY, SIGNATURE, TIMESTAMP, sign, slack_message
@@ -52,6 +54,29 @@ NOTICE = Notice(
     report="report.html",
     evidence="evidence/nightly/1",
 )
+
+
+def test_the_token_is_ours_whatever_netrc_has(
+    sink: HttpSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password of-somebody-else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(sending, "is_loopback", lambda _host: False)  # as if it were elsewhere
+    monkeypatch.setattr(sending, "_checked", lambda url: url)
+    sending.send("POST", sink.url, QUICK, headers={"Authorization": "Bearer ours"})
+    assert [request.headers["Authorization"] for request in sink.requests] == ["Bearer ours"]
+
+
+def test_what_is_for_this_machine_goes_through_no_proxy(
+    sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sinks.http() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        Webhook(sink.url, SECRET, QUICK).deliver(NOTICE)
+    assert (len(sink.requests), proxy.requests) == (1, [])
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ class FakeEmulator:
     outside: NestedProof = GOOD
     name: str = "canary"
     android: bool = False
+    own_clock: bool = True
 
     def booted(self, _guest: Any, _deadline: Deadline) -> NestedProof:
         if isinstance(self.inside, Exception):

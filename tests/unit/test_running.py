@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -72,6 +74,21 @@ def test_a_program_that_is_not_there_is_a_missing_prerequisite() -> None:
         proc.run(["no-such-program-anywhere"])
 
 
+def test_a_chatty_browser_leaves_standard_output_alone(tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text("#!/bin/sh\necho Opening $1 in existing session.\n")
+    browser.chmod(0o755)
+    program = "from lab import proc; print(proc.browse('http://127.0.0.1:1/'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"BROWSER": f"{browser} %s"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "Opening http://127.0.0.1:1/ in existing session.\n")
+
+
 def test_poll_tells_the_last_obstacle() -> None:
     def never() -> None:
         raise NotYet("the door is shut")
@@ -138,6 +155,20 @@ def test_evidence_names_what_is_missing_and_hides_keys(tmp_path: Path) -> None:
     assert (run.path / "good.txt").read_text() == "before\n[redacted]\nafter"
     assert "bad.txt: the guest does not answer" in (run.path / "missing.txt").read_text()
     assert runs(tmp_path, "default") == [run.path]
+
+
+def test_a_step_log_on_a_full_disk_ends_no_work() -> None:
+    steps = Steps(JsonLines(Path("/dev/full")))
+    with steps.step("work") as step:
+        step.note("goes on")
+
+
+def test_a_password_in_an_address_is_masked() -> None:
+    assert (
+        redact.clean("HTTP_PROXY=http://me:secret@proxy:3128/") == "HTTP_PROXY=http://[redacted]@proxy:3128/"
+    )
+    for plain in ("http://127.0.0.1:5000/a@b", "https://docs/a:b", "registry/image:tag@sha256:12", "a@b:c"):
+        assert redact.clean(plain) == plain
 
 
 def test_the_step_log_is_json_lines(tmp_path: Path) -> None:

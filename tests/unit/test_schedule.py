@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import plistlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from lab import schedule
 from lab.errors import BlockedError, UsageError
 from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, TaskScheduler, installing, plan
-from lab.schedule.systemd import _quoted
+from lab.schedule.systemd import _argument, _quoted
 from lab.schedule.windows import NAMESPACE
 
 SCHEDULERS: list[type[Scheduler]] = [Launchd, Systemd, TaskScheduler]
@@ -96,15 +97,25 @@ def test_the_systemd_units(home: Path) -> None:
 
 
 @given(text=st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), max_size=30))
-def test_systemd_reads_back_what_was_quoted(text: str) -> None:
-    quoted = _quoted(text)
+@pytest.mark.parametrize(("quote", "doubled"), [(_quoted, {"%%"}), (_argument, {"%%", "$$"})])
+def test_systemd_reads_back_what_was_quoted(
+    quote: Callable[[str], str], doubled: set[str], text: str
+) -> None:
+    quoted = quote(text)
     inner, at, read = quoted[1:-1], 0, ""
-    while at < len(inner):  # systemd's rules: backslash escapes, %% and $$ stand for one
+    while at < len(inner):  # systemd's rules: backslash escapes, %% stands for one, in arguments $$ too
         pair = inner[at : at + 2]
         assert inner[at] != '"'
-        at += 2 if pair in ("%%", "$$") or inner[at] == "\\" else 1
-        read += pair[1] if pair in ("%%", "$$") or pair[0] == "\\" else pair[0]
+        at += 2 if pair in doubled or inner[at] == "\\" else 1
+        read += pair[1] if pair in doubled or pair[0] == "\\" else pair[0]
     assert read == text
+
+
+def test_a_dollar_in_a_path_stays_one() -> None:
+    odd = replace(PLAN, program=["/opt/a$b/invoke", "c$d"], environment={"LAB_STATE_DIR": "/srv/a$b"})
+    text = Systemd().units(odd)[0].content.decode()
+    assert 'ExecStart="/opt/a$b/invoke" "c$$d"\n' in text
+    assert 'Environment="LAB_STATE_DIR=/srv/a$b"\n' in text
 
 
 def test_the_windows_task() -> None:
@@ -228,6 +239,25 @@ def test_a_scheduler_that_refuses_leaves_nothing_behind(kind: type[Scheduler], h
         schedule.install(kind(), _plan(home), lambda _: None)
     assert "no bus" in caught.value.tail
     assert not any(path.exists() for path in kind().paths())
+
+
+@EACH
+def test_a_change_that_is_refused_leaves_the_nights_of_before(kind: type[Scheduler], home: Path) -> None:
+    scheduler, before = kind(), _plan(home)
+    schedule.install(scheduler, before, lambda _: None)
+    kept = [path.read_bytes() for path in scheduler.paths()]
+    first = scheduler.activate()[0]
+    # The first time it is told of the new files it refuses.
+    _answer(
+        home,
+        f'if [ "$*" = "{" ".join(first[1:])}" ] && [ ! -e {home}/refused ]; '
+        f"then touch {home}/refused; exit 1; fi",
+    )
+    with pytest.raises(BlockedError, match="does not take it"):
+        schedule.install(scheduler, replace(before, hour=4), lambda _: None)
+    assert [path.read_bytes() for path in scheduler.paths()] == kept
+    assert _calls(home)[-len(scheduler.activate()) :] == [" ".join(each) for each in scheduler.activate()]
+    assert _calls(home).count(" ".join(first)) == 3  # as it was, refused, as it was
 
 
 @EACH

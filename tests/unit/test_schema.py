@@ -39,7 +39,54 @@ CELL = Cell(
 FORWARD = {"name": "ssh", "host": "127.0.0.1", "host_port": 10022, "guest_port": 22}
 SSH = {"command": "ssh -p 10022 lab@127.0.0.1", "port": 10022}
 ADB = {"address": "127.0.0.1:15555"}
+PORTS = [{"service": "adb", "address": "127.0.0.1:15555"}]
+KNOWN = {
+    "name": "main",
+    "kind": "docker-android",
+    "ports": PORTS,
+    "adb": ADB,
+    "novnc": {"address": "http://127.0.0.1:16080/"},
+}
+LOOKED_AT = KNOWN | {
+    "container": {"exists": True, "running": True, "health": "", "exit_code": None, "image": "sha256:2c3d"},
+    "health": {
+        "booted": True,
+        "usable": False,
+        "checks": [{"name": "launcher", "ok": None, "observed": "dumpsys did not answer"}],
+        "timeline": [{"name": "adb-online", "seconds": 20.5}],
+        "diagnoses": [
+            {
+                "name": "anr",
+                "what": "System UI does not respond",
+                "lines": ["mCurrentFocus=Application Not Responding"],
+                "hint": "",
+                "final": False,
+                "refutes": False,
+            }
+        ],
+        "facts": {"release": "14"},
+    },
+}
 SHA = "0" * 64
+FACT = {
+    "id": "virtualbox-mac",
+    "where": "VirtualBox 7.0 and newer: macOS, Intel",
+    "nesting": "refuted",
+    "android": "refuted",
+    "rung": "guest.cpu",
+    "why": "its backend has no nested VMX",
+    "grade": "source code",
+    "date": "2025-01-16",
+    "sources": ["a/b#1"],
+}
+WHERE = {
+    "host": {"os": "Debian 12", "cpu": "AMD EPYC", "arch": "x86_64"},
+    "engine": "qemu",
+    "engine_version": "7.2.17",
+    "acceleration": "tcg",
+    "nesting": "emulated",
+    "image": "debian-13-0a1b",
+}
 
 
 def late() -> Observation:
@@ -71,6 +118,55 @@ def validation(**more: Any) -> dict[str, Any]:
     )
 
 
+COUNTS = {"confirmed": 3, "refuted": 0, "blocked": 0, "inconclusive": 1, "not applicable": 0}
+NIGHT: dict[str, Any] = {
+    "id": 7,
+    "uuid": UUID,
+    "state": "ended",
+    "started": AT,
+    "ended": AT,
+    "seconds": 610.5,
+    "planned": 4,
+    "verdict": "inconclusive",
+    "claim": "nesting",
+    "reason": "4 runs do not agree",
+    "clock_jump": 0.0,
+    "cell": validation()["cell"],
+    "claims": [{"claim": "nesting", "verdict": "confirmed", "reason": "so", "counts": COUNTS}],
+    "runs": [
+        {
+            "number": 1,
+            "kind": "up",
+            "started": AT,
+            "seconds": 100.5,
+            "verdict": "confirmed",
+            "claim": "nesting",
+            "reason": "so",
+            "error": "",
+            "evidence": "evidence/nightly/1-up",
+            "cell": validation()["cell"],
+            "claims": [{"claim": "nesting", "verdict": "confirmed", "reason": "so"}],
+            "rungs": [
+                {
+                    "rung": "vm.boot",
+                    "status": "passed",
+                    "inconclusive": False,
+                    "seconds": 40.5,
+                    "observed": "it boots",
+                }
+            ],
+            "figures": [{"name": "nested boot", "unit": "s", "value": 6.5}],
+        }
+    ],
+    "findings": [{"key": "verdict: nesting", "text": "worse", "worse": True}],
+    "notes": ["one"],
+    "deliveries": [{"channel": "webhook", "delivered": False, "said": "down"}],
+    "evidence": "evidence/nightly/1-night",
+    "report": "",
+    "lab_version": "0.1.0",
+}
+
+
 EXAMPLES: list[dict[str, Any]] = [
     validation(evidence=Path("evidence/default/1"), facts={"nested": {"ratio": 11.5, "kvm": (12, 13)}}),
     validation()
@@ -79,6 +175,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "access": {
             "ssh": SSH,
             "adb": ADB,
+            "novnc": {"address": "http://127.0.0.1:16080/"},
             "ports": [FORWARD],
             "evidence": "evidence/default/1",
             "stop": "invoke lab.halt",
@@ -96,6 +193,7 @@ EXAMPLES: list[dict[str, Any]] = [
             "emulator": "canary",
             "created": AT,
         },
+        "emulators": [KNOWN],
         "forwards": [FORWARD],
         "ssh": SSH,
         "adb": ADB,
@@ -112,7 +210,46 @@ EXAMPLES: list[dict[str, Any]] = [
     },
     {
         "schema": "lab.list/1",
-        "labs": [{"name": "a", "uuid": UUID, "state": "half-made", "engine": "qemu", "created": AT}],
+        "labs": [
+            {
+                "name": "a",
+                "uuid": UUID,
+                "state": "half-made",
+                "engine": "qemu",
+                "created": AT,
+                "emulators": [KNOWN],
+            }
+        ],
+    },
+    {"schema": "emulator.status/1", "lab": "a", "state": "running", "emulators": [LOOKED_AT]},
+    {
+        "schema": "emulator.up/1",
+        "lab": "a",
+        "launched": True,
+        "emulator": LOOKED_AT,
+        "evidence": "evidence/a/1-emulator",
+    },
+    {"schema": "emulator.list/1", "lab": "a", "emulators": [KNOWN]},
+    {
+        "schema": "emulator.logs/1",
+        "lab": "a",
+        "emulator": "main",
+        "files": [{"name": "container.log", "text": "up\n"}],
+    },
+    {
+        "schema": "emulator.action/1",
+        "lab": "a",
+        "emulator": "second",
+        "action": "down",
+        "changed": True,
+        "notes": ["its ports are free"],
+    },
+    {
+        "schema": "lab.open/1",
+        "lab": "a",
+        "emulator": "main",
+        "address": "http://127.0.0.1:16080/",
+        "opened": False,
     },
     {
         "schema": "lab.config/1",
@@ -145,6 +282,77 @@ EXAMPLES: list[dict[str, Any]] = [
         ],
         "kvm": {"usable": False, "why": "it hangs", "nested": None},
         "checks": [{"name": "disk", "status": "warn", "observed": "9 GiB", "hint": "free some"}],
+    },
+    {
+        "schema": "lab.report/1",
+        "claim": "nesting",
+        "verdict": "inconclusive",
+        "reason": "nested.boot could not be settled",
+        "headline": "Whether KVM works was not settled.",
+        "cell": "qemu 7.2.17 on Debian 12",
+        "counts": [{"verdict": "inconclusive", "runs": 1}],
+        "not_proven": ["anything"],
+        "runs": [
+            {
+                "validation": validation(),
+                "folder": "evidence/a/1-up",
+                "files": ["dmesg.txt"],
+                "steps": [
+                    {
+                        "step": 1,
+                        "parent": 0,
+                        "name": "vm.boot",
+                        "start": 0,
+                        "seconds": 33.7,
+                        "state": "cut short",
+                        "text": "",
+                    }
+                ],
+                "clock_jumped": False,
+            }
+        ],
+        "predictions": [
+            {
+                "claim": "nesting",
+                "predicted": "unknown",
+                "why": "nobody knows",
+                "source": "",
+                "grade": "inference",
+                "observed": "inconclusive",
+                "came": "not tested",
+            }
+        ],
+        "history": [
+            {
+                "when": AT,
+                "cell": "qemu on Debian 12",
+                "nested_boot_seconds": None,
+                "note": "",
+                "verdicts": [{"claim": "nesting", "verdict": "refuted"}],
+            }
+        ],
+        "comparison": {
+            "measures": [{"name": "with KVM", "seconds": [7.5], "note": ""}],
+            "ratios": [{"name": "without over with", "ratio": 11.5, "n": 1, "low": None, "high": None}],
+            "note": "",
+        },
+        "android": [{"name": "kvm-open", "seconds": None}],
+        "experiment": {
+            "sentence": "nesting decides",
+            "trials": [{"paravirt": "kvm", "nested": True, "runs": 3, "worked": 3, "note": ""}],
+            "seed": None,
+        },
+        "written": AT,
+        "lab_version": "0.1.0",
+    },
+    {
+        "schema": "lab.report-files/1",
+        "lab": "a",
+        "runs": ["evidence/a/1-up"],
+        "claim": "nesting",
+        "verdict": "refuted",
+        "reason": "guest.kvm failed",
+        "files": [{"format": "html", "path": "evidence/a/1-up/report.html"}],
     },
     {"schema": "lab.snapshots/1", "lab": "a", "snapshots": [{"name": "clean", "created": AT, "live": True}]},
     {
@@ -214,6 +422,97 @@ EXAMPLES: list[dict[str, Any]] = [
         "error": {"what": "no", "hint": "", "evidence": ["log"], "tail": "", "exit_code": 20},
     },
     {
+        "schema": "lab.compare/1",
+        "lab": {"name": "a", "uuid": UUID, "boot_id": "b"},
+        "where": WHERE,
+        "seed": 7,
+        "emulators": [{"name": "canary", "image": "canary@sha256:2c3d", "android": False}],
+        "routes": [{"route": "arm", "title": "ARM image", "why_not": "not possible here"}],
+        "measurements": [
+            {
+                "number": 1,
+                "round": 1,
+                "emulator": "canary",
+                "route": "nested-kvm",
+                "outcome": "measured",
+                "seconds": 6.1,
+                "waited": 7.5,
+                "why": "",
+            }
+        ],
+        "summary": [
+            {
+                "emulator": "canary",
+                "route": "nested-kvm",
+                "planned": 2,
+                "n": 1,
+                "values": [6.1],
+                "median": 6.1,
+                "min": 6.1,
+                "max": 6.1,
+                "without": ["1 timeout"],
+            }
+        ],
+        "ratios": [
+            {
+                "emulator": "canary",
+                "over": "no-acceleration",
+                "under": "nested-kvm",
+                "value": 16.8,
+                "n_over": 2,
+                "n_under": 2,
+                "low": 15.1,
+                "high": 17,
+                "how": "least and greatest ratio of any pair",
+            }
+        ],
+        "started": AT,
+        "seconds": 240,
+        "evidence": "evidence/a/1-compare",
+        "lab_version": "0.1.0",
+    },
+    {
+        "schema": "theory.experiment/1",
+        "where": WHERE,
+        "seed": 7,
+        "finding": "nesting made the difference",
+        "sentence": "/dev/kvm worked.",
+        "cells": [
+            {"asked": {"paravirt": paravirt, "nested": nested}, "planned": 1, "observed": 1, "worked": 1}
+            for nested in (True, False)
+            for paravirt in ("kvm", "none", "default")
+        ],
+        "trials": [
+            {
+                "number": 1,
+                "round": 1,
+                "asked": {"paravirt": "kvm", "nested": True},
+                "accepted": {
+                    "cpus": "2",
+                    "memory_mib": "4096",
+                    "nested": "on",
+                    "paravirt": "none",
+                    "acceleration": "tcg",
+                },
+                "delivered": {
+                    "paravirt": False,
+                    "nested": True,
+                    "signature": "TCGTCGTCGTCG",
+                    "clocksources": ["tsc"],
+                    "extensions": ["svm"],
+                },
+                "worked": True,
+                "outcome": "observed",
+                "why": "real mode: runs; long mode: runs",
+                "seconds": 40.5,
+            }
+        ],
+        "started": AT,
+        "seconds": 240,
+        "evidence": "evidence/experiment/1-experiment",
+        "lab_version": "0.1.0",
+    },
+    {
         "schema": "bench/1",
         "host": {"cpus": 2},
         "lab_version": "0.1.0",
@@ -244,6 +543,131 @@ EXAMPLES: list[dict[str, Any]] = [
         "seconds": 1,
         "failures": [{"test": "a::b", "message": "no"}],
         "report": "junit.xml",
+    },
+    {
+        "schema": "theory.explain/1",
+        "asked": {"host": "macos-intel:13", "engine": "virtualbox"},
+        "situation": {
+            "described": "macOS 13 on Intel",
+            "system": "macos",
+            "cpu": "intel",
+            "os_version": "13",
+            "generation": 8,
+            "virtual": False,
+            "extensions": True,
+            "emulated": False,
+            "la57": False,
+            "hyperv": False,
+            "kvm": None,
+            "nested": None,
+        },
+        "in_short": "nothing is known to work",
+        "engines": [
+            {
+                "engine": "virtualbox",
+                "version": "",
+                "driven": True,
+                "available": False,
+                "availability": "not installed",
+                "claims": {"nesting": "refuted", "android": "refuted", "theory": "refuted"},
+                "fact": FACT,
+                "why": "its backend has no nested VMX",
+                "open": [FACT],
+            }
+        ],
+        "ways": [
+            {
+                "id": "native",
+                "how": "without a container",
+                "grade": "inference",
+                "date": "2026-01-02",
+                "sources": ["a/b#1"],
+            }
+        ],
+    },
+    {
+        "schema": "theory.matrix/1",
+        "rows": [
+            {
+                "fact": FACT,
+                "theory": "refuted",
+                "observed": [
+                    {
+                        "cell": "virtualbox 7.1 on macOS 13",
+                        "claim": "theory",
+                        "verdict": "confirmed",
+                        "predicted": "refuted",
+                        "comparison": "contradicts",
+                        "when": AT,
+                        "runs": 3,
+                    }
+                ],
+            }
+        ],
+        "observations": 1,
+        "contradictions": 1,
+    },
+    {
+        "schema": "nightly.history/1",
+        "file": "history.db",
+        "events": [{"at": AT, "text": "damaged"}],
+        "nights": [NIGHT],
+    },
+    {"schema": "nightly.run/1", "night": NIGHT},
+    {
+        "schema": "nightly.schedule/1",
+        "scheduler": "systemd",
+        "action": "status",
+        "changed": False,
+        "installed": ["lab-nightly.timer"],
+        "active": True,
+        "units": [{"path": "lab-nightly.timer", "content": "[Timer]"}],
+        "notes": ["every day"],
+        "running": {"pid": 4711, "since": AT},
+        "last": NIGHT,
+    },
+    {
+        "schema": "nightly.notice/1",
+        "night": 7,
+        "uuid": UUID,
+        "host": "mac",
+        "started": AT,
+        "claim": "nesting",
+        "verdict": "refuted",
+        "reason": "so",
+        "cell": "qemu on Debian",
+        "counts": COUNTS,
+        "findings": [{"marker": "0123456789ab", "text": "worse", "worse": True}],
+        "notes": ["one"],
+        "report": "report.html",
+        "evidence": "evidence/nightly/1-night",
+    },
+    {
+        "schema": "lab.vagrant/1",
+        "lab": "vagrant",
+        "provider": "libvirt",
+        "prepared": True,
+        "cpus": 2,
+        "memory_mib": 4096,
+        "disk_gib": 12,
+        "boot_seconds": 600,
+        "user": "lab",
+        "key": "keys/id_ed25519",
+        "known_hosts": "keys/known_hosts",
+        "seed": "seed.iso",
+        "console": "vm/console.log",
+        "box": {"name": "lab/debian-13-0a1b-12g", "url": "file:///a.box", "sha256": SHA},
+        "forwards": [{"name": "ssh", "host_port": 10022, "guest_port": 22}],
+        "libvirt": {
+            "uri": "qemu:///session",
+            "driver": "qemu",
+            "machine_type": "q35",
+            "cpu_mode": "custom",
+            "cpu_model": "qemu64",
+            "emulator": "qemu-system-x86_64",
+            "arguments": ["-cpu", "max"],
+        },
+        "virtualbox": {"customize": [["modifyvm", ":id", "--ioapic", "on"]]},
     },
 ]
 BY_SCHEMA = pytest.mark.parametrize("example", EXAMPLES, ids=[example["schema"] for example in EXAMPLES])

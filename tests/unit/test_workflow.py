@@ -75,6 +75,16 @@ def test_evidence_and_summary_are_kept_whichever_way_it_ends(job: dict[str, Any]
     assert any(step.get("uses", "").startswith("actions/upload-artifact@") for step in after)
 
 
+def test_the_history_travels_with_its_log() -> None:
+    """A night that was killed is in the -wal file alone."""
+    kept = [
+        step["with"]
+        for step in WORKFLOW["jobs"]["linux-kvm"]["steps"]
+        if str(step.get("with", {}).get("key", "")).startswith("history-")
+    ]
+    assert [one["path"] for one in kept] == ["~/.local/state/lab/history.db*"] * 2
+
+
 @JOBS
 def test_the_token_is_given_to_the_night_and_to_nothing_else(job: dict[str, Any]) -> None:
     holding = [step["name"] for step in job["steps"] if "github.token" in json.dumps(step)]

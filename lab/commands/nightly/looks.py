@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -87,7 +88,8 @@ class Looks:
         if self.cut:
             what = f"the budget of {self.budget.seconds / 60:.0f} minutes was spent"
         elif error is not None:
-            self.folder.text(f"error-{number}.txt", "".join(traceback.format_exception(error)))
+            with contextlib.suppress(OSError):  # the error may be that the disk is full
+                self.folder.text(f"error-{number}.txt", "".join(traceback.format_exception(error)))
         verdict = Verdict.BLOCKED if isinstance(error, BlockedError) else Verdict.INCONCLUSIVE
         return {
             "verdict": verdict.value,

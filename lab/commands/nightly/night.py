@@ -132,7 +132,9 @@ class _Night:
             why = f"the budget of {self.settings.budget_minutes} minutes was spent"
         except (InterruptedByUser, KeyboardInterrupt) as interruption:
             stopped, why = interruption, f"the night was stopped: {interruption}"
-            missing = self.settings.runs - sum(run.kind != COMPARE for run in looks.runs)
+            missing = self._left(looks)
+        except Exception as error:  # the lab is removed and the night recorded, whatever broke
+            missing, why = max(1, self._left(looks)), f"the night broke: {error!r}"
         clock.look()
         if clock.jump:
             self.notes.append(
@@ -142,7 +144,8 @@ class _Night:
         self._end(history, key, judged, time.monotonic() - began, clock.jump)
         self._clean_up()
         self.writes.again()  # the lab's disk is gone: there may be room now
-        folder.json("night.json", {"night": key, "folders": sorted(_folders(self.session) - before)})
+        with contextlib.suppress(OSError):  # still a full disk: nothing of it may cost the answer
+            folder.json("night.json", {"night": key, "folders": sorted(_folders(self.session) - before)})
         if stopped is not None:
             raise stopped
         if self.writes.fault is not None:
@@ -155,11 +158,11 @@ class _Night:
         first = looks.take(UP, self._up)
         record()
         nothing = looks.up is None or looks.up["access"] is None
-        if nothing and first.verdict != Verdict.CONFIRMED and not looks.cut:
-            return 0  # no VM to look at again: the one answer there is stands
+        if nothing and first.verdict not in (Verdict.CONFIRMED, Verdict.REFUTED) and not looks.cut:
+            return 0  # no VM to look at again, and nothing seen that a second look could bear out
         while len(looks.runs) < self.settings.runs:
             if looks.cut or looks.budget.spent:
-                return self.settings.runs - len(looks.runs)
+                return self._left(looks)
             looks.take(VALIDATE, lambda session: validate(session, NAME, self.claim))
             record()
         if not self.settings.compare:
@@ -172,6 +175,10 @@ class _Night:
             if found.error:
                 self.notes.append(f"nothing was compared: {found.error}")
         return 0
+
+    def _left(self, looks: Looks) -> int:
+        """How many looks were planned and did not happen."""
+        return self.settings.runs - sum(run.kind != COMPARE for run in looks.runs)
 
     def _record(self, history: History, key: int, looks: Looks, clock: WallClock) -> None:
         found = looks.runs[-1]
@@ -235,7 +242,8 @@ class _Night:
             history.delivered(key, delivery)
         past.prune(self.session, history)
         done = history.night(key)
-        folder.json("history.json", done.as_dict())
+        with contextlib.suppress(OSError):
+            folder.json("history.json", done.as_dict())
         answer = {"schema": "nightly.run/1", "night": done.as_dict()}
         return Reply(answer, lambda console: show(console, done), exit_code(Verdict(done.verdict)))
 

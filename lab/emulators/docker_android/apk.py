@@ -13,7 +13,7 @@ from lab.steps import Step
 
 _REMOTE = "/data/local/tmp/lab-install.apk"
 _ZIP = b"PK\x03\x04"
-_LISTED = re.compile(r"^package:(?P<file>.*)=(?P<name>[\w.]+)$")
+_LISTED = re.compile(r"^package:(?:(?P<file>.*)=)?(?P<name>[\w.]+)$")
 _FAILURE = re.compile(r"Failure \[(?P<why>[^\]]*)\]|Error: (?P<error>.*)")
 
 
@@ -43,9 +43,9 @@ def install(server: AdbServer, address: str, apk: Path, step: Step, deadline: De
 
 
 def packages(said: str) -> dict[str, str]:
-    """Package to its file, of `pm list packages -f`."""
+    """Package to its file (empty where that is not told), of `pm list packages -f`."""
     found = (_LISTED.match(line.strip()) for line in said.splitlines())
-    return {match["name"]: match["file"] for match in found if match}
+    return {match["name"]: match["file"] or "" for match in found if match}
 
 
 def refusal(said: str) -> str:

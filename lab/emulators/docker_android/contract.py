@@ -20,6 +20,9 @@ APPIUM: Mapping[str, int] = {"appium": 4723}
 SERIAL = "emulator-5554"
 """What the adb server in the container calls its emulator (cli/src/device/emulator.py, adb_name)."""
 
+EMULATORS = ("/qemu-system-", "/emulator")
+"""In the path of the emulator's own programs (docker/emulator: /usr/bin/emulator is a link)."""
+
 CREATING, STARTING, BOOTING = "CREATING", "STARTING", "BOOTING"
 RECONFIGURING, READY = "RECONFIGURING", "READY"
 STATES = (CREATING, STARTING, BOOTING, RECONFIGURING, READY)
@@ -64,7 +67,7 @@ class Contract:
     """The folder a command in the container starts in; the status file is there."""
     logs: str
     """LOG_PATH."""
-    device_log: str
+    device_logs: tuple[str, ...]
     """What the emulator and the program that starts it print, within `logs`."""
     supervisor_log: str
     """Which programs started and ended, within `logs`."""
@@ -86,7 +89,7 @@ NEW = Contract(
     telemetry="USER_BEHAVIOR_ANALYTICS",  # cli/src/device/__init__.py
     work="/home/androidusr",  # WORK_PATH of the base image, appium/appium
     logs="/home/androidusr/logs",  # docker/emulator
-    device_log="device.stdout.log",  # mixins/configs/process/supervisord-base.conf
+    device_logs=("device.stdout.log",),  # mixins/configs/process/supervisord-base.conf
     supervisor_log="supervisord-base.log",
     has_password=True,  # cli/src/app.py
 )
@@ -97,7 +100,7 @@ OLD = Contract(
     telemetry="GA",  # Analytics.md
     work="/root",
     logs="/var/log/supervisor",  # docker/Emulator_x86
-    device_log="docker-android.stdout.log",  # supervisord.conf
+    device_logs=("docker-android.stdout.log", "docker-android.stderr.log"),  # supervisord.conf
     supervisor_log="supervisord.log",
     has_password=False,  # supervisord.conf: x11vnc -nopw
 )

@@ -19,7 +19,7 @@ import websocket
 from lab.adb import AdbServer
 from lab.deadline import Deadline
 from lab.emulators.docker_android import reading, sighting, timeline
-from lab.emulators.docker_android.contract import Contract
+from lab.emulators.docker_android.contract import EMULATORS, Contract
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
 from lab.emulators.protocol import ContainerState, Reach
 from lab.errors import LabError
@@ -87,6 +87,10 @@ class Watch:
         """Take somebody's word for when a stage was reached: `at` is L1's wall clock."""
         self.stages = timeline.merged(self.stages, {stage: round(max(0.0, at - self._inside.started), 2)})
 
+    def tell(self, guest: Guest) -> None:
+        """Leave what was seen last where another command finds it."""
+        ask(guest, self._name, self._contract, stages=self.stages, limit=0)
+
     def android(self, reach: Reach, *, whole: bool) -> Android:
         """What answers over ADB; with `whole` its services and screen, too."""
         return android(AdbServer(reach.adb_folder, self._journal), reach.addresses["adb"], whole=whole)
@@ -123,13 +127,16 @@ def ask(
     """One look from L1. Raises LabError when L1 does not answer, or Docker does not.
 
     `command` is run in the container, `files` are read beside the contract's own, `limit` bytes each.
+    A look changes nothing: the container's adb is left alone until there is an emulator, since its
+    server, started too early, would not find one that does not announce itself.
     """
-    logs = (contract.log(contract.device_log), contract.log(contract.supervisor_log), contract.status_file)
+    logs = [contract.log(name) for name in (*contract.device_logs, contract.supervisor_log)]
     wish = {
         "name": name,
-        "files": [*logs, *files],
+        "files": [*logs, contract.status_file, *files],
         "bytes": limit,
         "command": list(command),
+        "beside": list(EMULATORS),
         "stages": dict(stages or {}),
     }
     argv = ["python3", "-", json.dumps(wish)]

@@ -34,12 +34,10 @@ _PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>[^\n]*)\]$", re.MULT
 _FOCUS = re.compile(r"mCurrentFocus=Window\{\S+ (?:u\d+ )?(?P<window>[^}\n]*)\}")
 _EXITED = re.compile(r"exited: (?:device|docker-appium) \(")
 _SPAWNED = re.compile(r"spawned: '(?:device|docker-appium)'")
-_LAUNCHED = re.compile(
-    r"Command to run emulator|Android emulator version"
-    r"|^(?:emulator: |(?:[A-Z]+_)?(?:INFO|WARNING|ERROR) +\|)",
-    re.MULTILINE,
+_SPOKE = re.compile(
+    r"Android emulator version|^(?:emulator: |(?:[A-Z]+_)?(?:INFO|WARNING|ERROR) +\|)", re.MULTILINE
 )
-"""The image's line (cli/src/device/emulator.py), and the emulator's own, in their forms of two ages."""
+"""The emulator's own lines, in their forms of two ages."""
 _LAUNCH = re.compile(r"^(?P<day>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d) .*Command to run", re.MULTILINE)
 _ALIKE = 2
 """Levels of a colour channel that are still one colour: a screen may be dithered."""
@@ -51,7 +49,9 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
     if found is None:
         return Inside(container.parse(None), 0.0)
     described = found["State"]
-    device_log = look.files.get(contract.log(contract.device_log), "")
+    device_log = "\n".join(
+        look.files[path] for path in map(contract.log, contract.device_logs) if path in look.files
+    )
     supervisor_log = look.files.get(contract.log(contract.supervisor_log), "")
     emulator = _emulator(look.processes)
     return Inside(
@@ -62,7 +62,7 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
         acceleration=_acceleration(emulator.command) if emulator else "",
         holder=next((one for one in look.processes if "/dev/kvm" in one.kvm), None),
         made_vm=any("anon_inode:kvm-vm" in one.kvm for one in look.processes),
-        launched=bool(_LAUNCHED.search(device_log)),
+        spoke=bool(_SPOKE.search(device_log)),
         launched_at=_launched_at(device_log),
         watcher_ended=_ended(f"{supervisor_log}\n{look.log}"),
         memory_kills=look.memory_kills,

@@ -40,10 +40,10 @@ class Inside:
     """The process that has /dev/kvm open."""
     made_vm: bool = False
     """KVM made a VM for it."""
-    launched: bool = False
-    """Its log says that the emulator was started."""
+    spoke: bool = False
+    """The emulator itself has said something."""
     launched_at: float = 0.0
-    """When that was, by L1's wall clock; 0 when the log does not say."""
+    """When the image started it, by L1's wall clock; 0 when its log does not say."""
     watcher_ended: bool = False
     """The program that starts and watches the emulator is gone; the container lives on without it."""
     memory_kills: int = 0

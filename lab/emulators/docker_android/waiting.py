@@ -86,6 +86,7 @@ def until(
         reached = health.booted if stage == "booted" else health.usable
         final = {one.name for one in health.diagnoses if one.final}
         if reached or final - _NO_REASON_TO_STOP[stage]:
+            watch.tell(reach.guest)
             return health
         if deadline.passed:
             return judge(True)

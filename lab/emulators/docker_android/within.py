@@ -28,6 +28,7 @@ QUESTION = reading.question(
 """What L2 is asked for its proof. An L2 of 32 bits does not run the first program."""
 PUSHED = f"{_FOLDER}/"
 
+_FILES = 65536
 _LOOKS = 10
 _LOOK_SECONDS = 90.0
 _ASK_SECONDS = 120.0
@@ -43,7 +44,7 @@ exit 1
 """
 _ASK = """
 serial=$1 property=$2 nonce=$3 size=$4 question=$5
-adb -s "$serial" shell setprop "$property" "$nonce"
+adb -s "$serial" shell setprop "$property" "$nonce" </dev/null  # else it takes the programs from us
 folder=$(mktemp -d) && cd "$folder" || exit
 dd bs=1 "count=$size" of=lab-cpuid 2>/dev/null && cat >lab-cpuid-32 && chmod 755 lab-cpuid*
 adb -s "$serial" push lab-cpuid lab-cpuid-32 /data/local/tmp/ >/dev/null
@@ -89,6 +90,9 @@ def start(guest: Guest, container: Container, image: AndroidImage, launch: Launc
     words += ["--label", f"{sighting.IMAGE_LABEL}={image.identity}"]
     # As much swap as memory would be as good as no limit, and far too slow for Android.
     words += ["--memory", f"{options.memory_mib}m", "--memory-swap", f"{options.memory_mib}m"]
+    # The VNC server tries every descriptor it might have, one by one, at each new client (LibVNCServer's
+    # rfbNewConnection), and Docker's default may be a thousand million of them.
+    words += ["--ulimit", f"nofile={_FILES}:{_FILES}"]
     words += ["--cpus", str(options.cpus), "--env-file", path]
     guest.run(["sh", "-c", _ENV, "env", path], sudo=True, stdin=contract.env_file(variables))
     try:

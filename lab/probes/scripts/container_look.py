@@ -7,6 +7,7 @@ Needs nothing but Python 3.9.
     name      the container
     files     paths or patterns in it whose last `bytes` bytes are wanted
     command   what to run in it (`docker exec`), or nothing, for at most `seconds`
+    beside    words in a program's path: `command` is run only while one of the container's has one of them
     stages    stages of its start the caller saw, in seconds from its start: the earliest word counts,
               and all that were ever told come back, also to another caller
 """
@@ -194,7 +195,9 @@ def main() -> None:
             look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds)[1]
         if look["memory_kills"] or state.get("OOMKilled") or state.get("ExitCode") == 137:
             look["kernel"] = kernel_lines(("out of memory", "oom-kill", "oom_reaper"))
-    if running and wish.get("command"):
+    programs = [one["command"][0] for one in look["processes"] if one["command"]]
+    beside = wish.get("beside") or [""]
+    if wish.get("command") and any(word in path for path in programs for word in beside):
         look["status"], look["said"] = run(["docker", "exec", wish["name"], *wish["command"]], seconds)
     print(json.dumps(look))
 

@@ -68,7 +68,7 @@ def container_exited(case: Case) -> Diagnosis | None:
 
 
 def no_kvm(case: Case) -> Diagnosis | None:
-    shown = lines(case.words, _NO_KVM)
+    shown = lines(case.last.inside.device_log, _NO_KVM)
     if not shown or case.alive:
         return None
     return Diagnosis(
@@ -82,7 +82,7 @@ def no_kvm(case: Case) -> Diagnosis | None:
 
 
 def kvm_denied(case: Case) -> Diagnosis | None:
-    shown = lines(case.words, _DENIED)
+    shown = lines(case.last.inside.device_log, _DENIED)
     if not shown or case.alive:
         return None
     return Diagnosis(
@@ -96,7 +96,8 @@ def kvm_denied(case: Case) -> Diagnosis | None:
 
 
 def kvm_unusable(case: Case) -> Diagnosis | None:
-    shown = lines(case.words, _UNUSABLE) or lines(case.words, _UNACCELERATED)
+    log = case.last.inside.device_log
+    shown = lines(log, _UNUSABLE) or lines(log, _UNACCELERATED)
     if not shown or case.alive:
         return None
     return Diagnosis(
@@ -113,11 +114,11 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
     inside = case.last.inside
     if case.alive or not inside.state.running:
         return None
-    shown = lines(case.words, _CRASH)
+    shown = lines(case.last.inside.device_log, _CRASH)
     was_seen = any(one.inside.emulator is not None for one in case.seen)
     # A moment passes between the line in the log and the process.
     since = inside.started + case.last.seconds - (inside.launched_at or inside.started)
-    if not was_seen and not (inside.launched and (shown or since >= _LAUNCH_SECONDS)):
+    if not was_seen and not (inside.spoke and (shown or since >= _LAUNCH_SECONDS)):
         return None
     return Diagnosis(
         "emulator-crashed",
@@ -132,7 +133,7 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
 
 def no_emulator(case: Case) -> Diagnosis | None:
     inside = case.last.inside
-    if case.alive or not inside.state.running or inside.launched or not case.settled:
+    if case.alive or not inside.state.running or inside.spoke or not case.settled:
         return None
     if any(one.inside.emulator is not None for one in case.seen):
         return None

@@ -1,0 +1,96 @@
+"""theory.experiment: paravirtualization by nesting, a fresh VM a cell: which of them makes /dev/kvm work?"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from lab import lock
+from lab.commands import choose
+from lab.commands.experiment_result import Experiment
+from lab.commands.session import Reply, Session
+from lab.commands.trial import Trials
+from lab.errors import ExitCode, InterruptedByUser, UsageError
+from lab.evidence import Run
+from lab.host import facts as host_facts
+from lab.theory import experiment as theory
+from lab.theory.experiment import Outcome, Trial, Turn
+
+_NAME = "experiment"
+
+
+def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
+    """`runs` trials of each cell. What was seen is kept, and every VM removed, whichever way it ends.
+
+    The exit code is BLOCKED when no cell could be tried, INCONCLUSIVE when nothing follows.
+    """
+    if runs < 1:
+        raise UsageError(f"--runs {runs} tries nothing", hint="at least 1")
+    store = session.store
+    with lock.hold(store.state / "experiment.lock", "theory.experiment", "the experiment"):
+        run = Run(store.evidence_folder, _NAME, "experiment")
+        session.evidence = run.path
+        session.steps.subscribe(run.steps)
+        trials = Trials(session, choose.engine_name(session), run)
+        trials.sweep()
+        found = _take(session, trials, run, runs, seed or secrets.randbelow(2**32) + 1)
+    return Reply(found.document(), found.show, _code(found))
+
+
+def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> Experiment:
+    """Each trial is on disk before the next begins, and the picture is drawn however it ends."""
+    turns = theory.plan(runs, seed)
+    taken: list[Trial] = []
+    ended = "its turn has not come"
+    began, started, host = datetime.now(UTC), time.monotonic(), host_facts.read()
+
+    def so_far() -> Experiment:
+        return Experiment(
+            where={
+                "host": {
+                    "os": f"{host.os} {host.os_version}".strip(),
+                    "cpu": host.cpu.model,
+                    "arch": host.arch,
+                },
+                **trials.where,
+            },
+            seed=seed,
+            trials=_all(turns, taken, ended),
+            started=began,
+            seconds=round(time.monotonic() - started, 3),
+            evidence=run.path,
+        )
+
+    try:
+        for turn in turns:
+            with session.steps.step(
+                "experiment.trial", f"{turn.number} of {len(turns)}: {turn.asked}"
+            ) as step:
+                trial = trials.take(turn)
+                step.result = f"{turn.asked}: {trial.told}"
+            taken.append(trial)
+            run.json("experiment.json", so_far().document())
+    except (InterruptedByUser, KeyboardInterrupt):
+        ended = "interrupted"
+        raise
+    except BaseException as error:
+        ended = f"lab itself failed: {error!r}"
+        raise
+    finally:
+        found = so_far()
+        found.keep(run)
+    return found
+
+
+def _all(turns: Sequence[Turn], taken: Sequence[Trial], ended: str) -> list[Trial]:
+    """One trial a turn: none that was planned is left out."""
+    return [*taken, *(Trial(turn, Outcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]
+
+
+def _code(found: Experiment) -> int:
+    if found.conclusion.decided:
+        return ExitCode.DONE
+    blocked = all(trial.outcome is Outcome.BLOCKED for trial in found.trials)
+    return ExitCode.BLOCKED if blocked else ExitCode.INCONCLUSIVE

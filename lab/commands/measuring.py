@@ -1,0 +1,144 @@
+"""Timing boots of L2 that are alike but for what runs them: in random order, each one recorded."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from lab.commands.workbench import Workbench
+from lab.deadline import Deadline, check_cancelled
+from lab.emulators.protocol import Emulator
+from lab.engines.protocol import State
+from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
+from lab.host.facts import HostFacts
+
+Acceleration = Literal["kvm", "tcg"]
+
+KVM, TCG, ARM = "nested-kvm", "no-acceleration", "arm"
+TITLES = {KVM: "nested KVM", TCG: "no acceleration", ARM: "ARM image"}
+_ACCELERATION: dict[str, Acceleration] = {KVM: "kvm", TCG: "tcg"}
+ROUTES = tuple(_ACCELERATION)
+"""The ways to run L2 that can be timed on any lab that is up."""
+
+
+class Outcome(StrEnum):
+    MEASURED = "measured"
+    FAILED = "failed"
+    """L2 did not boot, or lab could not tell."""
+    TIMEOUT = "timeout"
+    """Nothing was heard in the time it was given: it takes longer, or never ends."""
+    BLOCKED = "blocked"
+    """Something it needs is absent."""
+    NOT_TAKEN = "not taken"
+    """Planned, and the run ended before its turn."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One planned measurement. `number` is its place in the order, from 1."""
+
+    number: int
+    round: int
+    emulator: str
+    route: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    turn: Turn
+    outcome: Outcome
+    seconds: float | None = None
+    """From the launch of L2's monitor to adbd listening in it, on L1's clock; only when measured."""
+    waited: float = 0.0
+    """How long the whole attempt took, as seen from here."""
+    why: str = ""
+    """What went wrong; empty when nothing did."""
+
+
+def plan(emulators: Sequence[str], runs: int, seed: int) -> list[Turn]:
+    """`runs` rounds, each of them every emulator by every route once, in an order of its own.
+
+    A slow drift of the machine then falls on all of them alike.
+    """
+    chance = random.Random(seed)  # noqa: S311 - an order, no secret
+    turns: list[Turn] = []
+    for number in range(1, runs + 1):
+        once = [(emulator, route) for emulator in emulators for route in ROUTES]
+        chance.shuffle(once)
+        turns += [Turn(len(turns) + place, number, *pair) for place, pair in enumerate(once, 1)]
+    return turns
+
+
+def boot_seconds(bench: Workbench, emulator: Emulator, route: str) -> float:
+    """Boot another L2 of `emulator` by `route`, and end it. Raises as Emulator.time_boot does."""
+    deadlines = bench.session.settings.deadlines
+    seconds = deadlines.android_shadow if emulator.android else deadlines.nested_boot
+    return emulator.time_boot(bench.guest, _ACCELERATION[route], Deadline.after(seconds))
+
+
+def measured(
+    bench: Workbench, turns: Sequence[Turn], emulators: Mapping[str, Emulator], absent: Mapping[str, str]
+) -> Iterator[Measurement]:
+    """Take the turns one after the other; none is left out, whatever comes of it.
+
+    `absent` says of an emulator why it cannot be tried. Raises InterruptedByUser.
+    """
+    gone = ""
+    for turn in turns:
+        check_cancelled()
+        if gone:
+            yield Measurement(turn, Outcome.NOT_TAKEN, why=gone)
+        elif turn.emulator in absent:
+            yield Measurement(turn, Outcome.BLOCKED, why=absent[turn.emulator])
+        else:
+            found = _take(bench, turn, len(turns), emulators[turn.emulator])
+            if found.outcome is not Outcome.MEASURED:
+                gone = _gone(bench)
+            yield found
+
+
+def _take(bench: Workbench, turn: Turn, of: int, emulator: Emulator) -> Measurement:
+    what = f"{turn.emulator}, {TITLES[turn.route]}"
+    started = time.monotonic()
+    try:
+        with bench.session.steps.step("compare.boot", f"{turn.number} of {of}: {what}") as step:
+            seconds = boot_seconds(bench, emulator, turn.route)
+            step.result = f"{what}: {seconds:.1f} s"
+    except InterruptedByUser:
+        raise
+    except LabError as error:
+        check_cancelled()  # what an interruption broke did not fail by itself
+        kinds = {DeadlineError: Outcome.TIMEOUT, BlockedError: Outcome.BLOCKED}
+        kind = next((kind for family, kind in kinds.items() if isinstance(error, family)), Outcome.FAILED)
+        return Measurement(turn, kind, waited=_since(started), why=error.what)
+    return Measurement(turn, Outcome.MEASURED, seconds, _since(started))
+
+
+def _gone(bench: Workbench) -> str:
+    """Why nothing more can be measured; empty while the VM runs."""
+    try:
+        state = bench.machine_state()
+    except LabError as error:
+        return error.what
+    return "" if state is State.RUNNING else f"the VM is {state}"
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
+
+
+def arm(host: HostFacts) -> str:
+    """Why the ARM route was not measured on this host, in one sentence."""
+    if host.arch.lower() in ("arm64", "aarch64"):
+        return (
+            f"not measured: this host ({host.arch}) could run an ARM image at its own speed, "
+            "and lab has images for x86 only"
+        )
+    return (
+        f"not possible here: an ARM image runs at a processor's own speed on ARM hosts only (Apple silicon, "
+        f"Linux on arm64), and this one is {host.arch}"
+    )

@@ -1,0 +1,120 @@
+"""A machine of Vagrant's libvirt provider: QEMU, run by the user's own libvirt session.
+
+It has QEMU's user network, as lab's own engine has: no bridge, no root, forwards on the loopback only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from lab import proc
+from lab.deadline import Deadline
+from lab.engines.protocol import LOOPBACK, Forward, State
+from lab.engines.qemu import readback
+from lab.engines.qemu.command import NETWORK
+from lab.engines.qemu.forwarding import listed
+from lab.engines.qemu.qmp import Monitor, RefusedError
+from lab.errors import CommandError, LabError
+
+URI = "qemu:///session"
+VIRSH = "virsh"
+
+_SECONDS = 60.0
+_NOT_THERE = re.compile(r"failed to get domain|Domain not found")
+_STATES = {
+    "running": State.RUNNING,
+    "idle": State.RUNNING,
+    "paused": State.PAUSED,
+    "pmsuspended": State.PAUSED,
+    "in shutdown": State.RUNNING,
+    "shut off": State.STOPPED,
+    "crashed": State.CRASHED,
+}
+
+
+class Libvirt:
+    """`uuid` is the domain's."""
+
+    def __init__(self, uuid: str, uri: str = URI) -> None:
+        self._uuid = uuid
+        self._uri = uri
+
+    def state(self) -> State:
+        try:
+            return state(self._virsh("dominfo", self._uuid))
+        except CommandError as error:
+            if _NOT_THERE.search(error.tail):
+                return State.ABSENT
+            raise
+
+    def settings(self) -> dict[str, str]:
+        return readback.settings(self._monitor)
+
+    def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:
+        asked = [Forward(name, *ports) for ports, name in names.items()]
+        return listed(self._told("info usernet"), asked)
+
+    def add_forward(self, forward: Forward) -> str:
+        return self._told(f"hostfwd_add {NETWORK} tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}")
+
+    def remove_forward(self, forward: Forward) -> None:
+        self._told(f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{forward.host_port}")
+
+    def screenshot(self, target: Path) -> None:
+        readback.screenshot(self._monitor, target)
+
+    def logs(self) -> list[Path]:
+        name = self._virsh("domname", self._uuid).strip()
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        log = cache / "libvirt" / "qemu" / "log" / f"{name}.log"
+        return [log] if log.is_file() else []
+
+    @property
+    def _monitor(self) -> Monitor:
+        return cast(Monitor, _Monitor(self))
+
+    def _told(self, line: str) -> str:
+        """The answer of QEMU's monitor for people: QMP has no words for forwards."""
+        return str(self._monitor.execute("human-monitor-command", command_line=line)).strip()
+
+    def ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        """QEMU's answer to a QMP command."""
+        answer: dict[str, Any] = json.loads(
+            self._virsh("qemu-monitor-command", self._uuid, json.dumps(command))
+        )
+        return answer
+
+    def _virsh(self, *words: str) -> str:
+        return proc.run([VIRSH, "-c", self._uri, *words], deadline=Deadline.after(_SECONDS)).out
+
+
+class _Monitor:
+    """The part of lab.engines.qemu.qmp.Monitor that reading back needs, through libvirt."""
+
+    def __init__(self, machine: Libvirt) -> None:
+        self._machine = machine
+
+    def execute(self, command: str, /, **arguments: Any) -> Any:
+        words = {name.replace("_", "-"): value for name, value in arguments.items()}
+        answer = self._machine.ask({"execute": command} | ({"arguments": words} if words else {}))
+        if "error" in answer:
+            raise RefusedError(f"QEMU refuses `{command}`: {answer['error'].get('desc', '')}")
+        return answer["return"]
+
+
+def state(dominfo: str) -> State:
+    """The state in `virsh dominfo`. Raises LabError for one lab does not know."""
+    fields = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in dominfo.splitlines())
+    }
+    found = _STATES.get(fields.get("State", ""))
+    if found is None:
+        raise LabError("libvirt tells a state that lab does not know", tail=proc.tail(dominfo))
+    if found is State.STOPPED and fields.get("Managed save") == "yes":
+        return State.SUSPENDED
+    return found

@@ -1,0 +1,49 @@
+"""What the engine keeps in a lab's folder: which of Vagrant's machines the lab is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lab import files
+from lab.engines.protocol import Forward
+from lab.engines.vagrant import Provider
+from lab.errors import LabError
+
+FILE = "vagrant.json"
+
+
+class Link(BaseModel):
+    """`made` says whether the machine is of lab's own Vagrantfile, and lab's to destroy."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: Path
+    """The Vagrantfile's folder."""
+    machine: str
+    provider: Provider
+    made: bool
+    forwards: dict[str, tuple[int, int]] = {}
+    """The forwards it has: name to host port and guest port."""
+
+    @property
+    def built_in(self) -> list[Forward]:
+        return [Forward(name, *ports) for name, ports in self.forwards.items()]
+
+
+def read(folder: Path) -> Link | None:
+    """The link in an engine's folder of a lab, or None. Raises LabError for one that is damaged."""
+    try:
+        raw = files.read_json(folder / FILE)
+        return None if raw is None else Link.model_validate(raw)
+    except (ValidationError, ValueError) as error:
+        raise LabError(
+            f"{folder / FILE} cannot be read",
+            tail=str(error),
+            hint="`invoke lab.attach --vagrant NAME` writes it anew",
+        ) from error
+
+
+def write(folder: Path, link: Link) -> None:
+    files.write_json(folder / FILE, link.model_dump(mode="json"))

@@ -1,0 +1,115 @@
+"""The OVF and VMDK of a box for VirtualBox; its settings come after the import (plan.virtualbox)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from lab.engines.vagrant.plan import CONTROLLER
+from lab.errors import LabError
+
+DISK = "disk.vmdk"
+_SECTOR = 512
+_HEAD = 64 << 10
+_CID = b"CID="
+_CID_DIGITS = 8
+
+_TEMPLATE = """\
+<?xml version="1.0"?>
+<Envelope ovf:version="1.0" xml:lang="en-US" xmlns="http://schemas.dmtf.org/ovf/envelope/1"
+    xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+    xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+    xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData">
+  <References>
+    <File ovf:id="file1" ovf:href="{disk}" ovf:size="{size}"/>
+  </References>
+  <DiskSection>
+    <Info>The system disk</Info>
+    <Disk ovf:capacity="{capacity}" ovf:diskId="disk1" ovf:fileRef="file1"
+        ovf:format="http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"/>
+  </DiskSection>
+  <NetworkSection>
+    <Info>Networks</Info>
+    <Network ovf:name="NAT"><Description>NAT</Description></Network>
+  </NetworkSection>
+  <VirtualSystem ovf:id="{name}">
+    <Info>lab's image as a machine</Info>
+    <OperatingSystemSection ovf:id="94"><Info>Ubuntu (64-bit)</Info></OperatingSystemSection>
+    <VirtualHardwareSection>
+      <Info>Virtual hardware</Info>
+      <System>
+        <vssd:ElementName>Virtual Hardware Family</vssd:ElementName>
+        <vssd:InstanceID>0</vssd:InstanceID>
+        <vssd:VirtualSystemType>virtualbox-2.2</vssd:VirtualSystemType>
+      </System>
+{items}    </VirtualHardwareSection>
+  </VirtualSystem>
+</Envelope>
+"""
+
+_ITEMS: tuple[dict[str, str], ...] = (
+    # Resource types of the DMTF's CIM: 3 processors, 4 memory, 20 a controller, 17 a disk, 10 a network card.
+    {"Caption": "1 virtual CPU", "InstanceID": "1", "ResourceType": "3", "VirtualQuantity": "1"},
+    {
+        "AllocationUnits": "MegaBytes",
+        "Caption": "1024 MB of memory",
+        "InstanceID": "2",
+        "ResourceType": "4",
+        "VirtualQuantity": "1024",
+    },
+    {
+        "Address": "0",
+        "Caption": CONTROLLER,
+        "InstanceID": "3",
+        "ResourceSubType": "AHCI",
+        "ResourceType": "20",
+    },
+    {
+        "AddressOnParent": "0",
+        "Caption": "disk1",
+        "HostResource": "/disk/disk1",
+        "InstanceID": "4",
+        "Parent": "3",
+        "ResourceType": "17",
+    },
+    {
+        "AutomaticAllocation": "true",
+        "Caption": "Ethernet adapter on NAT",
+        "Connection": "NAT",
+        "InstanceID": "5",
+        "ResourceSubType": "E1000",
+        "ResourceType": "10",
+    },
+)
+
+
+def text(name: str, gib: int, size: int) -> str:
+    """The OVF of a machine whose disk is `gib` large and whose VMDK has `size` bytes."""
+    items = "".join(_item(item) for item in _ITEMS)
+    return _TEMPLATE.format(name=name, capacity=gib << 30, size=size, disk=DISK, items=items)
+
+
+def _item(fields: dict[str, str]) -> str:
+    named = {"ElementName": fields["Caption"]} | fields
+    lines = "".join(f"        <rasd:{key}>{named[key]}</rasd:{key}>\n" for key in sorted(named))
+    return f"      <Item>\n{lines}      </Item>\n"
+
+
+def settle(vmdk: Path) -> None:
+    """Give the disk's content id, which is random, a value that follows from what the disk holds.
+
+    The id is eight digits after `CID=` in the descriptor, a text near the beginning of the file
+    (VMware, Virtual Disk Format 5.0). Raises LabError when it is not there.
+    """
+    with vmdk.open("r+b") as stream:
+        head = stream.read(_HEAD)
+        at = head.find(b"\n" + _CID) + 1 + len(_CID)
+        if head[:4] != b"KDMV" or at <= len(_CID):
+            raise LabError(f"{vmdk} is not the VMDK that qemu-img was to write")
+        stream.seek(at)
+        stream.write(b"0" * _CID_DIGITS)
+        stream.flush()
+        stream.seek(0)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(at)
+        stream.write(digest[:_CID_DIGITS].encode())

@@ -1,0 +1,113 @@
+"""Vagrant's own program, told what to do with one machine of one Vagrantfile, and asked about it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from lab import proc
+from lab.deadline import Deadline
+from lab.errors import LabError, UsageError
+
+PROGRAM = "vagrant"
+HOOKS = "VAGRANT_LAB_HOOKS"
+"""In the environment: `off` keeps lab's Vagrantfile from calling lab, which is the caller."""
+
+_SETTINGS = {HOOKS: "off", "VAGRANT_NO_COLOR": "1", "VAGRANT_CHECKPOINT_DISABLE": "1"}
+_ASK_SECONDS = 60.0
+_VERSION = re.compile(r"Vagrant (\d[\w.+-]*)")
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """Where a machine's SSH server answers, and the key Vagrant logs in with: `vagrant ssh-config`."""
+
+    host: str
+    port: int
+    user: str
+    key: Path
+
+
+class Vagrant:
+    """`root` is the Vagrantfile's folder, `machine` the name a machine is defined under in it."""
+
+    def __init__(self, root: Path, machine: str) -> None:
+        self.root = root
+        self.machine = machine
+
+    def provider(self) -> str:
+        """The provider Vagrant uses, or would use, for this machine. UsageError when there is none such."""
+        fields = told(self._ask("status", self.machine, "--machine-readable"), self.machine)
+        return fields.get("provider-name", "")
+
+    def entrance(self) -> Entrance:
+        """UsageError when the machine does not run."""
+        return entrance(self._ask("ssh-config", self.machine), self.machine)
+
+    def identity(self, provider: str) -> str:
+        """The hypervisor's own id of the machine; empty while there is none."""
+        data = Path(os.environ.get("VAGRANT_DOTFILE_PATH") or ".vagrant")
+        place = self.root / data / "machines" / self.machine / provider / "id"
+        try:
+            return place.read_text().strip()
+        except OSError:
+            return ""
+
+    def act(self, verb: str, *flags: str, deadline: Deadline, log: Path | None = None) -> None:
+        """Run `vagrant VERB MACHINE FLAGS` to its end. Raises CommandError with Vagrant's own words."""
+        words = [PROGRAM, verb, self.machine, *flags]
+        proc.run(words, cwd=self.root, env=_SETTINGS, deadline=deadline, log=log)
+
+    def _ask(self, *words: str) -> str:
+        done = proc.run(
+            [PROGRAM, *words],
+            cwd=self.root,
+            env=_SETTINGS,
+            deadline=Deadline.after(_ASK_SECONDS),
+            check=False,
+        )
+        if done.status != 0:
+            raise UsageError(
+                f"`vagrant {' '.join(words)}` in {self.root} ended with {done.status}",
+                tail=proc.tail(done.err or done.out),
+                hint="its own words are below; `vagrant up` makes a machine",
+            )
+        return done.out
+
+
+def told(lines: str, machine: str) -> dict[str, str]:
+    """What `--machine-readable` lines say of a machine: `time,target,type,data`.
+
+    https://developer.hashicorp.com/vagrant/docs/cli/machine-readable
+    """
+    found = {}
+    for line in lines.splitlines():
+        fields = line.split(",", 3)
+        if len(fields) == 4 and fields[1] == machine:
+            found[fields[2]] = fields[3].replace("%!(VAGRANT_COMMA)", ",").replace("\\n", "\n")
+    return found
+
+
+def entrance(config: str, machine: str) -> Entrance:
+    """What `vagrant ssh-config` says. Raises LabError when it lacks something."""
+    import paramiko
+
+    found = paramiko.SSHConfig.from_text(config).lookup(machine)
+    try:
+        keys = [Path(key.strip('"')) for key in found["identityfile"]]
+        return Entrance(found["hostname"], int(found.get("port", "22")), found["user"], keys[0])
+    except (KeyError, IndexError, ValueError) as error:
+        raise LabError(
+            f"`vagrant ssh-config {machine}` does not say how to log in: {error}", tail=proc.tail(config)
+        ) from error
+
+
+@lru_cache
+def version() -> str:
+    """The installed Vagrant's version. BlockedError when there is none."""
+    done = proc.run([PROGRAM, "--version"], deadline=Deadline.after(_ASK_SECONDS), env=_SETTINGS)
+    found = _VERSION.search(done.out)
+    return found[1] if found else ""

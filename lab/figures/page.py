@@ -1,0 +1,39 @@
+"""One self-contained HTML page: a sentence, a picture, the tables behind it. It needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from jinja2 import Environment, Template
+
+from lab.figures.picture import Picture
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def page(
+    title: str,
+    lead: str,
+    picture: Picture,
+    alt: str,
+    tables: Sequence[Table],
+    notes: Sequence[str] = (),
+) -> str:
+    """The page. All words are escaped; `alt` says what the picture shows to whoever cannot see it."""
+    return _template().render(
+        title=title, lead=lead, svg=picture.svg, alt=alt, tables=tables, notes=list(notes)
+    )
+
+
+@cache
+def _template() -> Template:
+    text = (resources.files("lab.figures") / "templates" / "page.html").read_text()
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)

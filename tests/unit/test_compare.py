@@ -1,0 +1,286 @@
+"""lab.compare: every measurement is kept, whatever came of it, and no ratio is made of what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import deadline, schema
+from lab.commands import lifecycle, measuring
+from lab.commands.compare import compare
+from lab.commands.measuring import KVM, TCG, plan
+from lab.commands.up import up
+from lab.deadline import cancelled, cleaning_up
+from lab.emulators import Place
+from lab.emulators.canary import Canary
+from lab.emulators.protocol import NestedFailedError
+from lab.engines.protocol import State
+from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
+from lab.guest.ssh import Guest, Result
+from lab.host import facts
+from lab.journal import Journal
+from tests.unit.bed import Bed, checked, host
+from tests.unit.fakes import FakeEmulator
+
+NAME = "default"
+Boot = Callable[[FakeEmulator, str], float]
+
+
+@pytest.fixture
+def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
+    yield Bed(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+@pytest.fixture
+def ready(bed: Bed) -> Bed:
+    assert up(bed.session(), NAME).code == 0
+    return bed
+
+
+def boots(bed: Bed, boot: Boot) -> list[tuple[str, str]]:
+    """Have L2 boot as `boot` says; the emulator and acceleration of each boot, as they come."""
+    seen: list[tuple[str, str]] = []
+
+    def time_boot(self: FakeEmulator, _guest: object, acceleration: str, _deadline: object) -> float:
+        seen.append((self.name, acceleration))
+        return boot(self, acceleration)
+
+    bed.patch.setattr(FakeEmulator, "time_boot", time_boot)
+    return seen
+
+
+def outcomes(document: dict[str, Any]) -> list[str]:
+    return [row["outcome"] for row in document["measurements"]]
+
+
+@given(st.integers(1, 8), st.integers(0, 2**32), st.lists(st.sampled_from("abc"), min_size=1, unique=True))
+def test_each_round_has_every_boot_once(runs: int, seed: int, names: list[str]) -> None:
+    turns = plan(names, runs, seed)
+    assert turns == plan(names, runs, seed)
+    assert [turn.number for turn in turns] == list(range(1, len(turns) + 1))
+    for number in range(1, runs + 1):
+        once = [(turn.emulator, turn.route) for turn in turns if turn.round == number]
+        assert sorted(once) == sorted((name, route) for name in names for route in (KVM, TCG))
+
+
+def test_the_ratio_has_n_and_spread_and_the_files_are_there(ready: Bed) -> None:
+    with ready.untouched("compare", "prepare", "load"):
+        reply = compare(ready.session(), NAME, runs=2, seed=7)
+    document = checked(reply)
+    assert reply.code == 0
+    (ratio,) = document["ratios"]
+    assert (ratio["value"], ratio["n_over"], ratio["n_under"]) == (10.0, 2, 2)
+    assert (ratio["low"], ratio["high"]) == (10.0, 10.0)
+    assert outcomes(document) == ["measured"] * 4
+    assert [row["n"] for row in document["summary"]] == [2, 2]
+    run = Path(document["evidence"])
+    assert json.loads((run / "compare.json").read_text())["ratios"] == document["ratios"]
+    assert (run / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert "10.0 times" in (run / "compare.html").read_text()
+
+
+def test_the_order_is_that_of_the_seed(ready: Bed) -> None:
+    seen = boots(ready, lambda *_: 5.0)
+    first = checked(compare(ready.session(), NAME, runs=3, seed=11))
+    order = list(seen)
+    seen.clear()
+    assert checked(compare(ready.session(), NAME, runs=3, seed=11))["seed"] == first["seed"] == 11
+    assert seen == order
+    assert checked(compare(ready.session(), NAME, runs=1))["seed"] != 0  # one of its own
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (DeadlineError("nothing was heard in 900 s"), "timeout"),
+        (NestedFailedError("kvm: entry failed"), "failed"),
+        (BlockedError("the VM has no /dev/kvm"), "blocked"),
+    ],
+)
+def test_a_boot_that_gives_no_figure_is_recorded(ready: Bed, error: Exception, outcome: str) -> None:
+    left = [error]
+
+    def boot(_self: FakeEmulator, acceleration: str) -> float:
+        if acceleration == "tcg" and left:
+            raise left.pop()
+        return {"kvm": 5.0, "tcg": 50.0}[acceleration]
+
+    boots(ready, boot)
+    reply = compare(ready.session(), NAME, runs=3)
+    document = checked(reply)
+    assert sorted(outcomes(document)) == sorted(["measured"] * 5 + [outcome])
+    (lost,) = (row for row in document["measurements"] if row["outcome"] == outcome)
+    assert (lost["why"], lost["seconds"]) == (error.what, None)  # type: ignore[attr-defined]
+    (ratio,) = document["ratios"]
+    assert (ratio["n_over"], ratio["n_under"], reply.code) == (2, 3, 0)
+    assert document["summary"][1]["without"] == [f"1 {outcome}"]
+    assert "1 of 6 gave no figure" in (Path(document["evidence"]) / "compare.html").read_text()
+
+
+def test_without_one_side_there_is_no_ratio(ready: Bed) -> None:
+    def boot(_self: FakeEmulator, acceleration: str) -> float:
+        if acceleration == "kvm":
+            raise NestedFailedError("kvm: entry failed")
+        return 50.0
+
+    boots(ready, boot)
+    reply = compare(ready.session(), NAME, runs=2)
+    assert (checked(reply)["ratios"], reply.code) == ([], 12)
+    assert "no ratio" in (Path(reply.document["evidence"]) / "compare.html").read_text()
+
+
+def test_a_vm_that_dies_ends_the_run_and_nothing_is_dropped(ready: Bed) -> None:
+    def boot(_self: FakeEmulator, _acceleration: str) -> float:
+        ready.world.state = State.CRASHED
+        raise DeadlineError("the connection broke")
+
+    seen = boots(ready, boot)
+    document = checked(compare(ready.session(), NAME, runs=3))
+    assert len(seen) == 1
+    assert outcomes(document) == ["timeout"] + ["not taken"] * 5
+    assert document["measurements"][-1]["why"] == "the VM is crashed"
+
+
+@pytest.mark.parametrize("error", [InterruptedByUser("interrupted"), KeyboardInterrupt()])
+def test_an_interruption_keeps_what_was_measured(ready: Bed, error: BaseException) -> None:
+    count = iter(range(10))
+
+    def boot(_self: FakeEmulator, _acceleration: str) -> float:
+        if next(count) == 3:
+            cancelled.set()
+            raise error
+        return 5.0
+
+    boots(ready, boot)
+    session = ready.session()
+    with pytest.raises(type(error)):
+        compare(session, NAME, runs=4)
+    assert session.evidence is not None
+    document = json.loads((session.evidence / "compare.json").read_text())
+    schema.validate(document)
+    assert outcomes(document) == ["measured"] * 3 + ["not taken"] * 5
+    assert {row["why"] for row in document["measurements"][3:]} == {"interrupted"}
+    assert (session.evidence / "compare.png").exists()
+
+
+def test_what_an_interruption_broke_is_no_failure(ready: Bed) -> None:
+    def boot(_self: FakeEmulator, _acceleration: str) -> float:
+        cancelled.set()
+        raise DeadlineError("the command was killed")
+
+    boots(ready, boot)
+    session = ready.session()
+    with pytest.raises(InterruptedByUser):
+        compare(session, NAME, runs=1)
+    assert session.evidence is not None
+    assert outcomes(json.loads((session.evidence / "compare.json").read_text())) == ["not taken"] * 2
+
+
+def test_cleaning_up_waits_although_all_waiting_was_cancelled() -> None:
+    cancelled.set()
+    try:
+        with cleaning_up():
+            deadline.check_cancelled()
+        assert cancelled.is_set()
+    finally:
+        cancelled.clear()
+    with cleaning_up():
+        pass
+    assert not cancelled.is_set()
+
+
+def test_an_interrupted_boot_leaves_no_container_that_burns_the_vms_processor(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    class Interrupted:
+        """L1 as it is when Ctrl-C is pressed while L2 boots: whatever waits is cancelled."""
+
+        def run(self, argv: list[str], **_: Any) -> Result:
+            deadline.check_cancelled()
+            ran.append(" ".join(argv))
+            if "follow" in argv:
+                cancelled.set()
+                raise InterruptedByUser("interrupted")
+            named = {"Image": "1", "State": {"Running": True}, "Config": {"Labels": {"io.lab.uuid": "u-1"}}}
+            return Result(argv, json.dumps([named]), "", 0, 0.0)
+
+    place = Place(
+        lab_uuid="u-1", cache=tmp_path, secrets=tmp_path, state=tmp_path, journal=Journal(tmp_path / "j")
+    )
+    canary = Canary(place)
+    canary._reference = lambda: "lab/canary:1"  # type: ignore[method-assign]
+    try:
+        with pytest.raises(InterruptedByUser):
+            canary.time_boot(cast(Guest, Interrupted()), "tcg", deadline.Deadline.after(5))
+        assert cancelled.is_set()
+    finally:
+        cancelled.clear()
+    assert ran[-1] == "docker rm --force --volumes lab-canary-compared"
+
+
+def test_a_lab_without_an_emulator_is_compared_with_the_canary(bed: Bed) -> None:
+    assert up(bed.session(emulator="none"), NAME).code == 0
+    document = checked(compare(bed.session(), NAME, runs=1))
+    assert [item["name"] for item in document["emulators"]] == ["canary"]
+    assert {"prepare", "load"} <= set(bed.world.calls)
+
+
+def test_android_is_compared_beside_the_canary(bed: Bed) -> None:
+    up(bed.session(emulator="docker-android"), NAME)
+    seen = boots(bed, lambda emulator, accel: {"kvm": 5.0, "tcg": 50.0}[accel] * (1 + emulator.android))
+    document = checked(compare(bed.session(), NAME, runs=2))
+    assert {name for name, _ in seen} == {"canary", "docker-android"}
+    assert [item["android"] for item in document["emulators"]] == [False, True]
+    assert len(document["ratios"]) == 2
+
+
+def test_a_canary_that_cannot_be_had_blocks_its_own_boots_only(bed: Bed) -> None:
+    up(bed.session(emulator="docker-android"), NAME)
+    boots(bed, lambda *_: 5.0)
+    bed.world.broken["load"] = BlockedError("the VM's disk is full")
+    reply = compare(bed.session(), NAME, runs=1)
+    rows = {(row["emulator"], row["outcome"], row["why"]) for row in checked(reply)["measurements"]}
+    assert rows == {("canary", "blocked", "the VM's disk is full"), ("docker-android", "measured", "")}
+    assert reply.code == 12
+
+
+def test_the_arm_route_is_never_pretended(ready: Bed) -> None:
+    (arm,) = (
+        row for row in checked(compare(ready.session(), NAME, runs=1))["routes"] if row["route"] == "arm"
+    )
+    assert arm["why_not"].startswith("not possible here") and "x86_64" in arm["why_not"]
+    on_arm = host()
+    object.__setattr__(on_arm, "arch", "arm64")
+    ready.patch.setattr(facts, "read", lambda: on_arm)
+    document = checked(compare(ready.session(), NAME, runs=1))
+    assert "not measured" in document["routes"][-1]["why_not"]
+    assert all(row["route"] != "arm" for row in document["measurements"])
+
+
+def test_bad_usage_and_a_stopped_vm(ready: Bed) -> None:
+    with pytest.raises(UsageError, match="measures nothing"):
+        compare(ready.session(), NAME, runs=0)
+    lifecycle.halt(ready.session(), NAME)
+    with pytest.raises(BlockedError, match="stopped"):
+        compare(ready.session(), NAME)
+
+
+def test_each_boot_has_its_own_deadline(ready: Bed) -> None:
+    seconds: list[float] = []
+
+    def time_boot(_self: object, _guest: object, _acceleration: str, until: deadline.Deadline) -> float:
+        seconds.append(until.seconds)
+        return 5.0
+
+    ready.patch.setattr(FakeEmulator, "time_boot", time_boot)
+    session = ready.session()
+    compare(session, NAME, runs=1)
+    assert seconds == [session.settings.deadlines.nested_boot] * 2
+    assert set(measuring.ROUTES) == {KVM, TCG}

@@ -1,0 +1,121 @@
+"""Figures: nothing is said of numbers that they do not bear, and pictures stand on their own."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import xml.etree.ElementTree as ET
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lab.figures.numbers import BOOTSTRAP_FROM, Spread, ratio
+from lab.figures.page import Table, page
+from lab.figures.picture import Bar, Picture, Tile, durations, tiles
+
+SECONDS = st.floats(0.1, 1000)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@given(st.lists(SECONDS, max_size=20))
+def test_a_spread_holds_its_values(values: list[float]) -> None:
+    found = Spread(tuple(values))
+    assert found.n == len(values)
+    if values:
+        assert found.low is not None and found.median is not None and found.high is not None
+        assert found.low <= found.median <= found.high
+    else:
+        assert (found.low, found.median, found.high) == (None, None, None)
+
+
+@given(st.lists(SECONDS, min_size=1, max_size=12), st.lists(SECONDS, min_size=1, max_size=12), st.integers())
+def test_a_ratio_lies_within_its_bounds(over: list[float], under: list[float], seed: int) -> None:
+    found = ratio(over, under, seed)
+    assert found is not None
+    assert (found.over, found.under) == (len(over), len(under))
+    assert found.value == statistics.median(over) / statistics.median(under)
+    if len(over) == len(under) == 1:
+        assert (found.low, found.high) == (None, None)
+        return
+    assert found.low is not None and found.high is not None
+    slack = 1e-9 * found.value
+    assert min(over) / max(under) - slack <= found.low <= found.value + slack
+    assert found.value - slack <= found.high <= max(over) / min(under) + slack
+    assert ratio(over, under, seed) == found  # the same figures give the same answer
+
+
+def test_few_values_give_the_whole_range_and_many_an_interval() -> None:
+    few = ratio([100.0, 120.0], [5.0, 6.0])
+    assert few is not None
+    assert (few.low, few.high) == (100 / 6, 120 / 5)
+    assert "any pair" in few.how
+    many = ratio([100.0 + value for value in range(BOOTSTRAP_FROM)], [10.0] * BOOTSTRAP_FROM)
+    assert many is not None and many.low is not None and many.high is not None
+    assert "bootstrap" in many.how
+    assert 10.0 <= many.low < many.value < many.high <= 10.7
+
+
+def test_no_ratio_of_nothing_and_none_of_what_is_no_duration() -> None:
+    assert ratio([], [1.0]) is None
+    assert ratio([1.0], []) is None
+    with pytest.raises(ValueError, match="positive"):
+        ratio([1.0], [0.0])
+
+
+def _bars() -> Picture:
+    return durations(
+        "Boots & <boots>",
+        [
+            Bar("nested KVM", [5.9, 6.1, 6.4], group="canary"),
+            Bar("no acceleration", [103.0], marks=[110.0], note="1 timeout, $5 and $6", group="canary"),
+            Bar("never", [], note="3 blocked", group="other"),
+        ],
+    )
+
+
+def _tiles(kind: Literal["yes", "no", "mixed", "unknown"] = "mixed") -> Picture:
+    found = {("on", "a"): Tile("yes", "worked 2 of 2", ["svm"]), ("on", "b"): Tile(kind, "1 of 2", [])}
+    return tiles("Grid", ["on"], ["a", "b"], found, "foot")
+
+
+@pytest.mark.parametrize("draw", [_bars, _tiles])
+def test_a_picture_is_a_png_and_one_svg_element(draw) -> None:  # type: ignore[no-untyped-def]
+    picture = draw()
+    with Image.open(io.BytesIO(picture.png)) as image:
+        assert image.format == "PNG"
+        assert len(set(image.convert("L").resize((40, 30)).tobytes())) > 3  # it shows something
+    assert ET.fromstring(picture.svg).tag == f"{SVG}svg"  # noqa: S314 - drawn here
+    assert "<image" not in picture.svg
+    assert draw().svg == picture.svg  # the same figures, the same file
+
+
+def test_every_kind_of_tile_differs_without_colour() -> None:
+    greys = set()
+    for kind in ("yes", "no", "mixed", "unknown"):
+        with Image.open(io.BytesIO(_tiles(kind).png)) as image:  # type: ignore[arg-type]
+            greys.add(image.convert("L").tobytes())
+    assert len(greys) == 4
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=30)
+
+
+@given(WORDS, WORDS)
+def test_words_never_become_markup(title: str, cell: str) -> None:
+    hostile = f"<script>alert(1)</script>{cell}\"'><b>"
+    picture = Picture("<svg></svg>", b"")
+    text = page(
+        hostile + title, hostile, picture, hostile, [Table(hostile, [hostile], [[hostile]])], [hostile]
+    )
+    assert "<script" not in text and "<b>" not in text
+    assert text.count("<svg>") == 1
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    text = page("Title", "Lead", _bars(), "what it shows", [Table("t", ["a"], [["1"]])], ["a note"])
+    for reference in ("src=", "@import", "url(http", "<link", "<script"):
+        assert reference not in text, reference
+    assert 'aria-label="what it shows"' in text and '<th scope="col">a</th>' in text

@@ -1,0 +1,335 @@
+"""The engine by way of Vagrant: what is read of Vagrant, libvirt and VBoxManage, and what a machine does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from lab import engines, versions
+from lab.deadline import Deadline
+from lab.engines.options import Options, QemuOptions, VirtualBoxOptions
+from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
+from lab.engines.qemu.command import cpu_model
+from lab.engines.vagrant import INNER, link, plan, program, vboxmanage
+from lab.engines.vagrant.engine import VagrantEngine
+from lab.engines.vagrant.libvirt import state
+from lab.engines.vagrant.link import Link
+from lab.engines.vagrant.machine import VagrantMachine
+from lab.errors import LabError, UsageError
+from lab.journal import Journal
+from tests.unit import fakes
+from tests.unit.fakes import FakeEngine
+from tests.unit.vagrant_world import World
+
+SSH = Forward("ssh", 10022, 22)
+ADB = Forward("adb", 15555, 5555)
+SSH_CONFIG = """\
+Host vagrant
+  HostName 127.0.0.1
+  User lab
+  Port 10022
+  UserKnownHostsFile /dev/null
+  StrictHostKeyChecking no
+  PasswordAuthentication no
+  IdentityFile "/state/of lab/id_ed25519"
+  IdentitiesOnly yes
+  LogLevel FATAL
+"""
+DOMAIN = """\
+Id:             1
+Name:           lab-vagrant
+UUID:           5f1f3c80-3c0f-4d0e-9b55-7a1f2d7a9c11
+State:          {state}
+CPU(s):         2
+Managed save:   {saved}
+"""
+SHOWVMINFO = """\
+name="lab-vagrant"
+UUID="5f1f3c80-3c0f-4d0e-9b55-7a1f2d7a9c11"
+LogFldr="/vms/lab-vagrant/Logs"
+memory=4096
+cpus=2
+nestedpaging="on"
+nested-hw-virt="on"
+paravirtprovider="kvm"
+effparavirtprovider="kvm"
+VMState="running"
+"SATA-0-0"="/vms/disk.vmdk"
+Forwarding(0)="adb,tcp,127.0.0.1,15555,,5555"
+Forwarding(1)="ssh,tcp,127.0.0.1,10022,,22"
+Forwarding(2)="open,tcp,,8080,,80"
+"""
+
+
+def spec(folder: Path, **changes: object) -> MachineSpec:
+    values: dict[str, object] = {
+        "uuid": "u",
+        "name": "vagrant",
+        "folder": folder / "vm",
+        "base_disk": folder / "disk.qcow2",
+        "seed": folder / "seed.iso",
+        "cpus": 2,
+        "memory_mib": 4096,
+        "disk_gib": 12,
+    }
+    return MachineSpec(**(values | changes))  # type: ignore[arg-type]
+
+
+# --- Vagrant -------------------------------------------------------------------------------------
+
+
+def test_machine_readable_lines_are_of_their_machine() -> None:
+    lines = "1,other,state,running\n2,vagrant,provider-name,libvirt\n3,vagrant,state,not_created\n4,,ui,x\n"
+    assert program.told(lines, "vagrant") == {"provider-name": "libvirt", "state": "not_created"}
+    assert program.told("5,vagrant,state-human-long,a%!(VAGRANT_COMMA) b\\nc", "vagrant") == {
+        "state-human-long": "a, b\nc"
+    }
+
+
+@given(some.text())
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    program.told(text, "vagrant")
+    vboxmanage.forwards(vboxmanage.fields(f'Forwarding(0)="{text}"'))
+
+
+def test_ssh_config_says_how_to_log_in() -> None:
+    assert program.entrance(SSH_CONFIG, "vagrant") == program.Entrance(
+        "127.0.0.1", 10022, "lab", Path("/state/of lab/id_ed25519")
+    )
+
+
+def test_an_ssh_config_of_nothing_is_an_error() -> None:
+    with pytest.raises(LabError, match="does not say how to log in"):
+        program.entrance("Host vagrant\n  HostName 127.0.0.1\n", "vagrant")
+
+
+def test_the_id_is_where_vagrant_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAGRANT_DOTFILE_PATH", raising=False)
+    known = program.Vagrant(tmp_path, "vagrant")
+    assert known.identity("libvirt") == ""
+    place = tmp_path / ".vagrant/machines/vagrant/libvirt"
+    place.mkdir(parents=True)
+    (place / "id").write_text("an-id\n")
+    assert known.identity("libvirt") == "an-id"
+    monkeypatch.setenv("VAGRANT_DOTFILE_PATH", str(tmp_path / "elsewhere"))
+    assert known.identity("libvirt") == ""
+
+
+# --- the hypervisors -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "saved", "expected"),
+    [
+        ("running", "no", State.RUNNING),
+        ("paused", "no", State.PAUSED),
+        ("shut off", "no", State.STOPPED),
+        ("shut off", "yes", State.SUSPENDED),
+        ("crashed", "no", State.CRASHED),
+    ],
+)
+def test_the_state_libvirt_tells(said: str, saved: str, expected: State) -> None:
+    assert state(DOMAIN.format(state=said, saved=saved)) is expected
+
+
+def test_a_state_nobody_knows_is_an_error() -> None:
+    with pytest.raises(LabError, match="does not know"):
+        state(DOMAIN.format(state="dreaming", saved="no"))
+
+
+def test_what_vboxmanage_tells() -> None:
+    described = vboxmanage.fields(SHOWVMINFO)
+    assert vboxmanage.settings(described) == {
+        "cpus": "2",
+        "memory_mib": "4096",
+        "nested": "on",
+        "nested_paging": "on",
+        "paravirt": "kvm",
+        "uuid": "5f1f3c80-3c0f-4d0e-9b55-7a1f2d7a9c11",
+    }
+    assert vboxmanage.forwards(described) == [ADB, SSH], "one that is not the loopback's is none"
+    assert described["SATA-0-0"] == "/vms/disk.vmdk"
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def test_libvirt_gets_the_cpu_of_labs_own_engine(tmp_path: Path) -> None:
+    found = plan.libvirt(spec(tmp_path), [SSH, ADB], QemuOptions(acceleration="tcg"))
+    words = dict(zip(found["arguments"][::2], found["arguments"][1::2], strict=True))
+    assert found["driver"] == "qemu"
+    assert words["-cpu"] == cpu_model("tcg", True, "kvm")
+    assert "svm=on" in words["-cpu"]
+    assert "hostfwd=tcp:127.0.0.1:10022-:22,hostfwd=tcp:127.0.0.1:15555-:5555" in words["-netdev"]
+    real = plan.libvirt(spec(tmp_path, nested=False), [], QemuOptions(acceleration="kvm"))
+    assert (real["driver"], real["cpu_mode"], real["cpu_model"]) == ("kvm", "host-passthrough", "")
+    assert real["arguments"][1] == cpu_model("kvm", False, "kvm")
+
+
+def test_virtualbox_is_set_as_labs_own_engine_sets_it(tmp_path: Path) -> None:
+    options = VirtualBoxOptions(execution_engine="interpreter", extra_data=["VBoxInternal/A=1=2"])
+    words = plan.virtualbox(spec(tmp_path), tmp_path / "console.log", options)["customize"]
+    assert ["modifyvm", ":id", "--paravirtprovider", "kvm"] in words
+    assert ["modifyvm", ":id", "--nested-hw-virt", "on"] in words
+    assert ["modifyvm", ":id", "--nestedpaging", "on"] in words
+    assert ["modifyvm", ":id", "--vm-execution-engine", "interpreter"] in words
+    assert ["setextradata", ":id", "VBoxInternal/A", "1=2"] in words
+    assert words[-2][-2:] == ["--medium", str(tmp_path / "seed.iso")]
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
+    monkeypatch.delenv("VAGRANT_DOTFILE_PATH", raising=False)
+    return made
+
+
+@pytest.fixture
+def make(world: World) -> Callable[..., VagrantMachine]:
+    def build(made: bool = True) -> VagrantMachine:
+        machine = VagrantMachine(spec(world.folder), Journal(world.folder / "journal.jsonl"))
+        machine.create()
+        ports = {"ssh": (10022, 22)}
+        known = Link(root=world.root, machine="vagrant", provider="libvirt", made=made, forwards=ports)
+        link.write(machine.spec.folder, known)
+        return machine
+
+    return build
+
+
+def test_a_machine_is_told_to_vagrant_and_asked_of_the_hypervisor(
+    world: World, make: Callable[..., VagrantMachine]
+) -> None:
+    machine = make()
+    assert machine.status() is State.ABSENT
+    assert machine.forwards() == []
+    machine.start([SSH, ADB])
+    assert machine.status() is State.RUNNING
+    assert set(machine.forwards()) == {SSH, ADB}, "the one it was not made with was opened while it ran"
+    machine.start([SSH])
+    assert machine.stop(Deadline.after(20)) == "graceful"
+    assert machine.stop(Deadline.after(20)) == "already"
+    machine.start([SSH])
+    machine.suspend()
+    assert machine.status() is State.SUSPENDED
+    assert machine.stop(Deadline.after(20)) == "already", "its memory is kept"
+    machine.resume([SSH])
+    machine.destroy()
+    assert machine.status() is State.ABSENT
+    verbs = ["up", "halt", "up", "suspend", "resume", "destroy"]
+    assert [line.split()[:2] for line in world.asked()] == [[verb, "vagrant"] for verb in verbs]
+    assert "--no-provision" in world.asked()[0], "provisioning is lab's, and lab is the caller"
+
+
+def test_the_settings_are_qemus_own(make: Callable[..., VagrantMachine]) -> None:
+    machine = make()
+    machine.start([SSH])
+    found = machine.settings()
+    assert (found["cpus"], found["memory_mib"], found["nested"], found["acceleration"]) == (
+        "2",
+        "3072",
+        "on",
+        "tcg",
+    )
+    assert found["vagrant_provider"] == "libvirt"
+
+
+def test_what_happens_outside_of_lab_is_seen(world: World, make: Callable[..., VagrantMachine]) -> None:
+    machine = make()
+    machine.start([SSH])
+    world.state.write_text("shut off")
+    assert machine.status() is State.STOPPED
+    assert machine.settings() == {}
+    world.state.write_text("none")
+    assert machine.status() is State.ABSENT
+
+
+def test_a_machine_that_does_not_halt_is_forced(world: World, make: Callable[..., VagrantMachine]) -> None:
+    machine = make()
+    machine.start([SSH])
+    (world.folder / "deaf").touch()
+    assert machine.stop(Deadline.after(0.5)) == "forced"
+    assert machine.status() is State.STOPPED
+
+
+def test_the_ssh_port_is_the_machines_for_good(make: Callable[..., VagrantMachine]) -> None:
+    machine = make()
+    machine.start([SSH])
+    machine.stop(Deadline.after(20))
+    with pytest.raises(PortTakenError) as caught:
+        machine.start([Forward("ssh", 10023, 22)])
+    assert caught.value.ports == [10022]
+
+
+def test_snapshots_are_vagrants(make: Callable[..., VagrantMachine]) -> None:
+    machine = make()
+    for ask in (
+        lambda: machine.snapshot("good"),
+        lambda: machine.restore("good", []),
+        lambda: machine.delete_snapshot("good"),
+        machine.snapshots,
+    ):
+        with pytest.raises(UsageError, match="Vagrant's") as caught:
+            ask()
+        assert "vagrant snapshot" in caught.value.hint
+
+
+def test_a_machine_that_lab_did_not_make_is_not_destroyed(
+    world: World, make: Callable[..., VagrantMachine]
+) -> None:
+    machine = make(made=False)
+    machine.start([SSH])
+    machine.destroy()
+    assert [line.split()[0] for line in world.asked()] == ["up"]
+    assert world.state.read_text().strip() == "running"
+
+
+def test_a_lab_that_lost_its_link_says_what_to_do(tmp_path: Path) -> None:
+    machine = VagrantMachine(spec(tmp_path), Journal(tmp_path / "journal.jsonl"))
+    assert machine.status() is State.ABSENT
+    with pytest.raises(LabError) as caught:
+        machine.start([SSH])
+    assert "lab.attach" in caught.value.hint
+
+
+# --- the engine ----------------------------------------------------------------------------------
+
+
+def test_auto_never_takes_it(tmp_path: Path) -> None:
+    assert not set(INNER) & set(engines.NAMES)
+    for name in INNER:
+        assert engines.engine(name, Options(tmp_path)).name == name
+
+
+def test_the_facts_are_the_inner_engines_with_the_way_it_came_by(world: World) -> None:
+    by_vagrant = VagrantEngine("vagrant-libvirt", FakeEngine(fakes.World()))
+    found = by_vagrant.facts()
+    assert (found.engine, found.version) == ("libvirt-qemu", "7.2 by Vagrant 2.3.4 and libvirt 9.0.0")
+    assert versions.numbers(found.version) == (7, 2), "it is compared as QEMU's"
+    assert (found.acceleration, found.nesting) == ("kvm", "hardware")
+    assert "by Vagrant" in found.how
+    assert VagrantEngine("vagrant-virtualbox", FakeEngine(fakes.World())).facts().engine == "qemu"
+
+
+def test_root_has_no_session_of_libvirts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_vagrant = VagrantEngine("vagrant-libvirt", FakeEngine(fakes.World()))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "root" in by_vagrant.availability().why
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert by_vagrant.availability().usable
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = engines.engine("vagrant-libvirt", Options(tmp_path)).availability()
+    assert not found.usable
+    assert found.why == "vagrant and virsh not found"
+    assert "apt-get install vagrant" in found.hint
