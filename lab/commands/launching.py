@@ -12,7 +12,7 @@ from lab.deadline import Deadline
 from lab.emulators import MAIN
 from lab.emulators.protocol import AndroidEmulator, NestedFailedError
 from lab.engines.protocol import SOFTWARE
-from lab.errors import BlockedError, DeadlineError
+from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm
 from lab.ladder.rungs import android
 
@@ -71,8 +71,8 @@ class Launch:
         seconds = self._seconds()
         try:
             self._boot(seconds)
-        except DeadlineError as error:
-            self._steps.note(error.what)
+        except (DeadlineError, InconclusiveError, BlockedError) as error:
+            self._steps.note(error.what)  # how it is then is what the look below shows
         else:
             if self._emulator.android:
                 with self._steps.step("emulator.wait", name) as step:
