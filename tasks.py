@@ -431,7 +431,7 @@ def nightly_status(_c, json=False):
 @task(
     name="test",
     help={
-        "tier": "unit, integration, e2e, e2e-virtualbox, e2e-vagrant, or all but the last two",
+        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-virtualbox, e2e-vagrant",
         "json": "schema test/1",
     },
 )

@@ -17,6 +17,8 @@ TIERS = {
     "unit": ["tests/unit"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
+    "e2e-android": ["tests/e2e_android"],
+    "e2e-nightly": ["tests/e2e_nightly"],
     "e2e-virtualbox": ["tests/e2e_virtualbox"],
     "e2e-vagrant": ["tests/e2e_vagrant"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
