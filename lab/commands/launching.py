@@ -68,20 +68,20 @@ class Launch:
     def settle(self) -> Sight:
         """Wait until it is usable, or will not be, or its time is up; how it is then."""
         bench, name = self._bench, self._name
-        seconds = self._seconds()
+        left = seconds = self._seconds()
         try:
             self._boot(seconds)
         except (DeadlineError, InconclusiveError, BlockedError) as error:
             self._steps.note(error.what)  # how it is then is what the look below shows
-        else:
-            if self._emulator.android:
-                with self._steps.step("emulator.wait", name) as step:
-                    emulator = cast(AndroidEmulator, self._emulator)
-                    health = emulator.wait(bench.reach(name), "usable", step, Deadline.after(seconds))
-                    step.result = "usable" if health.usable else "not usable"
-                container = self._emulator.state(bench.guest)
-                return Sight(name, self._emulator.name, bench.addresses(name), container, health)
-        return looking.look(bench, name, _ADB_SECONDS)
+            left = 0
+        if not self._emulator.android:
+            return looking.look(bench, name, _ADB_SECONDS)
+        with self._steps.step("emulator.wait", name) as step:
+            emulator = cast(AndroidEmulator, self._emulator)
+            health = emulator.wait(bench.reach(name), "usable", step, Deadline.after(left))
+            step.result = "usable" if health.usable else "not usable"
+        container = self._emulator.state(bench.guest)
+        return Sight(name, self._emulator.name, bench.addresses(name), container, health)
 
     def _boot(self, seconds: float) -> None:
         """Wait for L2's own word, launching it anew where it could not be."""

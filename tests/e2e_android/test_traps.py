@@ -22,7 +22,7 @@ TRAPS: dict[str, tuple[set[str], bool, int]] = {
     "kvm-denied": ({"kvm-denied"}, False, 12),
     "novnc-no-emulator": ({"no-emulator"}, False, 12),
     "emulator-crash": ({"emulator-crashed"}, False, 10),
-    "out-of-memory": ({"out-of-memory"}, False, 11),
+    "out-of-memory": ({"out-of-memory"}, False, 12),
     "no-adb": ({"no-adb"}, False, 12),
     "boot-loop": ({"boot-loop"}, False, 10),
     "booting-forever": ({"slow-boot"}, False, 12),

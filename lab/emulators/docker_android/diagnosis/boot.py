@@ -66,7 +66,8 @@ def adb(case: Case) -> Diagnosis | None:
             final=True,
             refutes=False,
         )
-    if android.adb == "offline":
+    # A port that nobody is behind is taken for a daemon that is offline, too: only one that ever spoke is.
+    if android.adb == "offline" and (not case.late or _ever_spoke(case)):
         return Diagnosis(
             "adb-offline",
             "Android's ADB daemon is there and does not talk yet",
@@ -79,12 +80,17 @@ def adb(case: Case) -> Diagnosis | None:
         return None
     return Diagnosis(
         "no-adb",
-        "the emulator runs, and no ADB answers",
+        "the emulator runs, and its ADB never answered",
         shown,
         "the VM may just be slow: raise the deadline for this acceleration",
         final=False,
         refutes=False,
     )
+
+
+def _ever_spoke(case: Case) -> bool:
+    """Whether anything was heard of L2's ADB daemon, here or by the container's own adb."""
+    return any(one.inside.adb or (one.android is not None and one.android.online) for one in case.seen)
 
 
 def slow(case: Case) -> Diagnosis | None:
