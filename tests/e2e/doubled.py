@@ -25,16 +25,19 @@ _REPOSITORY, _TAG = "budtmo/docker-android", "emulator_14.0"
 
 @contextmanager
 def doubled(lab: Lab) -> Iterator[Lab]:
-    """`lab` with the settings of a user who has a mirror; the lab of that name is destroyed in the end."""
+    """The settings of a user who has a mirror, in a state folder of its own; all labs are gone in the end."""
+    state = Path(tempfile.mkdtemp(prefix="lab-e2e-"))
     with registry() as mirror:
         env = {
+            "LAB_STATE_DIR": str(state),
             "LAB_EMULATOR__REGISTRY": mirror.host,
             "LAB_EMULATOR__MEMORY_MIB": "1024",
             "LAB_DEADLINES__ANDROID_SHADOW": SECONDS,
         }
-        made = replace(lab, env=lab.env | env)
+        made = replace(lab, state=state, env=lab.env | env)
         yield made
         made.run("lab.destroy", "--purge", "--name", NAME)
+    shutil.rmtree(state, ignore_errors=True)
 
 
 @contextmanager
