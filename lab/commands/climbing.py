@@ -122,9 +122,10 @@ def climb_lab(
     )
     run.json("validation.json", document)
     _write_report(bench, run)
-    # A climb that did not reach L1 learned no boot id: what it is known to be stays known.
+    # A climb that did not reach L1 learned no boot id: what it is known to be stays known. And what was
+    # found does not depend on which claim chose the exit code.
     bench.lab.change(
-        verdict=claims[chosen].verdict.value,
+        verdict=claims[strongest_claim(cell)].verdict.value,
         boot_id=site.boot_id or bench.record.boot_id,
         ran=cell.acceleration if "vm.settings" in site.facts else bench.record.ran,
     )

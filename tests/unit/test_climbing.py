@@ -46,6 +46,14 @@ def test_validate_confirms_what_is_there_and_changes_nothing(ready: Bed) -> None
     assert document["schema"] == "lab.validation/1"
 
 
+def test_the_claim_that_chooses_the_exit_code_is_not_what_is_remembered(ready: Bed) -> None:
+    document, code = _validate(ready, claim="android")
+    assert (document["verdict"], code) == ("blocked", 11)
+    assert ready.lab().record().verdict == "confirmed"
+    with ready.untouched("prove"):
+        assert up(ready.session(), "default").code == 0
+
+
 @pytest.mark.parametrize("state", [State.STOPPED, State.SUSPENDED, State.PAUSED, State.ABSENT])
 def test_validate_starts_nothing(ready: Bed, state: State) -> None:
     ready.world.state = state
