@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -14,9 +15,11 @@ from lab.deadline import Deadline
 from lab.engines import vagrant
 from lab.engines.protocol import LOOPBACK, State
 from lab.engines.vagrant import link
+from lab.engines.vagrant import machine as machines
+from lab.engines.vagrant.libvirt import URI
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.program import Entrance, Vagrant
-from lab.errors import UsageError
+from lab.errors import InconclusiveError, UsageError
 from lab.guest import adopt, keys
 from lab.store import Access
 
@@ -25,8 +28,10 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     """Make Vagrant's machine a lab of its name (or `name`): its host key pinned, lab's own key in it.
 
     `folder` is the Vagrantfile's, this project's when left out. Only the VM's login and lab's record are
-    touched: `lab.up` does the rest. Raises UsageError when the machine does not run, or its SSH server
-    is not reached through the loopback; HostKeyError when it is not the machine that was pinned.
+    touched: `lab.up` does the rest. Raises, before anything is made or sent: UsageError (the machine does
+    not run where lab can see it, its SSH server is not reached through the loopback, it can be given no
+    forwards, it is another lab's), InconclusiveError (its hypervisor does not say how it is). UsageError
+    when an account in it has the name of lab's; HostKeyError when it is not the machine that was pinned.
     """
     machine = machine or vagrantfile.MACHINE
     name = check_name(name or machine)
@@ -39,40 +44,111 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     if entrance.host not in (LOOPBACK, "localhost"):
         raise UsageError(
             f"lab reaches its VMs through the loopback, and {machine} answers at {entrance.host}",
-            hint="give it a forward of its SSH port: forward_ssh_port, with vagrant-libvirt; or "
-            "use this project's Vagrantfile, which has a user network",
+            hint="by VirtualBox every machine of Vagrant's does; by libvirt one with QEMU's user network, "
+            "as this project's Vagrantfile makes it",
         )
     session = vagrantfile.by_vagrant(session, provider)
+    entry = {"ssh": (entrance.port, GUEST_SSH_PORT)}
+    wanted = Link(root=root, machine=machine, provider=provider, made=False, forwards=entry)
+    tied = _tied(session, name, wanted)
+    found = _look(wanted, made=tied is not None and tied.made)
     lab = session.store.place(name)
     with lab.hold("lab.attach"):
+        new = lab.read() is None
         choose.record_for(session, lab)
         bench = Workbench(session, lab)
         try:
-            entry = {"ssh": (entrance.port, GUEST_SSH_PORT)}
-            wanted = Link(root=root, machine=machine, provider=provider, made=False, forwards=entry)
-            return _reply(bench, _join(bench, wanted, entrance))
+            return _reply(bench, _join(bench, wanted, entrance, found))
+        except UsageError:
+            if new and vagrantfile.link_of(lab) is None:  # then nothing was changed in the machine either
+                lab.remove()
+            raise
         finally:
             bench.close()
 
 
-def _join(bench: Workbench, wanted: Link, entrance: Entrance) -> bool:
-    """Tie lab and machine together; whether anything was to be done."""
-    lab = bench.lab
-    found = link.read(lab.vm_folder)
-    theirs = (wanted.root, wanted.machine, wanted.provider)
-    if found is not None and (found.root, found.machine, found.provider) != theirs:
+def _tied(session: Session, name: str, wanted: Link) -> Link | None:
+    """What ties the lab to this machine already. Raises UsageError when either is tied to another."""
+    vagrantfile.must_be_nobody_elses(session, name, wanted)
+    lab = session.store.find(name)
+    found = vagrantfile.link_of(lab) if lab else None
+    if found is not None and found.whose != wanted.whose:
         raise UsageError(
-            f"lab {lab.name} is the machine {found.machine} of {found.root}, by {found.provider}",
+            f"lab {name} is the machine {found.machine} of {found.root}, by {found.provider}",
             hint="choose another --name for this one, or destroy that lab",
         )
+    return found
+
+
+def _look(wanted: Link, *, made: bool) -> dict[str, object]:
+    """What the record is to say of the machine, which is as it is, and not as lab is configured.
+
+    Nothing when lab `made` it: its record says what it was made with.
+    """
+    known = machines.at_hypervisor(wanted)
+    if known is None:
+        raise UsageError(
+            f"Vagrant keeps no id of {wanted.machine} in {wanted.root}",
+            hint="--folder is the one the Vagrantfile itself is in",
+        )
+    if (state := known.state()) is not State.RUNNING:
+        raise _not_running(wanted, state)
+    if why := known.why_no_forwards():
+        raise UsageError(
+            f"lab could not reach an emulator in {wanted.machine}: {why}",
+            hint="this project's Vagrantfile makes machines that have what is needed",
+        )
+    return {} if made else _as_it_is(wanted, known.settings())
+
+
+def _not_running(wanted: Link, state: State) -> UsageError:
+    if state is not State.ABSENT:
+        return UsageError(
+            f"the machine {wanted.machine} is {state}: only one that runs can be attached",
+            hint="`vagrant up` or `vagrant resume` has it run",
+        )
+    if wanted.provider == "libvirt":
+        return UsageError(
+            f"Vagrant says that {wanted.machine} runs, and your own libvirt session ({URI}) does not have it",
+            hint="libvirt's system connection, which is vagrant-libvirt's own choice, is not supported: "
+            "a machine of the session is, with QEMU's user network, as this project's Vagrantfile makes it",
+        )
+    return UsageError(
+        f"Vagrant says that {wanted.machine} runs, and VirtualBox does not know it",
+        hint="run lab as the user, and with the VBOX_USER_HOME, that Vagrant was run with",
+    )
+
+
+def _as_it_is(known: Link, found: Mapping[str, str]) -> dict[str, object]:
+    said = {name: found.get(name, "") for name in ("cpus", "memory_mib", "nested")}
+    numbers = said["cpus"].isdecimal() and said["memory_mib"].isdecimal()
+    if not numbers or said["nested"] not in ("on", "off"):
+        told = ", ".join(f"{name} {value or '?'}" for name, value in said.items())
+        raise InconclusiveError(
+            f"{known.provider} does not say how the machine {known.machine} is: {told}",
+            hint="a verdict holds for a machine that is known, so lab does not assume any of these",
+        )
+    paravirt = found.get("paravirt", "")
+    return {
+        "image": f"{known.provider}-{known.machine}",
+        "image_why": f"the machine {known.machine} of {known.root}",
+        "cpus": int(said["cpus"]),
+        "memory_mib": int(said["memory_mib"]),
+        "nested": said["nested"] == "on",
+        "paravirt": paravirt if paravirt in ("kvm", "none", "default") else "unknown",
+    }
+
+
+def _join(bench: Workbench, wanted: Link, entrance: Entrance, found: Mapping[str, object]) -> bool:
+    """Tie lab and machine together; whether anything was to be done. `found` is what the record is to say."""
+    lab = bench.lab
+    tied = vagrantfile.link_of(lab)
     if bench.record.engine != vagrant.engine_of(wanted.provider):
         raise UsageError(
             f"lab {lab.name} is there already, and its engine is {bench.record.engine}",
             hint="choose another --name",
         )
-    if found is None:
-        link.write(lab.vm_folder, wanted)
-    made = found is not None and found.made
+    made = tied is not None and tied.made
     before = bench.record
     with bench.session.steps.step("vagrant.login", entrance.user) as step:
         folder = lab.folder / "keys"
@@ -81,9 +157,11 @@ def _join(bench: Workbench, wanted: Link, entrance: Entrance) -> bool:
             bench.__dict__.pop("keys", None)
         known = keys.write_known_hosts(folder / "known_hosts", bench.keys.host, entrance.port)
         step.result = adopt.admit(entrance.port, entrance.user, entrance.key, known, bench.keys.user)
+    if tied is None:
+        link.write(lab.vm_folder, wanted)
     lab.change(
         forwards=before.forwards | {"ssh": Access(host_port=entrance.port, guest_port=GUEST_SSH_PORT)},
-        **({} if made else _as_it_is(bench, wanted)),
+        **found,
     )
     _forward(bench)
     return lab.record() != before
@@ -91,18 +169,6 @@ def _join(bench: Workbench, wanted: Link, entrance: Entrance) -> bool:
 
 def _ssh_seconds(bench: Workbench) -> float:
     return bench.session.settings.deadlines.ssh
-
-
-def _as_it_is(bench: Workbench, known: Link) -> dict[str, object]:
-    """What a machine that lab did not make is like: the record says that, not what was configured."""
-    found = bench.machine.settings()
-    return {
-        "image": f"{known.provider}-{known.machine}",
-        "image_why": f"the machine {known.machine} of {known.root}",
-        "cpus": int(found.get("cpus") or bench.record.cpus),
-        "memory_mib": int(found.get("memory_mib") or bench.record.memory_mib),
-        "nested": found.get("nested", "on") == "on",
-    }
 
 
 def _forward(bench: Workbench) -> None:

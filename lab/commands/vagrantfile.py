@@ -16,7 +16,8 @@ from lab.engines import vagrant
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.vagrant import Provider, link, plan
 from lab.engines.vagrant import box as boxes
-from lab.errors import BlockedError, UsageError
+from lab.engines.vagrant import machine as machines
+from lab.errors import BlockedError, LabError, UsageError
 from lab.guest import keys as key_files
 from lab.guest import seed
 from lab.host.ports import holder_of, is_free
@@ -46,7 +47,8 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     """Record, keys, seed, ports and box, made as far as they are missing; the VM is Vagrant's to make.
 
     Raises BlockedError (Vagrant's provider, images, disk, a taken port, no consent), UsageError (the
-    lab of that name is another engine's), BusyError.
+    lab of that name is another engine's; Vagrant has the machine, and no lab, or another one, is it: nothing
+    was made then), BusyError.
     """
     machine = check_name(machine or MACHINE)
     known = box.check_provider(provider)
@@ -57,6 +59,10 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     found = engines.engine(session.settings.engine, session.engine_options()).availability()
     if not found.usable:
         raise BlockedError(f"{session.settings.engine} cannot be used: {found.why}", hint=found.hint)
+    wanted = link.Link(root=ROOT, machine=machine, provider=known, made=True)
+    must_be_nobody_elses(session, machine, wanted)
+    if there is None or link.read(there.vm_folder) is None:
+        _must_be_absent(wanted)
     lab = session.store.place(machine)
     with lab.hold("lab.attach"):
         record = choose.record_for(session, lab)
@@ -72,8 +78,7 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
             # Asked once: what the machine is made with, it keeps.
             record = lab.change(acceleration=bench.engine.facts().acceleration)
         _seed(bench)
-        _link(bench, known)
-        _ports(bench)
+        _ports(bench, wanted)
         entrance = lab.record().forwards["ssh"]
         key_files.write_known_hosts(lab.folder / "keys" / "known_hosts", bench.keys.host, entrance.host_port)
         return _reply(session, lab, lab.record(), known, prepared=True)
@@ -109,29 +114,47 @@ def _seed(bench: Workbench) -> None:
     bench.lab.journal.done("file", str(bench.spec.seed))
 
 
-def _link(bench: Workbench, provider: Provider) -> None:
-    folder = bench.lab.vm_folder
-    if link.read(folder) is None:
-        link.write(folder, link.Link(root=ROOT, machine=bench.lab.name, provider=provider, made=True))
+def must_be_nobody_elses(session: Session, name: str, wanted: link.Link) -> None:
+    """Raise UsageError when a lab of another name is the machine: two would take it from each other."""
+    for lab in session.store.labs():
+        found = link_of(lab)
+        if lab.name != name and found is not None and found.whose == wanted.whose:
+            gone = "destroys the machine" if found.made else "forgets the machine, which stays"
+            raise UsageError(
+                f"the machine {wanted.machine} of {wanted.root} is lab {lab.name} already",
+                hint=f"work with that one: `invoke lab.up --name {lab.name}`; "
+                f"`invoke lab.destroy --name {lab.name}` {gone}",
+            )
 
 
-def _ports(bench: Workbench) -> None:
-    """Ports for a machine that is to be made; one that is there keeps those it was made with."""
-    state = bench.machine.status()
-    if state is State.ABSENT:
+def link_of(lab: Lab) -> link.Link | None:
+    """Which of Vagrant's machines a lab is; None when it is none, or what says so is damaged."""
+    try:
+        return link.read(lab.vm_folder)
+    except LabError:
+        return None
+
+
+def _must_be_absent(wanted: link.Link) -> None:
+    """Of a machine that somebody else made lab must not say that it made it: `lab.destroy` goes by that."""
+    if machines.state_of(wanted) is not State.ABSENT:
+        raise UsageError(
+            f"Vagrant has the machine {wanted.machine} already, and lab does not know it",
+            hint=f"`vagrant destroy {wanted.machine}`, then `vagrant up` makes one that both know",
+        )
+
+
+def _ports(bench: Workbench, wanted: link.Link) -> None:
+    """Link and ports of a machine that is to be made; one that is there keeps those it was made with."""
+    found, state = link.read(bench.lab.vm_folder), bench.machine.status()
+    if found is None or not found.forwards or not bench.record.forwards:
+        _must_be_absent(wanted)
+    if found is None or state is State.ABSENT:
         preflight.before_start(bench.lab, bench.record)
         fixed = bench.session.settings.ports.model_dump()
         chosen = ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps)
-        folder = bench.lab.vm_folder
-        found = link.read(folder)
-        assert found is not None  # noqa: S101 - _link() wrote it
         known = {item.name: (item.host_port, item.guest_port) for item in chosen}
-        link.write(folder, found.model_copy(update={"forwards": known}))
-    elif not bench.record.forwards:
-        raise UsageError(
-            f"Vagrant has the machine {bench.lab.name} already, and lab does not know it",
-            hint=f"`vagrant destroy {bench.lab.name}`, then `vagrant up` makes one that both know",
-        )
+        link.write(bench.lab.vm_folder, (found or wanted).model_copy(update={"forwards": known}))
     elif state in (State.STOPPED, State.SUSPENDED):
         for forward in ports.forwards(bench.lab):
             if not is_free(forward.host_port):

@@ -60,7 +60,8 @@ class MachineSpec:
     cpus: int
     memory_mib: int
     disk_gib: int
-    paravirt: Literal["kvm", "none", "default"] = "kvm"
+    paravirt: Literal["kvm", "none", "default", "unknown"] = "kvm"
+    """`unknown`: it is another program's VM, and lab cannot tell."""
     nested: bool = True
 
 

@@ -6,16 +6,32 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.engines.protocol import LOOPBACK
-from lab.errors import DeadlineError
+from lab.errors import CommandError, DeadlineError, UsageError
 from lab.guest import login, seed
 from lab.guest.keys import KeyPair
 from lab.guest.login import AuthRefusedError, UnreachableError
 from lab.guest.ssh import Guest
+from lab.proc import tail
+
+MARKER = "made by lab.attach"
+"""The comment of an account that lab made in somebody else's VM: one without it is not lab's to use."""
+
+_REFUSED = 99
+"""The script's status for that; useradd's own are below 20."""
 
 _ADMIT = """
 set -eu
-user=$1 key=$2
-id "$user" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash --password "*" "$user"
+user=$1 key=$2 marker=$3 refused=$4
+refuse() { printf '%s\\n' "$1"; exit "$refused"; }
+if account=$(getent passwd "$user"); then
+    [ "$(printf '%s' "$account" | cut -d : -f 5)" = "$marker" ] || refuse "the account $user"
+else
+    # Who had that name before may have left keys and rights behind.
+    for place in "/home/$user" "/etc/sudoers.d/$user"; do
+        [ ! -e "$place" ] || refuse "$place"
+    done
+    useradd --create-home --shell /bin/bash --password "*" --comment "$marker" "$user"
+fi
 for group in adm kvm systemd-journal; do
     ! getent group "$group" >/dev/null || usermod --append --groups "$group" "$user"
 done
@@ -52,8 +68,8 @@ def host_key(port: int, deadline: Deadline) -> str:
 def admit(port: int, user: str, key: Path, known_hosts: Path, own: KeyPair, as_user: str = seed.USER) -> str:
     """Let lab in as its own user with its own key, through `user` and `key`; in words, what was done.
 
-    `user` may use sudo without a password. Raises HostKeyError, AuthRefusedError, UnreachableError,
-    CommandError.
+    `user` may use sudo without a password. Raises UsageError (an account of lab's name is somebody
+    else's: nothing was changed), HostKeyError, AuthRefusedError, UnreachableError, CommandError.
     """
     with Guest(port=port, user=as_user, key=own.private, known_hosts=known_hosts) as guest:
         try:
@@ -62,5 +78,13 @@ def admit(port: int, user: str, key: Path, known_hosts: Path, own: KeyPair, as_u
         except AuthRefusedError:
             pass
     with Guest(port=port, user=user, key=key, known_hosts=known_hosts) as guest:
-        guest.run(["sh", "-c", _ADMIT, "admit", as_user, own.public_line], sudo=True)
+        words = ["sh", "-c", _ADMIT, "admit", as_user, own.public_line, MARKER, str(_REFUSED)]
+        done = guest.run(words, sudo=True, check=False)
+    if done.status == _REFUSED:
+        raise UsageError(
+            f"the machine has {done.out.strip()} already, and lab did not make it",
+            hint=f"lab logs in as a user of its own, {as_user}: rename or remove what has that name there",
+        )
+    if done.status != 0:
+        raise CommandError(words, done.status, tail=tail(done.out + "\n" + done.err))
     return f"lab's user {as_user} and its key were put there"

@@ -120,7 +120,8 @@ def opened() -> Iterator[Road]:
     finally:
         road.vagrant("destroy", "--force", seconds=300)
         road.lab("lab.destroy", "--purge", "--name", NAME, seconds=300)
-        _end(folder / "run" / "libvirt" / "libvirtd.pid")
+        for daemon in ("libvirtd", "virtlogd"):
+            _end(folder / "run" / "libvirt" / f"{daemon}.pid")
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -132,7 +133,7 @@ def _cache() -> str:
 
 
 def _end(record: Path) -> None:
-    """End the session's daemon, which would end by itself in two minutes."""
+    """End a daemon of the session's, which would end by itself in two minutes."""
     try:
         pid = int(record.read_text())
     except (OSError, ValueError):

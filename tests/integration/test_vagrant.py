@@ -106,13 +106,14 @@ def session(tmp_path: Path, env: dict[str, str]) -> Session:
 
 @pytest.fixture
 def prepared(
-    session: Session, monkeypatch: pytest.MonkeyPatch
+    session: Session, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], dict[str, object]]]:
     """What `vagrant up` prepares, done here: as if the hypervisor were there."""
 
     def prepare(provider: str) -> dict[str, object]:
         with monkeypatch.context() as patch:
             patch.setattr(engines, "engine", lambda *_: FakeEngine(World()))
+            patch.setenv("VAGRANT_DOTFILE_PATH", env["VAGRANT_DOTFILE_PATH"])
             return vagrantfile.prepare(session, "", provider).document
 
     return prepare

@@ -13,7 +13,7 @@ import throwaway_sshd
 from throwaway_sshd import Machine
 
 from lab import schema
-from lab.commands import attach
+from lab.commands import attach, lifecycle
 from lab.commands.session import Session
 from lab.commands.workbench import Workbench
 from lab.config import Settings
@@ -91,6 +91,7 @@ def test_a_machine_becomes_a_lab_and_lab_logs_in_as_itself(
     record = bench.record
     assert record.engine == "vagrant-libvirt"
     assert (record.cpus, record.memory_mib, record.nested) == (2, 3072, True), "as it is, not as configured"
+    assert record.paravirt == "none"
     assert record.forwards["adb"].host_port != record.forwards["ssh"].host_port == machine.port
     assert {forward.name for forward in bench.machine.forwards()} == {"ssh", "adb"}
     with bench.new_guest() as guest:
@@ -103,6 +104,49 @@ def test_a_machine_becomes_a_lab_and_lab_logs_in_as_itself(
     assert again.document["changed"] is False
     authorized = (machine.over / "home/lab/.ssh/authorized_keys").read_text()
     assert authorized == bench.keys.user.public_line + "\n"
+
+
+@pytest.mark.parametrize("what", ["the account lab", "/home/lab", "/etc/sudoers.d/lab"])
+def test_what_lab_did_not_make_is_left_alone(
+    machine: Machine, world: World, session: Session, what: str
+) -> None:
+    _shown(machine)
+    over = machine.over
+    if what == "the account lab":
+        with (over / "etc/passwd").open("a") as stream:
+            stream.write("lab:x:4242:4242:Somebody,,,:/home/lab:/bin/bash\n")
+    elif what == "/home/lab":
+        (over / "home/lab").mkdir()
+    else:
+        (over / "etc/sudoers.d/lab").write_text("%lab ALL=(ALL) ALL\n")
+    before = _files(over)
+    with pytest.raises(UsageError, match=f"the machine has {what} already, and lab did not make it"):
+        attach.attach(session, "", folder=str(world.root))
+    assert _files(over) == before
+    assert session.store.find("vagrant") is None
+
+
+def _files(over: Path) -> dict[str, str]:
+    """What the machine knows of accounts and who may do what."""
+    found = [over / "etc/passwd", over / "etc/group", *(over / "etc/sudoers.d").iterdir()]
+    return {str(path): path.read_text() for path in found} | {str(path): "" for path in over.glob("home/*/*")}
+
+
+def test_a_machine_that_a_lab_forgot_is_attached_again(
+    machine: Machine, world: World, session: Session
+) -> None:
+    """Its account has lab's marker, and the new lab has a key of its own."""
+    _shown(machine)
+    attach.attach(session, "", folder=str(world.root))
+    lifecycle.destroy(session, "vagrant")
+    attach.attach(session, "", folder=str(world.root), name="second")
+    with Workbench.open(session, "second").new_guest() as guest:
+        assert guest.run(["id", "-un"]).out.strip() == "lab"
+    assert len((machine.over / "home/lab/.ssh/authorized_keys").read_text().splitlines()) == 2
+    account = next(
+        line for line in (machine.over / "etc/passwd").read_text().splitlines() if line.startswith("lab:")
+    )
+    assert account.split(":")[4] == adopt.MARKER
 
 
 def test_another_host_key_is_refused_later(machine: Machine, world: World, session: Session) -> None:

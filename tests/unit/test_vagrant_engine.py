@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from virtualbox.library import MachineState
 
 from lab import engines, versions
 from lab.deadline import Deadline
@@ -16,7 +17,7 @@ from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
 from lab.engines.qemu.command import cpu_model
 from lab.engines.vagrant import INNER, link, plan, program, vboxmanage
 from lab.engines.vagrant.engine import VagrantEngine
-from lab.engines.vagrant.libvirt import state
+from lab.engines.vagrant.libvirt import Libvirt, state
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.machine import VagrantMachine
 from lab.errors import LabError, UsageError
@@ -139,6 +140,54 @@ def test_the_state_libvirt_tells(said: str, saved: str, expected: State) -> None
 def test_a_state_nobody_knows_is_an_error() -> None:
     with pytest.raises(LabError, match="does not know"):
         state(DOMAIN.format(state="dreaming", saved="no"))
+
+
+def _spelled(state: str) -> str:
+    """VBoxManage's word for a MachineState of VirtualBox's interface."""
+    special = {
+        "PoweredOff": "poweroff",
+        "Stuck": "gurumeditation",
+        "DeletingSnapshotOnline": "deletingsnapshotlive",
+        "DeletingSnapshotPaused": "deletingsnapshotlivepaused",
+    }
+    return special.get(state, state.lower())
+
+
+NUMBERS = {name: number for name, number, _ in MachineState._enums}
+BOUNDS = ("Null", "FirstOnline", "LastOnline", "FirstTransient", "LastTransient")
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS.keys() - set(BOUNDS)))
+def test_every_state_of_virtualboxs_interface_is_known(world: World, name: str) -> None:
+    world.state.write_text(_spelled(name))
+    online = NUMBERS["FirstOnline"] <= NUMBERS[name] <= NUMBERS["LastOnline"]
+    found = vboxmanage.VirtualBox("id").state()
+    assert (found is State.STOPPED) == (not online and name != "Saved"), "online: a process has the machine"
+
+
+def test_a_machine_whose_snapshot_is_taken_or_deleted_still_runs(world: World) -> None:
+    for word in ("livesnapshotting", "onlinesnapshotting", "deletingsnapshotlive", "teleporting"):
+        world.state.write_text(word)
+        assert vboxmanage.VirtualBox("id").state() is State.RUNNING
+    world.state.write_text("deletingsnapshotlivepaused")
+    assert vboxmanage.VirtualBox("id").state() is State.PAUSED
+    world.state.write_text("none")
+    assert vboxmanage.VirtualBox("id").state() is State.ABSENT
+    world.state.write_text("dreaming")
+    with pytest.raises(LabError, match="does not know: dreaming"):
+        vboxmanage.VirtualBox("id").state()
+
+
+def test_a_machine_with_another_network_can_be_given_no_forward(world: World) -> None:
+    world.run()
+    libvirt, virtualbox = Libvirt("id"), vboxmanage.VirtualBox("id")
+    assert (libvirt.why_no_forwards(), virtualbox.why_no_forwards()) == ("", "")
+    world.say("network", "net0", "hostnet0")
+    assert libvirt.why_no_forwards().endswith("called net0: those there are called hostnet0")
+    world.say("network", "hostnet0", "")
+    assert libvirt.why_no_forwards().endswith("called net0: there is none")
+    world.say("showvminfo", 'nic1="nat"', 'nic1="bridged"')
+    assert "not VirtualBox's NAT, but: bridged" in virtualbox.why_no_forwards()
 
 
 def test_what_vboxmanage_tells() -> None:
@@ -267,6 +316,21 @@ def test_the_ssh_port_is_the_machines_for_good(make: Callable[..., VagrantMachin
     with pytest.raises(PortTakenError) as caught:
         machine.start([Forward("ssh", 10023, 22)])
     assert caught.value.ports == [10022]
+
+
+def test_a_port_that_is_taken_is_told_from_a_network_that_is_not_there(
+    world: World, make: Callable[..., VagrantMachine]
+) -> None:
+    machine = make()
+    machine.start([SSH])
+    (world.folder / "taken").touch()
+    with pytest.raises(PortTakenError) as taken:
+        machine.add_forward(ADB)
+    assert (taken.value.ports, "another program" in taken.value.hint) == ([15555], True)
+    world.say("network", "net0", "hostnet0")
+    with pytest.raises(LabError, match="unrecognized netdev id 'net0'") as caught:
+        machine.add_forward(ADB)
+    assert not isinstance(caught.value, PortTakenError)
 
 
 def test_snapshots_are_vagrants(make: Callable[..., VagrantMachine]) -> None:

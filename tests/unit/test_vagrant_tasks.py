@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from lab.images import cache
 from lab.ladder.model import Nesting
 from tests.unit.bed import IMAGE, Bed, checked
 from tests.unit.fakes import FACTS
+from tests.unit.vagrant_world import World
 
 SHA = "0" * 64
 
@@ -30,6 +32,8 @@ SHA = "0" * 64
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     """The image is there, its box is made without qemu-img."""
     made = Bed(tmp_path, monkeypatch)
+    # Not the machine that a developer may have made here by `vagrant up`.
+    monkeypatch.setenv("VAGRANT_DOTFILE_PATH", str(tmp_path / "dot"))
     folder = tmp_path / "cache" / "images" / IMAGE
     folder.mkdir(parents=True)
     (folder / "disk.qcow2").write_text("disk")
@@ -117,10 +121,49 @@ def test_a_lab_of_another_kind_is_left_alone(bed: Bed) -> None:
         vagrantfile.prepare(bed.session(), "other", "libvirt")
 
 
-def test_a_machine_that_lab_does_not_know_is_said(bed: Bed) -> None:
-    bed.world.state = State.RUNNING
+@pytest.fixture
+def theirs(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A machine `vagrant` of this Vagrantfile that lab was not asked about."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    made = World(folder)
+    made.run()
+    monkeypatch.setenv("PATH", f"{made.bin}:{os.environ['PATH']}")
+    monkeypatch.setenv("VAGRANT_DOTFILE_PATH", str(made.root / ".vagrant"))
+    return made
+
+
+def test_a_machine_that_lab_does_not_know_stays_somebody_elses(bed: Bed, theirs: World) -> None:
     with pytest.raises(UsageError, match="lab does not know it"):
         vagrantfile.prepare(bed.session(), "", "libvirt")
+    assert bed.session().store.find("vagrant") is None, "nothing was made"
+    theirs.state.write_text("none")
+    vagrantfile.prepare(bed.session(), "", "libvirt")
+
+
+def test_a_lab_without_its_machine_takes_nobody_elses(bed: Bed, theirs: World) -> None:
+    """As after a `vagrant up` that was cut short: there is a record, and no link yet."""
+    session = vagrantfile.by_vagrant(bed.session(), "libvirt")
+    lab = session.store.place("vagrant")
+    choose.record_for(session, lab)
+    with pytest.raises(UsageError, match="lab does not know it"):
+        vagrantfile.prepare(bed.session(), "", "libvirt")
+    assert link.read(lab.vm_folder) is None, "lab.destroy would destroy what the link says lab made"
+    # One with a link of a Vagrant that made nothing yet is no better.
+    link.write(lab.vm_folder, link.Link(root=ROOT, machine="vagrant", provider="libvirt", made=True))
+    with pytest.raises(UsageError, match="lab does not know it"):
+        vagrantfile.prepare(bed.session(), "", "libvirt")
+
+
+def test_a_machine_that_is_another_lab_is_not_prepared(bed: Bed) -> None:
+    other = bed.session().store.place("mylab")
+    known = link.Link(root=ROOT, machine="vagrant", provider="libvirt", made=False, forwards={"ssh": (1, 22)})
+    link.write(other.vm_folder, known)
+    with pytest.raises(UsageError, match="is lab mylab already") as caught:
+        vagrantfile.prepare(bed.session(), "", "libvirt")
+    assert "forgets" in caught.value.hint
+    assert bed.session().store.find("vagrant") is None
+    vagrantfile.prepare(bed.session(), "", "virtualbox")
 
 
 def test_a_lab_at_work_is_not_prepared(bed: Bed) -> None:

@@ -20,8 +20,14 @@ class Hypervisor(Protocol):
     def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:
         """The loopback's forwards of the running machine; `names` by (host port, guest port)."""
 
+    def why_no_forwards(self) -> str:
+        """Why the running machine can be given no forward; empty when it can."""
+
     def add_forward(self, forward: Forward) -> str:
-        """Ask for one more on the running machine; what it said. It lasts until the machine ends."""
+        """Ask for one more on the running machine; what it said. It lasts until the machine ends.
+
+        An answer that is not about the host's port is an error.
+        """
 
     def remove_forward(self, forward: Forward) -> None: ...
 

@@ -26,6 +26,10 @@ VIRSH = "virsh"
 
 _SECONDS = 60.0
 _NOT_THERE = re.compile(r"failed to get domain|Domain not found")
+_NETWORK_LINE = re.compile(r"^(?:Hub|VLAN) -?\d+ \((.+)\):", re.MULTILINE)
+_PORT_TAKEN = re.compile(r"could not set up host forwarding rule", re.IGNORECASE)
+"""What QEMU says when it cannot bind a port; all else that it says is about the rule or the network."""
+
 _STATES = {
     "running": State.RUNNING,
     "idle": State.RUNNING,
@@ -59,8 +63,19 @@ class Libvirt:
         asked = [Forward(name, *ports) for ports, name in names.items()]
         return listed(self._told("info usernet"), asked)
 
+    def why_no_forwards(self) -> str:
+        networks = _NETWORK_LINE.findall(self._told("info usernet"))
+        if NETWORK in networks:
+            return ""
+        there = f"those there are called {', '.join(networks)}" if networks else "there is none"
+        return f"it has no user network of QEMU's called {NETWORK}: {there}"
+
     def add_forward(self, forward: Forward) -> str:
-        return self._told(f"hostfwd_add {NETWORK} tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}")
+        rule = f"tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}"
+        said = self._told(f"hostfwd_add {NETWORK} {rule}")
+        if said and not _PORT_TAKEN.search(said):
+            raise LabError(f"QEMU opens no forward of host port {forward.host_port}: {said}")
+        return said
 
     def remove_forward(self, forward: Forward) -> None:
         self._told(f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{forward.host_port}")

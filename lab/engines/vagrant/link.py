@@ -28,6 +28,11 @@ class Link(BaseModel):
     """The forwards it has: name to host port and guest port."""
 
     @property
+    def whose(self) -> tuple[Path, str, Provider]:
+        """What makes it this machine and no other."""
+        return self.root, self.machine, self.provider
+
+    @property
     def built_in(self) -> list[Forward]:
         return [Forward(name, *ports) for name, ports in self.forwards.items()]
 

@@ -22,6 +22,20 @@ _FORCE_SECONDS = 120.0
 _LOG = "vagrant.log"
 
 
+def at_hypervisor(link: Link) -> Hypervisor | None:
+    """The machine at its hypervisor, which may not know it; None when Vagrant keeps no id of it."""
+    identity = Vagrant(link.root, link.machine).identity(link.provider)
+    if not identity:
+        return None
+    return Libvirt(identity) if link.provider == "libvirt" else VirtualBox(identity)
+
+
+def state_of(link: Link) -> State:
+    """The machine's state, whether or not a lab is tied to it."""
+    found = at_hypervisor(link)
+    return found.state() if found else State.ABSENT
+
+
 class VagrantMachine:
     """lab.engines.protocol.Machine through Vagrant. Snapshots are left to Vagrant's own commands."""
 
@@ -94,23 +108,23 @@ class VagrantMachine:
 
     # Saved states
 
-    def snapshot(self, name: str) -> None:
-        self._refuse(f"save {{}} {name}")
+    def snapshot(self, name: str) -> None:  # noqa: ARG002
+        self._refuse()
 
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:  # noqa: ARG002
-        self._refuse(f"restore {{}} {name}")
+        self._refuse()
 
-    def delete_snapshot(self, name: str) -> None:
-        self._refuse(f"delete {{}} {name}")
+    def delete_snapshot(self, name: str) -> None:  # noqa: ARG002
+        self._refuse()
 
     def snapshots(self) -> list[Snapshot]:
-        self._refuse("list {}")
+        self._refuse()
 
     # What is
 
     def status(self) -> State:
-        found = self._found()
-        return found.state() if found else State.ABSENT
+        link = links.read(self.spec.folder)
+        return state_of(link) if link else State.ABSENT
 
     def forwards(self) -> list[Forward]:
         found = self._found()
@@ -173,14 +187,8 @@ class VagrantMachine:
         return found
 
     def _found(self) -> Hypervisor | None:
-        """The machine at its hypervisor; None when Vagrant has none of that name."""
         link = links.read(self.spec.folder)
-        if link is None:
-            return None
-        identity = Vagrant(link.root, link.machine).identity(link.provider)
-        if not identity:
-            return None
-        return Libvirt(identity) if link.provider == "libvirt" else VirtualBox(identity)
+        return at_hypervisor(link) if link else None
 
     def _running(self, what: str) -> Hypervisor:
         found = self._found()
@@ -201,9 +209,9 @@ class VagrantMachine:
         self.spec.folder.mkdir(parents=True, exist_ok=True)
         Vagrant(link.root, link.machine).act(verb, *flags, deadline=deadline, log=self.spec.folder / _LOG)
 
-    def _refuse(self, words: str) -> NoReturn:
+    def _refuse(self) -> NoReturn:
         machine = self._link.machine
         raise UsageError(
             f"the snapshots of lab {self.spec.name} are Vagrant's, not lab's",
-            hint=f"`vagrant snapshot {words.format(machine)}` in {self._link.root}",
+            hint=f"`vagrant snapshot save {machine} NAME` in {self._link.root}, or list, restore, delete",
         )

@@ -15,6 +15,8 @@ from lab.engines.vagrant.libvirt import URI
 CONTROLLER = "SATA"
 """The disk controller of the box for VirtualBox; the seed goes beside the disk."""
 
+# QEMU makes these devices before libvirt's own, which have fixed places from slot 1 on: so not those.
+_NET_SLOT, _VGA_SLOT = "0x1c", "0x1d"
 _PARAVIRT = {"kvm": "kvm", "none": "none", "default": "default"}
 
 
@@ -35,8 +37,8 @@ def libvirt(spec: MachineSpec, forwards: Sequence[Forward], options: QemuOptions
         "arguments": [
             *("-cpu", cpu_model(accelerator, spec.nested, spec.paravirt)),
             *("-netdev", forward_options(forwards)),
-            *("-device", f"virtio-net-pci,netdev={NETWORK},romfile="),
-            *("-vga", "std"),
+            *("-device", f"virtio-net-pci,netdev={NETWORK},romfile=,addr={_NET_SLOT}"),
+            *("-device", f"VGA,addr={_VGA_SLOT}"),
         ],
     }
 

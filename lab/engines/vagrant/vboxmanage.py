@@ -20,15 +20,30 @@ _STATES = {
     "running": State.RUNNING,
     "starting": State.RUNNING,
     "stopping": State.RUNNING,
+    "livesnapshotting": State.RUNNING,
+    "onlinesnapshotting": State.RUNNING,
+    "deletingsnapshotlive": State.RUNNING,
+    "teleporting": State.RUNNING,
+    "teleportingin": State.RUNNING,
     "paused": State.PAUSED,
+    "deletingsnapshotlivepaused": State.PAUSED,
+    "teleportingpausedvm": State.PAUSED,
     "saved": State.SUSPENDED,
     "saving": State.SUSPENDED,
     "restoring": State.SUSPENDED,
     "poweroff": State.STOPPED,
     "aborted": State.STOPPED,
     "aborted-saved": State.STOPPED,
+    "teleported": State.STOPPED,
+    # No process has it then; whether its memory is saved is told once this is over.
+    "snapshotting": State.STOPPED,
+    "deletingsnapshot": State.STOPPED,
+    "restoringsnapshot": State.STOPPED,
+    "settingup": State.STOPPED,
     "gurumeditation": State.CRASHED,
 }
+"""VBoxManage's words for VirtualBox's MachineState, 6.1 to 7.2 (machineStateToName, VBoxManageInfo.cpp)."""
+
 _LINE = re.compile(r'^"?([^"=]+)"?="?(.*?)"?$', re.MULTILINE)
 
 
@@ -62,6 +77,10 @@ class VirtualBox:
             )
             for found in forwards(self._described())
         ]
+
+    def why_no_forwards(self) -> str:
+        card = self._described().get("nic1", "none")
+        return "" if card == "nat" else f"its first network card is not VirtualBox's NAT, but: {card}"
 
     def add_forward(self, forward: Forward) -> str:
         rule = f"{forward.name},tcp,{LOOPBACK},{forward.host_port},,{forward.guest_port}"
