@@ -54,7 +54,10 @@ def test_l2_answers_for_itself_and_is_seen_to_be_emulated(address: str, tmp_path
     place = emulators.Place("u", cache=tmp_path, secrets=tmp_path, state=tmp_path, journal=journal)
     canary = emulators.emulator("canary", place)
     try:
-        proof = canary.prove(address, tmp_path / "adb", Deadline.after(BOOT_SECONDS))
+        # Its console is not read here, which says last of all that the boot is over: so ask on.
+        deadline = Deadline.after(BOOT_SECONDS)
+        while not (proof := canary.prove(address, tmp_path / "adb", deadline)).boot_completed:
+            assert not deadline.passed
     finally:
         AdbServer(tmp_path / "adb", journal).stop()
     assert proof.nonce == NONCE and proof.nonce != "another lab's"
@@ -121,6 +124,28 @@ def test_a_hung_server_is_replaced(address: str, server: AdbServer) -> None:
     psutil.Process(entry.facts["pid"]).suspend()
     assert server.getprop(address, "ro.lab.nonce", Deadline.after(BOOT_SECONDS)) == NONCE
     assert not psutil.pid_exists(entry.facts["pid"])
+
+
+def test_an_l2_that_stands_still_ends_with_the_deadline_and_answers_afterwards(
+    address: str, server: AdbServer
+) -> None:
+    server.connect(address, Deadline.after(BOOT_SECONDS))
+    port = int(address.rpartition(":")[2])
+    (pid,) = {
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+    }
+    assert pid is not None
+    machine = psutil.Process(pid)
+    machine.suspend()
+    try:
+        with pytest.raises(DeadlineError, match="an answer of the ADB device"):
+            server.shell(address, "echo", "still", deadline=Deadline.after(3), seconds=1)
+    finally:
+        machine.resume()
+    deadline = Deadline.after(BOOT_SECONDS)
+    assert server.shell(address, "echo", "again", deadline=deadline) == "again"
 
 
 def test_silence_ends_with_the_deadline(server: AdbServer) -> None:

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 from adbutils.errors import AdbError
 
-from lab import adb, files
+from lab import files
 from lab.adb import AdbServer
+from lab.adb.client import Client
 from lab.deadline import Deadline
 from lab.errors import DeadlineError
 from lab.journal import Journal
+
+
+class Deaf(socketserver.StreamRequestHandler):
+    """An adb server whose device is online, and takes no question: its VM stands still."""
+
+    asked: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        while length := self.rfile.read(4):
+            words = self.rfile.read(int(length, 16)).decode()
+            self.asked.append(words)
+            if words == "host:version":
+                self.wfile.write(b"OKAY00040029")
+            elif words == "host:devices":
+                self.wfile.write(b"OKAY%04x%s" % (len(DEVICES), DEVICES))
+            elif words.startswith("host:tport"):
+                self.wfile.write(b"OKAY" + bytes(8))
+            elif words.startswith("host:disconnect"):
+                self.wfile.write(b"OKAY0000")
+
+
+DEVICES = b"127.0.0.1:1\tdevice\n"
+
+
+@pytest.fixture
+def deaf() -> Iterator[Client]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Deaf) as listening:
+        listening.daemon_threads = True
+        Deaf.asked.clear()
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield Client(*listening.server_address)
+        listening.shutdown()
 
 
 @pytest.fixture
@@ -63,7 +99,7 @@ def test_no_answer_never_starts_the_users_server(tmp_path: Path, monkeypatch: py
     started: list[object] = []
     monkeypatch.setattr(subprocess, "run", lambda *words, **_: started.append(words))
     with pytest.raises(AdbError):
-        adb._Client("127.0.0.1", 1).server_version()  # type: ignore[no-untyped-call]
+        Client("127.0.0.1", 1).server_version()  # type: ignore[no-untyped-call]
     assert started == []
 
 
@@ -81,3 +117,15 @@ def test_a_device_that_never_comes_ends_with_the_deadline(
     monkeypatch.setattr(ours, "_client", Refusing)
     with pytest.raises(DeadlineError, match="Connection refused"):
         ours.connect("127.0.0.1:1", Deadline.after(0.05))
+
+
+@pytest.mark.parametrize("way", ["shell", "output"])
+def test_a_device_that_takes_no_question_is_asked_again_and_ends_with_the_deadline(
+    deaf: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    ours = server(tmp_path)
+    monkeypatch.setattr(ours, "_client", lambda: deaf)
+    with pytest.raises(DeadlineError, match="an answer of the ADB device"):
+        getattr(ours, way)("127.0.0.1:1", "echo", "a b", deadline=Deadline.after(1), seconds=0.2)
+    service = {"shell": "shell", "output": "exec"}[way]
+    assert Deaf.asked.count(f"{service}:echo 'a b'") > 1

@@ -1,0 +1,57 @@
+"""How an adb server is asked: adbutils, without its habits, and adb's refusals as reasons to wait."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+from collections.abc import Callable, Iterator
+
+import adbutils
+from adbutils.errors import AdbError
+
+from lab.deadline import NotYet
+from lab.errors import LabError
+
+ASK_SECONDS = 10.0
+"""How long one question may take before it is asked again: a device may have gone stale."""
+
+
+class Connection(adbutils.AdbConnection):
+    """Without adbutils' habit of starting the user's server when nobody answers."""
+
+    def _safe_connect(self):  # type: ignore[no-untyped-def]
+        return self._create_socket()  # type: ignore[no-untyped-call]
+
+
+class Client(adbutils.AdbClient):
+    def make_connection(self, timeout: float | None = None) -> adbutils.AdbConnection:
+        connection = Connection(self.host, self.port)
+        connection.conn.settimeout(timeout or ASK_SECONDS)
+        return connection
+
+
+@contextlib.contextmanager
+def as_not_yet(address: str, then: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """adb's refusals are reasons to ask again, until the deadline."""
+    try:
+        yield
+    except (AdbError, OSError, EOFError) as error:
+        with contextlib.suppress(AdbError, OSError):
+            then()
+        raise NotYet(f"{address}: {error or type(error).__name__}") from error
+
+
+def state(client: Client, address: str) -> str:
+    """`device`, `offline`, `unauthorized`, …; empty when the server does not know the address."""
+    return next((one.state for one in client.list() if one.serial == address), "")
+
+
+def adb_program() -> str:
+    """adbutils' own adb: a known version; else the one on PATH. Raises LabError when there is none."""
+    shipped = importlib.resources.files("adbutils") / "binaries" / "adb"
+    if shipped.is_file():
+        return str(shipped)
+    try:
+        return str(adbutils.adb_path())
+    except AdbError as error:
+        raise LabError("there is no adb program", hint="install Android's platform tools") from error
