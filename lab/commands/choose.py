@@ -6,10 +6,12 @@ from lab import engines
 from lab.commands import consent
 from lab.commands.session import ROOT, Session
 from lab.config import Settings
+from lab.config.model import leaves
 from lab.deadline import Deadline
-from lab.emulators import NONE
-from lab.emulators.docker_android import image
+from lab.emulators import NONE, AndroidOptions
+from lab.emulators.docker_android import image, room
 from lab.errors import BlockedError, LabError, UsageError
+from lab.host import facts
 from lab.images import cache, debian, registry
 from lab.images.published import PublishedImage
 from lab.images.registry import Reference
@@ -19,6 +21,8 @@ UBUNTU = "ubuntu-24.04"
 DEBIAN = "debian-13"
 ASKED_FOR = "asked for"
 _REACH_SECONDS = 3.0
+_DEFAULTS = ("default", "lab.toml")
+"""Origins of values that nobody need have chosen."""
 
 
 def record_for(session: Session, lab: Lab) -> Record:
@@ -30,6 +34,7 @@ def record_for(session: Session, lab: Lab) -> Record:
         return found
     engine = engine_name(session)
     emulator, why = emulator_kind(session, engine)
+    memory_mib, disk_gib = _vm_size(session, emulator)
     record = new_record(
         lab.name,
         engine=engine,
@@ -37,8 +42,8 @@ def record_for(session: Session, lab: Lab) -> Record:
         emulator=emulator,
         emulator_why=why,
         cpus=settings.vm.cpus,
-        memory_mib=settings.vm.memory_mib,
-        disk_gib=settings.vm.disk_gib,
+        memory_mib=memory_mib,
+        disk_gib=disk_gib,
         paravirt=settings.vm.paravirt,
         nested=settings.vm.nested,
         docker_package=settings.docker.package,
@@ -87,14 +92,59 @@ def _no_android(session: Session, engine: str) -> str:
     android, reasons = session.android_options(), []
     if nesting := _no_hardware_nesting(session, engine):
         reasons.append(nesting)
-    if image.find(android, session.images, session.settings.state_dir) is None:
-        try:
-            unreachable = registry.reachable(Reference.parse(android.image), android.registry, _REACH_SECONDS)
-        except UsageError as error:
-            unreachable = error.what
-        if unreachable:
-            reasons.append(f"{android.image} is not here, and cannot be fetched ({unreachable})")
+    if unavailable := _no_image(session, android):
+        reasons.append(unavailable)
+    else:
+        memory, disk, size = _android_size(session)
+        reasons += room.lacking(android, size, memory, disk)
     return ", and ".join(reasons)
+
+
+def _vm_size(session: Session, emulator: str) -> tuple[int, int]:
+    """(MiB of memory, GiB of disk) of a new lab's VM: what Android needs, where nothing else was set.
+
+    Raises UsageError for settings that cannot hold it.
+    """
+    vm, android = session.settings.vm, session.android_options()
+    if emulator != "docker-android":
+        return vm.memory_mib, vm.disk_gib
+    memory, disk, size = _android_size(session)
+    if lacking := room.lacking(android, size, memory, disk):
+        raise UsageError("; ".join(lacking), hint=room.hint(android, size))
+    if (memory, disk) != (vm.memory_mib, vm.disk_gib):
+        session.steps.note(f"VM: {memory} MiB of memory and a disk of {disk} GiB, for Android")
+    return memory, disk
+
+
+def _android_size(session: Session) -> tuple[int, int, int | None]:
+    """(MiB, GiB, the image's bytes) of a VM for Android; the last is None while the image is not here."""
+    settings, android = session.settings, session.android_options()
+    found = image.find(android, session.images, settings.state_dir)
+    size = found.bytes if found else None
+    memory, disk = settings.vm.memory_mib, settings.vm.disk_gib
+    if not _is_set(settings, "vm.memory_mib"):
+        memory = max(memory, min(room.memory_mib(android), facts.read().memory_total >> 20))
+    if not _is_set(settings, "vm.disk_gib"):
+        disk = max(disk, room.disk_gib(size))
+    return memory, disk, size
+
+
+def _is_set(settings: Settings, key: str) -> bool:
+    """Whether somebody chose the value: lab.toml as it comes says what the defaults are."""
+    return settings.origins[key] not in _DEFAULTS or settings.value(key) != leaves()[key].default
+
+
+def _no_image(session: Session, android: AndroidOptions) -> str:
+    try:
+        if image.find(android, session.images, session.settings.state_dir) is not None:
+            return ""
+    except LabError as error:  # what is known of images is damaged, or the name is none
+        return f"whether {android.image} is here cannot be told ({error.what})"
+    try:
+        unreachable = registry.reachable(Reference.parse(android.image), android.registry, _REACH_SECONDS)
+    except UsageError as error:
+        unreachable = error.what
+    return f"{android.image} is not here, and cannot be fetched ({unreachable})" if unreachable else ""
 
 
 def _no_hardware_nesting(session: Session, engine: str) -> str:
@@ -140,6 +190,15 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
     why = f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
     session.steps.note(f"image: {DEBIAN}, because {why}")
     return debian_image(session), why
+
+
+def to_be_built(session: Session, record: Record) -> bool:
+    """Whether guest_image() may build the image here. Asks nobody: `auto` without a cached Ubuntu may."""
+    if record.image or session.settings.image == UBUNTU:
+        return False
+    if session.settings.image != DEBIAN and published(UBUNTU).find(session.images):
+        return False
+    return debian.find(session.images) is None
 
 
 def published(name: str) -> PublishedImage:

@@ -12,8 +12,8 @@ from lab.adb import AdbServer
 from lab.commands.emulator import acted, require_running
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
-from lab.deadline import POLL_SECONDS, Deadline, pause
-from lab.emulators.protocol import AndroidEmulator
+from lab.deadline import Deadline
+from lab.emulators.protocol import AndroidEmulator, Tell
 from lab.errors import BlockedError, UsageError
 
 _DAY = 86400.0
@@ -24,7 +24,8 @@ def logs(
 ) -> Reply:
     """All logs of an emulator: its container's, and those its payload keeps.
 
-    `follow` prints them as they grow; `capture` keeps them for the answer, so not both.
+    `follow` prints the container's and the device's as they grow, until the container ends; `capture`
+    keeps them for the answer, so not both.
     """
     if follow and capture:
         raise UsageError("a log that is followed never ends, and has no JSON")
@@ -32,9 +33,10 @@ def logs(
     bench.instance(emulator)
     require_running(bench)
     try:
-        found = _logs(bench, emulator)
         if follow:
-            _follow(bench, emulator, found)
+            bench.emulator_at(emulator).follow(bench.guest, _printer())
+            return Reply()
+        found = _logs(bench, emulator)
     finally:
         bench.close()
     return Reply(
@@ -147,11 +149,15 @@ def _print(texts: dict[str, str]) -> None:
     sys.stdout.flush()
 
 
-def _follow(bench: Workbench, name: str, shown: dict[str, str]) -> None:
-    """Print what is new, until interrupted. A log that began anew is printed whole."""
-    _print(shown)
-    while True:
-        pause(POLL_SECONDS)
-        found = _logs(bench, name)
-        _print({file: text.removeprefix(shown.get(file, "")) for file, text in found.items()})
-        shown = found
+def _printer() -> Tell:
+    """Prints a line, and before it the log's name where that is another than the line's before."""
+    last = ""
+
+    def tell(file: str, line: str) -> None:
+        nonlocal last
+        head = "" if file == last else f"==> {file} <==\n"
+        last = file
+        sys.stdout.write(f"{head}{redact.clean(line)}\n")
+        sys.stdout.flush()
+
+    return tell

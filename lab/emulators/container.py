@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab import redact
 from lab.deadline import Deadline
-from lab.emulators.protocol import ContainerState
+from lab.emulators.protocol import ContainerState, Tell
 from lab.errors import BlockedError, CommandError, InconclusiveError, LabError
 from lab.guest.gather import gather
 from lab.guest.ssh import Guest
+from lab.probes.kvm import script
 from lab.proc import tail
 
 LABEL = "io.lab.uuid"
 _LOG_SECONDS = 60.0
+_WATCH_SECONDS = 24 * 3600.0
+_SHOWN_LINES, _SHOWN_BYTES = 200, 16 << 10
+"""Of a log that is followed, to begin with: of Docker's, and of each file in the container."""
 _STRANGER, _NO_DOCKER, _NO_KVM = 90, 91, 92
 
-# In one go: each word to Docker over SSH costs an emulated processor most of a second.
+# In one go: each word to Docker over SSH costs an emulated processor most of a second. An image that is not
+# there is not to be had from anywhere: only lab's own way brings one whose digest was checked.
 _RUN = """
 name=$1 group=$2; shift 2
 if label=$(docker container inspect --format '{{index .Config.Labels "io.lab.uuid"}}' "$name" 2>&1); then
@@ -29,9 +36,9 @@ else
 fi
 if [ -n "$group" ]; then
     group=$(stat --format %g /dev/kvm) || exit 92
-    exec docker run --detach --name "$name" --device /dev/kvm --group-add "$group" "$@"
+    exec docker run --pull never --detach --name "$name" --device /dev/kvm --group-add "$group" "$@"
 fi
-exec docker run --detach --name "$name" "$@"
+exec docker run --pull never --detach --name "$name" "$@"
 """
 
 # Ends with the first line that ends the waiting, and then says what the container is like. `docker
@@ -105,6 +112,24 @@ class Container:
         log, _, described = out.partition(f"\n{mark}\n")
         return log, _inspected(described)
 
+    def watch(self, guest: Guest, files: Sequence[str], tell: Tell) -> None:
+        """Tell the last lines of its log and of `files` in it, and then each line as it is written.
+
+        Ends when the container does. Raises BlockedError when there is none.
+        """
+        if self.inspect(guest) is None:
+            raise BlockedError(f"there is no container {self.name}", hint="`invoke emulator.up` starts it")
+        wish = {"name": self.name, "files": list(files), "lines": _SHOWN_LINES, "bytes": _SHOWN_BYTES}
+
+        def heard(line: str) -> None:
+            file, tab, text = line.partition("\t")
+            if tab:  # else it is the script's own trouble, which its failure tells
+                tell(file, text)
+
+        argv = ["python3", "-", json.dumps(wish)]
+        text = script("container_follow.py")
+        guest.run(argv, sudo=True, stdin=text, on_line=heard, deadline=Deadline.after(_WATCH_SECONDS))
+
     def inspect(self, guest: Guest) -> dict[str, Any] | None:
         """Docker's description; None when there is no such container."""
         done = guest.run(["docker", "container", "inspect", self.name], sudo=True, check=False)
@@ -119,7 +144,7 @@ class Container:
 
     def evidence(self, guest: Guest) -> dict[str, str]:
         """Its log, each line with its time on L1's clock, and Docker's description of it."""
-        return gather(
+        found = gather(
             guest,
             {
                 "container.log": ["docker", "logs", "--timestamps", self.name],
@@ -127,6 +152,9 @@ class Container:
             },
             Deadline.after(_LOG_SECONDS),
         )
+        with contextlib.suppress(LabError):  # what is no description holds no secret of one
+            _inspected(found["container-inspect.json"])
+        return found
 
     def remove(self, guest: Guest) -> None:
         """End and remove it. Raises LabError when a container of that name is not lab's."""
@@ -182,6 +210,7 @@ def _inspected(said: str) -> dict[str, Any] | None:
         found = []
     if found:
         described: dict[str, Any] = found[0]
+        redact.register_variables(described["Config"].get("Env") or [])  # an earlier command's settings
         return described
     if "no such container" in said.lower():
         return None

@@ -51,6 +51,9 @@ class Place:
     instance: str = MAIN
     index: int = 0
     """0 for MAIN; each further emulator of the VM has a number of its own, and ports by it."""
+    vm_memory_mib: int = 0
+    vm_disk_gib: int = 0
+    """The VM's memory and disk; 0 where they are not known."""
 
     def container(self, kind: str) -> str:
         """The container's name in L1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,6 +11,9 @@ from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.guest.ssh import Guest
 from lab.steps import Step
+
+Tell = Callable[[str, str], None]
+"""Called with a log's name and one line of it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ class Diagnosis:
     """It is evidence against the rung; without this nothing but time or lab itself failed."""
 
 
+ABSENT = frozenset({"out-of-memory", "disk-full", "unaccelerated"})
+"""Diagnoses that say what the emulator was not given, rather than what does not work."""
+
+
 @dataclass(frozen=True)
 class Health:
     """What an Android emulator looks like now. `booted` and `usable` rest on checks of lab's own."""
@@ -123,6 +130,9 @@ class Emulator(Protocol):
 
     def image_id(self) -> str:
         """The image as the cell names it: name and content hash."""
+
+    def to_be_built(self) -> bool:
+        """Whether prepare() would build the image, and so needs the host's tools for that."""
 
     def prepare(self, step: Step) -> None:
         """Build or fetch the image on the host. Needs no VM, so it may run while the VM boots."""
@@ -155,6 +165,12 @@ class Emulator(Protocol):
 
     def logs(self, guest: Guest) -> dict[str, str]:
         """Evidence: container log, payload console, …; file name to text."""
+
+    def follow(self, guest: Guest, tell: Tell) -> None:
+        """Tell the logs a person follows, line by line as they are written, until the container ends.
+
+        Nothing that is a picture of one moment is among them. Raises BlockedError without a container.
+        """
 
     def stop(self, guest: Guest) -> None: ...
 

@@ -7,7 +7,9 @@ tests share one lab and run in the order of this file. Its traps are tests/e2e_a
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,33 @@ def test_what_a_user_does_with_it(android: Lab, tmp_path: Path) -> None:
     answer = android.run("emulator.shell", "--name", "android", "--", "getprop", "ro.lab.double")
     assert "not Android" in answer.out, answer.err
     assert android.json("lab.open", "--name", "android", "--print")["address"].startswith("http://127.0.0.1:")
+
+
+def test_its_logs_are_followed_until_somebody_has_enough(android: Lab) -> None:
+    process = android.start("emulator.logs", "--follow", "--name", "android")
+    heads: set[str] = set()
+    try:
+        for line in process.stdout or ():
+            if line.startswith("==> "):
+                heads.add(line.strip("=<> \n"))
+            if heads == {"container.log", "device.stdout.log"}:
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert heads == {"container.log", "device.stdout.log"}, err
+    assert process.returncode == 130, err
+
+
+def test_other_settings_are_another_emulator(android: Lab) -> None:
+    """The same again changes nothing; with one setting changed it is launched anew, and that is said."""
+    assert android.json("emulator.up", "--name", "android")["launched"] is False
+    changed = replace(android, env=android.env | {"LAB_EMULATOR__DEVICE": "Nexus 5"})
+    answer = changed.run("emulator.up", "--json", "--name", "android")
+    assert answer.status == 0 and answer.document["launched"] is True, answer.err
+    assert "launched anew" in answer.err and "other settings" in answer.err
+    assert _emulator(answer.document)["health"]["facts"]["device"] == "Nexus 5"
 
 
 def test_a_second_emulator_beside_it_has_ports_of_its_own(android: Lab) -> None:

@@ -18,6 +18,8 @@ from lab.probes.kvm import ContainerLook
 NONCE = "0123456789abcdef"
 STARTED = "2026-11-25T22:58:56.250000000Z"
 AT = reading.epoch(STARTED)
+OURS = 7000.0
+"""What our own clock said at that time."""
 QEMU = "/opt/android/emulator/qemu/linux-x86_64/qemu-system-x86_64"
 COMMAND = [QEMU, "@samsung_galaxy_s10_14.0", "-gpu", "swiftshader_indirect", "-accel", "on", "-verbose"]
 KVM = ["/dev/kvm", "anon_inode:kvm-vcpu", "anon_inode:kvm-vm"]
@@ -106,6 +108,14 @@ def inside(**changes: Any) -> Inside:
     return reading.inside(look(**changes), contract.NEW)
 
 
+def told_to(arguments: str, **changes: Any) -> Inside:
+    """A container whose emulator is given further words."""
+    described = inspected()
+    described["Config"]["Env"] += [f"EMULATOR_ADDITIONAL_ARGS={arguments}"]
+    words = {"processes": [process([*COMMAND, *arguments.split()], kvm=[])]} | changes
+    return inside(container=described, **words)
+
+
 def no_emulator(device: str, **changes: Any) -> Inside:
     """A container in which no emulator runs."""
     return inside(processes=[], device=device, **changes)
@@ -132,8 +142,15 @@ BOOTING = replace(
 
 
 def seen(seconds: float, android: Android | None = ANDROID, **changes: Any) -> Sighting:
-    """One look; `inside` and `novnc` may be given."""
-    return Sighting(seconds, changes.get("inside") or inside(), android, changes.get("novnc", NOVNC))
+    """One look; `inside` and `novnc` may be given, and `at` where L1's clock does not go with ours."""
+    there = changes.get("inside") or inside()
+    at = changes.get("at", OURS + seconds)
+    return Sighting(seconds, there, android, changes.get("novnc", NOVNC), at=at)
+
+
+def moved(one: Sighting, by: float) -> Sighting:
+    """The same look, later."""
+    return replace(one, seconds=one.seconds + by, at=one.at + by)
 
 
 def picture(*colours: tuple[int, int, int]) -> bytes:

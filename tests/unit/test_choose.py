@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,13 @@ def test_flags_must_agree_with_the_record(bed: Bed, flags: dict[str, Any], agree
 
 
 @dataclass
+class FakeImage:
+    """As much of docker-android's image as the choice looks at."""
+
+    bytes: int = 3 << 30
+
+
+@dataclass
 class FakeVirtualBox:
     """As much of the preferred engine as the choice looks at."""
 
@@ -190,7 +198,7 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
     facts = EngineFacts("virtualbox", "7.2.22", "hwvirt", acceleration, "as the test says")
     bed.patch.setattr(found, "facts", lambda: facts)
     bed.patch.setattr(engines, "engine", lambda *_: found)
-    bed.patch.setattr(image, "find", lambda *_: object() if cached else None)
+    bed.patch.setattr(image, "find", lambda *_: FakeImage() if cached else None)
     bed.patch.setattr(registry, "reachable", lambda *_: unreachable)
     heard: list[Event] = []
     session = bed.session(vm={"nested": nested})
@@ -199,6 +207,75 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
     assert (chosen, because in why) == (kind, True)
     assert [event.text for event in heard] == [f"emulator: {kind} ({why})"]
     assert choose.emulator_kind(bed.session(emulator="none"), "virtualbox") == ("none", choose.ASKED_FOR)
+
+
+def _with_hardware(bed: Bed) -> None:
+    """Where `auto` would take Android, but for what the test adds."""
+    found = FakeVirtualBox(True)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    bed.patch.setattr(registry, "reachable", lambda *_: None)
+
+
+def test_what_is_known_of_images_being_damaged_is_a_reason_and_no_end(bed: Bed) -> None:
+    _with_hardware(bed)
+    damaged = bed.session().settings.state_dir / "image-digests.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text('{"schema": "lab.im')
+    session = bed.session(engine="virtualbox")
+    record = choose.record_for(session, session.store.place("default"))
+    assert record.emulator == "canary" and "image-digests.json is damaged" in record.emulator_why
+    # Who asks for Android is told what to do.
+    with pytest.raises(BlockedError, match="is damaged") as caught:
+        choose.record_for(bed.session(emulator="docker-android"), session.store.place("android"))
+    assert (
+        "remove it" in caught.value.hint and not (session.store.place("android").folder / "lab.json").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("vm", "emulator", "size"),
+    [
+        ({}, {}, (5120, 32)),
+        ({}, {"memory_mib": 1024}, (4096, 32)),  # the defaults are enough
+        ({}, {"memory_mib": 8192}, (10240, 32)),
+        ({"memory_mib": 6000}, {}, (6000, 32)),
+        ({"disk_gib": 20}, {}, (5120, 20)),
+        ({"memory_mib": 4097, "disk_gib": 11}, {}, (4097, 11)),
+    ],
+)
+def test_new_lab_is_large_enough_for_android_unless_somebody_said_how_large(
+    bed: Bed, vm: dict[str, int], emulator: dict[str, Any], size: tuple[int, int]
+) -> None:
+    session = bed.session(vm=vm, emulator={"kind": "docker-android"} | emulator)
+    record = choose.record_for(session, session.store.place("default"))
+    assert (record.memory_mib, record.disk_gib) == size
+    session = bed.session(vm=vm, emulator={"kind": "canary"} | emulator)
+    record = choose.record_for(session, session.store.place("canary"))
+    assert (record.memory_mib, record.disk_gib) == (vm.get("memory_mib", 4096), vm.get("disk_gib", 12))
+
+
+def test_value_that_is_the_default_and_was_said_is_kept(bed: Bed) -> None:
+    session = bed.session(emulator="docker-android")
+    session.settings.with_origins({"vm.disk_gib": "LAB_VM__DISK_GIB", "vm.memory_mib": "lab.toml"})
+    record = choose.record_for(session, session.store.place("default"))
+    assert (record.memory_mib, record.disk_gib) == (5120, 12)
+
+
+@pytest.mark.parametrize(
+    ("vm", "what"),
+    [({"memory_mib": 3500}, r"vm\.memory_mib = 3500"), ({"disk_gib": 10}, r"vm\.disk_gib = 10")],
+)
+def test_vm_that_was_said_to_be_too_small_is_refused_or_gets_the_canary(
+    bed: Bed, vm: dict[str, int], what: str
+) -> None:
+    session = bed.session(vm=vm, emulator="docker-android")
+    place = session.store.place("default")
+    with pytest.raises(UsageError, match=what) as caught:
+        choose.record_for(session, place)
+    assert "vm.memory_mib = 5120 and vm.disk_gib = 32" in caught.value.hint and place.read() is None
+    _with_hardware(bed)
+    kind, why = choose.emulator_kind(bed.session(vm=vm, engine="virtualbox"), "virtualbox")
+    assert kind == "canary" and re.search(what, why)
 
 
 def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
@@ -228,3 +305,26 @@ def test_there_is_one_published_image() -> None:
     assert choose.published(choose.UBUNTU)
     with pytest.raises(UsageError, match="plan9"):
         choose.published("plan9")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ubuntu", "built", "expected"),
+    [
+        ("debian-13", False, False, True),
+        ("debian-13", False, True, False),
+        ("auto", False, False, True),  # Ubuntu's server may be out of reach: that is asked later
+        ("auto", True, False, False),
+        ("auto", False, True, False),
+        ("ubuntu-24.04", False, False, False),
+    ],
+)
+def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
+    bed: Bed, wanted: str, ubuntu: bool, built: bool, expected: bool
+) -> None:
+    session = bed.session(image=wanted, emulator="canary")
+    bed.patch.setattr(choose, "published", lambda _name: FakePublished(ubuntu, AWAY))
+    bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
+    lab = session.store.place("default")
+    record = choose.record_for(session, lab)
+    assert choose.to_be_built(session, record) is expected
+    assert not choose.to_be_built(session, record.model_copy(update={"image": "debian-13-made-from"}))

@@ -6,6 +6,8 @@ import json
 import re
 import stat
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,8 @@ import pytest
 
 from lab import deadline, redact
 from lab.deadline import Deadline
-from lab.emulators.docker_android import DockerAndroid, apk, looking, waiting, within
+from lab.emulators.docker_android import DockerAndroid, apk, contract, looking, reading, room, waiting, within
+from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Android, Sighting
 from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import AndroidEmulator, NestedFailedError, Reach
@@ -147,11 +150,45 @@ def test_reporting_that_was_asked_for_is_told(tmp_path: Path, archive: Path) -> 
     assert any("reports to its authors" in note for note in notes)
 
 
+def labels_of(guest: FakeGuest) -> dict[str, str]:
+    """What a container was labelled with when it was started."""
+    words = next(line for line in guest.asked if " run lab-docker-android " in line).split()
+    given = (after for word, after in pairwise(words) if word == "--label")
+    return dict(label.split("=", 1) for label in given)
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"device": "Nexus 5"},
+    {"memory_mib": 4096},
+    {"cpus": 1.5},
+    {"appium": True},
+    {"env": ("EMULATOR_ADDITIONAL_ARGS=-memory 2048",)},
+]
+
+
+@pytest.mark.parametrize("changed", SETTINGS)
+def test_container_of_other_settings_is_launched_anew_and_it_is_said(
+    tmp_path: Path, archive: Path, changed: dict[str, Any]
+) -> None:
+    guest, notes = started(made(tmp_path, archive))
+    assert not any("launched anew" in note for note in notes)
+    described = looks.inspected()
+    described["Config"]["Labels"] |= labels_of(guest)
+    state = reading.state(described)
+    assert made(tmp_path, archive).runs_with(state, NONCE)
+    other = made(tmp_path, archive, **changed)
+    assert not other.runs_with(state, NONCE)
+    _, notes = started(other)
+    assert any("launched anew" in note and "settings" in note for note in notes)
+    _, notes = started(other)  # as emulator.restart does: nothing was looked at
+    assert not any("launched anew" in note for note in notes)
+
+
 def test_container_is_known_by_nonce_and_image(tmp_path: Path, archive: Path) -> None:
     emulator = made(tmp_path, archive)
     described = looks.inspected()
     identity = emulator.image_id().partition("@")[2]
-    described["Config"]["Labels"]["io.lab.android-image"] = identity
+    described["Config"]["Labels"] |= labels_of(started(emulator)[0]) | {"io.lab.android-image": identity}
     guest = FakeGuest(**{"docker container inspect": json.dumps([described])})
     state = emulator.state(cast(Guest, guest))
     assert identity.startswith("sha256:") and emulator.runs_with(state, NONCE)
@@ -159,6 +196,35 @@ def test_container_is_known_by_nonce_and_image(tmp_path: Path, archive: Path) ->
     described["Config"]["Labels"]["io.lab.android-image"] = "sha256:yesterday"
     guest.answers["docker container inspect"] = json.dumps([described])
     assert not emulator.runs_with(emulator.state(cast(Guest, guest)), NONCE)
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "disk_gib", "missing"),
+    [(4096, 12, ""), (0, 0, ""), (4095, 12, r"vm\.memory_mib = 4095"), (4096, 10, r"vm\.disk_gib = 10")],
+)
+def test_vm_that_cannot_hold_android_blocks_before_anything_is_fetched(
+    tmp_path: Path, archive: Path, memory_mib: int, disk_gib: int, missing: str
+) -> None:
+    place = replace(made(tmp_path, archive)._place, vm_memory_mib=memory_mib, vm_disk_gib=disk_gib)
+    absent = replace(place, android=AndroidOptions(archive=tmp_path / "not-there"))
+    with Steps().step("prepare") as step:
+        if missing:
+            with pytest.raises(BlockedError, match=missing) as caught:
+                DockerAndroid(absent).prepare(step)
+            assert "vm.memory_mib = 5120 and vm.disk_gib = 32" in caught.value.hint
+        else:
+            DockerAndroid(place).prepare(step)
+
+
+def test_room_is_of_the_images_size(tmp_path: Path, archive: Path) -> None:
+    options = AndroidOptions()
+    assert room.lacking(options, 7 << 29, 4096, 17) == [
+        "the VM's disk (vm.disk_gib = 17) does not hold an image of 3.5 GiB and Android: it needs 18"
+    ]
+    assert room.lacking(options, 7 << 29, 4096, 18) == [] and room.disk_gib(20 << 30) == 51
+    place = replace(made(tmp_path, archive)._place, vm_memory_mib=4096, vm_disk_gib=11)
+    with Steps().step("prepare") as step, pytest.raises(BlockedError, match=r"vm\.disk_gib = 11"):
+        DockerAndroid(place).prepare(step)  # of the archive, which is there
 
 
 def test_no_image_blocks_and_is_said(tmp_path: Path) -> None:
@@ -238,6 +304,9 @@ def test_answer_without_a_signature_is_none() -> None:
             "kvm-denied",
         ),
         (looks.LAUNCHED, {"memory_kills": 1}, BlockedError, "out-of-memory"),
+        (f"{looks.LAUNCHED}FATAL | Not enough space to create userdata\n", {}, BlockedError, "disk-full"),
+        (f"{looks.LAUNCHED}FATAL | Unknown AVD name [x]\n", {}, InconclusiveError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedFailedError, "emulator-crashed"),
     ],
 )
 def test_container_that_cannot_run_l2_says_why(
@@ -254,6 +323,58 @@ def test_silence_is_no_evidence(tmp_path: Path, archive: Path) -> None:
     guest = FakeGuest().telling(looks.look())
     with pytest.raises(DeadlineError, match="did not answer"):
         made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(0))
+
+
+WITHOUT_KVM = [*looks.COMMAND, "-accel", "off"]
+
+
+@pytest.mark.parametrize("said", ["", "List of devices attached\nemulator-5554\tdevice\n"])
+def test_setting_that_switches_kvm_off_blocks_and_is_named(tmp_path: Path, archive: Path, said: str) -> None:
+    """Also where that emulator answers: nothing of KVM follows from what it says."""
+    described = looks.inspected()
+    described["Config"]["Env"] += ["EMULATOR_ADDITIONAL_ARGS=-accel off"]
+    slow = looks.look(container=described, processes=[looks.process(WITHOUT_KVM, kvm=[])], said=said)
+    with pytest.raises(BlockedError, match=r"unaccelerated.*emulator\.env") as caught:
+        made(tmp_path, archive).booted(cast(Guest, FakeGuest().telling(slow)), Deadline.after(60))
+    assert caught.value.tail == "EMULATOR_ADDITIONAL_ARGS=-accel off"
+
+
+def watched(*told: looking.ContainerLook) -> Watch:
+    """What a watch has seen after these looks."""
+    watch, guest = Watch("lab-x", contract.NEW, Journal(Path("/nowhere"))), FakeGuest().telling(*told)
+    for _ in told:
+        watch.container(cast(Guest, guest))
+    return watch
+
+
+def test_durations_are_of_our_own_clock() -> None:
+    """L1's is set an hour ahead between two looks: what is shown follows it, what is measured does not."""
+    before, after = watched(looks.look(at=looks.AT + 60), looks.look(at=looks.AT + 3660)).seen
+    assert after.seconds - before.seconds > 3500
+    assert 0 < after.at - before.at < 60
+
+
+@pytest.mark.parametrize(
+    ("ats", "was_set"),
+    [((60.0, 60.3), False), ((60.0, 3661.0), True), ((60.0, 0.0), True), ((60.0, 62.0, 3.0), True)],
+)
+def test_clock_that_was_set_is_noticed_and_nothing_timed_by_it(ats: tuple[float, ...], was_set: bool) -> None:
+    watch = watched(*(looks.look(at=looks.AT + at) for at in ats))
+    watch.reached("adb-online", looks.AT + 40)
+    assert watch.clock_was_set is was_set
+    assert (waiting.monitor_to_adb(watch) is None) is was_set
+    # Another start of the container has a time of its own.
+    anew = looks.inspected(StartedAt="2026-11-26T00:00:00.000000000Z")
+    watch.container(cast(Guest, FakeGuest().telling(looks.look(container=anew, at=looks.AT + 9999))))
+    assert not watch.clock_was_set
+
+
+def test_boot_beside_which_the_clock_was_set_is_not_timed(tmp_path: Path, archive: Path) -> None:
+    online = looks.look(at=looks.AT + 4000, said="List of devices attached\nemulator-5554\tdevice\n")
+    gone = {"docker container inspect": "Error: No such container: lab-docker-android-compared"}
+    guest = FakeGuest(**gone).telling(looks.look(), online)
+    with pytest.raises(InconclusiveError, match="clock was set"):
+        made(tmp_path, archive, memory_mib=900).time_boot(cast(Guest, guest), "kvm", Deadline.after(60))
 
 
 class Scripted:
@@ -465,10 +586,12 @@ def test_android_that_falls_silent_is_what_was_seen() -> None:
 class FakeServer:
     """adb on the host: answers by the first words of what the device is asked."""
 
-    def __init__(self, installed: str, lists: Sequence[str]) -> None:
-        self.installed, self.lists = installed, list(lists)
+    def __init__(self, installed: str, lists: Sequence[str], lost: str = "") -> None:
+        self.installed, self.lists, self.lost = installed, list(lists), lost
 
     def shell(self, _: str, *argv: str, **__: Any) -> str:
+        if self.lost and argv[:2] != ("pm", "list"):
+            raise LabError(f"{argv[0]}: {self.lost}")
         if argv[:2] == ("pm", "list"):
             return self.lists.pop(0)
         return self.installed if argv[:2] == ("pm", "install") else ""
@@ -491,6 +614,14 @@ def test_installed_app_is_named_new_or_replaced(tmp_path: Path) -> None:
     assert installed(tmp_path, "Success\n", "package:/system/a.apk=android\n", before) == "com.example.app"
     assert installed(tmp_path, "Success\n", before, before) == ""
     assert installed(tmp_path, "Success\n", "package:android\n", "package:android\npackage:a.b\n") == "a.b"
+
+
+def test_what_went_wrong_is_told_although_tidying_up_fails_too(tmp_path: Path) -> None:
+    path = tmp_path / "app.apk"
+    path.write_bytes(b"PK\x03\x04rest")
+    server = cast(Any, FakeServer("", [""], lost="device offline"))
+    with Steps().step("install") as step, pytest.raises(LabError, match=r"^pm: device offline"):
+        apk.install(server, "127.0.0.1:1", path, step, Deadline.after(9))
 
 
 def test_refused_app_is_refused_in_androids_words(tmp_path: Path) -> None:

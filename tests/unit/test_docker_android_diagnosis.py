@@ -95,6 +95,93 @@ def test_reason_why_there_is_no_emulator(name: str, inside: Inside, refutes: boo
     assert told[name].hint
 
 
+NO_ROOM = (
+    "FATAL   | Not enough space to create userdata partition. "
+    "Available: 6882.50 MB at /home/androidusr/emulator, need 7372.80 MB"
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [NO_ROOM, "ERROR   | Not enough disk space to run AVD 'x'. Exiting...", "OSError: [Errno 28] No space"],
+)
+def test_disk_that_is_full_is_no_finding(line: str) -> None:
+    full = looks.no_emulator(f"{looks.LAUNCHED}{line}\nAborted (core dumped)\n")
+    told = found(seen(60.0, None, inside=full))
+    assert list(told) == ["disk-full"] and told["disk-full"].lines == (line,)
+    assert (
+        told["disk-full"].final and not told["disk-full"].refutes and "vm.disk_gib" in told["disk-full"].hint
+    )
+    assert found(seen(60.0, BOOTING, inside=looks.inside(device=f"{looks.LAUNCHED}{line}\n"))) == {}
+
+
+SETUP_FAULTS = [
+    "PANIC: Broken AVD system path. Check your ANDROID_SDK_ROOT value [/opt/android]!",
+    "FATAL   | Unknown AVD name [samsung], use -list-avds to see valid list.",
+    "Fatal: This application failed to start because no Qt platform plugin could be initialized.",
+]
+
+
+@pytest.mark.parametrize("line", SETUP_FAULTS)
+@pytest.mark.parametrize("after", ["", "Aborted (core dumped)\n"])
+def test_emulator_that_gave_up_is_named_and_refutes_nothing(line: str, after: str) -> None:
+    told = found(seen(60.0, None, inside=looks.no_emulator(f"{looks.LAUNCHED}{line}\n{after}")))
+    assert list(told) == ["emulator-crashed"] and line in told["emulator-crashed"].lines
+    assert told["emulator-crashed"].final and not told["emulator-crashed"].refutes
+
+
+@pytest.mark.parametrize(
+    "line", ["WARNING | non-fatal graphics warning", "qemu-system-x86_64: non-fatal warning: no tablet"]
+)
+def test_warning_of_an_emulator_that_was_killed_is_no_finding(line: str) -> None:
+    killed = looks.no_emulator(f"{looks.LAUNCHED}{line}\n")
+    told = found(seen(40.0, BOOTING), seen(60.0, Android(""), inside=killed))
+    assert not told["emulator-crashed"].refutes and "nothing says why" in told["emulator-crashed"].what
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "qemu-system-x86_64: ../hw/core/cpu.c:77: cpu_reset: Assertion `cpu' failed.",
+        "Illegal instruction",
+        "emulator: terminated by SIGABRT",
+        "FATAL   | qemu-system-x86_64 was ended by signal 11 (SIGSEGV)",
+        "terminate called after throwing an instance of 'std::bad_function_call'",
+    ],
+)
+def test_signals_and_assertions_refute(line: str) -> None:
+    told = found(seen(60.0, None, inside=looks.no_emulator(f"{looks.LAUNCHED}{line}\n")))
+    assert told["emulator-crashed"].refutes and told["emulator-crashed"].lines == (line,)
+
+
+WITHOUT_KVM = [
+    (looks.inside(processes=[looks.process([*looks.COMMAND, "-accel", "off"], kvm=[])]), "off"),
+    (looks.inside(processes=[looks.process([*looks.COMMAND, "-no-accel"], kvm=[])]), "off"),
+    (looks.told_to("-accel off"), "EMULATOR_ADDITIONAL_ARGS=-accel off"),
+    (
+        looks.told_to("-memory 2048 -accel off", processes=[]),
+        "EMULATOR_ADDITIONAL_ARGS=-memory 2048 -accel off",
+    ),
+    # It crashed as well: of KVM that says nothing.
+    (looks.told_to("-accel off", processes=[], device=f"{looks.LAUNCHED}Segmentation fault\n"), "-accel off"),
+]
+
+
+@pytest.mark.parametrize(("inside", "line"), WITHOUT_KVM)
+def test_setting_that_switches_kvm_off_refutes_nothing(inside: Inside, line: str) -> None:
+    told = found(seen(60.0, BOOTING, inside=inside))
+    assert list(told) == ["unaccelerated"] and line in told["unaccelerated"].lines[0]
+    one = told["unaccelerated"]
+    assert one.final and not one.refutes and "emulator.env" in one.what and "emulator.env" in one.hint
+    # Where it is timed without, that is how it should be.
+    assert "unaccelerated" not in found(seen(60.0, BOOTING, inside=inside), with_kvm=False)
+
+
+def test_last_word_on_acceleration_counts() -> None:
+    for words in ("-accel off -accel on", "-memory 2048", "-feature 'x"):
+        assert "unaccelerated" not in found(seen(60.0, BOOTING, inside=looks.told_to(words, processes=[])))
+
+
 def test_running_emulator_is_not_accused_of_what_the_log_says() -> None:
     """Only the end of the emulator makes its words a reason."""
     warned = looks.inside(device=f"{looks.LAUNCHED}ERROR   | KVM: entry failed once\nSegmentation fault\n")
@@ -108,6 +195,13 @@ def test_emulator_that_is_being_launched_has_not_crashed() -> None:
     launching = looks.no_emulator(looks.LAUNCHED)
     assert found(seen(8.0, None, inside=launching)) == {}
     assert list(found(seen(40.0, None, inside=launching))) == ["emulator-crashed"]
+
+
+def test_clock_that_was_set_makes_no_crash() -> None:
+    """An hour ahead between two looks: the launch in the log is then an hour ago, by L1's clock."""
+    before = seen(6.0, None, inside=looks.no_emulator(looks.STARTING))
+    launching = seen(3608.0, None, inside=looks.no_emulator(looks.LAUNCHED), at=looks.OURS + 8)
+    assert found(before, launching) == {}
 
 
 def test_supervisors_words_are_not_the_emulators() -> None:
@@ -160,12 +254,30 @@ def test_boot_loop_is_seen_by_the_uptime_where_the_boot_id_is_not_told() -> None
     assert found(*told)["boot-loop"].refutes
 
 
+def test_boot_id_that_cannot_be_read_is_no_boot() -> None:
+    assert found(*boots("a", "", "a", "", "a", "")) == {}
+    assert found(*boots("", "a", "a")) == {}
+    assert found(*boots("a", "", "b", "", "c"))["boot-loop"].refutes
+    # One boot whose id was told later, by its uptime, is one.
+    restarted = (("a", 30.0), ("", 4.0), ("b", 24.0), ("b", 44.0))
+    twice = found(
+        *(
+            seen(60.0 + 20 * at, replace(BOOTING, boot_id=one, uptime=up))
+            for at, (one, up) in enumerate(restarted)
+        )
+    )
+    assert not twice["boot-loop"].final and "2 times" in twice["boot-loop"].what
+
+
 def test_adb_that_does_not_answer_is_a_matter_of_time() -> None:
     silent = Android("", error="failed to connect to 127.0.0.1:15555")
     assert found(seen(100.0, silent)) == {}
     told = found(seen(100.0, silent), seen(600.0, silent), late=True)
     assert {"no-adb", "stuck-boot"} == set(told)
     assert not any(one.final or one.refutes for one in told.values())
+    # Our own clock says how long: L1's was set an hour ahead.
+    stepped = found(seen(100.0, silent), seen(3601.0, silent, at=looks.OURS + 101), late=True)
+    assert "nothing has changed for 1 s of 101 s" in stepped["stuck-boot"].what
     offline = found(seen(100.0, Android("offline")))
     assert list(offline) == ["adb-offline"] and not offline["adb-offline"].final
     key = found(seen(100.0, Android("unauthorized", error="failed to authenticate")))["adb-unauthorized"]
@@ -182,7 +294,7 @@ def test_slow_boot_moves_and_a_stuck_one_does_not() -> None:
     ]
     slow = found(*going_on, late=True)
     assert list(slow) == ["slow-boot"]
-    stands = [*going_on[:6], *(replace(going_on[5], seconds=300.0 + 20 * at) for at in range(16))]
+    stands = [*going_on[:6], *(looks.moved(going_on[5], 90.0 + 20 * at) for at in range(16))]
     stuck = found(*stands, late=True)
     assert list(stuck) == ["stuck-boot"] and "nothing has changed for" in stuck["stuck-boot"].what
     for one in (*slow.values(), *stuck.values()):
@@ -192,9 +304,7 @@ def test_slow_boot_moves_and_a_stuck_one_does_not() -> None:
 
 def test_glances_in_between_do_not_look_like_a_change() -> None:
     stands = [seen(60.0 + 20 * at, BOOTING) for at in range(20)]
-    glances = [
-        replace(one, seconds=one.seconds + 5, android=replace(BOOTING, properties={})) for one in stands
-    ]
+    glances = [replace(looks.moved(one, 5), android=replace(BOOTING, properties={})) for one in stands]
     mixed = sorted([*stands, *glances], key=lambda one: one.seconds)
     assert list(found(*mixed, late=True)) == ["stuck-boot"]
 
@@ -225,8 +335,34 @@ def test_fault_of_a_booted_android_refutes_once_it_has_lasted(name: str) -> None
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_must_last_as_long_as_the_boot_took(name: str) -> None:
-    late = [replace(one, seconds=one.seconds + 900) for one in run_of(FAULTS[name], 400)]
+    late = [looks.moved(one, 900) for one in run_of(FAULTS[name], 400)]
     assert not found(seen(60.0, BOOTING), *late)[name].final
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_clock_that_is_set_is_no_patience(name: str) -> None:
+    """L1's clock is set an hour ahead, as by NTP; the fault has been seen for forty seconds."""
+    stepped = [
+        seen(60.0, BOOTING),
+        *(seen(3680.0 + 20 * at, FAULTS[name], at=looks.OURS + 80 + 20 * at) for at in range(3)),
+        *(seen(120.0 + 20 * at, FAULTS[name], at=looks.OURS + 140 + 20 * at) for at in range(3)),
+    ]
+    for ahead in (stepped[:4], stepped):
+        one = found(*ahead)[name]
+        assert not one.final and not one.refutes
+    # And set back it does not make the boot shorter than it was.
+    back = [seen(60.0 + 20 * at, BOOTING) for at in range(20)]
+    back += [seen(0.0, FAULTS[name], at=looks.OURS + 460 + 20 * at) for at in range(10)]
+    assert not found(*back)[name].final
+    lasting = [*back, *(seen(0.0, FAULTS[name], at=looks.OURS + 660 + 20 * at) for at in range(20))]
+    assert found(*lasting)[name].refutes
+
+
+def test_container_is_as_old_as_was_waited() -> None:
+    """Its programs have not had their time because L1's clock was set ahead."""
+    empty, dead = looks.no_emulator(looks.STARTING), Novnc(None, error="no page")
+    early = seen(2.0, None, inside=empty, novnc=dead)
+    assert found(early, seen(3604.0, None, inside=empty, novnc=dead, at=looks.OURS + 4)) == {}
 
 
 def test_launcher_that_was_there_is_not_missed_behind_an_app() -> None:
@@ -285,11 +421,16 @@ _INSIDES = st.sampled_from(
 )
 _SEEN = st.lists(
     st.builds(
-        Sighting, st.floats(0, 3000), _INSIDES, _ANDROIDS, st.sampled_from([None, Novnc(None), looks.NOVNC])
+        Sighting,
+        st.floats(0, 3000),
+        _INSIDES,
+        _ANDROIDS,
+        st.sampled_from([None, Novnc(None), looks.NOVNC]),
+        at=st.floats(0, 3000),
     ),
     min_size=1,
     max_size=8,
-).map(lambda several: sorted(several, key=lambda one: one.seconds))
+).map(lambda several: sorted(several, key=lambda one: one.at))
 
 
 @given(_SEEN, st.booleans())

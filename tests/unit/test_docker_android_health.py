@@ -38,6 +38,20 @@ def test_healthy_android_is_usable() -> None:
     assert "double" not in found.facts
 
 
+def test_android_without_kvm_is_not_usable() -> None:
+    """By a setting: it may answer as well as it likes."""
+    slow = looks.told_to("-accel off")
+    found = judged(seen(100.0, inside=slow))
+    assert found.booted and not found.usable and [one.name for one in found.diagnoses] == ["unaccelerated"]
+
+
+def test_device_profile_is_a_fact() -> None:
+    assert judged(seen(100.0)).facts["device"] == "Samsung Galaxy S10"
+    old = looks.inspected()
+    old["Config"]["Env"] = ["DEVICE=Nexus 5"]
+    assert judged(seen(100.0, inside=looks.inside(container=old))).facts["device"] == "Nexus 5"
+
+
 @pytest.mark.parametrize("status", contract.STATES)
 def test_the_containers_own_word_decides_nothing(status: str) -> None:
     assert judged(seen(100.0, inside=looks.inside(status_file=status))).usable
@@ -86,7 +100,7 @@ def test_app_in_front_is_as_good_as_the_launcher_once_that_was_seen() -> None:
 
 
 def test_container_that_is_gone_is_told_without_android() -> None:
-    found = judged(Sighting(0.0, looks.inside(container=None, processes=[])))
+    found = judged(Sighting(0.0, looks.inside(container=None, processes=[]), at=0.0))
     assert not found.booted and checks(found)["container"] is False and checks(found)["boot"] is None
     assert [one.name for one in found.diagnoses] == ["container-exited"]
     assert all(stage.seconds is None for stage in found.timeline)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from lab.adb import AdbServer
-from lab.deadline import Deadline, NotYet, cleaning_up, poll
+from lab.deadline import Deadline, cleaning_up
 from lab.emulators.canary import console
-from lab.emulators.canary.container import Container
+from lab.emulators.canary.container import DEVICE, ENTRYPOINT, Container
 from lab.emulators.options import Place
-from lab.emulators.protocol import ContainerState, NestedProof
+from lab.emulators.protocol import ContainerState, NestedProof, Tell
 from lab.emulators.transfer import Archive, Transfer
 from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
@@ -45,6 +45,9 @@ class Canary:
         image = self._found()
         return f"{self.name}@{recipe.facts(image)['image_id']}" if image else f"{self.name} (not built)"
 
+    def to_be_built(self) -> bool:
+        return self._found() is None
+
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
@@ -63,12 +66,13 @@ class Canary:
         step.result = self._container.name
 
     def runs_with(self, state: ContainerState, nonce: str) -> bool:
-        if not state.running or state.facts.get("nonce") != nonce:
+        if not state.running or state.facts.get("nonce") != nonce or _changed(state):
             return False
-        image = self._found()
-        return image is not None and state.facts.get("reference") == recipe.facts(image)["reference"]
+        # By its content: anything may have been given the image's name since.
+        return self._found() is not None and self._transfer.named(state.image)
 
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
+        self._must_be_labs(guest)
         log, state = self._container.told(guest, deadline)
         proof = console.proof(log)
         if not state.running:  # its log still says that L2 was ready once
@@ -94,22 +98,32 @@ class Canary:
         found = self._container.evidence(guest)
         return found | {"l2-console.log": console.of_l2(found["container.log"])}
 
+    def follow(self, guest: Guest, tell: Tell) -> None:
+        self._container.watch(guest, (), tell)
+
     def stop(self, guest: Guest) -> None:
         for container in (self._container, self._compared):
             container.remove(guest)
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
-        server = AdbServer(adb_folder, self._journal)
+        # What answers is not waited for to say something else: an L2 tells in its log, last of all, that
+        # its boot is over, and that was read before.
+        told = AdbServer(adb_folder, self._journal).shell(adb_address, *_ASK, deadline=deadline)
+        return console.properties(told)
 
-        def answer() -> NestedProof:
-            told = server.shell(adb_address, *_ASK, deadline=deadline)
-            proof, is_canary = console.properties(told)
-            # Another adbd will not become this L2 by waiting: let the ladder see what it said.
-            if is_canary and not proof.boot_completed:
-                raise NotYet("sys.boot_completed is not 1 yet")
-            return proof
-
-        return poll(answer, deadline, f"the end of L2's boot at {adb_address}")
+    def _must_be_labs(self, guest: Guest) -> None:
+        """Raise InconclusiveError for another container than lab starts: whatever that says shows nothing."""
+        state = self._container.state(guest)
+        if not state.exists:
+            return  # its log is not there either: that is told with the rest
+        other = _changed(state)
+        if not other and not self._transfer.is_image(guest, state.image):
+            other = f"its image is not lab's canary of today ({state.image[:19]})"
+        if other:
+            raise InconclusiveError(
+                f"what runs as {self._container.name} is not what lab starts: {other}",
+                hint="`invoke lab.up` starts it anew",
+            )
 
     def _found(self) -> CachedImage | None:
         if self._image is None:
@@ -132,3 +146,12 @@ class Canary:
 
     def _reference(self) -> str:
         return recipe.facts(self._need_image())["reference"]
+
+
+def _changed(state: ContainerState) -> str:
+    """How the container was started otherwise than lab starts one with KVM; empty when it was not."""
+    if (command := state.facts["command"]) != ENTRYPOINT:
+        return f"it runs `{command}`"
+    if DEVICE not in state.facts["devices"].split():
+        return f"it was not given {DEVICE}"
+    return ""

@@ -54,12 +54,12 @@ def seconds(log: str, accel: str) -> float:
     raise InconclusiveError(f"the container's log does not say how long L2 took ({accel})", tail=tail(log))
 
 
-def properties(told: str) -> tuple[NestedProof, bool]:
-    """`getprop` and /proc/uptime of whatever answered over ADB, and whether it calls itself a canary."""
+def properties(told: str) -> NestedProof:
+    """`getprop` and /proc/uptime of whatever answered over ADB."""
     told = told.replace("\r", "")
     found = {match["name"]: match["value"] for match in _PROPERTY.finditer(told)}
     uptime = _UPTIME.search(told)
-    proof = NestedProof(
+    return NestedProof(
         nonce=found.get("ro.lab.nonce", ""),
         hypervisor=found.get("ro.lab.hypervisor", ""),
         clocksource=found.get("ro.lab.clocksource", ""),
@@ -68,7 +68,6 @@ def properties(told: str) -> tuple[NestedProof, bool]:
         kernel=found.get("ro.kernel.version", ""),
         uptime_seconds=float(uptime["uptime"]) if uptime else 0.0,
     )
-    return proof, "ro.lab.canary" in found
 
 
 def of_l2(log: str) -> str:

@@ -14,6 +14,10 @@ from lab.guest.ssh import Guest
 from lab.images.canary import ADB_PORT
 from lab.proc import tail
 
+ENTRYPOINT = "/opt/canary/entrypoint"
+"""What the image starts."""
+DEVICE = "/dev/kvm"
+
 _NOBODY = "65534:65534"
 _MEMORY = "768m"
 _PROCESSES = "64"
@@ -58,8 +62,11 @@ def parse(inspected: Mapping[str, Any] | None) -> ContainerState:
     if inspected is None:
         return container.parse(None)
     given = container.environment(inspected)
+    devices = [one.get("PathOnHost", "") for one in (inspected.get("HostConfig") or {}).get("Devices") or []]
     facts = {
         "nonce": given.get("CANARY_NONCE", ""),
         "acceleration": given.get("CANARY_ACCEL", "kvm"),
+        "devices": " ".join(devices),
+        "command": " ".join([inspected.get("Path", ""), *(inspected.get("Args") or [])]).strip(),
     }
     return container.parse(inspected, facts)

@@ -23,12 +23,13 @@ from lab.emulators.docker_android import (
     measure,
     password,
     reading,
+    room,
     waiting,
     within,
 )
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.options import Place
-from lab.emulators.protocol import ContainerState, Health, NestedProof, Reach
+from lab.emulators.protocol import ContainerState, Health, NestedProof, Reach, Tell
 from lab.emulators.transfer import Transfer
 from lab.errors import LabError
 from lab.guest.ssh import Guest
@@ -52,6 +53,8 @@ class DockerAndroid:
         self._container = Container(place.container(self.name), place.lab_uuid)
         self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
         self._image: image.AndroidImage | None = None
+        self._outdated = ""
+        """Why the container that was looked at last is not what the settings ask for."""
         password.known(place.secrets)  # so that it is masked, whatever this object is used for
 
     @property
@@ -62,8 +65,13 @@ class DockerAndroid:
         found = self._found()
         return f"{self.name}@{found.identity}" if found else f"{self.name} (not fetched)"
 
+    def to_be_built(self) -> bool:
+        return False
+
     def prepare(self, step: Step) -> None:
-        self._image = image.prepare(self._options, self._place.cache, self._place.state, step)
+        self._require_room(None)
+        place = self._place
+        self._image = image.prepare(self._options, place.cache, place.state, step, self._require_room)
         self._forget()
         archive = self._image.archive
         step.result = f"{archive.reference}, {self._image.bytes / 1e6:.0f} MB, {self._image.identity}"
@@ -75,19 +83,29 @@ class DockerAndroid:
         self._transfer.load(guest, step)
 
     def start(self, guest: Guest, step: Step, *, nonce: str) -> None:
-        publish = {self._services[name]: port for name, port in self.ports.items()}
-        launch = within.Launch(self._options, password.ensure(self._place.secrets), nonce, publish)
+        if self._outdated:
+            step.note(f"launched anew: {self._outdated}")
+            self._outdated = ""
+        launch = self._launch(password.ensure(self._place.secrets), nonce)
         within.start(guest, self._container, self._need_image(), launch, step)
         step.result = self._container.name
 
     def runs_with(self, state: ContainerState, nonce: str) -> bool:
+        self._outdated = ""
         if not state.running or not nonce or state.facts.get("nonce") != nonce:
             return False
         found = self._found()
-        return found is not None and state.facts.get("image") == found.identity
+        if found is None or state.facts.get("image") != found.identity:
+            self._outdated = "the one that runs is of another image"
+        elif state.facts.get("launch") != self._launch("", nonce).fingerprint:
+            self._outdated = "the one that runs was launched with other settings"
+        return not self._outdated
 
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
-        """Waits for L2's ADB daemon only: the end of Android's boot is another rung's."""
+        """Waits for L2's ADB daemon only: the end of Android's boot is another rung's.
+
+        Raises BlockedError for an emulator that a setting has run without KVM.
+        """
         waiting.for_adb(guest, self._container, self._watch, deadline)
 
         def answer() -> NestedProof | None:
@@ -108,6 +126,10 @@ class DockerAndroid:
 
     def logs(self, guest: Guest) -> dict[str, str]:
         return evidence.gather(guest, self._container, self._contract)
+
+    def follow(self, guest: Guest, tell: Tell) -> None:
+        promised = self._contract
+        self._container.watch(guest, [promised.log(name) for name in promised.device_logs], tell)
 
     def stop(self, guest: Guest) -> None:
         for container in (self._container, self._compared):
@@ -162,6 +184,13 @@ class DockerAndroid:
         page = f"http://{reach.addresses['novnc']}/vnc.html?autoconnect=true&resize=scale"
         secret = password.known(self._place.secrets) if self._contract.has_password else ""
         return f"{page}#password={urllib.parse.quote(secret)}" if secret else page
+
+    def _require_room(self, image_bytes: int | None) -> None:
+        room.require(self._options, image_bytes, self._place.vm_memory_mib, self._place.vm_disk_gib)
+
+    def _launch(self, secret: str, nonce: str) -> within.Launch:
+        publish = {self._services[name]: port for name, port in self.ports.items()}
+        return within.Launch(self._options, secret, nonce, publish)
 
     def _judged(self, reach: Reach, *, late: bool = False) -> Health:
         found = self._found()

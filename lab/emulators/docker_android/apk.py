@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def install(server: AdbServer, address: str, apk: Path, step: Step, deadline: De
             address, "pm", "install", "-r", "-t", _REMOTE, deadline=deadline, seconds=deadline.left
         )
     finally:
-        server.shell(address, "rm", "-f", _REMOTE, deadline=Deadline.after(60))
+        with contextlib.suppress(LabError):  # what went wrong before it is what is told
+            server.shell(address, "rm", "-f", _REMOTE, deadline=Deadline.after(60))
     if "Success" not in said.split():
         raise LabError(f"Android does not take {apk.name}: {refusal(said)}", tail=proc.tail(said))
     after = packages(server.shell(address, *ask, deadline=deadline, seconds=deadline.left))

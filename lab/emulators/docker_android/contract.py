@@ -105,6 +105,9 @@ OLD = Contract(
     has_password=False,  # supervisord.conf: x11vnc -nopw
 )
 
+DEVICES = (NEW.device, OLD.device)
+"""The variables that name the device profile, the newer images' first."""
+
 TELEMETRY_LINES = ("Sending user behavior analytics", "google-analytics")
 """What a container says that reports (device/__init__.py; old: src/appium.sh)."""
 

@@ -12,7 +12,7 @@ from lab.emulators.docker_android import timeline
 from lab.emulators.docker_android.contract import Version
 from lab.emulators.docker_android.diagnosis import Case, diagnose
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
-from lab.emulators.protocol import Check, Health
+from lab.emulators.protocol import ABSENT, Check, Health
 
 USABLE = ("boot", "packages", "launcher", "responding", "screen", "novnc")
 """The checks that must hold for Android to be usable, beside those below them."""
@@ -37,12 +37,14 @@ def health(
     checks = _checks(last, known, nonce)
     by_name = {check.name: check for check in checks}
     booted = by_name["boot"].ok is True
+    diagnoses = diagnose(Case(seen, late, telemetry_off, known))
+    lacks = any(one.name in ABSENT for one in diagnoses)
     return Health(
         booted=booted,
-        usable=booted and all(by_name[name].ok for name in USABLE),
+        usable=booted and not lacks and all(by_name[name].ok for name in USABLE),
         checks=checks,
         timeline=timeline.timeline(known),
-        diagnoses=diagnose(Case(seen, late, telemetry_off, known)),
+        diagnoses=diagnoses,
         facts=_facts(seen, image, version or Version()),
     )
 
@@ -167,6 +169,7 @@ def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, 
         "image": image,
         "image_id": last.inside.state.image,
         "docker_android": version.release,
+        "device": last.inside.state.facts.get("device", ""),
         "release": properties.get("ro.build.version.release", "") or version.android,
         "api": properties.get("ro.build.version.sdk", "") or str(version.api or ""),
         "fingerprint": properties.get("ro.build.fingerprint", ""),

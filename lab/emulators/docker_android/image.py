@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +31,17 @@ class AndroidImage:
         return self.digest or self.archive.image_id
 
 
-def prepare(options: AndroidOptions, cache: Path, state: Path, step: Step) -> AndroidImage:
-    """The image the settings ask for, fetched if it must be. Raises BlockedError, DeadlineError."""
+def prepare(
+    options: AndroidOptions, cache: Path, state: Path, step: Step, fits: Callable[[int], None]
+) -> AndroidImage:
+    """The image the settings ask for, fetched if it must be. Raises BlockedError, DeadlineError.
+
+    `fits` is told the archive's size in bytes, before anything of it is fetched; it may raise.
+    """
     if options.archive is not None:
-        return _saved(options.archive, state)
+        saved = _saved(options.archive, state)
+        fits(saved.bytes)
+        return saved
     obtained = registry.obtain(
         cache,
         Reference.parse(options.image),
@@ -42,7 +50,9 @@ def prepare(options: AndroidOptions, cache: Path, state: Path, step: Step) -> An
         digest=options.digest,
         step=step,
         deadline=Deadline.after(options.download_seconds),
+        fits=fits,
     )
+    fits(obtained.image.manifest.bytes)
     check(obtained.image)
     return _pulled(obtained.image)
 

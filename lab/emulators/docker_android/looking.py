@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 import time
 from collections import deque
@@ -31,6 +32,8 @@ _SEEN = 600
 """Looks that are kept: at one a second or fewer, the last ten minutes and more."""
 _LOG_BYTES = 48 << 10
 _LOOK_SECONDS = 90.0
+_CLOCK_SECONDS = 1.0
+"""How far L1's clock may run off between two looks: what is more was set."""
 _ASK_SECONDS = 20.0
 """One question to Android: a slow one may take its time over `dumpsys`."""
 _NOVNC_SECONDS = 10.0
@@ -63,13 +66,17 @@ class Watch:
         self._name = name
         self._contract = contract
         self._journal = journal
+        self.clock_was_set = False
+        """L1's clock, while this start of the container was looked at."""
         self._inside = Inside(ContainerState(exists=False, running=False), 0.0)
         self._offset = 0.0
         """L1's wall clock less this process's monotonic clock."""
+        self._bounds = (-math.inf, math.inf)
+        """What that is at least and at most: the last look was begun and ended in between."""
 
     def container(self, guest: Guest, *, ask_adb: bool = False) -> Sighting:
         """Look at the container alone, from L1. With `ask_adb` its own adb is asked, too."""
-        return self._keep(Sighting(0.0, self._look_inside(guest, ask_adb)))
+        return self._keep(self._look_inside(guest, ask_adb))
 
     def everything(self, reach: Reach) -> Sighting:
         """Look at container, Android and noVNC."""
@@ -77,11 +84,11 @@ class Watch:
         running = inside.state.running
         android = self.android(reach, whole=True) if running else None
         page = novnc(reach.addresses["novnc"]) if running and "novnc" in reach.addresses else None
-        return self._keep(Sighting(0.0, inside, android, page))
+        return self._keep(inside, android, page)
 
     def glance(self, reach: Reach) -> Sighting:
         """Ask Android alone, shortly: the rest is as it was seen last."""
-        return self._keep(Sighting(0.0, self._inside, self.android(reach, whole=False)))
+        return self._keep(self._inside, self.android(reach, whole=False))
 
     def reached(self, stage: str, at: float) -> None:
         """Take somebody's word for when a stage was reached: `at` is L1's wall clock."""
@@ -97,18 +104,24 @@ class Watch:
 
     def _look_inside(self, guest: Guest, ask_adb: bool) -> Inside:
         command = ["adb", "devices"] if ask_adb else []
+        began = time.monotonic()
         look = ask(guest, self._name, self._contract, command=command, stages=self.stages)
-        inside = reading.inside(look, self._contract)
+        inside, ended = reading.inside(look, self._contract), time.monotonic()
         if inside.started != self._inside.started:
             self.seen.clear()
-            self.stages = {}
+            self.stages, self.clock_was_set = {}, False
+            self._bounds = (-math.inf, math.inf)
         self.stages = timeline.merged(self.stages, look.stages)
-        self._inside, self._offset = inside, look.at - time.monotonic()
+        least, most = look.at - ended - _CLOCK_SECONDS, look.at - began + _CLOCK_SECONDS
+        self.clock_was_set |= least > self._bounds[1] or most < self._bounds[0]
+        self._bounds = (least, most)
+        self._inside, self._offset = inside, look.at - ended
         return inside
 
-    def _keep(self, seen: Sighting) -> Sighting:
-        now = time.monotonic() + self._offset - seen.inside.started if seen.inside.started else 0.0
-        kept = Sighting(max(0.0, now), seen.inside, seen.android, seen.novnc)
+    def _keep(self, inside: Inside, android: Android | None = None, page: Novnc | None = None) -> Sighting:
+        at = time.monotonic()
+        seconds = max(0.0, at + self._offset - inside.started) if inside.started else 0.0
+        kept = Sighting(seconds, inside, android, page, at=at)
         self.seen.append(kept)
         self.stages = timeline.merged(self.stages, timeline.reached(kept))
         return kept

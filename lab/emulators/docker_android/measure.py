@@ -38,8 +38,10 @@ def time_boot(
     watch = Watch(container.name, contract.of(image.archive.reference), journal)
     try:
         within.start(guest, container, image, launch, None)
-        waiting.for_adb(guest, container, watch, deadline)
+        waiting.for_adb(guest, container, watch, deadline, with_kvm=acceleration == "kvm")
         inside, seconds = watch.seen[-1].inside, waiting.monitor_to_adb(watch)
+        if watch.clock_was_set:
+            raise InconclusiveError("the VM's clock was set meanwhile, so this boot cannot be timed")
         if seconds is None:
             raise InconclusiveError("the emulator's process was not seen, so its boot cannot be timed")
         if inside.made_vm != (acceleration == "kvm"):

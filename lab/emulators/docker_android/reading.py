@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -16,12 +17,14 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from lab.emulators import container
-from lab.emulators.docker_android.contract import Contract
+from lab.emulators.docker_android.contract import DEVICES, Contract
 from lab.emulators.docker_android.sighting import (
     DOUBLE_LABEL,
     IMAGE_LABEL,
+    LAUNCH_LABEL,
     NONCE_LABEL,
     NOT_RESPONDING,
+    OFF,
     Inside,
     Screen,
 )
@@ -54,12 +57,16 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
     )
     supervisor_log = look.files.get(contract.log(contract.supervisor_log), "")
     emulator = _emulator(look.processes)
+    acceleration = _acceleration(emulator.command) if emulator else ""
+    told = container.environment(found).get(contract.arguments, "")
     return Inside(
         state=state(found),
         started=epoch(described.get("StartedAt", "")),
         status=look.files.get(contract.status_file, "").strip(),
         emulator=emulator,
-        acceleration=_acceleration(emulator.command) if emulator else "",
+        acceleration=acceleration,
+        told=told and f"{contract.arguments}={told}",
+        switched_off=OFF in (acceleration, _acceleration(_words(told))),
         holder=next((one for one in look.processes if "/dev/kvm" in one.kvm), None),
         made_vm=any("anon_inode:kvm-vm" in one.kvm for one in look.processes),
         spoke=bool(_SPOKE.search(device_log)),
@@ -79,10 +86,12 @@ def state(inspected: Mapping[str, Any] | None) -> ContainerState:
     """Docker's description, with what lab wrote on the container and what its image says of itself."""
     if inspected is None:
         return container.parse(None)
-    labels = inspected["Config"].get("Labels") or {}
+    labels, given = inspected["Config"].get("Labels") or {}, container.environment(inspected)
     facts = {
         "nonce": labels.get(NONCE_LABEL, ""),
         "image": labels.get(IMAGE_LABEL, ""),
+        "launch": labels.get(LAUNCH_LABEL, ""),
+        "device": next((given[name] for name in DEVICES if given.get(name)), ""),
         "double": labels.get(DOUBLE_LABEL, ""),
         "error": inspected["State"].get("Error", ""),
     }
@@ -172,8 +181,19 @@ def _emulator(processes: list[Process]) -> Process | None:
 
 
 def _acceleration(command: list[str]) -> str:
-    found = [after for word, after in pairwise(command) if word == "-accel"]
-    return found[-1] if found else ""
+    """The last word of it counts; `-no-accel` is an older one for the same."""
+    found = ""
+    for word, after in pairwise([*command, ""]):
+        if word in ("-accel", "-no-accel"):
+            found = after if word == "-accel" else OFF
+    return found
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:  # no closing quotation
+        return line.split()
 
 
 def _launched_at(device_log: str) -> float:

@@ -15,8 +15,12 @@ from lab.probes.kvm import Process
 DOUBLE_LABEL, DOUBLE_PROPERTY = "io.lab.double", "ro.lab.double"
 """What a test double calls itself, in its image and in its L2: it is never Android."""
 NONCE_LABEL, IMAGE_LABEL = "io.lab.nonce", "io.lab.android-image"
+LAUNCH_LABEL = "io.lab.launch"
+"""A hash of all that is set of a launch: another one is another emulator."""
 NONCE_PROPERTY = "debug.lab.nonce"
 """Properties that begin with `debug.` may be set by ADB's own user, on every build of Android."""
+OFF = "off"
+"""The -accel without KVM."""
 NOT_RESPONDING = re.compile(r"(?:Application )?Not Responding: (?P<package>\S+)", re.IGNORECASE)
 """The title of Android's dialog."""
 
@@ -36,6 +40,10 @@ class Inside:
     """The emulator itself: QEMU, or what starts it."""
     acceleration: str = ""
     """The last -accel of its command line."""
+    told: str = ""
+    """The further words it is given, as the container's variable has them: KEY=VALUE."""
+    switched_off: bool = False
+    """Its command line, or these words, has it run without KVM."""
     holder: Process | None = None
     """The process that has /dev/kvm open."""
     made_vm: bool = False
@@ -141,9 +149,11 @@ class Novnc:
 
 @dataclass(frozen=True)
 class Sighting:
-    """One look. `seconds` is when, from the container's start, on L1's clock."""
+    """One look. `seconds` is when, from the container's start, on L1's clock, which may be set meanwhile."""
 
     seconds: float
+    at: float = field(kw_only=True)
+    """The same on our own monotonic clock: what durations are measured by."""
     inside: Inside
     android: Android | None = None
     novnc: Novnc | None = None

@@ -12,7 +12,7 @@ from lab.emulators.docker_android import within
 from lab.emulators.docker_android.diagnosis import Case, diagnose
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Sighting
-from lab.emulators.protocol import Diagnosis, Health, NestedFailedError, Reach
+from lab.emulators.protocol import ABSENT, Diagnosis, Health, NestedFailedError, Reach
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError
 from lab.guest.ssh import Guest
 from lab.steps import Step
@@ -22,16 +22,24 @@ _LOOK_AGAIN_SECONDS = 15.0
 _NO_REASON_TO_STOP = {"booted": {"novnc-dead"}, "usable": set[str]()}
 
 
-def for_adb(guest: Guest, container: Container, watch: Watch, deadline: Deadline) -> None:
+def for_adb(
+    guest: Guest, container: Container, watch: Watch, deadline: Deadline, *, with_kvm: bool = True
+) -> None:
     """Come back when the container's own adb has its emulator online.
 
+    With `with_kvm` one that was told to do without KVM is not waited for, nor believed.
     Raises NestedFailedError when the container shows that KVM does not run L2, BlockedError when
     something is absent, InconclusiveError when it failed in another way, DeadlineError.
     """
-    while watch.container(guest, ask_adb=True).inside.adb != "device":
-        found = diagnose(Case(list(watch.seen), late=deadline.passed, stages=watch.stages))
-        if final := next((one for one in found if one.final), None):
+    while True:
+        online = watch.container(guest, ask_adb=True).inside.adb == "device"
+        case = Case(list(watch.seen), late=deadline.passed, stages=watch.stages, with_kvm=with_kvm)
+        found = diagnose(case)
+        final = next((one for one in found if one.final), None)
+        if final and (not online or final.name in ABSENT):
             raise failure(final)
+        if online:
+            return
         if deadline.passed:
             named = f": {found[0].name}, {found[0].what}" if found else ""
             raise DeadlineError(
@@ -40,8 +48,8 @@ def for_adb(guest: Guest, container: Container, watch: Watch, deadline: Deadline
                 tail="\n".join(found[0].lines) if found else "",
             )
         runs = watch.seen[-1].inside.emulator is not None
-        if runs and (online := within.await_adb(guest, container, deadline)) is not None:
-            watch.reached("adb-online", online)
+        if runs and (at := within.await_adb(guest, container, deadline)) is not None:
+            watch.reached("adb-online", at)
         pause(POLL_SECONDS)
 
 
@@ -51,13 +59,18 @@ def failure(diagnosis: Diagnosis) -> LabError:
     tail = "\n".join(diagnosis.lines)
     if diagnosis.refutes:
         return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
-    if diagnosis.name == "out-of-memory":
+    if diagnosis.name in ABSENT:
         return BlockedError(what, hint=diagnosis.hint, tail=tail)
     return InconclusiveError(what, hint=diagnosis.hint, tail=tail)
 
 
 def monitor_to_adb(watch: Watch) -> float | None:
-    """Seconds from the start of L2's monitor until its ADB daemon was seen to answer."""
+    """Seconds from the start of L2's monitor until its ADB daemon was seen to answer.
+
+    None when either was not seen, and when L1's clock was set in between: both are told by it.
+    """
+    if watch.clock_was_set:
+        return None
     last = watch.seen[-1].inside if watch.seen else None
     monitor = (last.holder or last.emulator) if last else None
     online = watch.stages.get("adb-online")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 
@@ -66,6 +68,21 @@ class Launch:
     arguments: str = ""
     """Further words for the emulator."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all that is set, and no more: the same settings are the same emulator (hex)."""
+        given = self.options
+        document = {
+            "device": given.device,
+            "memory_mib": given.memory_mib,
+            "cpus": given.cpus,
+            "appium": given.appium,
+            "env": given.env,
+            "arguments": self.arguments,
+            "publish": sorted(self.publish.items()),
+        }
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
 
 def start(guest: Guest, container: Container, image: AndroidImage, launch: Launch, step: Step | None) -> None:
     """Start the container in place of an old one. Raises as Container.run does.
@@ -88,6 +105,7 @@ def start(guest: Guest, container: Container, image: AndroidImage, launch: Launc
     path = f"/run/{container.name}.env"
     words = ["--label", f"{sighting.NONCE_LABEL}={launch.nonce}"]
     words += ["--label", f"{sighting.IMAGE_LABEL}={image.identity}"]
+    words += ["--label", f"{sighting.LAUNCH_LABEL}={launch.fingerprint}"]
     # As much swap as memory would be as good as no limit, and far too slow for Android.
     words += ["--memory", f"{options.memory_mib}m", "--memory-swap", f"{options.memory_mib}m"]
     # The VNC server tries every descriptor it might have, one by one, at each new client (LibVNCServer's

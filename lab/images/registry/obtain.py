@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,24 +48,25 @@ def obtain(
     step: Step,
     deadline: Deadline,
     patience: Patience | None = None,
+    fits: Callable[[int], None] | None = None,
 ) -> Obtained:
     """The image, pulled unless the cache has it.
 
     `digest`, or one in the name, decides; nothing else is then looked at, and a cached image needs
     no network. Else the digest the tag stood for when it was first pulled (kept in the folder
     `state`) decides. When the registry now names another one, that is noted, and the old one stays
-    in use until `update`. Raises what `pull` raises.
+    in use until `update`. Raises what `pull` raises, and hands it `fits`.
     """
+    fetch = functools.partial(
+        pull, cache, reference, mirror=mirror, step=step, deadline=deadline, patience=patience, fits=fits
+    )
     pinned = check_digest(digest) or reference.digest
     if pinned:
-        entry = find(cache, pinned) or pull(
-            cache, reference, mirror=mirror, digest=pinned, step=step, deadline=deadline, patience=patience
-        )
-        return Obtained(entry)
+        return Obtained(find(cache, pinned) or fetch(digest=pinned))
     learned = Learned(state)
     known = learned.get(reference)
     if known is None or update:
-        entry = pull(cache, reference, mirror=mirror, step=step, deadline=deadline, patience=patience)
+        entry = fetch()
         now = learned.learn(reference, facts(entry).digest).digest
         if known and known.digest != now:
             step.note(f"{reference} is {now} from now on; it was {known.digest}")
@@ -73,15 +76,7 @@ def obtain(
     if cached:
         return Obtained(cached, change)
     try:
-        entry = pull(
-            cache,
-            reference,
-            mirror=mirror,
-            digest=known.digest,
-            step=step,
-            deadline=deadline,
-            patience=patience,
-        )
+        entry = fetch(digest=known.digest)
     except NotFoundError as error:
         raise NotFoundError(
             f"{error.what}: the registry no longer has {known.digest}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,10 +51,12 @@ def pull(
     step: Step,
     deadline: Deadline,
     patience: Patience | None = None,
+    fits: Callable[[int], None] | None = None,
 ) -> images.CachedImage:
     """The image in the cache, fetched unless it is there. One process pulls, others wait.
 
-    `mirror` is asked in place of the registry that `reference` names; `digest` pins what may come.
+    `mirror` is asked in place of the registry that `reference` names; `digest` pins what may come; `fits`
+    is told the size in bytes before anything but the manifest is fetched, and may raise.
     What was fetched before an interruption is kept, and not fetched again. Raises BlockedError
     (lab.images.errors, no space), DeadlineError, BusyError, InterruptedByUser, UsageError.
     """
@@ -63,6 +66,8 @@ def pull(
         with images.lock(cache, name, say=step.note, deadline=deadline):
             blobs = images.downloads(cache) / name
             if not _is_good(images.find(cache, name), step):
+                if fits is not None:
+                    fits(found.size)
                 _require_space(cache, blobs, found)
                 _fetch(registry, found, blobs, step)
                 with files.building(cache / name) as work:

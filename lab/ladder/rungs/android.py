@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, cast
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import AndroidEmulator, Check, Diagnosis, Health
+from lab.emulators.protocol import ABSENT, AndroidEmulator, Check, Diagnosis, Health
 from lab.engines.protocol import SOFTWARE, EngineFacts
 from lab.errors import BlockedError, InconclusiveError
 from lab.ladder.model import Observation
@@ -13,9 +13,6 @@ from lab.ladder.site import Site
 from lab.probes.kvm import KvmFacts
 
 Key = Literal["android_hardware", "android_nested", "android_shadow"]
-
-_ABSENT = frozenset({"out-of-memory"})
-"""Diagnoses that say what is missing, rather than what does not work."""
 
 
 def boot(site: Site) -> Observation:
@@ -95,7 +92,7 @@ def _observation(health: Health, reached: bool, expected: str, observed: str) ->
             ok=False, expected=expected, observed=f"{stand_in}{_described(refuting)}", hint=refuting.hint
         )
     found = next(iter(health.diagnoses), None)
-    error = BlockedError if found is not None and found.name in _ABSENT else InconclusiveError
+    error = BlockedError if found is not None and found.name in ABSENT else InconclusiveError
     what = _described(found) if found else f"not reached: {_missing(health.checks)}"
     raise error(f"{stand_in}{what}", hint=found.hint if found else "`invoke emulator.status` looks again")
 

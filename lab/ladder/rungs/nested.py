@@ -6,6 +6,7 @@ from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError, NestedProof
 from lab.errors import InconclusiveError
 from lab.ladder.model import Observation
+from lab.ladder.rungs import android
 from lab.ladder.rungs.guest import KVM_SIGNATURE
 from lab.ladder.site import Site
 
@@ -16,7 +17,7 @@ def boot(site: Site) -> Observation:
     clock = ", kvm-clock" if emulator.own_clock else ""
     expected = f"L2 runs under KVM: signature {KVM_SIGNATURE}{clock}, a kernel of its own"
     try:
-        proof = emulator.booted(site.tools.guest, Deadline.after(site.nested_seconds))
+        proof = emulator.booted(site.tools.guest, Deadline.after(seconds(site)))
     except NestedFailedError as failure:
         return Observation(
             ok=False,
@@ -45,6 +46,12 @@ def boot(site: Site) -> Observation:
     )
 
 
+def seconds(site: Site) -> float:
+    """How long L2 may take to answer: an Android no less than it may take to boot."""
+    android_too = site.emulator is not None and site.emulator.android
+    return max(site.nested_seconds, android.seconds(site)) if android_too else site.nested_seconds
+
+
 def adb(site: Site) -> Observation:
     """L2 answers over ADB on the host's loopback, and it is this L2 and no other that answers."""
     emulator = _emulator(site)
@@ -57,8 +64,12 @@ def adb(site: Site) -> Observation:
         )
     faults = _faults(proof, emulator)
     # Where L2 is not lab's own, the end of its boot is another rung's: android.boot.
-    if emulator.own_clock and not proof.boot_completed:
-        faults.append("sys.boot_completed is not 1")
+    if not faults and emulator.own_clock and not proof.boot_completed:
+        raise InconclusiveError(
+            f"this lab's L2 answers at {site.tools.adb_address}, and says that its boot is not over: "
+            "sys.boot_completed is not 1",
+            hint="`invoke emulator.restart` launches it anew",
+        )
     site.facts["nested.adb"] = {"address": site.tools.adb_address, "boot_id": proof.boot_id}
     return Observation(
         ok=not faults,

@@ -20,6 +20,8 @@ _Look = Callable[[Case], Diagnosis | None]
 _OF_THE_EMULATOR: tuple[_Look, ...] = (
     emulator.out_of_memory,
     emulator.container_exited,
+    emulator.unaccelerated,
+    emulator.disk_full,
     emulator.no_kvm,
     emulator.kvm_denied,
     emulator.kvm_unusable,

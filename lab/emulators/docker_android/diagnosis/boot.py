@@ -32,7 +32,7 @@ def boot_loop(case: Case) -> Diagnosis | None:
 def _boots(seen: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
     """How many kernels answered one after the other without one ending its boot, and how that was seen.
 
-    By the boot id; where it cannot be read, by an uptime that went back.
+    By the boot id; where it (or the one before) could not be read, by an uptime that went back.
     """
     count, identity, before = 0, "", 0.0
     told: list[str] = []
@@ -40,14 +40,16 @@ def _boots(seen: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
         android = one.android
         if android is None or not android.online or android.uptime is None:
             continue
-        fresh = android.boot_id != identity if android.boot_id else android.uptime < before
+        known = bool(android.boot_id and identity)
+        fresh = android.boot_id != identity if known else android.uptime < before
         if android.completed:
             count, told = 0, []
         elif fresh or count == 0:
             count += 1
             name = f"boot {android.boot_id}" if android.boot_id else "a boot"
             told.append(f"{one.seconds:.0f} s: {name}, up {android.uptime:.0f} s")
-        identity, before = android.boot_id, android.uptime
+        # A boot whose id was not told has none until it is; else the one known stands.
+        identity, before = android.boot_id or ("" if fresh else identity), android.uptime
     return count, tuple(told)
 
 
@@ -98,19 +100,19 @@ def slow(case: Case) -> Diagnosis | None:
     if not case.late or case.completed or not case.alive:
         return None
     since = _last_change(case.seen)
-    quiet = case.last.seconds - since.seconds
-    if quiet <= _QUIET_SHARE * (case.last.seconds - case.seen[0].seconds):
+    quiet = case.last.at - since.at
+    if quiet <= _QUIET_SHARE * (case.last.at - case.seen[0].at):
         return Diagnosis(
             "slow-boot",
-            f"the boot has not ended after {case.last.seconds:.0f} s, and goes on",
-            (f"last change after {since.seconds:.0f} s",),
+            f"the boot has not ended after {case.age:.0f} s, and goes on",
+            (f"last change {quiet:.0f} s before",),
             "raise the deadline for this acceleration",
             final=False,
             refutes=False,
         )
     return Diagnosis(
         "stuck-boot",
-        f"nothing has changed for {quiet:.0f} s of {case.last.seconds:.0f} s",
+        f"nothing has changed for {quiet:.0f} s of {case.age:.0f} s",
         tuple(case.last.inside.device_log.splitlines()[-LINES:]),
         "logcat.txt and device.stdout.log in the evidence",
         final=False,

@@ -25,6 +25,8 @@ class Case:
     telemetry_off: bool = True
     stages: Mapping[str, float] = field(default_factory=dict)
     """The stages this start is known to have reached, also in looks of others."""
+    with_kvm: bool = True
+    """It is to run under KVM: only when it is timed without, it is not."""
 
     @property
     def last(self) -> Sighting:
@@ -36,9 +38,17 @@ class Case:
         return self.last.inside.emulator is not None
 
     @property
+    def age(self) -> float:
+        """Seconds since the container's start: by L1's clock when it was looked at first, and ours since.
+
+        Of the looks the one that makes it youngest counts, should L1's clock have been set in between.
+        """
+        return max(0.0, self.last.at + min(one.seconds - one.at for one in self.seen))
+
+    @property
     def settled(self) -> bool:
         """The container has had the time to start what it starts."""
-        return self.last.seconds >= _SETTLE_SECONDS or self.last.inside.watcher_ended
+        return self.age >= _SETTLE_SECONDS or self.last.inside.watcher_ended
 
     @property
     def completed(self) -> bool:
@@ -52,8 +62,13 @@ class Case:
 
     @property
     def boot_seconds(self) -> float:
-        """When the boot was first seen to have ended; the last look's time while it has not."""
-        return self.stages.get("boot-completed", self.last.seconds)
+        """How long the boot took; the container's age while it has not ended.
+
+        Not less than was waited for it here: L1's clock, which the stages are told by, may be set back.
+        """
+        ended = [one.at for one in self.seen if one.android is not None and one.android.completed]
+        waited = ended[0] - self.seen[0].at if ended else 0.0
+        return max(waited, self.stages.get("boot-completed", self.age))
 
     def steady(self, shows: Callable[[Sighting], bool | None]) -> bool:
         """Whether it was seen at every look for as long as the boot took, and for two minutes at least.
@@ -61,12 +76,12 @@ class Case:
         That is an observation, and no longer a matter of patience. Looks that could not tell (None)
         neither help nor harm.
         """
-        told = [(one.seconds, shows(one)) for one in self.seen if shows(one) is not None]
+        told = [(one.at, shows(one)) for one in self.seen if shows(one) is not None]
         held: list[float] = []
-        for seconds, shown in reversed(told):
+        for at, shown in reversed(told):
             if not shown:
                 break
-            held.append(seconds)
+            held.append(at)
         if len(held) < _STEADY_LOOKS:
             return False
         return held[0] - held[-1] >= max(_STEADY_SECONDS, self.boot_seconds)

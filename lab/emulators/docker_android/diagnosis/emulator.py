@@ -26,11 +26,16 @@ _UNUSABLE = re.compile(
     re.IGNORECASE,
 )
 _UNACCELERATED = re.compile(r"emulation currently requires hardware acceleration", re.IGNORECASE)
+# Of the emulator's own (android-qemu2-glue/main.cpp), and of Python's, when it makes the AVD.
+_NO_SPACE = re.compile(r"not (?:have )?enough (?:disk )?space|\[Errno 28\]", re.IGNORECASE)
 _CRASH = re.compile(
-    r"segmentation fault|\bSIGSEGV\b|\bSIGABRT\b|core dumped|terminate called after|PANIC:|\bFATAL\b"
-    r"|Assertion .* failed|emulator.* (?:crashed|terminated unexpectedly)|qemu-system\S*: .*(?:fatal|abort)",
+    r"segmentation fault|illegal instruction|bus error|\bSIG(?:SEGV|ABRT|ILL|BUS|FPE)\b|core dumped"
+    r"|terminate called after|Assertion .* failed",
     re.IGNORECASE,
 )
+# It ended itself, and says why: an AVD that is not there, no display. That it then aborts is its way to end.
+_GAVE_UP = re.compile(r"\bPANIC:|\bFATAL\b|\bFatal: |[Nn]o Qt platform plugin")
+_ENDED = re.compile(r"emulator.* (?:crashed|terminated unexpectedly)|qemu\S*: fatal:")
 _LAUNCH_SECONDS = 20.0
 """How long after its launch an emulator that is not to be seen counts as gone."""
 _ERROR = re.compile(r"Error\b|ERROR", re.ASCII)
@@ -47,6 +52,35 @@ def out_of_memory(case: Case) -> Diagnosis | None:
         "the kernel ended the emulator for want of memory",
         shown,
         "give it more: emulator.memory_mib, and vm.memory_mib with it",
+        final=True,
+        refutes=False,
+    )
+
+
+def disk_full(case: Case) -> Diagnosis | None:
+    shown = lines(case.last.inside.device_log, _NO_SPACE)
+    if not shown or case.alive:
+        return None
+    return Diagnosis(
+        "disk-full",
+        "the VM's disk has no room for what the emulator writes",
+        shown,
+        "make the lab anew with a larger vm.disk_gib",
+        final=True,
+        refutes=False,
+    )
+
+
+def unaccelerated(case: Case) -> Diagnosis | None:
+    """Whatever comes of it then, nobody asked KVM."""
+    inside = case.last.inside
+    if not case.with_kvm or not inside.switched_off or not inside.state.running:
+        return None
+    return Diagnosis(
+        "unaccelerated",
+        "the setting emulator.env has the emulator run without KVM",
+        (inside.told or "-accel off, on the emulator's command line",),
+        "take `-accel off` out of emulator.env, then `invoke emulator.restart`",
         final=True,
         refutes=False,
     )
@@ -114,21 +148,32 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
     inside = case.last.inside
     if case.alive or not inside.state.running:
         return None
-    shown = lines(case.last.inside.device_log, _CRASH)
+    crash = lines(inside.device_log, _CRASH)
+    # A line that names the signal is of one who looked on, whatever it calls it.
+    gave_up = tuple(line for line in lines(inside.device_log, _GAVE_UP) if not _CRASH.search(line))
+    shown = (gave_up + crash or lines(inside.device_log, _ENDED))[-LINES:]
     was_seen = any(one.inside.emulator is not None for one in case.seen)
     # A moment passes between the line in the log and the process.
-    since = inside.started + case.last.seconds - (inside.launched_at or inside.started)
-    if not was_seen and not (inside.spoke and (shown or since >= _LAUNCH_SECONDS)):
+    if not was_seen and not (inside.spoke and (shown or _since_launch(case) >= _LAUNCH_SECONDS)):
         return None
+    why = "" if shown else "; nothing says why"
     return Diagnosis(
         "emulator-crashed",
-        "the emulator was started, and is gone" + ("" if shown else "; nothing says why"),
+        f"the emulator was started, and {'gave up' if gave_up else 'is gone'}{why}",
         shown or tuple(inside.device_log.splitlines()[-LINES:]),
         "device.stdout.log in the evidence has all it said",
         final=True,
-        # Somebody may have ended it, who left no word: then it is no finding.
-        refutes=bool(shown),
+        # Somebody may have ended it, who left no word, or a setting did: then it is no finding.
+        refutes=bool(crash) and not gave_up,
     )
+
+
+def _since_launch(case: Case) -> float:
+    """Seconds since the image launched it: by L1's clock, and no more than was waited since it had not."""
+    inside = case.last.inside
+    by_clock = inside.started + case.last.seconds - (inside.launched_at or inside.started)
+    before = [one.at for one in case.seen if not one.inside.spoke]
+    return min(by_clock, case.last.at - before[-1]) if before else by_clock
 
 
 def no_emulator(case: Case) -> Diagnosis | None:
