@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import redact
 from lab.config.model import Settings, leaves
 from lab.config.sources import Layers, read_environment, read_file, read_flags, user_file
 from lab.errors import UsageError
@@ -48,12 +49,18 @@ def load(flags: Mapping[str, Any] | None = None, *, root: Path | None = None) ->
 
 
 def effective(settings: Settings) -> list[Row]:
-    """Every key with its value and origin, in the order of lab.toml."""
+    """Every key with its value and origin, in the order of lab.toml; secrets masked."""
     rows = []
     for key in leaves():
         value = settings.value(key)
-        rows.append(Row(key, str(value) if isinstance(value, Path) else value, settings.origins[key]))
+        rows.append(Row(key, _shown(value), settings.origins[key]))
     return rows
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [redact.clean(str(item)) for item in value]
+    return redact.clean(str(value)) if isinstance(value, str | Path) else value
 
 
 def host_limits() -> tuple[int, int]:

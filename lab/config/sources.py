@@ -14,6 +14,7 @@ from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
+from lab import redact
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
 
 NOT_KEYS = (
@@ -53,6 +54,8 @@ class Layers:
             self.values.pop(key, None)
             self.origins.pop(key, None)
             return
+        if key == "emulator.env" and isinstance(value, list):  # before anything can be said of it
+            redact.register_variables(word for word in value if isinstance(word, str))
         info = leaves()[key]
         try:
             self.values[key] = TypeAdapter[Any](info.rebuild_annotation()).validate_python(

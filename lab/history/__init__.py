@@ -15,11 +15,12 @@ from lab.history.model import (
     cell_document,
     counted,
 )
-from lab.history.regressions import findings
+from lab.history.regressions import VERDICT, findings
 from lab.history.store import History, HistoryError, NotRunningError
 
 __all__ = [
     "CELL",
+    "VERDICT",
     "Claimed",
     "Delivery",
     "Ending",

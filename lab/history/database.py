@@ -87,7 +87,9 @@ CREATE TABLE deliveries (
 CREATE TABLE events (at TEXT NOT NULL, text TEXT NOT NULL);
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST,)
+CUT = "ALTER TABLE runs ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;"
+
+MIGRATIONS: tuple[str, ...] = (FIRST, CUT)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
 
 

@@ -76,8 +76,9 @@ class Claimed:
 class Run:
     """One climb of a night. `kind` is `up`, `validate` or `compare`.
 
-    `error` is what ended it before it had an answer, empty otherwise; `cell` has the columns of CELL,
-    or is None when the climb did not get as far as knowing it.
+    `error` is what ended it before it had an answer, empty otherwise, and `cut` whether that was the
+    night's budget; `cell` has the columns of CELL, or is None when the climb did not get as far as
+    knowing it.
     """
 
     number: int
@@ -93,6 +94,7 @@ class Run:
     claims: Sequence[Claimed] = ()
     rungs: Sequence[Rung] = ()
     figures: Sequence[Figure] = ()
+    cut: bool = False
 
 
 @dataclass(frozen=True)

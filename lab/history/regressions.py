@@ -1,19 +1,23 @@
-"""What became worse, or better, against the nights before in the same cell. Pure.
+"""What became worse, or better, against the nights before. Pure.
 
-A verdict counts as lost while one of the nights looked back at still confirmed the claim: so a loss is
-named every night until it is mended, or has become what is usual.
+A verdict is compared with those of the same host and engine: an update that costs a claim is what a night
+is for, so the columns of the cell that changed are named, and do not make it another matter. It counts as
+lost while one of the nights looked back at still confirmed the claim: so a loss is named every night until
+it is mended, or has become what is usual.
 
-A boot counts as slower when every one of the newest boots, at least two, took longer than the median of
-the earlier nights by more than DEVIATIONS robust standard deviations and by more than SHARE of it; with
-fewer than NIGHTS earlier nights nothing is said. The robust deviation is 1.4826 times the median absolute
-deviation, which equals the standard deviation where values are normally distributed.
+A boot is compared within one cell: other versions take other times. It counts as slower when every one of
+the newest boots, at least two, took longer than the median of the earlier nights by more than DEVIATIONS
+robust standard deviations and by more than SHARE of it; with fewer than NIGHTS earlier nights nothing is
+said. The robust deviation is 1.4826 times the median absolute deviation, which equals the standard
+deviation where values are normally distributed.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lab.history.model import SLOWER_IS_WORSE, Finding, Night
 
@@ -23,7 +27,28 @@ DEVIATIONS = 4.0
 SHARE = 0.25
 _TO_DEVIATION = 1.4826
 
+VERDICT = "verdict: "
+"""What the key of a finding about a verdict begins with."""
+
 _CONFIRMED, _REFUTED, _NOT_APPLICABLE = "confirmed", "refuted", "not applicable"
+
+_NAMED = {
+    "os": "",
+    "kernel": "kernel ",
+    "engine_version": "",
+    "acceleration": "acceleration ",
+    "nesting": "nesting ",
+    "paravirt": "paravirtualization ",
+    "image": "VM image ",
+    "emulator": "emulator ",
+    "emulator_image": "emulator image ",
+}
+"""Columns of a cell that may change on one host and engine, with what stands before their values.
+
+`emulated` and `android` follow from these."""
+_ENGINES = {"virtualbox": "VirtualBox", "qemu": "QEMU"}
+_OF_THE_ENGINE = ("acceleration", "nesting")
+"""What a cell cannot know when it does not know the engine's version."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +62,14 @@ class Slower:
     nights: int
 
 
-def findings(tonight: Night, before: Sequence[Night]) -> list[Finding]:
-    """What to tell of `tonight`; `before` are the last nights of its cell, newest first."""
-    turns = [_turn(found.claim, tonight, before) for found in tonight.claims]
-    slow = [_slow(figure, tonight, before) for figure in SLOWER_IS_WORSE]
+def findings(tonight: Night, alike: Sequence[Night], same: Sequence[Night]) -> list[Finding]:
+    """What to tell of `tonight`.
+
+    `alike` are the last nights of its host and engine (History.alike), `same` those of its cell
+    (History.before); both newest first.
+    """
+    turns = [_turn(found.claim, tonight, alike) for found in tonight.claims]
+    slow = [_slow(figure, tonight, same) for figure in SLOWER_IS_WORSE]
     return [finding for finding in (*turns, *slow) if finding is not None]
 
 
@@ -60,6 +89,23 @@ def slower(tonight: Sequence[float], before: Sequence[Sequence[float]]) -> Slowe
     deviation = _TO_DEVIATION * statistics.median(abs(value - usual) for value in medians)
     limit = usual + max(DEVIATIONS * deviation, SHARE * usual)
     return Slower(usual, deviation, limit, recent, len(medians)) if min(recent) > limit else None
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The columns that differ between two cells of one host and engine, as `VirtualBox 7.1.4 → 7.2.0`.
+
+    What one of them did not get to know differs from nothing.
+    """
+    unknown = _OF_THE_ENGINE if not (then["engine_version"] and now["engine_version"]) else ()
+    told = []
+    for name, label in _NAMED.items():
+        old, new = str(then[name] or ""), str(now[name] or "")
+        follows = name == "emulator_image" and then["emulator"] != now["emulator"]
+        if old and new and old != new and name not in unknown and not follows:
+            engine = str(now["engine"])
+            before = f"{_ENGINES.get(engine, engine)} " if name == "engine_version" else label
+            told.append(f"{before}{_short(old)} → {_short(new)}")
+    return told
 
 
 def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> Finding | None:
@@ -82,19 +128,43 @@ def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None
         return None
     verdicts = [night.verdict_on(claim) for night in earlier]
     good = verdicts.count(_CONFIRMED)
-    of = f"of the {len(earlier)} nights of this cell before it"
+    of = f"of the {len(earlier)} nights of this host and engine before it"
+    key = f"{VERDICT}{claim}{_where(tonight, *earlier)}"
     if now != _CONFIRMED and good:
         last = next(night for night in earlier if night.verdict_on(claim) == _CONFIRMED)
         return Finding(
-            f"verdict: {claim}",
-            f"{claim} is {now} tonight and was confirmed on {good} {of}, last on {last.started[:10]}: "
-            f"{_reason(claim, tonight)}",
+            key,
+            f"{claim} is {now} tonight and was confirmed on {good} {of}, last on {last.started[:10]}"
+            f"{_since(last, tonight)}: {_reason(claim, tonight)}",
         )
     if now == _CONFIRMED and verdicts[0] != _CONFIRMED:
         bad = verdicts.count(_REFUTED)
         was = f"{verdicts[0]} the night before" + (f", refuted on {bad} {of}" if bad else "")
-        return Finding(f"verdict: {claim}", f"{claim} is confirmed tonight and was {was}", worse=False)
+        return Finding(
+            key, f"{claim} is confirmed tonight and was {was}{_since(earlier[0], tonight)}", worse=False
+        )
     return None
+
+
+def _since(then: Night, tonight: Night) -> str:
+    """What changed in the cell between two nights, to follow a sentence about them."""
+    if tonight.cell is None:
+        return "; tonight's cell did not come to be known"
+    if then.cell is None:
+        return ""
+    found = changes(then.cell, tonight.cell)
+    return f"; changed since then: {', '.join(found)}" if found else ", in the same cell"
+
+
+def _where(*nights: Night) -> str:
+    """Host and engine, of the first night that knows its cell."""
+    cell = next((night.cell for night in nights if night.cell), None)
+    return f" on {cell['system']}, {cell['cpu']}, {cell['engine']}" if cell else ""
+
+
+def _short(value: str) -> str:
+    """A content id is known by its beginning."""
+    return value[:19] if value.startswith("sha256:") else value
 
 
 def _reason(claim: str, tonight: Night) -> str:

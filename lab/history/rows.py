@@ -62,7 +62,7 @@ def _run(connection: sqlite3.Connection, row: dict[str, Any]) -> Run:
         return _children(connection, table, "run", key)
 
     return Run(
-        **row,
+        **row | {"cut": bool(row["cut"])},
         cell=_columns(connection, cell),
         claims=[Claimed(**found) for found in of("run_claims")],
         rungs=[Rung(**found | {"inconclusive": bool(found["inconclusive"])}) for found in of("rungs")],

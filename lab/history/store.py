@@ -62,7 +62,7 @@ class History:
         with writing(self._connection, self.path):
             found = self._connection.execute(
                 "INSERT INTO runs (night, number, kind, started, seconds, verdict, claim, reason, error,"
-                " evidence, cell) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " evidence, cell, cut) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     night,
                     run.number,
@@ -75,6 +75,7 @@ class History:
                     redact.clean(run.error),
                     run.evidence,
                     rows.cell_id(self._connection, run.cell),
+                    run.cut,
                 ),
             )
             key = found.lastrowid
@@ -139,7 +140,8 @@ class History:
                     night.id,
                     Ending(
                         verdict=INCONCLUSIVE,
-                        claim=next((run.claim for run in night.runs if run.claim), ""),
+                        claim=next((run.claim for run in night.runs if run.claim), "")
+                        or self.last_claim(night.id),
                         reason=f"cut short after {len(night.runs)} of {night.planned} runs: {why}",
                         seconds=sum(run.seconds for run in night.runs),
                         cell=next((run.cell for run in night.runs if run.cell), None),
@@ -210,6 +212,39 @@ class History:
             "WHERE cell = ? AND id < ? AND state = ? ORDER BY id DESC LIMIT ?",
             (night.cell_id, night.id, ENDED, limit),
         )
+
+    def alike(self, night: Night, limit: int) -> list[Night]:
+        """The last `limit` nights of the same host and engine with verdicts before this one, newest first.
+
+        Those that did not come to know their cell are among them, for a history is of one host. A
+        night without a cell is taken to be of the engine of the last one before it that has one.
+        """
+        last = (
+            ()
+            if night.cell
+            else self._read(
+                "WHERE cell IS NOT NULL AND id < ? AND state = ? ORDER BY id DESC LIMIT 1", (night.id, ENDED)
+            )
+        )
+        cell = night.cell or next((found.cell for found in last), None)
+        if cell is None:
+            return []
+        return self._read(
+            "WHERE id < ? AND state = ? AND EXISTS (SELECT 1 FROM claims WHERE claims.night = nights.id)"
+            " AND (cell IS NULL OR cell IN"
+            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND engine = ?)) ORDER BY id DESC LIMIT ?",
+            (night.id, ENDED, cell["system"], cell["cpu"], cell["engine"], limit),
+        )
+
+    def last_claim(self, before: int | None = None) -> str:
+        """What the newest ended night (before the one of that id) that names a claim was about; or empty."""
+        with told(self.path):
+            found = self._connection.execute(
+                "SELECT claim FROM nights WHERE claim != '' AND state = ? AND id < coalesce(?, id + 1)"
+                " ORDER BY id DESC LIMIT 1",
+                (ENDED, before),
+            ).fetchone()
+        return str(found["claim"]) if found else ""
 
     def observations(self) -> list[Observed]:
         """What every night found of every claim, oldest first; nights without a cell found nothing."""

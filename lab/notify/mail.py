@@ -13,7 +13,10 @@ _IMPLICIT_TLS = 465
 
 
 class Mail:
-    """Sends a night to one address. `server` is HOST:PORT; a password is only sent encrypted."""
+    """Sends a night to one address. `server` is HOST:PORT.
+
+    The message and a password go encrypted, or no further than this machine.
+    """
 
     name = "mail"
 

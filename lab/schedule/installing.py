@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import files, proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, LabError, UsageError
+from lab.deadline import Deadline, cleaning_up
+from lab.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
 from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
 
 _SECONDS = 60.0
@@ -32,15 +32,15 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
     """Write and activate. True when that changed anything; run again, it converges.
 
     UsageError for a file that is not lab's in the place of one of its own; BlockedError without the
-    scheduler; LabError when it refuses, and then what was written is taken away again, and what was
-    installed before is activated anew.
+    scheduler, and when it refuses. Whatever ends it, an interruption and a deadline too, what was
+    written is taken away again, and what was installed before is activated anew.
     """
     _need_tool(scheduler)
     units = scheduler.units(plan)
     for unit in units:
         _must_be_ours(unit.path)
     different = [unit for unit in units if not unit.path.exists() or unit.path.read_bytes() != unit.content]
-    if not different and _known(scheduler):
+    if not different and state(scheduler)[0]:
         return False
     before = {unit.path: unit.path.read_bytes() if unit.path.exists() else None for unit in units}
     plan.log.parent.mkdir(parents=True, exist_ok=True)
@@ -52,22 +52,27 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
         for command in scheduler.activate():
             say(f"runs {' '.join(command)}")
             proc.run(command, deadline=Deadline.after(_SECONDS))
-    except CommandError as error:
-        _undo(before)
-        if any(before.values()):  # it was at work until now: a refused change must not end the nights
-            _try_each(scheduler.activate(), say)
+    except BaseException as error:
+        with cleaning_up():
+            lost = _put_back(scheduler, before, say)
+        if not isinstance(error, CommandError):
+            raise
         raise BlockedError(
-            f"{scheduler.name} does not take it: {error.what}", tail=error.tail, hint=scheduler.advice()
+            f"{scheduler.name} does not take it: {error.what}{lost}",
+            tail=error.tail,
+            hint=scheduler.advice(),
         ) from error
-    except BaseException:
-        _undo(before)
-        raise
     return True
 
 
 def uninstall(scheduler: Scheduler, say: Callable[[str], None]) -> bool:
-    """Deactivate and remove. True when there was something. Only files with lab's marker are removed."""
+    """Deactivate and remove. True when there was something. Only files with lab's marker are removed.
+
+    One that is at work although its files are gone is ended, too. LabError when the scheduler still has
+    it, or cannot be asked: the files then stay, for a night that goes on must not look removed.
+    """
     ours = installed(scheduler)
+    there = shutil.which(scheduler.tool) is not None
     if not ours:
         strangers = [str(path) for path in scheduler.paths() if path.exists()]
         if strangers:
@@ -75,10 +80,11 @@ def uninstall(scheduler: Scheduler, say: Callable[[str], None]) -> bool:
                 f"{strangers[0]} was not made by lab: it is left alone",
                 hint="remove it by hand if you mean to",
             )
-        return False
-    there = shutil.which(scheduler.tool) is not None
+        if not (there and state(scheduler)[0]):
+            return False
     if there:
         _try_each(scheduler.deactivate(), say)
+        _must_be_gone(scheduler)
     for path in ours:
         say(f"removes {path}")
         path.unlink()
@@ -88,17 +94,19 @@ def uninstall(scheduler: Scheduler, say: Callable[[str], None]) -> bool:
     return True
 
 
-def state(scheduler: Scheduler) -> tuple[bool, str]:
-    """Whether the scheduler knows of it, and what it says, as lines."""
+def state(scheduler: Scheduler) -> tuple[bool | None, str]:
+    """Whether the scheduler knows of it, and what it says, as lines. None when it could not be asked.
+
+    Raises InterruptedByUser.
+    """
     try:
         done = proc.run(scheduler.query(), deadline=Deadline.after(_SECONDS), check=False)
+    except InterruptedByUser:
+        raise
     except LabError as error:
-        return False, error.what
-    return done.status == 0, proc.tail(done.out or done.err, 30)
-
-
-def _known(scheduler: Scheduler) -> bool:
-    return state(scheduler)[0]
+        return None, error.what
+    known = True if done.status == 0 else False if done.status in scheduler.absent else None
+    return known, proc.tail(done.out or done.err, 30)
 
 
 def _need_tool(scheduler: Scheduler) -> None:
@@ -107,6 +115,20 @@ def _need_tool(scheduler: Scheduler) -> None:
             f"`{scheduler.tool}` is not here: nothing runs tasks by {scheduler.name}",
             hint="`nightly.install --print` shows the files; or have `bin/invoke nightly.run` run by cron",
         )
+
+
+def _must_be_gone(scheduler: Scheduler) -> None:
+    known, said = state(scheduler)
+    if known is False:
+        return
+    why = "still has the night" if known else "could not be asked whether it still has the night"
+    by_hand = "; ".join(" ".join(command) for command in scheduler.deactivate())
+    raise LabError(
+        f"{scheduler.name} {why}: nothing was removed",
+        tail=said,
+        evidence=installed(scheduler),
+        hint=f"run this again from a session of your own, logged in where the nights run; by hand: {by_hand}",
+    )
 
 
 def _must_be_ours(path: Path) -> None:
@@ -127,6 +149,23 @@ def _try_each(commands: list[list[str]], say: Callable[[str], None]) -> None:
     for command in commands:
         say(f"runs {' '.join(command)}")
         proc.run(command, deadline=Deadline.after(_SECONDS), check=False)
+
+
+def _put_back(scheduler: Scheduler, before: dict[Path, bytes | None], say: Callable[[str], None]) -> str:
+    """Make it as it was before an installation that failed; what could not be, to end a sentence.
+
+    What was at work until now is at work again: a change that fails must not end the nights.
+    """
+    try:
+        _try_each(scheduler.deactivate(), say)  # some of the new may be at work already
+    finally:
+        _undo(before)
+    _try_each(scheduler.activate() if any(before.values()) else scheduler.after_removal(), say)
+    if not any(before.values()) or state(scheduler)[0]:
+        return ""
+    lost = "the nights of before could not be activated again: `nightly.install` once more does"
+    say(lost)
+    return f"; {lost}"
 
 
 def _undo(before: dict[Path, bytes | None]) -> None:

@@ -16,6 +16,9 @@ class Launchd:
 
     name = "launchd"
     tool = "launchctl"
+    absent = frozenset({112, 113, 125})
+    """`launchctl error N`: no such domain, no such service, and what a domain answers while nobody is
+    logged in. Without the domain nothing runs, and at the next log-in it reads what files there are."""
 
     def units(self, plan: Plan) -> list[Unit]:
         document = {

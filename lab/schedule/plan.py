@@ -50,6 +50,8 @@ class Scheduler(Protocol):
     name: str
     tool: str
     """The program that must be there."""
+    absent: frozenset[int]
+    """What `query` ends with when it is not known, or not active. Any other failure tells nothing."""
 
     def units(self, plan: Plan) -> list[Unit]:
         """The files to install."""

@@ -15,6 +15,8 @@ class Systemd:
 
     name = "systemd"
     tool = "systemctl"
+    absent = frozenset({3, 4})
+    """systemctl(1), exit status: not running; no such unit. 1 is also what it says without a bus."""
 
     def units(self, plan: Plan) -> list[Unit]:
         variables = "".join(
@@ -62,7 +64,8 @@ class Systemd:
         ]
 
     def deactivate(self) -> list[list[str]]:
-        return [["systemctl", "--user", "disable", "--now", f"{NAME}.timer"]]
+        # `disable --now` stops nothing when the file is gone already.
+        return [["systemctl", "--user", word, f"{NAME}.timer"] for word in ("stop", "disable")]
 
     def after_removal(self) -> list[list[str]]:
         return [["systemctl", "--user", "daemon-reload"]]

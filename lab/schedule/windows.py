@@ -22,6 +22,8 @@ class TaskScheduler:
 
     name = "task scheduler"
     tool = "schtasks"
+    absent = frozenset({1})
+    """Its only failure: which one is said in the system's own language."""
 
     def units(self, plan: Plan) -> list[Unit]:
         task = ElementTree.Element("Task", {"version": "1.2", "xmlns": NAMESPACE})

@@ -79,6 +79,10 @@ class SmtpSink:
     refuse: list[str] = field(default_factory=list)
     """Answers to RCPT, one each, before it is accepted."""
     messages: list[str] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
+    """What it offers in answer to EHLO."""
+    said: list[str] = field(default_factory=list)
+    """Every command it was given."""
 
 
 @contextlib.contextmanager
@@ -90,6 +94,7 @@ def smtp() -> Iterator[SmtpSink]:
             self._say("220 sink")
             while line := self.rfile.readline().decode().strip():
                 word = line.split()[0].upper()
+                sink.said.append(line)
                 if word == "DATA":
                     self._say("354 go on")
                     lines = []
@@ -99,6 +104,13 @@ def smtp() -> Iterator[SmtpSink]:
                     self._say("250 taken")
                 elif word == "RCPT" and sink.refuse:
                     self._say(sink.refuse.pop(0))
+                elif word == "EHLO":
+                    *more, last = ["sink", *sink.features]
+                    for feature in more:
+                        self._say(f"250-{feature}")
+                    self._say(f"250 {last}")
+                elif word == "AUTH":
+                    self._say("235 welcome")
                 elif word == "QUIT":
                     self._say("221 bye")
                     return

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import tomllib
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path, user_state_path
 
+from lab import redact
 from lab.config import Settings, check_name, check_snapshot_name, effective, load
 from lab.config.loading import PROJECT
 from lab.config.model import leaves
@@ -205,6 +207,29 @@ def test_every_variable_is_read(monkeypatch):
     for key, value in asked.items():
         monkeypatch.setenv(variable(key), value)
     assert load().origins == {key: f"environment {variable(key)}" for key in leaves()}
+
+
+def test_secrets_among_the_containers_variables_are_masked_wherever_lab_writes(mine, monkeypatch):
+    token = 'tok"en — of mine'
+    words = [f"API_TOKEN={token}", "MY_PASSWORD=abc", "KEYBOARD_LAYOUT=dvorak", "DEVICE=seen by all"]
+    mine(f"[emulator]\nenv = {json.dumps(words)}\n")
+    settings = load()
+    assert settings.emulator.env == words  # the container gets them
+    (row,) = [row for row in effective(settings) if row.key == "emulator.env"]
+    shown = ["API_TOKEN=[redacted]", "[redacted]", "KEYBOARD_LAYOUT=dvorak", "DEVICE=seen by all"]
+    assert row.value == shown
+    for text in (json.dumps(words), json.dumps(words, ensure_ascii=False), repr(words), " ".join(words)):
+        assert redact.clean(text).count("[redacted]") == 2, text
+        assert "of mine" not in redact.clean(text), text
+
+
+def test_a_secret_of_settings_that_are_refused_or_replaced_is_masked_too(mine, monkeypatch):
+    mine("[emulator]\nenv = ['CLIENT_SECRET=weaker-and-hidden', 'nonsense']\n")
+    monkeypatch.setenv("LAB_EMULATOR__ENV", '["X_KEY=stronger-and-hidden"]')
+    said = redact.clean(refusal().what)
+    assert "should be KEY=VALUE" in said
+    assert "and-hidden" not in said
+    assert redact.clean("stronger-and-hidden") == "[redacted]"
 
 
 def test_settings_do_not_change():

@@ -38,7 +38,7 @@ from lab.errors import BusyError, InterruptedByUser, LabError, UsageError
 from lab.history import Claimed, History, HistoryError, Night, Run, counted
 from lab.history import model as figures
 from lab.ladder.model import Claim, Verdict
-from lab.notify import Patience
+from lab.notify import Patience, github, webhook
 from lab.schedule import Systemd
 from lab.steps import JsonLines
 from tests.unit import fakes, sinks
@@ -112,6 +112,10 @@ def test_a_green_night(bed: Bed) -> None:
         file.name for file in folder.iterdir()
     }
     assert Path(found["report"]) == folder / "report.html"
+    (ratio,) = json.loads((folder / "report.json").read_text())["comparison"]["ratios"]
+    assert ratio["ratio"] == 10.0
+    for form in ("report.html", "report.md", "summary.md"):
+        assert "10.0 times" in (folder / form).read_text(), form
     for look in found["runs"]:
         assert (Path(look["evidence"]) / "validation.json").is_file()
     assert _past(bed) == [found]
@@ -164,6 +168,35 @@ def test_two_nights_are_two_nights(bed: Bed) -> None:
     assert finding["worse"]
     assert "confirmed on 1 of the 1 nights" in finding["text"]
     assert [one["verdict"] for one in _past(bed)] == ["refuted", "confirmed"]
+
+
+def test_an_update_that_costs_a_claim_is_told_everywhere_with_what_was_updated(bed: Bed) -> None:
+    _run(bed)
+    bed.world.facts = replace(bed.world.facts, version="8.0")
+    bed.world.kvm_ok = False
+    found, _ = _run(bed)
+    (finding,) = found["findings"]
+    said = "changed since then: QEMU 7.2 → 8.0"
+    assert finding["worse"]
+    assert said in finding["text"]
+    assert said in (Path(found["evidence"]) / "summary.md").read_text()
+    with History(history_file(bed.session())) as past:
+        notice = telling.notice_of(past.nights(1)[0])
+    assert any(said in line for line in notice.lines)  # mail is these lines
+    assert said in notice.document()["findings"][0]["text"]
+    assert said in webhook.slack_message(notice)["blocks"][1]["text"]["text"]
+    assert said in github._title(notice.findings[0], notice) + github._body(notice.findings[0], notice)
+
+
+def test_a_night_that_breaks_before_any_cell_is_about_what_the_last_one_was(bed: Bed) -> None:
+    _run(bed)
+    bed.patch.setattr(night.preflight, "before_anything", _raise_blocked)
+    found, code = _run(bed)
+    assert (found["verdict"], found["claim"], found["cell"], code) == ("blocked", "nesting", None, 11)
+    (finding,) = found["findings"]
+    assert finding["worse"]
+    assert "nesting is blocked tonight and was confirmed on 1 of the 1 nights" in finding["text"]
+    assert "a port is taken" in finding["text"]
 
 
 # --- faults: each is on record, none is green -------------------------------------------------------
@@ -263,8 +296,67 @@ def test_a_comparison_that_fails_is_said_and_changes_no_verdict(bed: Bed) -> Non
     bed.world.broken["compare"] = deadline.DeadlineError("L2 did not boot in 900 s")
     found, code = _run(bed)
     assert (found["verdict"], code) == ("confirmed", 0)
-    assert found["claims"][0]["counts"] == counted({"confirmed": 3})
-    assert any("nothing was compared: L2 did not boot" in note for note in found["notes"])
+    assert found["claims"][0]["counts"] == counted({"confirmed": 4})
+    assert any(
+        "nothing was compared: nested KVM: timeout: L2 did not boot" in note for note in found["notes"]
+    )
+
+
+def _in_the_comparison(bed: Bed, happen: Callable[[], None]) -> None:
+    """Let something happen before lab.validate's look in which the night compares."""
+    real = night.validate
+
+    def validate(session: Session, name: str, claim: str = "", compare: bool = False) -> Any:
+        if compare:
+            happen()
+        return real(session, name, claim, compare)
+
+    bed.patch.setattr(night, "validate", validate)
+
+
+def test_a_comparison_in_which_the_vm_was_lost_is_no_green_night(bed: Bed) -> None:
+    """Even where the look itself ends in an error, and so comes to no verdict of its own."""
+
+    def killed() -> None:
+        raise LabError("QEMU is gone")
+
+    _in_the_comparison(bed, killed)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 3, "inconclusive": 1})
+    assert "QEMU is gone" in found["reason"]
+    assert "nothing was compared: QEMU is gone" in found["notes"]
+
+
+def _hangs_while_comparing(bed: Bed) -> None:
+    def hang(*_: object) -> float:
+        assert deadline.cancelled.wait(60)
+        deadline.check_cancelled()
+        return 0.0
+
+    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(2.0))
+    bed.patch.setattr(fakes.FakeEmulator, "time_boot", hang)
+
+
+def test_a_comparison_the_budget_cut_short_costs_no_verdict(bed: Bed) -> None:
+    _hangs_while_comparing(bed)
+    found, code = _run(bed)
+    assert (found["verdict"], code) == ("confirmed", 0)
+    assert [look["cut"] for look in found["runs"]] == [False, False, False, True]
+    assert {"rung": "nested.adb", "status": "passed"}.items() <= found["runs"][-1]["rungs"][-3].items()
+    assert any("nothing was compared: the budget" in note for note in found["notes"])
+
+
+def test_what_a_comparison_saw_fail_before_it_was_cut_short_counts(bed: Bed) -> None:
+    def worse() -> None:
+        bed.world.broken["prove"] = deadline.DeadlineError("nobody answers ADB")
+
+    _hangs_while_comparing(bed)
+    _in_the_comparison(bed, worse)
+    found, code = _run(bed)
+    assert found["runs"][-1]["cut"]
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 3, "inconclusive": 1})
 
 
 def test_the_budget_ends_a_night_that_hangs(bed: Bed) -> None:
@@ -295,6 +387,9 @@ def test_an_interrupted_night_is_on_record(bed: Bed) -> None:
     assert (found["verdict"], found["state"]) == ("inconclusive", "ended")
     assert "stopped by SIGTERM" in found["reason"]
     assert bed.session().store.find("nightly") is None
+    (note,) = _run(bed, runs=1, compare=False)[0]["notes"]  # nobody was told, so the next night does
+    assert "ended badly" in note
+    assert "stopped by SIGTERM" in note
 
 
 def test_a_night_that_is_stopped_while_it_saves_evidence_stops(bed: Bed) -> None:
@@ -343,6 +438,14 @@ def test_the_next_night_closes_a_killed_one_removes_its_lab_and_says_so(bed: Bed
     assert (found["verdict"], code) == ("confirmed", 0)
     assert any("ended badly: cut short" in note for note in found["notes"])
     assert [one["verdict"] for one in _past(bed)] == ["confirmed", "inconclusive"]
+
+
+def test_a_killed_night_that_somebody_closed_meanwhile_is_told_by_the_next_all_the_same(bed: Bed) -> None:
+    _die_in_the_second_look(bed)
+    assert _past(bed)[0]["verdict"] == "inconclusive"  # looking closes it, and tells nobody
+    notes = [_run(bed, runs=1, compare=False)[0]["notes"] for _ in range(2)]
+    assert [len(each) for each in notes] == [1, 0]
+    assert "ended badly: cut short after 1 of 4 runs" in notes[0][0]
 
 
 def test_a_night_at_work_is_not_closed_by_one_who_looks(bed: Bed) -> None:
@@ -526,7 +629,8 @@ def test_the_same_regression_has_the_same_marker_every_night(bed: Bed) -> None:
     _run(bed)
     bed.world.kvm_ok = False
     markers = []
-    for _ in range(2):
+    for version in ("8.0", "8.1"):
+        bed.world.facts = replace(bed.world.facts, version=version)
         _run(bed)
         with History(history_file(bed.session())) as past:
             (found,) = telling.notice_of(past.nights(1)[0]).findings
@@ -547,10 +651,19 @@ def test_every_channel_is_made_from_its_settings_and_secrets(bed: Bed) -> None:
 
 @pytest.fixture
 def systemctl(tmp_path: Path, bed: Bed) -> Path:
-    """A home of its own whose systemctl says yes to everything (tests/unit/test_schedule.py has others)."""
+    """A home of its own whose systemctl knows what it was given (tests/unit/test_schedule.py has others)."""
     tool = tmp_path / "tools" / "systemctl"
     tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\necho active\n")
+    known = tmp_path / "known"
+    tool.write_text(
+        f"""#!/bin/sh
+case "$2" in
+enable) touch {known};;
+stop) rm -f {known};;
+status) [ ! -e {tmp_path}/no-bus ] || exit 1; [ -e {known} ] || exit 4; echo active;;
+esac
+"""
+    )
     tool.chmod(0o755)
     bed.patch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     bed.patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
@@ -581,9 +694,42 @@ def test_install_status_uninstall(bed: Bed, systemctl: Path) -> None:
     assert (said["active"], said["running"], said["last"]["verdict"]) == (True, None, "confirmed")
     with lock.hold(lock_file(bed.session()), "nightly.run", "the night"):
         assert checked(status(bed.session()))["running"]["pid"] == os.getpid()
+    (bed.folder / "no-bus").touch()
+    assert checked(status(bed.session()))["active"] is None
+    with pytest.raises(LabError, match="nothing was removed"):
+        uninstall(bed.session())
+    (bed.folder / "no-bus").unlink()
+    assert len(checked(status(bed.session()))["installed"]) == 2
     assert checked(uninstall(bed.session()))["installed"] == []
+    assert checked(status(bed.session()))["active"] is False
     assert not checked(uninstall(bed.session()))["changed"]
     assert len(_past(bed)) == 1
+
+
+@pytest.mark.parametrize("bus", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("files", [True, False])
+def test_status_says_what_is_installed_and_what_is_at_work(
+    bed: Bed, systemctl: Path, capsys: pytest.CaptureFixture[str], files: bool, known: bool, bus: bool
+) -> None:
+    from rich.console import Console
+
+    install(_session(bed))
+    if not files:
+        for path in Systemd().paths():
+            path.unlink()
+    if not known:
+        (bed.folder / "known").unlink()
+    if not bus:
+        (bed.folder / "no-bus").touch()
+    reply = status(bed.session())
+    assert checked(reply)["active"] == (known if bus else None)
+    assert reply.show
+    reply.show(Console(width=200))
+    said = capsys.readouterr().out.splitlines()[0]
+    assert said.startswith("systemd: written" if files and not (known and bus) else "systemd: ")
+    assert ("it cannot be asked" in said) is not bus
+    assert ("files are gone" in said) is (known and bus and not files)
 
 
 # --- keeping ----------------------------------------------------------------------------------------

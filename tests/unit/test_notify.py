@@ -321,6 +321,21 @@ def test_a_mail_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not()
         mail.deliver(NOTICE)
 
 
+def test_a_password_goes_encrypted_or_no_further_than_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with sinks.smtp() as sink:
+        words: dict[str, Any] = {"user": "me", "password": "the-mail-password", "patience": QUICK}
+        mail = Mail(f"127.0.0.1:{sink.port}", "lab@example.com", "me@example.com", **words)
+        sink.features = ["AUTH PLAIN"]
+        mail.deliver(NOTICE)
+        assert [line.split()[0] for line in sink.said if "AUTH" in line] == ["AUTH"]
+        sink.said.clear()
+        monkeypatch.setattr("lab.notify.mail.is_loopback", lambda _host: False)  # as if it were elsewhere
+        with pytest.raises(DeliveryError, match="offers no encryption"):
+            mail.deliver(NOTICE)
+        assert [line.split()[0].upper() for line in sink.said] == ["EHLO"]
+        assert len(sink.messages) == 1
+
+
 # --- secrets ----------------------------------------------------------------------------------------
 
 

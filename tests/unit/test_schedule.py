@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import plistlib
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import schedule
-from lab.errors import BlockedError, UsageError
+from lab import deadline, proc, schedule
+from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, TaskScheduler, installing, plan
 from lab.schedule.systemd import _argument, _quoted
 from lab.schedule.windows import NAMESPACE
@@ -36,7 +37,7 @@ PLAN = Plan(
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, with stand-ins for the schedulers' programs on PATH.
 
-    tests/integration/test_schedule.py asks the real systemd-analyze.
+    Each remembers whether it has the night. tests/integration/test_schedule.py asks the real systemd.
     """
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -46,7 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {tmp_path}/calls\nexec {tools}/answer "$@"\n'
         )
         tool.chmod(0o755)
-    _answer(tmp_path, "exit 0")
+    _answer(tmp_path, "")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
@@ -54,9 +55,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _answer(home: Path, script: str) -> None:
+    """`script` goes before what a scheduler does: take, give up, or say whether it has the night."""
     tool = home / "tools" / "answer"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.write_text(
+        f"""#!/bin/sh
+{script}
+case "$*" in
+*enable*--now*|*bootstrap*|*Create*) touch {home}/known;;
+*stop*|*bootout*|*Delete*) [ -e {home}/known ] || exit 5; rm {home}/known;;
+*status*) [ -e {home}/known ] || exit 4;;
+*print*) [ -e {home}/known ] || exit 113;;
+*Query*) [ -e {home}/known ] || exit 1;;
+esac
+"""
+    )
     tool.chmod(0o755)
+
+
+def _known(home: Path) -> bool:
+    return (home / "known").exists()
 
 
 def _plan(home: Path) -> Plan:
@@ -212,10 +229,50 @@ def test_another_hour_replaces_the_file(kind: type[Scheduler], home: Path) -> No
 def test_uninstall_removes_what_lab_wrote(kind: type[Scheduler], home: Path) -> None:
     scheduler, said = kind(), []
     schedule.install(scheduler, _plan(home), lambda _: None)
+    assert _known(home)
     assert schedule.uninstall(scheduler, said.append)
     assert not any(path.exists() for path in scheduler.paths())
+    assert not _known(home)
     assert [line for line in said if line.startswith("removes")]
     assert not schedule.uninstall(scheduler, said.append)
+
+
+@EACH
+def test_a_night_that_goes_on_is_not_said_to_be_removed(kind: type[Scheduler], home: Path) -> None:
+    scheduler, said = kind(), []
+    schedule.install(scheduler, _plan(home), lambda _: None)
+    first = scheduler.deactivate()[0]
+    _answer(home, f'[ "$*" != "{" ".join(first[1:])}" ] || {{ echo denied >&2; exit 1; }}')
+    with pytest.raises(LabError, match="still has the night: nothing was removed") as caught:
+        schedule.uninstall(scheduler, said.append)
+    assert " ".join(first) in caught.value.hint
+    assert all(path.exists() for path in scheduler.paths())
+    assert not [line for line in said if line.startswith("removes")]
+    _answer(home, "")
+    assert schedule.uninstall(scheduler, said.append)
+
+
+@pytest.mark.parametrize("kind", [Launchd, Systemd])  # schtasks has one status for every failure
+def test_nothing_is_removed_while_the_scheduler_cannot_be_asked(kind: type[Scheduler], home: Path) -> None:
+    """As over SSH without a session bus: the timer goes on, whatever becomes of its file."""
+    scheduler = kind()
+    schedule.install(scheduler, _plan(home), lambda _: None)
+    _answer(home, "echo no bus >&2; exit 1")
+    assert installing.state(scheduler) == (None, "no bus")
+    with pytest.raises(LabError, match="could not be asked") as caught:
+        schedule.uninstall(scheduler, lambda _: None)
+    assert "no bus" in caught.value.tail
+    assert all(path.exists() for path in scheduler.paths())
+
+
+@EACH
+def test_a_night_whose_files_are_gone_is_ended_too(kind: type[Scheduler], home: Path) -> None:
+    scheduler = kind()
+    schedule.install(scheduler, _plan(home), lambda _: None)
+    for path in scheduler.paths():
+        path.unlink()
+    assert schedule.uninstall(scheduler, lambda _: None)
+    assert not _known(home)
 
 
 @EACH
@@ -256,8 +313,74 @@ def test_a_change_that_is_refused_leaves_the_nights_of_before(kind: type[Schedul
     with pytest.raises(BlockedError, match="does not take it"):
         schedule.install(scheduler, replace(before, hour=4), lambda _: None)
     assert [path.read_bytes() for path in scheduler.paths()] == kept
-    assert _calls(home)[-len(scheduler.activate()) :] == [" ".join(each) for each in scheduler.activate()]
+    back = [*scheduler.activate(), scheduler.query()]
+    assert _calls(home)[-len(back) :] == [" ".join(each) for each in back]
     assert _calls(home).count(" ".join(first)) == 3  # as it was, refused, as it was
+
+
+def _interrupts(home: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], error: Exception) -> None:
+    """The next command of these words is cut short by `error`, as proc.run does it."""
+    real, left = proc.run, [error]
+
+    def run(argv: Sequence[str], **more: Any) -> proc.Completed:
+        if list(argv) == list(words) and left:
+            if isinstance(error, InterruptedByUser):
+                deadline.cancelled.set()
+            raise left.pop()
+        return real(argv, **more)
+
+    monkeypatch.setattr(installing.proc, "run", run)
+
+
+CUT = [InterruptedByUser("interrupted"), DeadlineError("`it` did not end in 60 s")]
+
+
+@EACH
+@pytest.mark.parametrize("error", CUT)
+def test_a_change_that_is_cut_short_leaves_the_nights_of_before(
+    kind: type[Scheduler], home: Path, monkeypatch: pytest.MonkeyPatch, error: LabError
+) -> None:
+    scheduler, before = kind(), _plan(home)
+    schedule.install(scheduler, before, lambda _: None)
+    kept = [path.read_bytes() for path in scheduler.paths()]
+    for command in (*scheduler.deactivate(), *scheduler.activate()):
+        _interrupts(home, monkeypatch, command, error)
+        with pytest.raises(type(error)):
+            schedule.install(scheduler, replace(before, hour=4), lambda _: None)
+        assert deadline.cancelled.is_set() is isinstance(error, InterruptedByUser)
+        deadline.cancelled.clear()
+        assert [path.read_bytes() for path in scheduler.paths()] == kept
+        assert _known(home)
+        assert _calls(home)[-1] == " ".join(scheduler.query())  # it was asked
+
+
+@EACH
+@pytest.mark.parametrize("error", CUT)
+def test_a_first_installation_that_is_cut_short_leaves_nothing_at_work(
+    kind: type[Scheduler], home: Path, monkeypatch: pytest.MonkeyPatch, error: LabError
+) -> None:
+    scheduler = kind()
+
+    def cut(said: str) -> None:
+        if said == f"runs {' '.join(scheduler.activate()[-1])}":
+            (home / "known").touch()  # it took it, and nobody waited for the answer
+            raise error
+
+    with pytest.raises(type(error)):
+        schedule.install(scheduler, _plan(home), cut)
+    assert not any(path.exists() for path in scheduler.paths())
+    assert not _known(home)
+
+
+@EACH
+def test_nights_of_before_that_cannot_be_had_again_are_said(kind: type[Scheduler], home: Path) -> None:
+    scheduler, said = kind(), []
+    schedule.install(scheduler, _plan(home), lambda _: None)
+    last = " ".join(scheduler.activate()[-1][1:])
+    _answer(home, f'[ "$*" != "{last}" ] || exit 1')
+    with pytest.raises(BlockedError, match="nights of before could not be activated again"):
+        schedule.install(scheduler, replace(_plan(home), hour=4), said.append)
+    assert any("once more" in line for line in said)
 
 
 @EACH

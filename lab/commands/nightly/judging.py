@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.commands.nightly.looks import COMPARE
 from lab.history import CELL, Claimed, Run
-from lab.ladder.model import Claim, Verdict
+from lab.ladder.model import Claim, Status, Verdict
 from lab.theory.repeats import combine
 
 
@@ -23,15 +23,19 @@ class Judged:
     cell: Mapping[str, Any] | None
 
 
-def judge(runs: Sequence[Run], missing: int, why_missing: str, claim: str = "") -> Judged:
+def judge(
+    runs: Sequence[Run], missing: int, why_missing: str, claim: str = "", last_claim: str = ""
+) -> Judged:
     """What all runs together say of each claim; `claim`, or the runs' own, is the night's.
 
-    `missing` runs that were planned and did not happen count as inconclusive, for the reason
-    `why_missing`. A comparison that failed to measure is no look at the claims, and does not count.
+    `last_claim` is the night's where no run came far enough to name one: what the night before was
+    about. `missing` runs that were planned and did not happen count as inconclusive, for the reason
+    `why_missing`. A comparison that the budget cut short was not planned as a look, and does not
+    count, unless it saw fail what held in another run.
     """
-    counted = [run for run in runs if not (run.kind == COMPARE and run.error)]
+    counted = [run for run in runs if not _exempt(run, runs)]
     cell = next((run.cell for run in counted if run.cell), None)
-    chosen = claim or next((run.claim for run in counted if run.claim), "")
+    chosen = claim or next((run.claim for run in counted if run.claim), "") or last_claim
     claims = [_claimed(one, counted, missing, why_missing) for one in Claim]
     if (differing := _differing(counted)) and not all(
         one.verdict == Verdict.NOT_APPLICABLE for one in claims
@@ -42,6 +46,13 @@ def judge(runs: Sequence[Run], missing: int, why_missing: str, claim: str = "") 
         None, counted, missing, why_missing
     )
     return Judged(Verdict(found.verdict), chosen, found.reason, claims if chosen else [], cell)
+
+
+def _exempt(run: Run, runs: Sequence[Run]) -> bool:
+    if run.kind != COMPARE or not run.cut:
+        return False
+    held = {row.rung for each in runs for row in each.rungs if row.status == Status.PASSED}
+    return not any(row.rung in held for row in run.rungs if row.status == Status.FAILED)
 
 
 def _claimed(claim: Claim | None, runs: Sequence[Run], missing: int, why_missing: str) -> Claimed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from lab import evidence, redact
@@ -29,11 +31,16 @@ class Looks:
     folder: evidence.Run
     budget: Budget
     runs: list[Run] = field(default_factory=list)
-    cut: bool = False
-    """Whether the budget ended a climb."""
     up: Mapping[str, Any] | None = None
     """lab.up/1 of the night's VM, when it came that far."""
+    uncompared: str = ""
+    """Why the comparison gave no ratio."""
     seen: set[str] = field(default_factory=set)
+
+    @property
+    def cut(self) -> bool:
+        """Whether the budget ended a climb."""
+        return any(run.cut for run in self.runs)
 
     def take(self, kind: str, command: Callable[[Session], Reply]) -> Run:
         """Climb once. Only an interruption by the user goes on to the caller."""
@@ -48,7 +55,7 @@ class Looks:
             except InterruptedByUser as interruption:
                 if not self.budget.spent:
                     raise
-                self.cut, error = True, interruption
+                error = interruption
             except Exception as failure:  # a fault of lab's is a result of the night, too
                 error = failure
             run = Run(
@@ -57,11 +64,18 @@ class Looks:
                 started=started.isoformat(timespec="milliseconds"),
                 seconds=round(time.monotonic() - began, 3),
                 evidence=str(session.evidence or ""),
-                **(self._of(document) if document is not None else self._without(number, error)),
+                cut=isinstance(error, InterruptedByUser),
+                **(
+                    self._of(document)
+                    if document is not None
+                    else self._without(number, error, session.evidence)
+                ),
             )
             step.result = f"{run.verdict}: {run.reason}"
         if kind == UP:
             self.up = document
+        if kind == COMPARE and document is not None:
+            self.uncompared = document["facts"].get("nested.compare", {}).get("why", "")
         self.runs.append(run)
         return run
 
@@ -75,17 +89,17 @@ class Looks:
                 Claimed(str(name), str(found["verdict"]), found["reason"])
                 for name, found in document["claims"].items()
             ],
-            "rungs": [
-                Rung(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
-                for row in document["rungs"]
-            ],
+            "rungs": [_rung(row) for row in document["rungs"]],
             "figures": self._figures(document["facts"]),
         }
 
-    def _without(self, number: int, error: Exception | None) -> dict[str, Any]:
-        """A run that came to no document: blocked by what is absent, else nothing is known."""
+    def _without(self, number: int, error: Exception | None, evidence_of: Path | None) -> dict[str, Any]:
+        """A run that came to no document: blocked by what is absent, else nothing is known.
+
+        The rungs it had seen by then are on record all the same.
+        """
         what = error.what if isinstance(error, LabError) else f"unexpected {error!r}"
-        if self.cut:
+        if isinstance(error, InterruptedByUser):
             what = f"the budget of {self.budget.seconds / 60:.0f} minutes was spent"
         elif error is not None:
             with contextlib.suppress(OSError):  # the error may be that the disk is full
@@ -96,6 +110,7 @@ class Looks:
             "claim": "",
             "reason": redact.clean(what),
             "error": redact.clean(what),
+            "rungs": _seen(evidence_of),
         }
 
     def _figures(self, facts: Mapping[str, Any]) -> list[Figure]:
@@ -114,3 +129,17 @@ class Looks:
                 if compared.get(key) is not None:
                     found.append(Figure(name, unit, float(compared[key])))
         return found
+
+
+def _rung(row: Mapping[str, Any]) -> Rung:
+    return Rung(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
+
+
+def _seen(folder: Path | None) -> list[Rung]:
+    """The rungs a climb had looked at when it was ended, as it left them in its evidence."""
+    if folder is None:
+        return []
+    try:
+        return [_rung(row) for row in json.loads((folder / "rungs.json").read_text())]
+    except (OSError, ValueError):
+        return []

@@ -39,6 +39,7 @@ def run(session: Session, claim: str = "") -> Reply:
     when what it found could not be written down in the end: that is never a success.
     """
     check_claim(claim)
+    session.again = "what was found is on record; the same command is another night"
     with _alone(session):
         return _Night(session, claim).go()
 
@@ -84,6 +85,8 @@ class _Night:
         self.settings = session.settings.nightly
         self.notes: list[str] = []
         self.writes = _Writes()
+        self.last_claim = ""
+        """What the last night was about: so is one that breaks before it is about anything."""
         self.made = False
         """Whether the lab of that name is this night's."""
 
@@ -106,8 +109,11 @@ class _Night:
             return self._through(history, key, folder)
 
     def _begin(self, history: History, folder: Run) -> int:
-        dead = past.close_dead(history, "its command was killed, or crashed")
-        self.notes += [f"the night of {night.started[:10]} ended badly: {night.reason}" for night in dead]
+        past.close_dead(history, "its command was killed, or crashed")
+        self.notes += [
+            f"the night of {night.started[:10]} ended badly: {night.reason}" for night in past.untold(history)
+        ]
+        self.last_claim = history.last_claim()
         return history.begin(
             planned=self._planned,
             evidence=str(folder.path),
@@ -140,7 +146,7 @@ class _Night:
             self.notes.append(
                 f"the wall clock moved by {clock.jump:+.0f} s during the night: it was set, or the host slept"
             )
-        judged = judge(looks.runs, missing, why, self.claim)
+        judged = judge(looks.runs, missing, why, self.claim, self.last_claim)
         self._end(history, key, judged, time.monotonic() - began, clock.jump)
         self._clean_up()
         self.writes.again()  # the lab's disk is gone: there may be room now
@@ -172,8 +178,8 @@ class _Night:
         elif any(row.rung == "nested.boot" and row.status == "passed" for row in looks.runs[-1].rungs):
             found = looks.take(COMPARE, lambda session: validate(session, NAME, self.claim, compare=True))
             record()
-            if found.error:
-                self.notes.append(f"nothing was compared: {found.error}")
+            if why := found.error or looks.uncompared:
+                self.notes.append(f"nothing was compared: {why}")
         return 0
 
     def _left(self, looks: Looks) -> int:
@@ -233,7 +239,8 @@ class _Night:
         key = night.id
         for note in self.notes:
             history.note(key, note)
-        history.found(key, findings(night, history.before(night, self.settings.look_back)))
+        back = self.settings.look_back
+        history.found(key, findings(night, history.alike(night, back), history.before(night, back)))
         try:
             history.reported(key, str(report(history.night(key), history, folder)))
         except Exception as error:

@@ -11,7 +11,7 @@ from lab import redact
 from lab.commands.nightly.showing import cell_phrase
 from lab.commands.session import Session
 from lab.errors import LabError
-from lab.history import Delivery, Finding, History, Night, counted
+from lab.history import VERDICT, Delivery, Finding, History, Night, counted
 from lab.ladder.model import Verdict
 from lab.notify import Channel, GitHubIssues, Mail, Notice, Said, Slack, Webhook, secret
 
@@ -87,8 +87,12 @@ def notice_of(night: Night) -> Notice:
 
 
 def _marker(finding: Finding, night: Night) -> str:
-    """The same for the same finding in the same cell, every night; twelve hex digits."""
-    named = json.dumps([finding.key, dict(night.cell or {})], sort_keys=True)
+    """The same for the same finding every night; twelve hex digits.
+
+    A verdict's key says where it was given, and outlives an update; a figure is of one cell.
+    """
+    cell = {} if finding.key.startswith(VERDICT) else dict(night.cell or {})
+    named = json.dumps([finding.key, cell], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()[:12]
 
 

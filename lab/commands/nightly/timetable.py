@@ -20,6 +20,14 @@ from lab.schedule.plan import environment
 _MARGIN_MINUTES = 30
 """What a night may take beyond its budget: tidying up, telling."""
 
+_WRITTEN = {True: "installed", False: "written, but not active", None: "written; it cannot be asked"}
+_GONE = {
+    True: "active, though its files are gone: `nightly.uninstall` ends it",
+    False: "not installed",
+    None: "not installed; it cannot be asked",
+}
+"""By whether the scheduler knows of it: what to say when lab's files are there, and when they are not."""
+
 
 def install(session: Session, at: str = "03:30", print_only: bool = False) -> Reply:
     """Have a night run every day at `at` (HH:MM, local time). `print_only` shows the files, writes none."""
@@ -60,7 +68,7 @@ def status(session: Session) -> Reply:
     """Whether a night is installed, what the scheduler says, whether one runs, how the last one ended."""
     scheduler = schedule.scheduler()
     files = installing.installed(scheduler)
-    known, said = installing.state(scheduler) if files else (False, "")
+    known, said = installing.state(scheduler)
     held = lock.holder(lock_file(session))
     last: Night | None = None
     if history_file(session).exists():
@@ -73,9 +81,9 @@ def status(session: Session) -> Reply:
 
     def tell(console: Console) -> None:
         where = ", ".join(str(path) for path in files)
-        state = "installed" if files and known else "written, but not active" if files else "not installed"
+        state = _WRITTEN[known] if files else _GONE[known]
         lines = [f"{scheduler.name}: {state}" + (f" ({where})" if where else "")]
-        lines += [f"  {line}" for line in said.splitlines()]
+        lines += [f"  {line}" for line in said.splitlines() if files or known]
         if held:
             lines.append(f"a night runs since {held.since} (pid {held.pid})")
         lines += ["", "last night:"] if last else ["no night has been"]
