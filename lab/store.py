@@ -82,7 +82,8 @@ class Record(BaseModel):
     cpus: int
     memory_mib: int
     disk_gib: int
-    paravirt: Literal["kvm", "none", "default"]
+    paravirt: Literal["kvm", "none", "default", "unknown"]
+    """`unknown` for a VM that lab did not make, whose hypervisor names another one or none."""
     nested: bool
     docker_package: Literal["docker.io", "docker-ce"] = "docker.io"
     forwards: dict[str, Access] = {}

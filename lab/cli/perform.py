@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
 from rich.console import Console
 
-from lab import redact
+from lab.cli import refusal
 from lab.cli.console import LiveSink, PlainSink
 from lab.commands.session import Reply, Session
 from lab.config import load
 from lab.deadline import cancelled
-from lab.errors import ExitCode, InterruptedByUser, LabError
+from lab.errors import ExitCode, InterruptedByUser
 from lab.steps import Steps
 from lab.tell import show_error
 
@@ -48,20 +47,12 @@ def perform(
             ask=lambda question: _ask(err, live, question),
         )
         reply = command(session)
-    except (LabError, KeyboardInterrupt) as error:
-        known = error if isinstance(error, LabError) else InterruptedByUser("interrupted")
-        reply = _refusal(known, session)
+    except (Exception, KeyboardInterrupt) as error:
+        again = session.again if session else ""
+        refused = refusal.known(error, again=again, folder=session.settings.state_dir if session else None)
+        reply = Reply(refusal.document(refused, _evidence(session)), code=refused.exit_code)
         _close(live)
-        show_error(err, known, evidence=_evidence(session))
-    except Exception as error:  # the last resort: a bug, said as one
-        known = LabError(
-            f"lab itself failed: {error!r}",
-            tail=traceback.format_exc(),
-            hint="this is a bug in lab: please report it with the lines above",
-        )
-        reply = _refusal(known, session)
-        _close(live)
-        show_error(err, known, evidence=_evidence(session))
+        show_error(err, refused, evidence=_evidence(session))
     _close(live)
     if as_json:
         sys.stdout.write(json.dumps(reply.document, indent=2, default=str) + "\n")
@@ -69,23 +60,6 @@ def perform(
         reply.show(out)
     sys.stdout.flush()
     sys.exit(int(reply.code))
-
-
-def _refusal(error: LabError, session: Session | None) -> Reply:
-    evidence = [*error.evidence, *filter(None, [_evidence(session)])]
-    return Reply(
-        document={
-            "schema": "lab.error/1",
-            "error": {
-                "what": redact.clean(error.what),
-                "hint": redact.clean(error.hint),
-                "evidence": evidence,
-                "tail": redact.clean(error.tail),
-                "exit_code": int(error.exit_code),
-            },
-        },
-        code=error.exit_code,
-    )
 
 
 def _evidence(session: Session | None) -> str:
@@ -109,8 +83,7 @@ def _listen_to_signals() -> None:
     def stop(number: int, _frame: FrameType | None) -> None:
         cancelled.set()
         raise InterruptedByUser(
-            "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}",
-            hint="run the same command again: it goes on where this one stopped",
+            "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
         )
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

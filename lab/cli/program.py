@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from invoke.exceptions import ParseError
+from invoke.parser import Parser
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program
 
 from lab import __version__
-from lab.errors import ExitCode
+from lab.cli import refusal
+from lab.errors import ExitCode, UsageError
+
+_NO_NUMBER = re.compile(r"^invalid literal for int\(\) with base 10: '(?P<value>.*)'$", re.DOTALL)
+"""How int() refuses what a flag was given: Invoke lets it through."""
 
 
 class LabProgram(Program):
     """Invoke ends with 1 on a usage error, which lab keeps for its own faults."""
 
     def parse_core(self, argv: list[str] | None) -> None:
-        _usage(lambda: super(LabProgram, self).parse_core(argv))
+        self._usage(lambda: super(LabProgram, self).parse_core(argv))
 
     def parse_collection(self) -> None:
-        _usage(super().parse_collection)
+        self._usage(super().parse_collection)
 
     def parse_tasks(self) -> None:
-        self.core.unparsed = with_flags(self.core.unparsed, self.collection.to_contexts())
-        _usage(super().parse_tasks)
+        self._usage(super().parse_tasks)
+
+    def _make_parser(self) -> Parser:
+        """Invoke's, with what it is about to parse made ready.
+
+        The contexts are taken from it: a task gives its help texts away once, to whoever asks first.
+        """
+        parser = super()._make_parser()
+        self.core.unparsed = with_flags(self.core.unparsed, list(parser.contexts.values()))
+        return parser
+
+    def _usage(self, parse: Callable[[], None]) -> None:
+        try:
+            parse()
+        except ParseError as error:
+            self._refuse(str(error))
+        except ValueError as error:
+            if not (found := _NO_NUMBER.search(str(error))):
+                raise
+            self._refuse(no_number(self.argv, found["value"]))
+
+    def _refuse(self, what: str) -> NoReturn:
+        """End with lab's exit code for it, and with lab's error document where JSON was asked for."""
+        hint = "`invoke --list` shows the tasks, `invoke --help TASK` the flags"
+        sys.stderr.write(f"{what}\nhint: {hint}\n")
+        if "--json" in itertools.takewhile(lambda word: word != "--", self.argv):
+            document = refusal.document(UsageError(what, hint=hint))
+            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.exit(ExitCode.USAGE)
 
 
 def with_flags(words: Sequence[str], contexts: Sequence[ParserContext]) -> list[str]:
@@ -47,12 +82,11 @@ def with_flags(words: Sequence[str], contexts: Sequence[ParserContext]) -> list[
     return found
 
 
-def _usage(parse: Callable[[], None]) -> None:
-    try:
-        parse()
-    except ParseError as error:
-        sys.stderr.write(f"{error}\nhint: `invoke --list` shows the tasks, `invoke --help TASK` the flags\n")
-        sys.exit(ExitCode.USAGE)
+def no_number(words: Sequence[str], value: str) -> str:
+    """What is wrong with a flag's value that is no whole number; Invoke does not say whose it is."""
+    flags = [one for one, other in itertools.pairwise(words) if other == value and one.startswith("-")]
+    flags += [word.removesuffix(f"={value}") for word in words if word.endswith(f"={value}")]
+    return f"{flags[0] if flags else 'a flag'} takes a whole number, and {value!r} is none"
 
 
 def main() -> None:

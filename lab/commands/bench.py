@@ -23,7 +23,7 @@ from lab.adb import adb_program
 from lab.commands import choose
 from lab.commands.session import ROOT, Reply, Session
 from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.errors import LabError, UsageError
 from lab.guest import keys, seed
 from lab.host import facts as host_facts
 from lab.host.ports import free_port
@@ -70,6 +70,9 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
 
     `cold` also takes the time of a newcomer: a fresh clone with nothing cached, up to the verdict.
     """
+    if runs < 1:
+        raise UsageError(f"--runs {runs} measures nothing", hint="at least 1")
+    session.again = "the same command measures anew, from the beginning"
     started = time.monotonic()
     began = datetime.now(UTC)
     measures: list[dict[str, Any]] = []
@@ -93,7 +96,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     try:
         runner.seconds("image.build")  # what follows is measured with images cached
         take("invoke --list", 0.7, lambda: runner.seconds("--list"), runs * 3)
-        bare, lab_up = _pairs(session, runner, max(1, runs))
+        bare, lab_up = _pairs(session, runner, runs)
         measures.append(measure("bare script, same steps", "s", bare, None, ""))
         measures.append(
             measure("up, images cached", "s", lab_up, None, "each after a run of the bare script")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
-from lab.commands import choose, consent, ports, preflight
+from lab.commands import choose, consent, launching, ports, preflight
 from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
-from lab.emulators.protocol import Emulator, NestedFailedError
+from lab.emulators import MAIN
+from lab.emulators.protocol import Emulator
 from lab.engines.protocol import State, why_dead
 from lab.errors import BlockedError, CommandError
 from lab.guest import boot, clock, docker, seed
@@ -21,9 +21,6 @@ from lab.host import packages
 from lab.images import debian
 from lab.ladder.model import Outcome
 from lab.steps import Background
-
-_LAUNCHES = 3
-"""How often L2 is launched before its failure counts."""
 
 
 class Builder:
@@ -43,7 +40,7 @@ class Builder:
         self._installed: Future[None] | None = None
         self._loaded: Future[None] | None = None
         self._kvm: Future[bool] = Future()
-        self._early = False
+        self._launched = False
         """L2 was launched before its rung was reached: that launch is the first of the tries."""
         self._slept = False
         """L1 was suspended or paused: its clock stands where it was then."""
@@ -64,8 +61,8 @@ class Builder:
             "vm.boot": self._begin_inside,
             "docker.engine": self._docker,
         }
-        if emulator := self._bench.emulator:
-            actions["nested.boot"] = lambda: self._emulator(emulator)
+        if self._bench.emulator is not None:
+            actions["nested.boot"] = self._emulator
         return actions
 
     def _images(self) -> None:
@@ -79,7 +76,8 @@ class Builder:
 
     def _packages(self) -> None:
         purposes: set[packages.Purpose] = set(packages.ENGINE_PURPOSES[self._bench.record.engine])
-        if not self._bench.record.image or self._bench.emulator is not None:
+        emulator = self._bench.emulator
+        if choose.to_be_built(self._session, self._bench.record) or (emulator and emulator.to_be_built()):
             purposes.add("build-image")
         self._session.need(purposes)
 
@@ -183,7 +181,7 @@ class Builder:
             if self._kvm_works():
                 # A container that Docker does not start is tried again when its rung is reached.
                 with contextlib.suppress(CommandError, BlockedError):
-                    self._early = self._launch(guest, emulator)
+                    self._launch(guest)
 
     def _kvm_works(self) -> bool:
         """What came of guest.kvm, once it is known. Raises InterruptedByUser."""
@@ -196,32 +194,22 @@ class Builder:
         while not wait([work], timeout=POLL_SECONDS).done:
             check_cancelled()
 
-    def _emulator(self, emulator: Emulator) -> None:
-        bench = self._bench
+    def _emulator(self) -> None:
         if self._loaded is not None:
             self._loaded.result()
-        for attempt in range(_LAUNCHES):
-            if attempt > 0 or not self._early:
-                self._launch(bench.guest, emulator, again=attempt > 0)
-            try:
-                emulator.booted(bench.guest, Deadline.after(self._session.settings.deadlines.nested_boot))
-                return
-            except NestedFailedError as failure:
-                # One failure may be a fluke of the emulation under it. None is hidden: the rung tells
-                # how many there were, and fails when the last launch did too.
-                self._steps.note(f"L2 did not come up: {failure.what}")
-                bench.lab.change(failed_launches=[*bench.record.failed_launches, failure.what])
+        if not self._launched:
+            self._launch(self._bench.guest)
+        launching.boot(self._bench, MAIN, self._seconds())
 
-    def _launch(self, guest: Guest, emulator: Emulator, *, again: bool = False) -> bool:
-        """Launch L2, unless the one launched last still runs and this is not its next try; say whether."""
-        lab, record = self._bench.lab, self._bench.record
-        if not again:
-            found = emulator.state(guest)
-            if found.running and record.nonce and emulator.runs_with(found, record.nonce):
-                return False
-            lab.change(failed_launches=[])
-        with self._steps.step("emulator.start", emulator.name) as step:
-            nonce = secrets.token_hex(16)
-            lab.change(nonce=nonce, verdict="")  # that was another L2's
-            emulator.start(guest, step, nonce=nonce)
-        return True
+    def _seconds(self) -> float:
+        """How long L2 may take to answer: no less than its rung will wait."""
+        bench, nested = self._bench, self._session.settings.deadlines.nested_boot
+        android = bench.emulator is not None and bench.emulator.android
+        return max(nested, launching.android_seconds(bench)) if android else nested
+
+    def _launch(self, guest: Guest) -> None:
+        """Launch L2, unless the one launched last still runs."""
+        found = self._bench.emulator_at(MAIN).state(guest)
+        if not launching.stands(self._bench, MAIN, found):
+            launching.launch(self._bench, MAIN, guest)
+            self._launched = True

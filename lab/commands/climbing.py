@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lab import reporters
+from lab import emulators, reporters
 from lab.commands import choose
 from lab.commands.collect import collect
 from lab.commands.workbench import Workbench
@@ -22,9 +23,8 @@ from lab.ladder.climb import Climb, climb
 from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.ladder.site import Site
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
-
-_SOFTWARE_CPU = "QEMU TCG"
-"""How a processor that QEMU emulates in software names itself."""
+from lab.steps import Background
+from lab.theory.situation import software
 
 
 @dataclass
@@ -102,10 +102,12 @@ def climb_lab(
         run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
         collect(bench, run, reach_guest=False)
         raise
-    with bench.session.steps.step("evidence") as step:
+    with bench.session.steps.step("evidence") as step, Background() as background:
+        asked = background.start(lambda: _ran(bench, site))
         kept = collect(bench, run)
+        ran = asked.result()
         step.result = f"{len(kept)} files in {run.path}"
-    cell = _cell(bench, site)
+    cell = _cell(bench, site, ran)
     claims = _explained(judge(climbed.outcomes, cell, bench.record.emulator), bench)
     chosen = claim or strongest_claim(cell)
     document = report.document(
@@ -154,11 +156,28 @@ def _explained(claims: dict[Claim, ClaimVerdict], bench: Workbench) -> dict[Clai
 def _emulated(site: Site) -> bool:
     """Whether any processor in the chain is software: L1's, or already the host's own."""
     facts = site.engine_facts
-    software = facts is not None and (facts.acceleration in SOFTWARE or facts.nesting == "emulated")
-    return software or _SOFTWARE_CPU in site.host.cpu.model
+    below = facts is not None and (facts.acceleration in SOFTWARE or facts.nesting == "emulated")
+    return below or software(site.host.cpu.model)
 
 
-def _cell(bench: Workbench, site: Site) -> Cell:
+def _ran(bench: Workbench, site: Site) -> tuple[str, str]:
+    """(kind, image) of the emulator that was looked at.
+
+    The image is the one whose L2 was heard: by Docker's word, where that is not today's. Where none was
+    heard, it is the one that would run.
+    """
+    emulator = site.emulator
+    if emulator is None:
+        return emulators.NONE, ""
+    if site.booted is not None:
+        with contextlib.suppress(LabError):  # gone since: what was seen of it stands
+            state = emulator.state(bench.guest)
+            if state.image and not emulator.runs_with(state, bench.nonce):
+                return emulator.name, f"{emulator.name}@{state.image}"
+    return emulator.name, emulator.image_id()
+
+
+def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
     host = site.host
     facts = site.engine_facts
     nesting = Nesting(facts.nesting) if facts and bench.record.nested else Nesting.NONE
@@ -176,7 +195,7 @@ def _cell(bench: Workbench, site: Site) -> Cell:
         emulated=_emulated(site),
         paravirt=bench.record.paravirt,
         image=bench.record.image,
-        emulator=bench.record.emulator,
-        emulator_image=site.emulator.image_id() if site.emulator else "",
+        emulator=ran[0],
+        emulator_image=ran[1],
         android=bool(site.emulator and site.emulator.android and not site.emulator.double),
     )

@@ -31,6 +31,7 @@ def compare(session: Session, name: str, runs: int = 3, seed: int = 0) -> Reply:
     """
     if runs < 1:
         raise UsageError(f"--runs {runs} measures nothing", hint="1 gives a ratio, 3 or more its spread")
+    session.again = measuring.AGAIN
     bench = Workbench.open(session, name)
     with bench.lab.hold("lab.compare"):
         state = bench.machine_state()
@@ -123,16 +124,18 @@ def _emulators(bench: Workbench) -> dict[str, Emulator]:
 
 
 def _absent(bench: Workbench, found: Mapping[str, Emulator]) -> dict[str, str]:
-    """Bring the canary's image into L1's Docker, as far as it is not there; why it cannot be, if so."""
-    canary, steps = found[_CANARY], bench.session.steps
-    try:
-        with steps.step("emulator.prepare", _CANARY) as step:
-            bench.session.need({"build-image"})
-            canary.prepare(step)
-        with steps.step("emulator.load", _CANARY) as step:
-            canary.load(bench.guest, step)
-    except InterruptedByUser:
-        raise
-    except LabError as error:
-        return {_CANARY: error.what}
-    return {}
+    """Bring their images into L1's Docker, as far as they are not there; of each that cannot be, why."""
+    steps, why = bench.session.steps, {}
+    for name, emulator in found.items():
+        try:
+            with steps.step("emulator.prepare", name) as step:
+                if emulator.to_be_built():
+                    bench.session.need({"build-image"})
+                emulator.prepare(step)
+            with steps.step("emulator.load", name) as step:
+                emulator.load(bench.guest, step)
+        except InterruptedByUser:
+            raise
+        except LabError as error:
+            why[name] = error.what
+    return why

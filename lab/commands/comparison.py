@@ -19,6 +19,7 @@ from lab.figures.page import Table as PageTable
 from lab.figures.page import page
 from lab.figures.picture import Bar, durations
 from lab.files import write_atomic
+from lab.reporters import markdown
 
 _HEAD = ("emulator", "L2 runs by", "n", "median", "least", "most", "without a figure")
 _TITLE = "L2's boot: from the launch of its monitor to adbd listening"
@@ -131,7 +132,7 @@ class Comparison:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def keep(self, run: Run) -> None:
-        """compare.json, compare.png and compare.html in the run's folder."""
+        """compare.json, compare.png, compare.html and compare.md in the run's folder."""
         run.json("compare.json", self.document())
         bars = [
             Bar(
@@ -155,6 +156,7 @@ class Comparison:
         ]
         sentence = self.sentence()
         run.text("compare.html", page(_TITLE, sentence, picture, f"Bars. {sentence}", tables, self.notes()))
+        run.text("compare.md", markdown.page(_TITLE, sentence, tables, self.notes()))
 
     @property
     def _names(self) -> list[str]:

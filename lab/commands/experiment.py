@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from lab import lock
 from lab.commands import choose
 from lab.commands.experiment_result import Experiment
+from lab.commands.measuring import AGAIN
 from lab.commands.session import Reply, Session
 from lab.commands.trial import Trials
 from lab.errors import ExitCode, InterruptedByUser, UsageError
@@ -28,6 +29,7 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
     """
     if runs < 1:
         raise UsageError(f"--runs {runs} tries nothing", hint="at least 1")
+    session.again = AGAIN
     store = session.store
     with lock.hold(store.state / "experiment.lock", "theory.experiment", "the experiment"):
         run = Run(store.evidence_folder, _NAME, "experiment")

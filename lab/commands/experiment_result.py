@@ -17,6 +17,7 @@ from lab.figures.page import Table as PageTable
 from lab.figures.page import page
 from lab.figures.picture import Kind, Tile, tiles
 from lab.files import write_atomic
+from lab.reporters import markdown
 from lab.theory.conclusion import Conclusion, conclude
 from lab.theory.experiment import CELLS, PARAVIRT, Asked, Outcome, Trial
 
@@ -86,7 +87,7 @@ class Experiment:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def keep(self, run: Run) -> None:
-        """experiment.json, experiment.png and experiment.html in the run's folder."""
+        """experiment.json, experiment.png, experiment.html and experiment.md in the run's folder."""
         run.json("experiment.json", self.document())
         columns = {paravirt: f"paravirt {paravirt}" for paravirt in PARAVIRT}
         picture = tiles(
@@ -109,6 +110,7 @@ class Experiment:
         run.text(
             "experiment.html", page(_TITLE, sentence, picture, f"A grid. {sentence}", tables, self._notes())
         )
+        run.text("experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
 
     def _of(self, asked: Asked) -> list[Trial]:
         return [trial for trial in self.trials if trial.turn.asked == asked]

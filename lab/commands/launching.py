@@ -1,4 +1,4 @@
-"""One emulator's way from its image to a guest that answers: beside others, in a VM that runs."""
+"""One emulator's way from its image to a guest that answers; how L2 is launched, for `lab.up` too."""
 
 from __future__ import annotations
 
@@ -10,17 +10,53 @@ from lab.commands.looking import Sight
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
 from lab.emulators import MAIN
-from lab.emulators.protocol import AndroidEmulator, NestedFailedError
+from lab.emulators.protocol import AndroidEmulator, ContainerState, NestedFailedError
 from lab.engines.protocol import SOFTWARE
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm
+from lab.guest.ssh import Guest
 from lab.ladder.rungs import android
 
 _LAUNCHES = 3
-"""How often L2 is launched before its failure counts: one may be a fluke of the emulation under it."""
+"""How often L2 is launched before its failure counts."""
 _ADB_SECONDS = 120.0
 """How long ADB may take to reach an L2 that has booted."""
 _KIB_PER_MIB = 1024
+
+
+def stands(bench: Workbench, name: str, container: ContainerState) -> bool:
+    """Whether the L2 that was launched last still runs, in its container as it is now."""
+    nonce = bench.instance(name).nonce
+    return bool(nonce) and bench.emulator_at(name).runs_with(container, nonce)
+
+
+def launch(bench: Workbench, name: str, guest: Guest, *, again: bool = False) -> None:
+    """Launch L2 with a nonce of its own. `again`: the one before could not be, and is not forgotten."""
+    nonce = secrets.token_hex(16)
+    if name == MAIN:
+        bench.lab.change(verdict="")  # that was another L2's
+    bench.change_instance(name, nonce=nonce, **({} if again else {"failed_launches": []}))
+    with bench.session.steps.step("emulator.start", name) as step:
+        bench.emulator_at(name).start(guest, step, nonce=nonce)
+
+
+def boot(bench: Workbench, name: str, seconds: float) -> None:
+    """Wait `seconds` for the own word of the L2 that was launched; where it could not be, launch it anew.
+
+    One failure may be a fluke of the emulation under it. None is hidden: how many there were is told,
+    and the last one is looked at. Raises as Emulator.booted does, but for NestedFailedError.
+    """
+    emulator = bench.emulator_at(name)
+    for attempt in range(_LAUNCHES):
+        if attempt:
+            launch(bench, name, bench.guest, again=True)
+        try:
+            emulator.booted(bench.guest, Deadline.after(seconds))
+            return
+        except NestedFailedError as failure:
+            bench.session.steps.note(f"L2 did not come up: {failure.what}")
+            failed = bench.instance(name).failed_launches
+            bench.change_instance(name, failed_launches=[*failed, failure.what])
 
 
 class Launch:
@@ -36,7 +72,7 @@ class Launch:
     def bring(self) -> None:
         """Have the image in the VM's Docker."""
         emulator = self._emulator
-        if not emulator.android:
+        if emulator.to_be_built():
             self._session.need({"build-image"})
         with self._steps.step("emulator.prepare", emulator.name) as step:
             emulator.prepare(step)
@@ -55,14 +91,13 @@ class Launch:
 
     def start(self, *, anew: bool = False) -> bool:
         """Launch L2; unless `anew`, one that was launched and still runs stays. Says whether one was."""
-        known = self._bench.instance(self._name)
-        found = self._emulator.state(self._bench.guest)
-        if not anew and found.running and known.nonce and self._emulator.runs_with(found, known.nonce):
+        bench, name = self._bench, self._name
+        found = self._emulator.state(bench.guest)
+        if not anew and stands(bench, name, found):
             return False
         if not found.running:
             self._require_memory()
-        self._bench.change_instance(self._name, failed_launches=[])
-        self._launch()
+        launch(bench, name, bench.guest)
         return True
 
     def settle(self) -> Sight:
@@ -70,7 +105,8 @@ class Launch:
         bench, name = self._bench, self._name
         left = seconds = self._seconds()
         try:
-            self._boot(seconds)
+            with self._steps.step("emulator.boot", name):
+                boot(bench, name, seconds)
         except (DeadlineError, InconclusiveError, BlockedError) as error:
             self._steps.note(error.what)  # how it is then is what the look below shows
             left = 0
@@ -83,38 +119,10 @@ class Launch:
         container = self._emulator.state(bench.guest)
         return Sight(name, self._emulator.name, bench.addresses(name), container, health)
 
-    def _boot(self, seconds: float) -> None:
-        """Wait for L2's own word, launching it anew where it could not be."""
-        for attempt in range(_LAUNCHES):
-            if attempt:
-                self._launch()
-            try:
-                with self._steps.step("emulator.boot", self._name):
-                    self._emulator.booted(self._bench.guest, Deadline.after(seconds))
-                return
-            except NestedFailedError as failure:
-                # None is hidden: the last one is looked at, and how many there were before it is told.
-                self._steps.note(f"L2 did not come up: {failure.what}")
-                failed = self._bench.instance(self._name).failed_launches
-                self._bench.change_instance(self._name, failed_launches=[*failed, failure.what])
-
-    def _launch(self) -> None:
-        nonce = secrets.token_hex(16)
-        self._bench.change_instance(self._name, nonce=nonce)
-        if self._name == MAIN:
-            self._bench.lab.change(verdict="")  # that was another L2's
-        with self._steps.step("emulator.start", self._name) as step:
-            self._emulator.start(self._bench.guest, step, nonce=nonce)
-
     def _seconds(self) -> float:
-        bench, deadlines = self._bench, self._session.settings.deadlines
         if not self._emulator.android:
-            return deadlines.nested_boot
-        site = bench.site(boot_seconds=deadlines.ssh, instance=self._name)
-        site.engine_facts = bench.engine.facts()
-        if site.engine_facts.acceleration not in SOFTWARE:  # else that alone decides
-            site.kvm = kvm.probe(bench.guest, site.probe_deadline())
-        return android.seconds(site)
+            return self._session.settings.deadlines.nested_boot
+        return android_seconds(self._bench, self._name)
 
     def _require_memory(self) -> None:
         """A further Android must not drive the VM out of memory: the kernel would end the first one."""
@@ -129,3 +137,12 @@ class Launch:
                 f"{found // _KIB_PER_MIB} MiB is available there",
                 hint="set emulator.memory_mib lower, or make the lab anew with a larger vm.memory_mib",
             )
+
+
+def android_seconds(bench: Workbench, name: str = MAIN) -> float:
+    """How long Android may take to boot in this lab's VM, which is asked what its processor offers."""
+    site = bench.site(boot_seconds=bench.session.settings.deadlines.ssh, instance=name)
+    site.engine_facts = bench.engine.facts()
+    if site.engine_facts.acceleration not in SOFTWARE:  # else that alone decides
+        site.kvm = kvm.probe(bench.guest, site.probe_deadline())
+    return android.seconds(site)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
 from lab.adb import AdbServer
+from lab.commands import open as screen
 from lab.commands import ports
 from lab.commands.collect import collect
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name, check_snapshot_name
 from lab.deadline import Deadline
+from lab.emulators import MAIN
 from lab.engines.protocol import Forward, State
-from lab.errors import LabError, UsageError
+from lab.errors import BlockedError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.evidence import Run
 from lab.guest import clock
 from lab.ladder.rungs import nested
@@ -28,6 +30,7 @@ def halt(session: Session, name: str) -> Reply:
         if not bench.record.image:
             return _reply(bench, "halt", False, ["its VM was never made"])
         AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
+        screen.shut(bench.lab)
         how = bench.machine.stop(Deadline.after(session.settings.deadlines.stop))
         step.result = how
         notes = {
@@ -189,21 +192,53 @@ def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) ->
 
 
 def _back(bench: Workbench) -> list[str]:
-    """What a VM needs that slept: its clock set. And is L2 there again?"""
-    settings = bench.session.settings
+    """What a VM needs that slept: its clock set. And is each L2 there again? All are asked, then told of."""
     _set_clock(bench)
-    if bench.emulator is None or not bench.record.nonce:
-        return []
-    site = bench.site(boot_seconds=settings.deadlines.ssh)
+    notes: list[str] = []
+    lost: dict[str, LabError] = {}
+    for name, known in bench.instances.items():
+        if not known.nonce:
+            continue
+        if name != MAIN and not bench.emulator_at(name).state(bench.guest).running:
+            notes.append(f"{name} does not run")  # nor did it before: a container does not end in its sleep
+            continue
+        try:
+            notes.append(_answers(bench, name))
+        except InterruptedByUser:
+            raise
+        except LabError as error:
+            lost[name] = error
+    if lost:
+        raise _lost(lost)
+    return notes
+
+
+def _lost(lost: Mapping[str, LabError]) -> LabError:
+    """The error for emulators that did not come back; it counts as the first of theirs does."""
+    name, first = next(iter(lost.items()))
+    families = (BlockedError, InconclusiveError, LabError)
+    family = next(kind for kind in families if isinstance(first, kind))
+    said = [error.what if name == MAIN else f"{name}: {error.what}" for name, error in lost.items()]
+    start = "lab.up" if name == MAIN else f"emulator.restart {name}"
+    return family(
+        f"the VM is back, but its guest is not: {'; '.join(said)}",
+        hint=first.hint or f"`invoke {start}` starts it anew",
+        evidence=first.evidence,
+        tail=first.tail,
+    )
+
+
+def _answers(bench: Workbench, name: str) -> str:
+    """Ask one L2 over ADB. Raises LabError with what it said when it is not what it was."""
+    main = name == MAIN
+    site = bench.site(boot_seconds=bench.session.settings.deadlines.ssh, instance=name)
     site.boot_id = bench.record.boot_id
-    with bench.session.steps.step("nested.adb") as step:
+    with bench.session.steps.step("nested.adb", "" if main else name) as step:
         seen = nested.adb(site)
         step.result = seen.observed
     if not seen.ok:
-        raise LabError(
-            f"the VM is back, but its guest is not: {seen.observed}", hint="`invoke lab.up` starts it anew"
-        )
-    return [f"ADB answers at {bench.adb_address}"]
+        raise LabError(seen.observed)
+    return f"{'ADB' if main else name} answers at {site.tools.adb_address}"
 
 
 def _set_clock(bench: Workbench) -> None:

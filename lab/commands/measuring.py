@@ -24,6 +24,9 @@ _ACCELERATION: dict[str, Acceleration] = {KVM: "kvm", TCG: "tcg"}
 ROUTES = tuple(_ACCELERATION)
 """The ways to run L2 that can be timed on any lab that is up."""
 
+AGAIN = "what was measured is kept in the evidence; the same command measures anew, from the beginning"
+"""What is said when a measurement is interrupted."""
+
 
 class Outcome(StrEnum):
     MEASURED = "measured"
@@ -73,13 +76,6 @@ def plan(emulators: Sequence[str], runs: int, seed: int) -> list[Turn]:
     return turns
 
 
-def boot_seconds(bench: Workbench, emulator: Emulator, route: str) -> float:
-    """Boot another L2 of `emulator` by `route`, and end it. Raises as Emulator.time_boot does."""
-    deadlines = bench.session.settings.deadlines
-    seconds = deadlines.android_shadow if emulator.android else deadlines.nested_boot
-    return emulator.time_boot(bench.guest, _ACCELERATION[route], Deadline.after(seconds))
-
-
 def measured(
     bench: Workbench, turns: Sequence[Turn], emulators: Mapping[str, Emulator], absent: Mapping[str, str]
 ) -> Iterator[Measurement]:
@@ -106,7 +102,7 @@ def _take(bench: Workbench, turn: Turn, of: int, emulator: Emulator) -> Measurem
     started = time.monotonic()
     try:
         with bench.session.steps.step("compare.boot", f"{turn.number} of {of}: {what}") as step:
-            seconds = boot_seconds(bench, emulator, turn.route)
+            seconds = emulator.time_boot(bench.guest, _ACCELERATION[turn.route], _deadline(bench, emulator))
             step.result = f"{what}: {seconds:.1f} s"
     except InterruptedByUser:
         raise
@@ -116,6 +112,11 @@ def _take(bench: Workbench, turn: Turn, of: int, emulator: Emulator) -> Measurem
         kind = next((kind for family, kind in kinds.items() if isinstance(error, family)), Outcome.FAILED)
         return Measurement(turn, kind, waited=_since(started), why=error.what)
     return Measurement(turn, Outcome.MEASURED, seconds, _since(started))
+
+
+def _deadline(bench: Workbench, emulator: Emulator) -> Deadline:
+    deadlines = bench.session.settings.deadlines
+    return Deadline.after(deadlines.android_shadow if emulator.android else deadlines.nested_boot)
 
 
 def _gone(bench: Workbench) -> str:

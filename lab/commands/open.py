@@ -1,22 +1,43 @@
-"""lab.open: an emulator's screen in the user's own browser."""
+"""lab.open: an emulator's screen in the user's own browser.
+
+The address has the screen's password in it, and every user of this machine sees what a program was started
+with. So the browser is given a page that only its owner may read, and that page leads on.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from html import escape
+from pathlib import Path
 
 from rich.console import Console
 
-from lab import emulators, proc
+from lab import emulators, files, proc
 from lab.commands.device import android_at
 from lab.commands.emulator import require_running
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.errors import BlockedError
+from lab.store import Lab
+
+_DOOR = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url={url}">
+<title>The emulator's screen</title>
+<p><a href="{url}">The emulator's screen</a></p>
+</html>
+"""
 
 
 def open_(session: Session, name: str, emulator: str = emulators.MAIN, only_print: bool = False) -> Reply:
-    """Open noVNC. The password is given to the browser, or to a person's terminal, and to nothing else."""
+    """Open noVNC. The password is given to the browser, or to a person's terminal, and to nothing else.
+
+    The page that gives it stays, since nobody can tell when a browser has read it: until the next
+    `lab.open`, and no longer than the VM runs. It lies beside the password itself.
+    """
     bench = Workbench.open(session, name)
     try:
         android = android_at(bench, emulator, "lab.open")
@@ -28,7 +49,7 @@ def open_(session: Session, name: str, emulator: str = emulators.MAIN, only_prin
     finally:
         bench.close()
     plain = f"http://{address}/"
-    opened = not only_print and _has_display() and proc.browse(secret)
+    opened = not only_print and _has_display() and _show(bench.lab, secret)
     document = {
         "schema": "lab.open/1",
         "lab": name,
@@ -43,12 +64,33 @@ def open_(session: Session, name: str, emulator: str = emulators.MAIN, only_prin
         elif only_print:
             line = plain  # a pipe or a file keeps what it is given
         elif opened:
-            line = f"opened {plain}"
+            line = f"opened {plain}   (if the browser may not read lab's folder: `--print`)"
         else:
             line = f"{plain}   (no browser here; `--print` on a terminal shows it with its password)"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return Reply(document, tell)
+
+
+def shut(lab: Lab) -> None:
+    """Remove the page that `lab.open` left."""
+    _door(lab).unlink(missing_ok=True)
+
+
+def _show(lab: Lab, secret: str) -> bool:
+    """Have the browser show the page that leads on to `secret`; whether one could be started."""
+    files.write_atomic(_door(lab), _DOOR.format(url=escape(secret)), 0o600)
+    opened = False
+    try:
+        opened = proc.browse(_door(lab).as_uri())
+    finally:
+        if not opened:
+            shut(lab)
+    return opened
+
+
+def _door(lab: Lab) -> Path:
+    return lab.folder.absolute() / "keys" / "screen.html"
 
 
 def _has_display() -> bool:

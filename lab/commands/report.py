@@ -12,6 +12,7 @@ from lab.commands.session import Reply, Session
 from lab.config.names import check_name
 from lab.errors import LabError, UsageError
 from lab.files import read_json
+from lab.reporters import measured
 
 _HISTORY = 200
 """How many of the lab's runs the history goes back."""
@@ -58,9 +59,12 @@ def _until(found: list[Path], name: str, run: str) -> list[Path]:
     """The runs that came to a verdict, up to the one that is reported."""
     judged = [folder for folder in found if (folder / "validation.json").is_file()]
     if not judged:
+        own = next((page for folder in found[::-1] for page in _pages(folder)), None)
         raise UsageError(
             f"no run of a lab {name} came to a verdict",
-            hint="`invoke lab.up` or `invoke lab.validate` gives one; `invoke lab.evidence` lists the runs",
+            hint=f"what its newest run measured has a page of its own: {own}"
+            if own
+            else "`invoke lab.up` or `invoke lab.validate` gives one; `invoke lab.evidence` lists the runs",
         )
     if not run:
         return judged
@@ -70,6 +74,11 @@ def _until(found: list[Path], name: str, run: str) -> list[Path]:
             f"lab {name} has no run {run!r} with a verdict", hint="`invoke lab.evidence` lists the runs"
         )
     return judged[: names.index(run) + 1]
+
+
+def _pages(folder: Path) -> list[Path]:
+    """The pages of a run that measured, and judged nothing."""
+    return [page for name in measured.PAGES if (page := folder / name).is_file()]
 
 
 def _alike(folders: list[Path]) -> list[Path]:

@@ -33,6 +33,8 @@ class Session:
     ask: Callable[[str], bool] = lambda _question: False
     evidence: Path | None = None
     """The evidence folder of the run at work, once there is one: errors name it."""
+    again: str = "run the same command again: it goes on where this one stopped"
+    """What is said when it is interrupted. Commands that measure or look say something else."""
 
     @property
     def store(self) -> Store:

@@ -7,13 +7,14 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from lab.commands import choose, lifecycle, preflight
+from lab.commands import choose, launching, lifecycle, preflight
 from lab.commands.access import access, show
 from lab.commands.build import Builder
 from lab.commands.climbing import Climbed, climb_lab
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
+from lab.emulators import MAIN
 from lab.emulators.protocol import AndroidEmulator
 from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
@@ -119,12 +120,18 @@ def _ready(bench: Workbench) -> Reply | None:
 
 
 def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
-    """Whether Android was usable and is; true of an emulator that is not Android. Raises LabError."""
+    """Whether Android was usable and is, launched as the settings have it; true of what is not Android.
+
+    Raises LabError.
+    """
     if bench.emulator is None or not bench.emulator.android:
         return True
     if not any(row["rung"] == "android.usable" and row["status"] == "passed" for row in last["rungs"]):
         return False
     with bench.session.steps.step("android.usable", "is it still what was confirmed?") as step:
+        if not launching.stands(bench, MAIN, bench.emulator.state(bench.guest)):
+            step.result = "the settings, or its image, are others now"
+            return False
         health = cast(AndroidEmulator, bench.emulator).health(bench.reach())
         step.result = "usable" if health.usable else "not usable"
     return health.usable

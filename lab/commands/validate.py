@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.commands import measuring
 from lab.commands.climbing import check_claim, climb_lab
+from lab.commands.measuring import KVM, TCG, TITLES, Turn
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.evidence import Run
@@ -13,6 +14,7 @@ from lab.ladder.site import Site
 def validate(session: Session, name: str, claim: str = "", compare: bool = False) -> Reply:
     """The verdict of `claim` (or the strongest the lab can test) chooses the exit code."""
     chosen = check_claim(claim)
+    session.again = "nothing was changed; the same command looks again, from the lowest rung"
     bench = Workbench.open(session, name)
     with bench.lab.hold("lab.validate"):
         bench.lab.record()
@@ -33,17 +35,28 @@ def validate(session: Session, name: str, claim: str = "", compare: bool = False
 
 
 def _compare(bench: Workbench, site: Site) -> None:
-    """Boot the same L2 once with KVM and once without, alike but for that: why one wants nesting."""
-    if site.emulator is None or site.booted is None:
+    """Boot the same L2 once with KVM and once without, alike but for that: why one wants nesting.
+
+    A boot that gives no figure is a fact of its own, with the reason: it costs no verdict.
+    """
+    emulator = site.emulator
+    if emulator is None or site.booted is None:
         return
+    turns = [Turn(number, 1, emulator.name, route) for number, route in enumerate((KVM, TCG), 1)]
     with bench.session.steps.step("nested.compare", "the same L2, with KVM and without") as step:
-        with_kvm = measuring.boot_seconds(bench, site.emulator, measuring.KVM)
-        without = measuring.boot_seconds(bench, site.emulator, measuring.TCG)
-        ratio = without / with_kvm
+        taken = list(measuring.measured(bench, turns, {emulator.name: emulator}, {}))
+        with_kvm, without = (found.seconds for found in taken)
+        ratio = round(without / with_kvm, 2) if without and with_kvm else None
         site.facts["nested.compare"] = {
             "with_kvm_seconds": with_kvm,
             "without_kvm_seconds": without,
-            "ratio": round(ratio, 2),
-            "n": 1,
+            "ratio": ratio,
+            "n": 0 if ratio is None else 1,
         }
-        step.result = f"{without:.1f} s without KVM, {with_kvm:.1f} s with it: {ratio:.1f} times"
+        if ratio is None:
+            lost = [found for found in taken if found.seconds is None]
+            why = "; ".join(f"{TITLES[found.turn.route]}: {found.outcome}: {found.why}" for found in lost)
+            site.facts["nested.compare"]["why"] = why
+            step.result = f"no ratio: {why}"
+        else:
+            step.result = f"{without:.1f} s without KVM, {with_kvm:.1f} s with it: {ratio:.1f} times"

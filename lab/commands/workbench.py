@@ -196,6 +196,9 @@ class Workbench:
             android=self.session.android_options(),
             instance=instance,
             index=index,
+            vm_memory_mib=self.record.memory_mib,
+            # The disk of a machine that is somebody else's was not asked for.
+            vm_disk_gib=self.record.disk_gib if self.record.engine in engines.NAMES else 0,
         )
 
     @property

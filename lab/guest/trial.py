@@ -5,13 +5,14 @@ Both are asked of one container where they can be: starting one takes an emulate
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import tempfile
 from pathlib import Path
 
 from lab import proc
 from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, LabError
+from lab.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.formats import oci, program
 from lab.formats.cpio import Entry
 from lab.guest import docker
@@ -19,6 +20,7 @@ from lab.guest.ssh import Guest
 from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
 
 _NOBODY = "65534:65534"
+_TIDY_SECONDS = 30.0
 # L1's own Python, mounted read-only, serves the probe: the image holds only these links.
 _LINKS = {name: Entry.link(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
 _FOLDERS = {name: Entry.folder() for name in ("usr", "proc", "dev", "etc", "tmp")}
@@ -51,14 +53,17 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
     """What the container says after the word."""
     word = f"lab-container-{secrets.token_hex(12)}"
     reference = f"lab-proof:{secrets.token_hex(4)}"
-    words = ["docker", "run", "--rm", "--interactive", "--network", "none", *options, reference, *command]
+    words = ["docker", "run", "--pull", "never", "--rm", "--interactive", "--network", "none"]
+    words += [*options, reference, *command]
     try:
         guest.run(["docker", "load", "--quiet"], stdin=image(reference, word), deadline=deadline)
         out = guest.run(words, stdin=script("kvm_probe.py") if command else "", deadline=deadline).out
     except CommandError as error:
         raise docker.explained(error) from error
     finally:
-        guest.run(["docker", "image", "rm", "--force", reference], check=False)
+        with contextlib.suppress(DeadlineError):  # a VM that stands still is not waited for twice
+            tidying = Deadline.after(_TIDY_SECONDS)
+            guest.run(["docker", "image", "rm", "--force", reference], check=False, deadline=tidying)
     said, _, rest = out.partition("\n")
     if said.strip() != word:
         raise LabError(

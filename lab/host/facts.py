@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import TypeAdapter
 
 from lab import proc
 from lab.deadline import Deadline
@@ -85,6 +86,11 @@ class HostFacts:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Any) -> HostFacts:
+        """The same from JSON. Raises ValueError for what is none."""
+        return TypeAdapter(cls).validate_python(found)
 
 
 def read(root: Path = Path("/")) -> HostFacts:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lab.ladder.model import Outcome
-from lab.reporters.model import Run
+from lab.reporters.model import Run, Source
 from lab.reporters.text import printable
 
 _SHOWS: dict[str, tuple[str, ...]] = {
@@ -26,6 +26,8 @@ _SHOWS: dict[str, tuple[str, ...]] = {
     "android.boot": ("container.log",),
 }
 """Rung to the evidence files (lab.commands.collect) in which more can be read about it."""
+
+_MEASURED = tuple(f"{kind}.{form}" for kind in ("compare", "experiment") for form in ("html", "png", "json"))
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,31 @@ def of_rung(run: Run, outcome: Outcome, folder: Path) -> list[Link]:
     return [link for link in found if link.bytes or not link.href]
 
 
+def measured(run: Run, source: Source, folder: Path) -> list[Link]:
+    """What the run that measured left, in the store in which `run` is; nothing where it is gone."""
+    if run.folder is None:
+        return []
+    there = run.folder.parent.parent / source.lab / source.run
+    found = [_to(there / name, folder) for name in _MEASURED]
+    return [link for link in found if link.href]
+
+
 def _link(run: Run, name: str, folder: Path) -> Link:
     """A name is a path in the run's folder or not at all: nothing else becomes a link."""
-    text = printable(name)
     if run.folder is None:
-        return Link(text)
+        return Link(printable(name))
     given = Path(name)
     if given.is_absolute() and given.parent == run.folder:
         given = Path(given.name)
     if given.name != str(given) or given.name not in run.files:
-        return Link(text)
-    target = run.folder / given.name
-    relative = os.path.relpath(target, folder)
+        return Link(printable(name))
+    return _to(run.folder / given.name, folder)
+
+
+def _to(target: Path, folder: Path) -> Link:
+    text = printable(target.name)
     try:
         size = target.stat().st_size
     except (OSError, ValueError):
         return Link(text)
-    return Link(printable(given.name), quote(relative, errors="surrogateescape"), size)
+    return Link(text, quote(os.path.relpath(target, folder), errors="surrogateescape"), size)

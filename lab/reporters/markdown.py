@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lab.figures.page import Table
 from lab.ladder.model import BY_NAME, NAMES, Claim, Outcome, Status
 from lab.ladder.report import describe
 from lab.reporters import links, text, wording
 from lab.reporters.links import Link
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import Experiment, ReportInput, Run
 
 _MARKS = {
     "confirmed": "✅",
@@ -35,6 +36,14 @@ class Markdown:
         parts = [*_verdict(run), *_claims(run), *_ladder(run.last, folder), *_more(run)]
         parts += ["## Not proven", _list(wording.not_proven(run)), *_evidence(run.last, folder)]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def page(title: str, lead: str, tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+    """A measurement's own page as Markdown: what lab.figures.page shows, without the picture."""
+    parts = [f"# {escaped(title)}", escaped(lead)]
+    for table in tables:
+        parts += [f"## {escaped(table.caption)}", _table([escaped(word) for word in table.head], table.rows)]
+    return "\n\n".join([*parts, _list(notes)]).rstrip() + "\n"
 
 
 def escaped(said: str) -> str:
@@ -109,8 +118,18 @@ def _more(run: ReportInput) -> list[str]:
     if run.comparison:
         parts += ["## Comparison", _list(wording.compared(run.comparison))]
     if run.experiment:
-        parts += ["## Experiment", escaped(run.experiment.sentence)]
+        parts += ["## Experiment", *_experiment(run.experiment)]
     return parts
+
+
+def _experiment(found: Experiment) -> list[str]:
+    rows = [
+        (one.paravirt, "on" if one.nested else "off", f"{one.worked} of {one.runs}", one.note)
+        for one in found.trials
+    ]
+    head = ("Paravirtualization asked for", "Nesting", "/dev/kvm worked", "Reached the guest")
+    source = [escaped(wording.measured(found.source))] if found.source else []
+    return [escaped(found.sentence), _table(head, rows), *source]
 
 
 def _evidence(run: Run, folder: Path) -> list[str]:

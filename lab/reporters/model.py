@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from lab.ladder.model import Cell, Claim, Host, Outcome, Status, Verdict
+from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
 from lab.reporters.spans import Timeline
 from lab.reporters.text import plain, printable
 from lab.theory.knowledge import Outlook
+from lab.theory.observed import cell_of
 from lab.theory.repeats import Combined, combine
 
 Text = Annotated[str, AfterValidator(printable)]
@@ -65,10 +66,20 @@ class Compared(_Part):
     high: Ratio | None = None
 
 
+class Source(_Part):
+    """The run that measured it, where that is not the reported one."""
+
+    run: Text
+    """Its evidence folder's name."""
+    lab: Text
+    when: AwareDatetime
+
+
 class Comparison(_Part):
     measures: tuple[Measure, ...] = ()
     ratios: tuple[Compared, ...] = ()
     note: Text = ""
+    source: Source | None = None
 
 
 class Stage(_Part):
@@ -93,6 +104,7 @@ class Experiment(_Part):
     """What follows from the data."""
     trials: tuple[Trial, ...]
     seed: int | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,7 @@ class Run:
 
     @property
     def cell(self) -> Cell:
-        found = self.document["cell"]
-        return Cell(**(found | {"host": Host(**found["host"])}))
+        return cell_of(self.document["cell"])
 
     @property
     def claim(self) -> Claim:

@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from lab import schema
 from lab.errors import LabError, UsageError
 from lab.files import read_json
+from lab.host.facts import HostFacts
 from lab.ladder.report import describe
-from lab.reporters import spans
+from lab.reporters import measured, spans
 from lab.reporters.model import Compared, Comparison, Measure, Past, Prediction, ReportInput, Run, Stage
+from lab.theory.documents import predictions
 from lab.theory.knowledge import Outlook, predict
-from lab.theory.situation import of_cell
+from lab.theory.situation import Situation, of_cell, of_host
 
 OWN = ("report.html", "report.json", "report.md", "junit.xml")
 """What reports are called: no evidence."""
@@ -25,8 +27,9 @@ OWN = ("report.html", "report.json", "report.md", "junit.xml")
 def read(folders: Iterable[Path], **known: Any) -> ReportInput:
     """The input for a report of the runs in `folders`, oldest first; `known` are its further members.
 
-    Unless given, predictions are what is known of the cell, and what the runs themselves measured (a
-    comparison, the last one's boot of Android) is taken from their facts.
+    Unless given, predictions are what is known of the cell; a comparison is what the runs themselves
+    measured, else the newest lab.compare of their cell; the experiment is the newest of their cell; and
+    the last one's boot of Android is taken from its facts.
     Raises UsageError for a folder of a run that came to no verdict, and LabError for a damaged one.
     """
     runs = tuple(_run(folder) for folder in folders)
@@ -34,7 +37,8 @@ def read(folders: Iterable[Path], **known: Any) -> ReportInput:
     if last is not None:
         known.setdefault("predictions", _predictions(last))
         compared = (found for run in reversed(runs) if (found := _comparison(run)))
-        known.setdefault("comparison", next(compared, None))
+        known.setdefault("comparison", next(compared, None) or measured.comparison(last))
+        known.setdefault("experiment", measured.experiment(last))
         known.setdefault("android", _stages(last))
     return ReportInput(runs, **known)
 
@@ -74,30 +78,37 @@ def _run(folder: Path) -> Run:
 
 
 def _predictions(run: Run) -> tuple[Prediction, ...]:
-    expected = predict(of_cell(run.cell))
-    fact = expected.fact
-    return tuple(
-        Prediction(
-            claim=claim,
-            predicted=outlook,
-            why=fact.why if fact else "nothing is known of such a host with such an engine",
-            source=", ".join(fact.sources) if fact else "",
-            grade=fact.grade.value if fact else "",
-        )
-        for claim, outlook in expected.claims.items()
-        if outlook is not Outlook.NOT_APPLICABLE
-    )
+    """What theory.explain says of that engine on the run's host, which its evidence describes."""
+    said = predictions(predict(of_cell(run.cell, _host(run))))
+    found = (Prediction.model_validate(one) for one in said)
+    return tuple(one for one in found if one.predicted is not Outlook.NOT_APPLICABLE)
+
+
+def _host(run: Run) -> Situation | None:
+    """The host as it was then; None where that was not kept."""
+    try:
+        host = HostFacts.from_dict(read_json((run.folder or Path()) / "host.json"))
+    except (OSError, ValueError):
+        return None
+    modules = host.kvm.parameters if host.kvm else {}
+    nested = next((value in ("1", "Y") for name, value in modules.items() if name.endswith(".nested")), None)
+    # Whether its KVM really ran is in the cell, where the engine was one that uses it.
+    return of_host(host, None, nested)
 
 
 def _comparison(run: Run) -> Comparison | None:
-    """The pair of boots that `lab.validate --compare` measures."""
+    """The pair of boots that `lab.validate --compare` measures; a boot may have given no figure."""
     found = run.fact("nested.compare")
     try:
         pair = {"with KVM": found["with_kvm_seconds"], "without KVM": found["without_kvm_seconds"]}
-        return Comparison(
-            measures=tuple(Measure(name=f"L2's boot {name}", seconds=(took,)) for name, took in pair.items()),
-            ratios=(Compared(name="without KVM over with it", ratio=found["ratio"], n=found["n"]),),
+        measures = tuple(
+            Measure(name=f"L2's boot {name}", seconds=() if took is None else (took,))
+            for name, took in pair.items()
         )
+        if found["ratio"] is None:
+            return Comparison(measures=measures, note=f"no ratio: {found['why']}")
+        ratio = Compared(name="without KVM over with it", ratio=found["ratio"], n=found["n"])
+        return Comparison(measures=measures, ratios=(ratio,))
     except (TypeError, KeyError, ValidationError):
         return None
 

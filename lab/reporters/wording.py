@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 
 from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
 from lab.ladder.report import limits
 from lab.ladder.verdict import OBSERVED, REQUIRED
 from lab.reporters.model import Comparison as Measured
-from lab.reporters.model import Prediction, ReportInput, Run
+from lab.reporters.model import Prediction, ReportInput, Run, Source
 from lab.theory.observed import Comparison, compare
 from lab.theory.repeats import combine
 
@@ -145,4 +146,12 @@ def compared(comparison: Measured) -> list[str]:
         note = f" ({measure.note})" if measure.note else ""
         took = ", ".join(f"{value:.1f}" for value in measure.seconds)
         said.append(f"{measure.name}: {took} s{note}" if took else f"{measure.name}: not measured{note}")
-    return [*said, comparison.note] if comparison.note else said
+    if comparison.note:
+        said.append(comparison.note)
+    return [*said, measured(comparison.source)] if comparison.source else said
+
+
+def measured(source: Source) -> str:
+    """Which run measured it, and when."""
+    when = source.when.astimezone(UTC)
+    return f"measured by the run {source.run} of lab {source.lab}, {when:%Y-%m-%d %H:%M} UTC"

@@ -55,7 +55,7 @@ def expected_row(
         "availability": availability,
         "claims": {claim.value: outlook.value for claim, outlook in expected.claims.items()},
         "fact": _fact(fact) if fact else None,
-        "why": fact.why if fact else _depends(situation) if expected.open else _NOTHING,
+        "why": _why(expected),
         "open": [_fact(each) for each in expected.open],
     }
 
@@ -67,12 +67,18 @@ def predictions(expected: Expectation) -> list[dict[str, str]]:
         {
             "claim": claim.value,
             "predicted": outlook.value,
-            "why": fact.why if fact else _NOTHING,
+            "why": _why(expected),
             "source": "; ".join(fact.sources) if fact else "",
             "grade": fact.grade.value if fact else "",
         }
         for claim, outlook in expected.claims.items()
     ]
+
+
+def _why(expected: Expectation) -> str:
+    if expected.fact:
+        return expected.fact.why
+    return _depends(expected.situation) if expected.open else _NOTHING
 
 
 def _depends(situation: Situation) -> str:

@@ -6,29 +6,19 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lab.theory.situation import FLAGS, Engine, Situation, System, Vendor
+from lab.theory.situation import (
+    FLAGS,
+    SYSTEM_NAMES,
+    VENDOR_NAMES,
+    Engine,
+    Situation,
+    System,
+    Vendor,
+)
 from lab.versions import BOUND, in_range, numbers
 
 _SETS = ("system", "cpu")
 _RANGES = ("os_version", "engine_version", "generation")
-_NAMES = {
-    "linux": "Linux",
-    "macos": "macOS",
-    "windows": "Windows",
-    "intel": "Intel",
-    "amd": "AMD",
-    "apple": "Apple silicon",
-    "arm": "Arm",
-}
-_WORDS = {
-    "virtual": ("in a virtual machine", "on real hardware"),
-    "extensions": ("", "without virtualization extensions"),
-    "emulated": ("on an emulated processor", ""),
-    "la57": ("with 5-level paging", ""),
-    "hyperv": ("with Hyper-V active", "with Hyper-V off"),
-    "kvm": ("with working KVM", "without usable KVM"),
-    "nested": ("KVM's `nested` on", "KVM's `nested` off"),
-}
 _LAB_ENGINES = {"virtualbox": "VirtualBox", "qemu": "QEMU"}
 
 
@@ -114,13 +104,17 @@ class Where(BaseModel):
 
     def describe(self) -> str:
         """The conditions in words."""
-        system = " or ".join(_NAMES[name] for name in self.system)
-        chips = " or ".join(_NAMES[name] for name in self.cpu)
-        asked = {name: wanted for name in FLAGS if (wanted := getattr(self, name)) is not None}
+        system = " or ".join(SYSTEM_NAMES[name] for name in self.system)
+        chips = " or ".join(VENDOR_NAMES[name] for name in self.cpu)
+        asked = [
+            flag.asked[0 if wanted else 1]
+            for name, flag in FLAGS.items()
+            if (wanted := getattr(self, name)) is not None
+        ]
         words = [
             " ".join(filter(None, [system, self.os_version.describe()])),
             chips + self._chip(),
-            *(_WORDS[name][0 if wanted else 1] for name, wanted in asked.items()),
+            *asked,
         ]
         return ", ".join(filter(None, words)) or "any host"
 

@@ -20,13 +20,46 @@ Engine = Literal[
 ]
 """What would hold the emulator. lab drives the first two; the others are what people use instead of them."""
 
+_BY_VAGRANT: dict[str, Engine] = {"libvirt-qemu": "qemu"}
+"""Engines as a cell names them on Vagrant's road, and what they are."""
+
 SYSTEMS: tuple[System, ...] = get_args(System)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-FLAGS = ("virtual", "extensions", "emulated", "la57", "hyperv", "kvm", "nested")
-"""The fields of Situation that are true, false or not known, by the words `--host` has for them."""
 
-_SYSTEM_NAMES: dict[System, str] = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
+@dataclass(frozen=True)
+class Flag:
+    """The words for a field of Situation that is true, false or not known. Pairs: for true, for false."""
+
+    word: str
+    """In `--host`, with `no-` before it when false."""
+    said: tuple[str, str]
+    """Of a host."""
+    asked: tuple[str, str]
+    """As a condition."""
+    system: System | None = None
+    """The only one of which it is said; None for all."""
+
+
+FLAGS: dict[str, Flag] = {
+    "virtual": Flag("vm", ("itself a virtual machine", ""), ("in a virtual machine", "on real hardware")),
+    "extensions": Flag(
+        "extensions", ("", "no virtualization extensions"), ("", "without virtualization extensions")
+    ),
+    "emulated": Flag("emulated", ("the processor is emulated", ""), ("on an emulated processor", "")),
+    "la57": Flag("la57", ("5-level paging", ""), ("with 5-level paging", "")),
+    "hyperv": Flag(
+        "hyperv", ("Hyper-V active", "Hyper-V off"), ("with Hyper-V active", "with Hyper-V off"), "windows"
+    ),
+    "kvm": Flag("kvm", ("KVM works", "no usable KVM"), ("with working KVM", "without usable KVM"), "linux"),
+    "nested": Flag(
+        "nested", ("KVM hands virtualization on", ""), ("KVM's `nested` on", "KVM's `nested` off"), "linux"
+    ),
+}
+
+SYSTEM_NAMES: dict[System, str] = {"linux": "Linux", "macos": "macOS", "windows": "Windows"}
+VENDOR_NAMES: dict[Vendor, str] = {"intel": "Intel", "amd": "AMD", "apple": "Apple silicon", "arm": "Arm"}
+
 _VENDORS: dict[str, Vendor] = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "Apple": "apple"}
 _BY_MODEL: tuple[tuple[str, Vendor], ...] = (("Intel", "intel"), ("AMD", "amd"), ("Apple", "apple"))
 _APPLE = re.compile(r"\bApple M([0-9]+)")
@@ -37,8 +70,9 @@ _HOST = re.compile(
     r"^(?P<system>linux|macos|windows)-(?P<cpu>intel|amd|arm|m(?=[0-9]))"
     r"(?P<generation>(?<=l)[0-9]{1,2}|(?<=m)[0-9]{1,2})?(?::(?P<release>[0-9][0-9.]*))?$"
 )
+_KERNEL = re.compile(r"[0-9]+\.[0-9]+")
 _FORM = "SYSTEM-CPU[:RELEASE][,WORD...], such as macos-intel:13, macos-m3:15, linux-amd,vm,no-extensions"
-_WORDS = {"vm": "virtual"} | {name: name for name in FLAGS if name != "virtual"}
+_WORDS = {flag.word: name for name, flag in FLAGS.items()}
 _PLAIN: dict[System, dict[str, bool]] = {
     "linux": {"kvm": True, "nested": True, "hyperv": False},
     "macos": {"kvm": False, "nested": False, "hyperv": False},
@@ -72,6 +106,10 @@ class Situation:
     """The KVM module's parameter `nested` is on."""
     engine: str = ""
     engine_version: str = ""
+    distribution: str = ""
+    """Linux: its name, `Debian`; no prediction asks for it."""
+    kernel: str = ""
+    """Linux: the kernel's release, as `uname -r` says it."""
 
     def on(self, engine: str, version: str = "") -> Situation:
         """The same host with this engine."""
@@ -83,28 +121,26 @@ class Situation:
 
     def describe(self) -> str:
         """The host in a phrase."""
-        cpu = {"intel": "Intel", "amd": "AMD", "apple": "Apple M", "arm": "Arm", None: "unknown processor"}
-        chip = cpu[self.cpu] + (f"{self.generation}" if self.cpu == "apple" and self.generation else "")
-        says = {
-            "virtual": ("itself a virtual machine", ""),
-            "extensions": ("", "no virtualization extensions"),
-            "emulated": ("the processor is emulated", ""),
-            "la57": ("5-level paging", ""),
-            "hyperv": ("Hyper-V active", "Hyper-V off"),
-            "kvm": ("KVM works", "no usable KVM"),
-            "nested": ("KVM hands virtualization on", ""),
-        }
-        words = [says[name][0 if getattr(self, name) else 1] for name in FLAGS if self._worth_saying(name)]
-        return ", ".join(
-            [f"{_SYSTEM_NAMES[self.system]} {self.os_version}".strip() + f" on {chip}", *filter(None, words)]
-        )
+        chip = VENDOR_NAMES[self.cpu] if self.cpu else "unknown processor"
+        if self.cpu == "apple":
+            chip = f"Apple M{self.generation or ''}"
+        words = [
+            flag.said[0 if value else 1]
+            for name, flag in FLAGS.items()
+            if (value := getattr(self, name)) is not None and flag.system in (None, self.system)
+        ]
+        return ", ".join([f"{self._system()} on {chip}", *filter(None, words)])
 
-    def _worth_saying(self, flag: str) -> bool:
-        if flag in ("kvm", "nested") and self.system != "linux":
-            return False
-        if flag == "hyperv" and self.system != "windows":
-            return False
-        return getattr(self, flag) is not None
+    def _system(self) -> str:
+        """`macOS 13`; `Debian 12, Linux 6.1`: a distribution's release is none of Linux."""
+        name = SYSTEM_NAMES[self.system]
+        if self.system != "linux":
+            return f"{name} {self.os_version}".strip()
+        kernel = _KERNEL.match(self.kernel)
+        running = f"{name} {kernel[0]}" if kernel else name
+        if self.distribution:
+            return f"{self.distribution} {self.os_version}".strip() + f", {running}"
+        return f"{running} (release {self.os_version})" if self.os_version else running
 
 
 def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation:
@@ -118,35 +154,39 @@ def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation
         generation,
         virtual=host.cpu.hypervisor,
         extensions=bool(host.cpu.extensions),
-        emulated=_software(host.cpu.model),
+        emulated=software(host.cpu.model),
         la57=host.cpu.five_level_paging,
         hyperv=None if system == "windows" else False,
         kvm=kvm,
         nested=nested,
+        **_linux(system, host.os, host.kernel),
     )
 
 
 def of_cell(cell: Cell, here: Situation | None = None) -> Situation:
     """Where a verdict was given. A cell does not record everything a prediction asks for.
 
-    What it leaves out is taken from `here`, this host, when its system and processor are the
-    cell's; else it is not known.
+    What it leaves out is taken from `here`, when its system and processor are the cell's; else it is
+    not known. Where a cell's processor does not name its maker, `here` says that, too.
     """
     system: System = next((name for name in SYSTEMS if name == cell.host.system), "linux")
     vendor, generation = cpu(cell.host.cpu)
-    release = cell.host.os.rpartition(" ")[2]
+    name, _, release = cell.host.os.rpartition(" ")
+    known = bool(numbers(release))
     found = Situation(
         system,
         vendor,
-        release if numbers(release) else "",
+        release if known else "",
         generation,
-        emulated=True if _software(cell.host.cpu) else None,
-        engine=cell.engine,
+        emulated=True if software(cell.host.cpu) else None,
+        engine=_BY_VAGRANT.get(cell.engine, cell.engine),
         engine_version=cell.engine_version,
+        **_linux(system, name if known else cell.host.os, cell.host.kernel),
     )
-    if here is not None and _machine(here) == _machine(found):
-        found = dataclasses.replace(found, **{name: getattr(here, name) for name in FLAGS})
-    if cell.engine == "qemu" and cell.acceleration:
+    if here is not None and _same_machine(here, found):
+        flags = {flag: getattr(here, flag) for flag in FLAGS}
+        found = dataclasses.replace(found, cpu=here.cpu, generation=here.generation, **flags)
+    if found.engine == "qemu" and cell.acceleration:
         # What QEMU ran with says what the host's KVM was good for then.
         found = found.running(cell.acceleration)
         found = dataclasses.replace(found, nested=cell.nesting is Nesting.HARDWARE if found.kvm else None)
@@ -202,9 +242,20 @@ def cpu(model: str, vendor: str = "", arch: str = "") -> tuple[Vendor | None, in
     return found, int(match[1]) if match else None
 
 
-def _machine(situation: Situation) -> tuple[object, ...]:
-    return situation.system, situation.os_version, situation.cpu, situation.generation
+def _linux(system: System, name: str, kernel: str) -> dict[str, Any]:
+    """What is said of a Linux host only."""
+    if system != "linux":
+        return {}
+    return {"distribution": name.removesuffix(" GNU/Linux"), "kernel": kernel}
 
 
-def _software(model: str) -> bool:
+def _same_machine(here: Situation, found: Situation) -> bool:
+    """As far as a cell can tell: what its processor calls itself may name no maker."""
+    if (here.system, here.os_version) != (found.system, found.os_version):
+        return False
+    return found.cpu is None or (here.cpu, here.generation) == (found.cpu, found.generation)
+
+
+def software(model: str) -> bool:
+    """Whether a processor is itself emulated, by what it calls itself."""
     return _SOFTWARE_CPU in model

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,13 @@ class Bench:
         self.reference = Reference.parse(f"{REPOSITORY}:{TAG}")
 
     def pull(
-        self, name: str = "", *, digest: str = "", seconds: float = 30, patience: Patience = QUICK
+        self,
+        name: str = "",
+        *,
+        digest: str = "",
+        seconds: float = 30,
+        patience: Patience = QUICK,
+        fits: Callable[[int], None] | None = None,
     ) -> images.CachedImage:
         with self.steps.step("pull") as step:
             return pull(
@@ -48,9 +54,18 @@ class Bench:
                 step=step,
                 deadline=Deadline.after(seconds),
                 patience=patience,
+                fits=fits,
             )
 
-    def obtain(self, *, digest: str = "", update: bool = False, mirror: str = "", name: str = "") -> Obtained:
+    def obtain(
+        self,
+        *,
+        digest: str = "",
+        update: bool = False,
+        mirror: str = "",
+        name: str = "",
+        fits: Callable[[int], None] | None = None,
+    ) -> Obtained:
         with self.steps.step("obtain") as step:
             return obtain(
                 self.cache,
@@ -62,6 +77,7 @@ class Bench:
                 step=step,
                 deadline=Deadline.after(30),
                 patience=QUICK,
+                fits=fits,
             )
 
     def said(self) -> str:

@@ -11,9 +11,10 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from lab.emulators.docker_android import DockerAndroid
 from lab.emulators.docker_android.sighting import NONCE_LABEL
 from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import Health, NestedFailedError, Reach
-from lab.errors import InconclusiveError, LabError
+from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.guest.ssh import Guest, Result
 from lab.journal import Journal
 from lab.steps import Steps
@@ -47,8 +48,8 @@ OPTED_OUT = {"WEB_VNC": "true", "USER_BEHAVIOR_ANALYTICS": "false", "DEVICE_INTE
 
 _DOCKER = """#!/bin/sh
 case $1 in
-container) cat {folder}/inspected.json ;;
-logs) cat {folder}/log ;;
+container) case $* in *--format*) echo {first} ;; *) cat {folder}/inspected.json ;; esac ;;
+logs) case $* in *--follow*) exec tail -n 5 -F {folder}/log ;; *) cat {folder}/log ;; esac ;;
 exec)
     shift; [ "$1" = --interactive ] && shift; shift
     exec nsenter --target={first} --mount --uts --net --pid --root --wd \\
@@ -60,7 +61,7 @@ esac
 class HereIsL1:
     """Runs what lab runs in L1 here, as root, with a docker that knows the double."""
 
-    def __init__(self, folder: Path, double: Double, labels: dict[str, str]) -> None:
+    def __init__(self, folder: Path, double: Double, labels: dict[str, str], env: dict[str, str]) -> None:
         variables = " ".join(shlex.quote(f"{name}={value}") for name, value in build._ENVIRONMENT.items())
         docker = folder / "docker"
         words = {"folder": folder, "first": double.first, "user": build.USER, "group": build.GROUP}
@@ -69,19 +70,37 @@ class HereIsL1:
         state = {"Running": True, "Pid": double.first, "ExitCode": 0, "OOMKilled": False, "Error": ""}
         state["StartedAt"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         described = {"Id": os.urandom(32).hex(), "Image": "sha256:x", "State": state}
-        described["Config"] = {"Image": "lab/double", "Labels": labels, "Env": []}
+        described["Config"] = {"Image": "lab/double", "Labels": labels}
+        described["Config"]["Env"] = [f"{name}={value}" for name, value in env.items()]
         (folder / "inspected.json").write_text(json.dumps([described]))
         (folder / "log").write_text("")
         self.env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
 
-    def run(self, argv: Sequence[str], *, check: bool = True, stdin: str | bytes = "", **_: Any) -> Result:
+    def run(self, argv: Sequence[str], *, check: bool = True, stdin: str | bytes = "", **more: Any) -> Result:
         text = stdin.encode() if isinstance(stdin, str) else stdin
+        if on_line := more.get("on_line"):
+            return self._heard(list(argv), text, on_line)
         done = subprocess.run(
             argv, input=text, capture_output=True, env=self.env, check=False, timeout=SECONDS
         )
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         assert done.returncode == 0 or not check, err
         return Result(list(argv), out, err, done.returncode, 0.0)
+
+    def _heard(self, argv: list[str], text: bytes, on_line: Callable[[str], None]) -> Result:
+        """Each line as it comes; what `on_line` raises ends the command, as an interruption does."""
+        pipe = subprocess.PIPE
+        following = subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=self.env, start_new_session=True)
+        assert following.stdin and following.stdout
+        try:
+            following.stdin.write(text)
+            following.stdin.close()
+            for line in following.stdout:
+                on_line(line.decode(errors="replace").rstrip("\n"))
+        finally:
+            os.killpg(following.pid, signal.SIGKILL)
+            following.wait()
+        return Result(argv, "", "", following.returncode, 0.0)
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,7 @@ def started(image: build.Image, folder: Path, *traps: str, **env: str) -> Iterat
     journal = Journal(folder / "journal")
     with rooted.running(root, variables, [ADB, NOVNC], folder / "console") as double:
         labels = {NONCE_LABEL: NONCE, build.LABEL: "1"}
-        guest = cast(Guest, HereIsL1(folder, double, labels))
+        guest = cast(Guest, HereIsL1(folder, double, labels, variables))
         options = AndroidOptions(archive=image.archive)
         place = Place("u-1", folder, folder / "keys", folder, journal, options)
         addresses = {
@@ -195,6 +214,28 @@ def test_evidence_holds_all_logs(healthy: Run) -> None:
     assert json.loads(found["android-container.json"])["processes"]
 
 
+class EnoughError(Exception):
+    """All that was waited for was heard."""
+
+
+def test_logs_are_followed_as_they_are_written(healthy: Run) -> None:
+    """The device's, from within the container: a new line comes, and no picture of one moment."""
+    told: list[tuple[str, str]] = []
+    log = "/home/androidusr/logs/device.stdout.log"
+
+    def tell(file: str, line: str) -> None:
+        told.append((file, line))
+        if len(told) == 1:
+            healthy.double.run(f"echo a line of the test >>{log}")
+        if line == "a line of the test":
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        healthy.emulator.follow(healthy.guest, tell)
+    assert {file for file, _ in told} <= {"container.log", "device.stdout.log"}
+    assert told[-1] == ("device.stdout.log", "a line of the test") and len(told) > 1
+
+
 @pytest.mark.parametrize(
     ("trap", "env", "error", "name"),
     [
@@ -202,6 +243,7 @@ def test_evidence_holds_all_logs(healthy: Run) -> None:
         ("kvm-denied", {"DOUBLE_ACCEL": "kvm"}, InconclusiveError, "kvm-denied"),
         ("", {"DOUBLE_ACCEL": "kvm"}, NestedFailedError, "kvm-unusable"),  # a device that is no KVM
         ("emulator-crash", {}, NestedFailedError, "emulator-crashed"),
+        ("", {"EMULATOR_ADDITIONAL_ARGS": "-accel off"}, BlockedError, "unaccelerated"),
         ("", {"EMULATOR_DEVICE": "Samsung Galaxy S99"}, InconclusiveError, "no-emulator"),
     ],
 )

@@ -62,6 +62,21 @@ def test_what_is_pulled_is_the_image_that_was_pushed(bench: Bench) -> None:
     assert (saved.sha256, saved.image_id) == (entry.manifest.sha256, facts(entry).image_id)
 
 
+def test_an_image_that_does_not_fit_is_not_fetched(bench: Bench) -> None:
+    told: list[int] = []
+
+    def refuse(size: int) -> None:
+        told.append(size)
+        raise BlockedError("it has no room in the VM")
+
+    for attempt in (bench.pull, bench.obtain):
+        with pytest.raises(BlockedError, match="no room in the VM"):
+            attempt(fits=refuse)
+    assert not any("/blobs/" in request.path for request in bench.door.requests)
+    fitting = bench.pull(fits=told.append)
+    assert told == [facts(fitting).compressed_bytes] * 3
+
+
 def test_the_archive_is_the_same_each_time(bench: Bench) -> None:
     first = bench.pull().manifest.sha256
     shutil.rmtree(bench.cache)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.schedule import Plan, Systemd
+from lab.schedule import Plan, Systemd, installing
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
@@ -37,6 +37,22 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, monkeypatch:
     # And it does find what is wrong.
     units[0].path.write_bytes(units[0].content.replace(b"ExecStart=", b"ExecStrat="))
     assert _verify([units[0].path]).stderr
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="no systemctl here")
+def test_a_timer_that_is_not_there_is_told_from_a_systemd_that_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On which nightly.uninstall relies: the one is gone, the other may go on."""
+    monkeypatch.setattr("lab.schedule.systemd.NAME", "lab-no-such-night")
+    answers = subprocess.run(["systemctl", "--user", "show-environment"], capture_output=True, check=False)
+    if answers.returncode == 0:
+        assert installing.state(Systemd())[0] is False
+    for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    known, said = installing.state(Systemd())
+    assert known is None
+    assert "bus" in said
 
 
 def _verify(paths: list[Path]) -> subprocess.CompletedProcess[str]:

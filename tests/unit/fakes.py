@@ -26,6 +26,7 @@ from lab.emulators.protocol import (
     NestedProof,
     Reach,
     Stage,
+    Tell,
 )
 from lab.engines.protocol import Availability, EngineFacts, Finding, Forward, MachineSpec, Snapshot, State
 from lab.errors import DeadlineError, LabError, UsageError
@@ -87,6 +88,8 @@ class World:
     """What is available of L1's memory."""
     failures: list[str] = field(default_factory=list)
     """What the next launches of L2 end with."""
+    log_lines: list[tuple[str, str]] = field(default_factory=list)
+    """(log, line): what following the logs of any emulator tells."""
     android: bool = False
     health: Health = HEALTHY
     """How every Android looks, once its container runs."""
@@ -368,6 +371,9 @@ class FakeEmulator:
     def image_id(self) -> str:
         return "sha256:fake"
 
+    def to_be_built(self) -> bool:
+        return False
+
     def prepare(self, step: Step) -> None:
         self.world.did("prepare")
 
@@ -418,6 +424,10 @@ class FakeEmulator:
     def logs(self, guest: Any) -> dict[str, str]:
         return {"container.log": f"log of the container {self.instance}\n"}
 
+    def follow(self, guest: Any, tell: Tell) -> None:
+        for line in self.world.log_lines:
+            tell(*line)
+
     def stop(self, guest: Any) -> None:
         self.world.did("end")
         self.world.ended.discard(self.instance)
@@ -451,4 +461,6 @@ class FakeAndroid(FakeEmulator):
         return f"org.example.{apk.stem}"
 
     def browser_url(self, reach: Reach) -> str:
-        return f"http://{reach.addresses['novnc']}/vnc.html?autoconnect=1#password={VNC_PASSWORD}"
+        return (
+            f"http://{reach.addresses['novnc']}/vnc.html?autoconnect=1&resize=scale#password={VNC_PASSWORD}"
+        )

@@ -18,7 +18,18 @@ from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Observation, Out
 from lab.ladder.report import document
 from lab.ladder.verdict import judge
 from lab.reporters import ReportInput
-from lab.reporters.model import Compared, Comparison, Experiment, Measure, Past, Prediction, Run, Stage, Trial
+from lab.reporters.model import (
+    Compared,
+    Comparison,
+    Experiment,
+    Measure,
+    Past,
+    Prediction,
+    Run,
+    Source,
+    Stage,
+    Trial,
+)
 from lab.reporters.spans import Timeline, timeline
 from lab.steps import Steps
 from lab.theory.knowledge import Outlook
@@ -314,6 +325,7 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
             ),
             ratios=(Compared(name="without KVM over with it", ratio=11.7, n=2, low=11.2, high=12.3),),
             note="the ARM emulator cannot run here",
+            source=Source(run="20261126T071200.000Z-compare", lab="default", when=AT),
         ),
         android=(
             Stage(name="container", seconds=0.0),
@@ -330,6 +342,7 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
                 for nested in (True, False)
             ),
             seed=20261125,
+            source=Source(run="20261126T072212.419Z-experiment", lab="experiment", when=AT),
         ),
         written=AT + timedelta(minutes=2),
     )
@@ -436,7 +449,9 @@ def inputs(draw: st.DrawFn) -> ReportInput:
         predictions=(prediction,),
         history=history,
         comparison=Comparison(
-            measures=(Measure(name=draw(TEXTS), seconds=(), note=draw(TEXTS)),), note=draw(TEXTS)
+            measures=(Measure(name=draw(TEXTS), seconds=(), note=draw(TEXTS)),),
+            note=draw(TEXTS),
+            source=Source(run=draw(TEXTS), lab=draw(TEXTS), when=AT),
         ),
         android=(Stage(name=draw(TEXTS), seconds=draw(measured)), Stage(name=draw(TEXTS))),
         experiment=Experiment(sentence=draw(TEXTS), trials=(trial,)),

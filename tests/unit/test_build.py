@@ -15,7 +15,7 @@ from lab.commands.up import up
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import NestedFailedError, NestedProof
-from lab.engines.protocol import Forward, PortTakenError, State
+from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
 from lab.errors import DeadlineError
 from lab.steps import Background
 from tests.unit.bed import Bed, checked, rungs
@@ -146,3 +146,26 @@ def test_the_image_is_chosen_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> 
     bed.world.state = State.STOPPED
     document, _ = _up(bed)
     assert document["cell"]["image"] == "debian-13-fake"
+
+
+@pytest.mark.parametrize(
+    ("emulator", "engine", "waited"),
+    [("docker-android", "kvm", 900.0), ("docker-android", "tcg", 1800.0), ("canary", "tcg", 900.0)],
+)
+def test_android_is_waited_for_as_long_as_it_may_take(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, emulator: str, engine: str, waited: float
+) -> None:
+    """Built as it is looked at: an emulated processor gives it half an hour, not L2's quarter."""
+    bed.world.facts = EngineFacts(
+        "qemu", "7.2", engine, "hardware" if engine == "kvm" else "emulated", "fake"
+    )
+    given: list[float] = []
+    booted = FakeEmulator.booted
+
+    def noted(self: FakeEmulator, guest: Any, until: Deadline) -> NestedProof:
+        given.append(until.seconds)
+        return booted(self, guest, until)
+
+    monkeypatch.setattr(FakeEmulator, "booted", noted)
+    up(bed.session(emulator=emulator), "default")
+    assert given == [waited, waited]  # by the building, and by the rung

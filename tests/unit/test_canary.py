@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from lab import emulators
+from lab import emulators, redact
 from lab.deadline import Deadline
 from lab.emulators import Place
 from lab.emulators.canary import Canary, console
-from lab.emulators.canary.container import Container, parse
+from lab.emulators.canary.container import ENTRYPOINT, Container, parse
 from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError
 from lab.emulators.transfer import Archive, is_same
 from lab.errors import BlockedError, InconclusiveError, LabError, UsageError
@@ -32,6 +32,9 @@ canary: l2 ready after 6.05 s (kvm)
 """
 CONTAINER_JSON: dict[str, Any] = {
     "Image": "sha256:1",
+    "Path": "/opt/canary/entrypoint",
+    "Args": [],
+    "HostConfig": {"Devices": [{"PathOnHost": "/dev/kvm", "PathInContainer": "/dev/kvm"}]},
     "State": {"Running": True, "ExitCode": 0, "Health": {"Status": "healthy"}, "StartedAt": "T"},
     "Config": {
         "Image": "lab/canary:1",
@@ -105,16 +108,16 @@ def test_failure_in_the_log_is_told_apart(code: int, error: type[LabError]) -> N
 
 
 def test_properties_of_another_adbd_prove_nothing() -> None:
-    proof, is_canary = console.properties("/bin/sh: getprop: not found\n12.34 5.00\n")
-    assert not is_canary and not proof.boot_completed and proof.nonce == "" and proof.uptime_seconds == 12.34
+    proof = console.properties("/bin/sh: getprop: not found\n12.34 5.00\n")
+    assert not proof.boot_completed and proof.nonce == "" and proof.uptime_seconds == 12.34
     told = [
         "[ro.lab.canary]: [1 not Android]",
         "[ro.lab.nonce]: [abc]",
         "[sys.boot_completed]: [1]",
         "3.0 1.0",
     ]
-    proof, is_canary = console.properties("\r\n".join(told))
-    assert is_canary and proof.boot_completed and proof.nonce == "abc"
+    proof = console.properties("\r\n".join(told))
+    assert proof.boot_completed and proof.nonce == "abc"
 
 
 def test_console_of_l2_is_what_l2_wrote() -> None:
@@ -135,9 +138,17 @@ def test_state_is_what_docker_says(tmp_path: Path) -> None:
         canary(tmp_path).state(broken)
 
 
-def test_runs_with_needs_nonce_and_todays_image(tmp_path: Path) -> None:
-    # No image in the cache: nothing that runs can be today's.
-    assert not canary(tmp_path).runs_with(parse(CONTAINER_JSON), "abc")
+def test_the_secrets_of_a_container_that_is_looked_at_are_masked(tmp_path: Path) -> None:
+    """Also of one that an earlier command started, by settings that this one does not know."""
+    env = ["PATH=/bin", "API_TOKEN=an-earlier-commands"]
+    described = json.dumps([CONTAINER_JSON | {"Config": CONTAINER_JSON["Config"] | {"Env": env}}])
+    asked, _ = guest({"docker container inspect": (0, described, "")})
+    canary(tmp_path).state(asked)
+    assert redact.clean(described) == described.replace("an-earlier-commands", "[redacted]")
+
+
+def built(tmp_path: Path) -> Emulator:
+    """A canary whose image, of today's recipe, is in the cache."""
     work = tmp_path / "canary-1"
     work.mkdir()
     (work / "image.tar").write_bytes(b"image")
@@ -158,10 +169,58 @@ def test_runs_with_needs_nonce_and_todays_image(tmp_path: Path) -> None:
         }
     )
     images.seal(work, manifest)
-    assert canary(tmp_path).runs_with(parse(CONTAINER_JSON), "abc")
-    assert not canary(tmp_path).runs_with(parse(CONTAINER_JSON), "other")
-    another = CONTAINER_JSON | {"Config": CONTAINER_JSON["Config"] | {"Image": "lab/canary:0"}}
-    assert not canary(tmp_path).runs_with(parse(another), "abc")
+    return canary(tmp_path)
+
+
+REPLACED = {"Image": "sha256:another"}
+OTHERWISE = {"Path": "/bin/sh", "Args": ["-c", "echo canary: l2 ready"]}
+DEVICELESS = {"HostConfig": {"Devices": None}}
+_STRANGERS = [
+    (REPLACED, "not lab's canary"),
+    (OTHERWISE, "it runs `/bin/sh"),
+    (DEVICELESS, "not given /dev/kvm"),
+]
+
+
+def test_what_lab_starts_is_known_by_these_words(tmp_path: Path) -> None:
+    assert recipe._config()["Entrypoint"] == [ENTRYPOINT]
+    # No image in the cache: nothing that runs can be today's.
+    assert not canary(tmp_path).runs_with(parse(CONTAINER_JSON), "abc")
+    ours = built(tmp_path)
+    assert ours.runs_with(parse(CONTAINER_JSON), "abc")
+    assert not ours.runs_with(parse(CONTAINER_JSON), "other")
+    for changes, _ in _STRANGERS:  # all of the same name, nonce and label
+        assert not ours.runs_with(parse(CONTAINER_JSON | changes), "abc")
+
+
+@pytest.mark.parametrize(("changes", "why"), _STRANGERS)
+@pytest.mark.parametrize("log", [LOG, "canary: failed (70): there is no /dev/kvm in this container\n"])
+def test_another_container_says_nothing_for_nor_against(
+    changes: dict[str, Any], why: str, log: str, tmp_path: Path
+) -> None:
+    described = json.dumps([CONTAINER_JSON | changes])
+    layers = json.dumps([{"Id": "sha256:another", "RootFS": {"Layers": ["sha256:not-lab's"]}}])
+    at, asked = guest(
+        {"docker container": (0, described, ""), "docker image": (0, layers, ""), "sh -c": (0, log, "")}
+    )
+    with pytest.raises(InconclusiveError, match=f"not what lab starts: .*{why}"):
+        built(tmp_path).booted(at, Deadline.after(5))
+    assert not any(line.startswith("sh -c") for line in asked), "its log is not even read"
+
+
+def test_an_image_that_docker_calls_otherwise_is_known_by_its_layers(tmp_path: Path) -> None:
+    """Docker's containerd store names it by its manifest."""
+    running = CONTAINER_JSON | {"Image": "sha256:of-the-manifest"}
+    shown = json.dumps([{"Id": "sha256:of-the-manifest", "RootFS": {"Layers": ["sha256:2"]}}])
+    lines = "".join(f"echo '{line.strip()}'; " for line in LOG.splitlines())
+    answers = f"image) echo '{shown}' ;; container) echo '{json.dumps([running])}' ;;"
+    shell = Shell(tmp_path, f"case $1 in logs) {lines} ;; {answers} esac")
+    ours = built(tmp_path)
+    assert not ours.runs_with(parse(running), "abc")
+    for _ in range(2):
+        assert ours.booted(cast(Guest, shell), Deadline.after(10)).nonce == "abc"
+    assert ours.runs_with(parse(running), "abc")
+    assert [line for line in shell.did() if "image" in line] == ["image inspect sha256:of-the-manifest"]
 
 
 def test_container_gets_only_what_l2_needs() -> None:
@@ -219,7 +278,10 @@ NOBODY_THERE = 'case $1$2 in containerinspect) echo "Error: No such container: x
 def test_device_is_given_through_the_group_that_owns_it(tmp_path: Path) -> None:
     shell = Shell(tmp_path, NOBODY_THERE)
     Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
-    assert shell.did()[-1].startswith("run --detach --name lab-canary --device /dev/kvm --group-add 106 ")
+    words = "run --pull never --detach --name lab-canary --device /dev/kvm --group-add 106 "
+    assert shell.did()[-1].startswith(words)
+    Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", accel="tcg")
+    assert shell.did()[-1].startswith("run --pull never --detach --name lab-canary --label ")
 
 
 def test_no_kvm_blocks_the_start(tmp_path: Path) -> None:

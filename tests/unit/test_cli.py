@@ -81,6 +81,47 @@ def test_invokes_own_usage_errors_answer_2(tmp_path: Path, words: list[str]) -> 
     assert "hint:" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["bench", "--runs", "x"], "--runs takes a whole number, and 'x' is none"),
+        (["lab.compare", "--runs=two"], "--runs takes a whole number, and 'two' is none"),
+        (["lab.report", "--runs", "1.5"], "--runs takes a whole number, and '1.5' is none"),
+        (["theory.experiment", "--seed", ""], "--seed takes a whole number, and '' is none"),
+        (["nightly.history", "--limit", "all"], "--limit takes a whole number, and 'all' is none"),
+        (["lab.nothing"], "No idea what 'lab.nothing' is!"),
+        (["lab.up", "--nope"], "No idea what '--nope' is!"),
+        (["bench", "--runs", "0"], "--runs 0 measures nothing"),
+    ],
+)
+def test_what_invoke_cannot_read_is_a_document_too(tmp_path: Path, words: list[str], what: str) -> None:
+    done = _invoke(tmp_path / "state", *words, "--json")
+    assert done.returncode == 2, done.stderr
+    error = _document(done)["error"]
+    assert (error["what"], error["exit_code"]) == (what, 2)
+    assert what in done.stderr and "Traceback" not in done.stderr
+    assert not _invoke(tmp_path / "state", *words).stdout, "without --json, standard output stays empty"
+
+
+def test_a_json_that_belongs_to_another_program_asks_for_no_document(tmp_path: Path) -> None:
+    done = _invoke(tmp_path, "lab.nothing", "--", "docker", "info", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("task", "texts"),
+    [
+        ("lab.up", ["destroy the lab of that name first", "auto, virtualbox or qemu", "schema lab.up/1"]),
+        ("emulator.up", ["a name of its own for one beside it"]),
+        ("theory.explain", ["another host than this one"]),
+    ],
+)
+def test_help_explains_each_flag(tmp_path: Path, task: str, texts: list[str]) -> None:
+    said = " ".join(_invoke(tmp_path, "--help", task).stdout.split())
+    for text in texts:
+        assert text in said
+
+
 def test_every_task_of_the_contract_is_there(tmp_path: Path) -> None:
     listed = {line.split()[0] for line in _invoke(tmp_path, "--list").stdout.splitlines() if line.strip()}
     lab = "up status list validate ssh exec copy logs halt suspend resume snapshot restore snapshots destroy"

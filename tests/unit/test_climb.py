@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -65,7 +65,6 @@ def test_needs_stand_below() -> None:
 FATES = ("pass", "pass", "pass", "fail", "timeout", "absent", "bug", "skip", "unchecked", "ensure-fails")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries({name: st.sampled_from(FATES) for name in NAMES}))
 def test_any_climb(fates: dict[str, str]) -> None:
     ran: list[str] = []

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from lab import deadline
+from lab import deadline, emulators
 from lab.commands.climbing import check_claim
 from lab.commands.evidence import evidence
 from lab.commands.up import up
 from lab.commands.validate import validate
+from lab.emulators.protocol import ContainerState, NestedFailedError
 from lab.engines.protocol import EngineFacts, State
 from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
 from lab.ladder.model import Claim
 from tests.unit.bed import Bed, checked, host, rungs
-from tests.unit.fakes import KVM, TCG, World
+from tests.unit.fakes import KVM, TCG, FakeEmulator, World
 
 
 @pytest.fixture
@@ -154,9 +155,35 @@ def test_evidence_is_saved_when_a_climb_is_cut_short(ready: Bed, error: BaseExce
     assert ready.lab().record().verdict == "confirmed"  # as it was before
 
 
-def test_a_measurement_that_fails_is_an_error_with_evidence(ready: Bed) -> None:
-    ready.world.broken["compare"] = DeadlineError("it did not boot without KVM")
-    with pytest.raises(DeadlineError):
+@pytest.mark.parametrize(
+    ("lost", "error", "said"),
+    [
+        (
+            "tcg",
+            DeadlineError("it did not boot in 600 s"),
+            "no acceleration: timeout: it did not boot in 600 s",
+        ),
+        ("kvm", NestedFailedError("kvm: entry failed"), "nested KVM: failed: kvm: entry failed"),
+    ],
+)
+def test_a_measurement_that_fails_costs_no_verdict(ready: Bed, lost: str, error: LabError, said: str) -> None:
+    def time_boot(_self: object, _guest: object, acceleration: str, _deadline: object) -> float:
+        if acceleration == lost:
+            raise error
+        return {"kvm": 6.0, "tcg": 60.0}[acceleration]
+
+    ready.patch.setattr(FakeEmulator, "time_boot", time_boot)
+    document, code = _validate(ready, compare=True)
+    assert (document["verdict"], code) == ("confirmed", 0)
+    found = document["facts"]["nested.compare"]
+    assert (found["ratio"], found["n"], found["why"]) == (None, 0, said)
+    assert sorted(map(bool, (found["with_kvm_seconds"], found["without_kvm_seconds"]))) == [False, True]
+    assert said in (Path(document["evidence"]) / "report.md").read_text().replace("\\", "")
+
+
+def test_an_interrupted_measurement_is_an_interruption(ready: Bed) -> None:
+    ready.world.broken["compare"] = InterruptedByUser("interrupted")
+    with pytest.raises(InterruptedByUser):
         _validate(ready, compare=True)
     assert len(json.loads((ready.runs()[-1] / "rungs.json").read_text())) == 13
 
@@ -191,6 +218,36 @@ def test_a_container_whose_log_cannot_be_read_costs_nothing_else(
     run = Path(_validate(ready)[0]["evidence"])
     assert (run / "canary-error.txt").read_text() == "Docker does not answer"
     assert (run / "dmesg.txt").exists()
+
+
+def test_another_emulator_than_the_recorded_one_confirms_nothing(bed: Bed) -> None:
+    bed.patch.setattr(emulators, "emulator", lambda *_: FakeEmulator(bed.world, "docker-android"))
+    document = checked(up(bed.session(emulator="canary"), "default"))
+    assert set(rungs(document).values()) == {"passed", "skipped"}, "L2 itself was well"
+    assert document["cell"]["emulator"] == "docker-android"
+    nesting = document["claims"]["nesting"]
+    assert nesting["verdict"] == "inconclusive"
+    assert nesting["reason"] == "the emulator asked for is canary, and the one that ran is docker-android"
+
+
+def test_the_cell_names_the_image_that_ran_and_not_todays(ready: Bed) -> None:
+    assert _validate(ready)[0]["cell"]["emulator_image"] == "sha256:fake"
+    older = ContainerState(True, True, "healthy", None, "sha256:older", {"nonce": "of then"})
+    ready.patch.setattr(FakeEmulator, "state", lambda _self, _guest: older)
+    document, code = _validate(ready)
+    assert (document["cell"]["emulator_image"], document["verdict"], code) == (
+        "canary@sha256:older",
+        "confirmed",
+        0,
+    )
+
+
+def test_a_container_that_cannot_be_asked_about_costs_no_verdict(ready: Bed) -> None:
+    def state(_self: object, _guest: object) -> ContainerState:
+        raise LabError("Docker does not answer")
+
+    ready.patch.setattr(FakeEmulator, "state", state)
+    assert _validate(ready)[0]["cell"]["emulator_image"] == "sha256:fake"
 
 
 def test_no_lab_no_verdict(bed: Bed) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
 import json
+import re
+import stat
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lab import deadline, proc
+from lab import deadline, proc, redact
 from lab.adb import AdbServer
 from lab.cli.program import with_flags
 from lab.commands import device, emulator, inspect, lifecycle, ports
@@ -383,22 +387,15 @@ def test_logs(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "==> container.log <==\nlog of the container second\n"
 
 
-def test_followed_logs_print_what_is_new(
+def test_followed_logs_are_printed_line_by_line(
     bed: Bed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = iter(["one\n", "one\ntwo\n", "anew\n"])
-
-    def logs(*_: object) -> dict[str, str]:
-        try:
-            return {"a.log": next(texts)}
-        except StopIteration:
-            raise KeyboardInterrupt from None
-
-    monkeypatch.setattr(FakeEmulator, "logs", logs)
-    with pytest.raises(KeyboardInterrupt):
-        device.logs(bed.session(), NAME, follow=True)
-    head = "==> a.log <==\n"
-    assert capsys.readouterr().out == f"{head}one\n{head}two\n{head}anew\n"
+    bed.world.log_lines = [("a.log", "one"), ("a.log", "two"), ("b.log", "s3cret-word"), ("a.log", "three")]
+    redact.register("s3cret-word")
+    monkeypatch.setattr(FakeEmulator, "logs", lambda *_: pytest.fail("all logs were gathered"))
+    assert device.logs(bed.session(), NAME, follow=True).code == 0
+    a, b = "==> a.log <==\n", "==> b.log <==\n"
+    assert capsys.readouterr().out == f"{a}one\ntwo\n{b}[redacted]\n{a}three\n"
     with pytest.raises(UsageError, match="no JSON"):
         device.logs(bed.session(), NAME, follow=True, capture=True)
     assert capsys.readouterr().out == ""
@@ -473,10 +470,47 @@ def test_the_password_goes_to_the_browser_or_a_terminal_only(
     reply = opening.open_(bed.session(), NAME, "second", only_print)
     document, told = checked(reply), _shown(reply)
     assert document["opened"] is (display and not only_print) is bool(shown)
-    assert all(VNC_PASSWORD in url for url in shown)
+    page = bed.lab().folder / "keys" / "screen.html"
+    assert page.exists() is bool(shown)
+    for url in shown:  # it is an argument of the browser's, and every user sees those
+        assert (url, VNC_PASSWORD in url) == (page.as_uri(), False)
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
+        (target,) = re.findall(r'content="0; url=([^"]*)"', page.read_text())
+        assert html.unescape(target) == (
+            f"{document['address']}vnc.html?autoconnect=1&resize=scale#password={VNC_PASSWORD}"
+        )
     assert VNC_PASSWORD not in json.dumps(document)
     assert (VNC_PASSWORD in told) is (only_print and terminal)
     assert document["address"].removesuffix("/") in told
+    lifecycle.halt(bed.session(), NAME)
+    assert not page.exists(), "there is no screen any more"
+
+
+def test_a_browser_that_cannot_be_started_leaves_no_page(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    _up(bed)
+    page = bed.lab().folder / "keys" / "screen.html"
+
+    def gone(url: str) -> bool:
+        assert url == page.as_uri() and page.exists()
+        return False
+
+    monkeypatch.setattr("webbrowser.open", gone)
+    assert checked(opening.open_(bed.session(), NAME, "second"))["opened"] is False
+    assert not page.exists()
+
+
+def test_what_ps_shows_of_a_browser_has_no_password(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real program in the browser's place, started by Python's own webbrowser."""
+    seen, browser = bed.folder / "seen", bed.folder / "browser"
+    browser.write_text(f'#!/bin/sh\ntr "\\0" " " </proc/$$/cmdline >{seen}\n')
+    browser.chmod(0o755)
+    real = webbrowser.GenericBrowser([str(browser), "%s"])
+    monkeypatch.setattr("webbrowser.open", real.open)
+    monkeypatch.setenv("DISPLAY", ":0")
+    _up(bed)
+    assert checked(opening.open_(bed.session(), NAME, "second"))["opened"] is True
+    assert "screen.html" in seen.read_text() and VNC_PASSWORD not in seen.read_text()
 
 
 # Parts

@@ -6,6 +6,7 @@ import pytest
 
 from lab.host.facts import (
     Cpu,
+    HostFacts,
     mac_cpu,
     mac_facts,
     parse_cpuinfo,
@@ -165,3 +166,11 @@ def test_this_host():
         assert facts.arch == platform.machine()
     assert json.loads(json.dumps(facts.as_dict()))["cpu"]["model"] == facts.cpu.model
     assert read().boot_id == facts.boot_id
+
+
+def test_facts_come_back_from_json_as_they_were() -> None:
+    here = read()
+    assert HostFacts.from_dict(json.loads(json.dumps(here.as_dict()))) == here
+    for damage in (None, [], {}, {"os": "Debian"}):
+        with pytest.raises(ValueError, match="validation error"):
+            HostFacts.from_dict(damage)

@@ -38,6 +38,12 @@ def _cached(images: Path, name: str, kind: str) -> cache.CachedImage:
             "bytes": 5,
             "sha256": "0" * 64,
             "created": "2026-01-01T00:00:00Z",
+            "reference": "lab/x:1",
+            "image_id": DIGEST,
+            "layers": [DIGEST],
+            "digest": DIGEST,
+            "manifest_digest": DIGEST,
+            "compressed_bytes": 5,
         }
     )
     cache.seal(folder, manifest)

@@ -15,7 +15,7 @@ from lab.commands.session import Session
 from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.engines.protocol import State
-from lab.errors import BlockedError, BusyError, InconclusiveError, LabError, UsageError
+from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.lock import hold
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
@@ -85,6 +85,50 @@ def test_resume_says_when_l2_is_not_under_kvm(ready: Bed) -> None:
     assert ready.world.l2
     ready.world.l2.hypervisor = TCG
     with pytest.raises(LabError, match=TCG):
+        lifecycle.resume(ready.session(), NAME)
+
+
+def test_resume_asks_every_emulator(ready: Bed) -> None:
+    emulator.up(ready.session(), NAME, "second")
+    emulator.up(ready.session(), NAME, "third")
+    ready.world.ended.add("third")
+    lifecycle.suspend(ready.session(), NAME)
+    second = ready.lab().record().forwards["adb-second"].host_port
+    main = ready.lab().record().forwards["adb"].host_port
+    assert checked(lifecycle.resume(ready.session(), NAME))["notes"] == [
+        f"ADB answers at 127.0.0.1:{main}",
+        f"second answers at 127.0.0.1:{second}",
+        "third does not run",
+    ]
+
+
+def test_resume_does_not_say_that_all_is_back_when_one_emulator_is_not(ready: Bed) -> None:
+    emulator.up(ready.session(), NAME, "second")
+    lifecycle.suspend(ready.session(), NAME)
+    ready.world.others["second"].hypervisor = TCG
+    with pytest.raises(LabError) as lost:
+        lifecycle.resume(ready.session(), NAME)
+    assert lost.value.what.startswith("the VM is back, but its guest is not: second: ")
+    assert TCG in lost.value.what
+    assert "emulator.restart second" in lost.value.hint
+    assert ready.world.state is State.RUNNING, "the VM itself is back"
+
+
+def test_resume_names_all_that_are_lost_and_could_not_be_settled(ready: Bed) -> None:
+    emulator.up(ready.session(), NAME, "second")
+    lifecycle.suspend(ready.session(), NAME)
+    assert ready.world.l2
+    ready.world.l2.nonce = ready.world.others["second"].nonce = "of another"
+    with pytest.raises(InconclusiveError) as lost:
+        lifecycle.resume(ready.session(), NAME)
+    assert "; second: " in lost.value.what and lost.value.what.count("not this lab's L2") == 2
+    assert "lab.status" in lost.value.hint, "what was known of the first is kept"
+
+
+def test_resume_can_be_interrupted_while_it_asks(ready: Bed) -> None:
+    lifecycle.suspend(ready.session(), NAME)
+    ready.world.broken["prove"] = InterruptedByUser("interrupted")
+    with pytest.raises(InterruptedByUser):
         lifecycle.resume(ready.session(), NAME)
 
 

@@ -248,7 +248,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     )
     assert all(line.startswith((*known, "## Evidence")) for line in headings)
     tables = re.findall(r"(?:^\|.*\n)+", bare, re.MULTILINE)
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     for target in re.findall(r"\]\(([^)]*)\)", bare):

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from lab import deadline, reporters
-from lab.commands import lifecycle
+from lab.commands import lifecycle, theory
 from lab.commands.report import report
 from lab.commands.up import up
 from lab.commands.validate import validate
+from lab.engines.protocol import EngineFacts
 from lab.errors import LabError, UsageError
+from lab.host import facts, kvm
+from lab.host.facts import HostFacts, Kvm, parse_cpuinfo
 from tests.unit.bed import Bed, checked
 from tests.unit.pages import Page
 
@@ -131,3 +134,74 @@ def test_open_hands_the_page_to_a_browser(bed: Bed, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("webbrowser.open", lambda url: bool(opened.append(url)))
     found = checked(report(bed.session(), "default", open_it=True))
     assert opened == [paths(found)["html"].as_uri()]
+
+
+_SOFTWARE = "QEMU TCG CPU version 2.5+"
+
+
+def _of(cpu: str, vendor: str, flags: str) -> HostFacts:
+    cpuinfo = parse_cpuinfo(f"vendor_id : {vendor}\nmodel name : {cpu}\nflags : {flags}\n")
+    kvm = Kvm(("kvm_amd",), {"kvm_amd.nested": "1"}, "0660", True)
+    return HostFacts(
+        "Debian GNU/Linux", "12", "6.1.0", "x86_64", cpuinfo, 2, 1 << 36, 1 << 36, "boot", kvm=kvm
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "engine", "fact"),
+    [
+        (
+            _of("AMD EPYC", "AuthenticAMD", "svm la57"),
+            EngineFacts("virtualbox", "7.2.22", "hwvirt", "hardware", "fake"),
+            "virtualbox-linux-la57",
+        ),
+        (
+            _of("AMD EPYC", "AuthenticAMD", "hypervisor"),
+            EngineFacts("virtualbox", "7.2.22", "hwvirt", "hardware", "fake"),
+            "virtualbox-linux-no-extensions",
+        ),
+        (
+            _of(_SOFTWARE, "AuthenticAMD", "svm hypervisor"),
+            EngineFacts("virtualbox", "7.2.22", "hwvirt", "hardware", "fake"),
+            "virtualbox-linux-emulated-amd",
+        ),
+        (
+            _of("AMD EPYC", "AuthenticAMD", "svm"),
+            EngineFacts("qemu", "7.2", "kvm", "hardware", "fake"),
+            "qemu-",
+        ),
+        (
+            _of("AMD EPYC", "AuthenticAMD", "hypervisor"),
+            EngineFacts("qemu", "7.2", "tcg", "emulated", "fake"),
+            "qemu-emulation",
+        ),
+    ],
+)
+def test_a_report_predicts_what_theory_explain_does_here(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, here: HostFacts, engine: EngineFacts, fact: str
+) -> None:
+    monkeypatch.setattr(facts, "read", lambda: here)
+    usable = engine.acceleration == "kvm"
+    answer = kvm.KvmAnswer(usable, "", nested=True)
+    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: answer)
+    monkeypatch.setattr(theory.shutil, "which", lambda name: f"/usr/bin/{name}")
+    bed.world.facts = engine
+    up(bed.session(engine=engine.engine), "default")
+    (expected,) = checked(theory.explain(bed.session(), engine=engine.engine))["engines"]
+    found = written(checked(report(bed.session(), "default")))["predictions"]
+    assert expected["fact"] and expected["fact"]["id"].startswith(fact)
+    claims = {claim: said for claim, said in expected["claims"].items() if said != "not applicable"}
+    assert {one["claim"]: one["predicted"] for one in found} == claims
+    assert {one["why"] for one in found} == {expected["why"]}
+    assert {one["source"] for one in found} == {"; ".join(expected["fact"]["sources"])}
+
+
+def test_without_the_hosts_facts_less_is_predicted_and_nothing_breaks(bed: Bed) -> None:
+    up(bed.session(), "default")
+    (run,) = bed.runs()
+    for damage in ("{", "[]", "{}", None):
+        (run / "host.json").unlink()
+        if damage is not None:
+            (run / "host.json").write_text(damage)
+        assert written(checked(report(bed.session(), "default")))["predictions"]
+        (run / "host.json").touch()

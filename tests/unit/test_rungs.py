@@ -5,6 +5,8 @@ The fakes here stand for what tests/integration and tests/e2e try for real.
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -124,7 +126,7 @@ def test_only_our_own_l2_can_speak_against_nesting(proof: NestedProof) -> None:
         try:
             evidence = not rung(_site(emulator)).ok
         except InconclusiveError:
-            assert not ours
+            assert not ours or (rung is nested.adb and not proof.boot_completed)
         else:
             assert ours
             assert evidence or _is_good(proof)
@@ -149,6 +151,13 @@ def test_an_adbd_from_elsewhere_is_no_evidence_against_nesting(stranger: dict[st
     site = _site(FakeEmulator(outside=replace(GOOD, **stranger)))
     site.booted = GOOD
     with pytest.raises(InconclusiveError, match="not this lab's L2"):
+        nested.adb(site)
+
+
+def test_our_own_l2_that_denies_the_end_of_its_boot_is_no_evidence_and_no_pass() -> None:
+    site = _site(FakeEmulator(outside=replace(GOOD, boot_completed=False)))
+    site.booted = GOOD
+    with pytest.raises(InconclusiveError, match=r"sys\.boot_completed is not 1"):
         nested.adb(site)
 
 
@@ -250,6 +259,28 @@ def test_boot_waits_for_the_end_of_the_boot(tmp_path: Path, monkeypatch: pytest.
     assert site.boot_id == world.l1_boot_id
 
 
+@pytest.mark.parametrize(
+    ("ahead", "said"), [(7200, r"its clock \+7\d{3} s"), (-90, r"its clock -\d\d s"), (5, "")]
+)
+def test_boot_tells_of_a_clock_that_is_wrong(
+    ahead: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    answer = fakes.FakeGuest._answer
+
+    def with_clock(at: fakes.FakeGuest, argv: list[str], stdin: Any) -> str:
+        booted = int(time.time() - 5.1) + ahead
+        stat = f"cpu 1 2 3\nintr 9 9\nbtime {booted}\nprocesses 7\n" if argv[0] == "cat" else ""
+        return answer(at, argv, stdin) + stat
+
+    monkeypatch.setattr(fakes.FakeGuest, "_answer", with_clock)
+    site = _l1(fakes.World(), tmp_path)
+    seen = vm.boot(site)
+    assert seen.ok and site.facts["vm.boot"]["kernel"] == "Linux 6.12"
+    assert site.facts["vm.boot"]["clock_ahead_seconds"] == pytest.approx(ahead, abs=2)
+    assert re.search(said or "host key as pinned$", seen.observed)
+
+
 def test_a_boot_that_never_ends_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(boot_states=["starting"] * 9), tmp_path)
@@ -304,6 +335,54 @@ def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path, monkeypatch: pytes
     cpu = fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}
     monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
     assert not guest.cpu(_l1(fakes.World(), tmp_path)).ok
+
+
+_ABSENT = {"exists": False, "opened": False, "api_version": None, "error": "/dev/kvm: No such file"}
+_LOADED = {"kvm": {}, "kvm_amd": {"nested": "1", "npt": "1"}}
+_WAS_LOADED = ["[1.1] kvm_amd: Nested Virtualization enabled", "[1.1] SVM: kvm: Nested Paging disabled"]
+
+
+_EMPTY = {"opened": False, "api_version": None, "error": "/dev/kvm: No such device"}
+
+
+def _without_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any] = _ABSENT, **facts: Any
+) -> Site:
+    device = fakes.kvm_probe()["device"] | changes
+    probe = fakes.kvm_probe(device=device, real_mode=None, long_mode=None)
+    monkeypatch.setattr(fakes, "kvm_probe", lambda _ok: probe)
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, **facts))
+    return _l1(fakes.World(), tmp_path)
+
+
+@pytest.mark.parametrize("lines", [None, [], _WAS_LOADED])
+@pytest.mark.parametrize("device", [_ABSENT, _EMPTY])
+def test_a_module_that_was_kept_out_says_nothing_of_the_processor(
+    device: dict[str, Any], lines: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = _without_device(tmp_path, monkeypatch, device, modules={"kvm": {}}, kernel_lines=lines)
+    with pytest.raises(BlockedError, match="has not loaded kvm_amd") as caught:
+        guest.kvm(site)
+    assert "modprobe kvm_amd" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"modules": _LOADED},
+        {"kernel_lines": ["kvm_amd: SVM not supported by CPU 0"]},
+        {"kernel_lines": ["kvm_intel: VMX not enabled (by BIOS) in MSR_IA32_FEAT_CTL on CPU 1"]},
+        {"kernel_lines": ["kvm: disabled by bios"]},
+        {"kernel_lines": ["kvm: enabling virtualization on CPU0 failed"]},
+        # theory.experiment asks where the processor offers nothing, too: that is its finding.
+        {"cpu": fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}},
+    ],
+)
+def test_a_missing_device_is_evidence_once_the_processor_was_asked(
+    facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = guest.kvm(_without_device(tmp_path, monkeypatch, **facts))
+    assert not seen.ok and seen.observed == _ABSENT["error"]
 
 
 @pytest.mark.parametrize("ok", [True, False])

@@ -49,7 +49,8 @@ class FakeAndroid:
         self.asked.append((stage, deadline.seconds))
         return self.health
 
-    def booted(self, _guest: Any, _deadline: Deadline) -> NestedProof:
+    def booted(self, _guest: Any, deadline: Deadline) -> NestedProof:
+        self.asked.append(("nested", deadline.seconds))
         assert self.proof
         return self.proof
 
@@ -183,6 +184,21 @@ def test_deadline_is_of_what_android_runs_on(
     at.kvm, at.engine_facts = kvm, engine
     android.boot(at)
     assert emulator.asked == [("booted", at.android_seconds[key])]
+
+
+@pytest.mark.parametrize(
+    ("own", "nested_seconds", "waited"), [(1800.0, 900.0, 1800.0), (180.0, 900.0, 900.0)]
+)
+def test_l2_is_given_the_longer_of_both_deadlines(own: float, nested_seconds: float, waited: float) -> None:
+    emulator = FakeAndroid(proof=PROOF)
+    at = site(
+        emulator, android_seconds=dict.fromkeys(("android_hardware", "android_nested", "android_shadow"), own)
+    )
+    at.boot_id, at.nested_seconds = "boot-of-l1", nested_seconds
+    assert nested.boot(at).ok
+    emulator.android = False
+    nested.boot(at)
+    assert emulator.asked == [("nested", waited), ("nested", nested_seconds)]
 
 
 PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", 9.0, 30.0)

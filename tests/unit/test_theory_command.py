@@ -55,7 +55,7 @@ def test_this_host(bed: Bed) -> None:
     assert found["qemu"]["available"] is True and found["qemu"]["version"]
     assert (found["docker"]["available"], found["docker"]["driven"]) == (None, False)
     text = shown(reply)
-    assert "this host: Linux 12" in text and "What would work here" in text
+    assert "this host: Debian 12, Linux 6.1 on" in text and "What would work here" in text
 
 
 def test_an_engine_that_cannot_be_asked_is_explained_all_the_same(bed: Bed) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lab.errors import UsageError
 from lab.host.facts import Cpu, HostFacts, Mac, mac_cpu, parse_sysctl
-from lab.ladder.model import Cell, Host, Nesting
+from lab.ladder.model import Cell, Claim, Host, Nesting
+from lab.theory.knowledge import Outlook, predict
 from lab.theory.situation import FLAGS, SYSTEMS, Situation, cpu, of_cell, of_host, parse_engine, parse_host
 
 CELL = Cell(
@@ -68,10 +69,22 @@ def test_this_kind_of_host() -> None:
     )
     found = of_host(facts, False, False)
     assert found == Situation(
-        "linux", "amd", "12", None, True, False, False, False, hyperv=False, kvm=False, nested=False
+        "linux",
+        "amd",
+        "12",
+        None,
+        True,
+        False,
+        False,
+        False,
+        hyperv=False,
+        kvm=False,
+        nested=False,
+        distribution="Debian",
+        kernel="6.1",
     )
     assert found.describe() == (
-        "Linux 12 on AMD, itself a virtual machine, no virtualization extensions, no usable KVM"
+        "Debian 12, Linux 6.1 on AMD, itself a virtual machine, no virtualization extensions, no usable KVM"
     )
 
 
@@ -96,7 +109,8 @@ def test_macs() -> None:
         ("linux-intel8", "Linux on Intel, KVM works, KVM hands virtualization on"),
         (
             "linux-amd:24.04,vm,no-extensions",
-            "Linux 24.04 on AMD, itself a virtual machine, no virtualization extensions, no usable KVM",
+            "Linux (release 24.04) on AMD, itself a virtual machine, no virtualization extensions, "
+            "no usable KVM",
         ),
         ("windows-intel:11,hyperv", "Windows 11 on Intel, Hyper-V active"),
         ("Windows-AMD:10", "Windows 10 on AMD"),
@@ -159,7 +173,8 @@ def test_a_cell_of_this_host_is_filled_in_from_it() -> None:
     virtualbox = dataclasses.replace(
         CELL, engine="virtualbox", acceleration="hwvirt", nesting=Nesting.HARDWARE, emulated=False
     )
-    assert of_cell(virtualbox, here) == here.on("virtualbox", "7.2.22")
+    filled = dataclasses.replace(here, distribution="Debian", kernel="6.1.0")
+    assert of_cell(virtualbox, here) == filled.on("virtualbox", "7.2.22")
     other = dataclasses.replace(here, os_version="13")
     assert of_cell(virtualbox, other).extensions is None
 
@@ -171,6 +186,45 @@ def test_what_qemu_ran_with_is_known_of_its_cell(nesting: Nesting, nested: bool)
     assert (found.kvm, found.nested) == (True, nested)
 
 
+def test_qemu_under_libvirt_is_qemu() -> None:
+    """As Vagrant's road names it in a cell: what is predicted for QEMU is predicted for it."""
+    by = dataclasses.replace(
+        CELL, engine="libvirt-qemu", engine_version="7.2.22 by Vagrant 2.3.4 and libvirt 9.0.0"
+    )
+    assert dataclasses.replace(of_cell(by), engine_version="7.2.22") == of_cell(CELL)
+    hardware = dataclasses.replace(by, acceleration="kvm", nesting=Nesting.HARDWARE, emulated=False)
+    here = parse_host("linux-amd:12")
+    for cell in (by, hardware):
+        expected = predict(of_cell(cell, here))
+        assert expected.claims == predict(of_cell(dataclasses.replace(cell, engine="qemu"), here)).claims
+        assert expected.claims[Claim.NESTING] is Outlook.CONFIRMED
+
+
 def test_an_emulated_processor_is_known_by_its_name() -> None:
     host = dataclasses.replace(CELL.host, cpu="QEMU TCG CPU version 2.5+")
     assert of_cell(dataclasses.replace(CELL, host=host)).emulated is True
+
+
+def test_a_processor_that_names_no_maker_is_the_hosts_own() -> None:
+    cell = dataclasses.replace(CELL, host=dataclasses.replace(CELL.host, cpu="QEMU TCG CPU version 2.5+"))
+    here = Situation("linux", "amd", "12", extensions=True, emulated=True)
+    assert (of_cell(cell, here).cpu, of_cell(cell, here).extensions) == ("amd", True)
+    assert of_cell(CELL, dataclasses.replace(here, cpu="intel")).extensions is None
+
+
+@pytest.mark.parametrize(
+    ("os", "kernel", "said"),
+    [
+        ("Debian GNU/Linux 12", "6.1.0-28-amd64", "Debian 12, Linux 6.1 on AMD"),
+        ("Ubuntu 24.04", "6.8.0-41-generic", "Ubuntu 24.04, Linux 6.8 on AMD"),
+        ("Arch Linux", "6.12.1-arch1-1", "Arch Linux, Linux 6.12 on AMD"),
+        ("Debian GNU/Linux", "", "Debian, Linux on AMD"),
+    ],
+)
+def test_a_distribution_is_named_and_its_release_is_none_of_linux(os: str, kernel: str, said: str) -> None:
+    cell = dataclasses.replace(CELL, host=dataclasses.replace(CELL.host, os=os, kernel=kernel))
+    name, _, version = os.rpartition(" ")
+    version = version if version[0].isdigit() else ""
+    facts = HostFacts(name if version else os, version, kernel, "x86_64", Cpu("AMD EPYC"), 2, 1, 1, "boot")
+    for found in (of_cell(cell), of_host(facts, None, None)):
+        assert found.describe().startswith(said), found.describe()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, LabError
+from lab.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.guest import trial
 from lab.guest.ssh import Result
 from tests.unit.fakes import kvm_probe, word_in
@@ -92,6 +92,18 @@ def test_the_probe_comes_after_the_word() -> None:
 def test_a_word_without_a_probe_proves_no_kvm(rest: str) -> None:
     with pytest.raises(LabError):
         _kvm(FakeGuest(lambda word: (0, f"{word}\n{rest}", "")))
+
+
+def test_a_vm_that_stands_still_is_not_waited_for_twice() -> None:
+    class Still(FakeGuest):
+        def run(self, argv: list[str], *, deadline: Deadline | None = None, **more: Any) -> Result:
+            assert deadline is not None and deadline.left <= 60, argv
+            if argv[1] in ("run", "image"):
+                raise DeadlineError(f"`{argv[1]}` did not end")
+            return super().run(argv, **more)
+
+    with pytest.raises(DeadlineError, match="run"):
+        _container(Still(lambda word: (0, word, "")))
 
 
 def test_without_the_device_it_is_blocked() -> None:

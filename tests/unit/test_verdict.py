@@ -6,7 +6,7 @@ import dataclasses
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import ExitCode
@@ -41,8 +41,6 @@ ANDROID_ON_MAC = Cell(
 CANARY_IN_TCG = Cell(
     LINUX, "qemu", "7.2", "tcg", Nesting.EMULATED, True, "none", "debian-13-1", "canary", "sha256:2"
 )
-# The machine may be busy: how long an example takes says nothing.
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def passed(name: str) -> Outcome:
@@ -85,7 +83,6 @@ def cells(draw: st.DrawFn) -> Cell:
     )
 
 
-@UNHURRIED
 @given(outcomes, cells())
 def test_nothing_is_confirmed_without_every_rung_it_needs(climbed: list[Outcome], cell: Cell) -> None:
     by_name = {outcome.rung: outcome for outcome in climbed}
@@ -97,7 +94,6 @@ def test_nothing_is_confirmed_without_every_rung_it_needs(climbed: list[Outcome]
             assert claim is not Claim.THEORY or "guest.paravirt" in by_name
 
 
-@UNHURRIED
 @given(outcomes, cells())
 def test_only_a_decisive_rung_seen_to_fail_above_passed_ones_refutes(
     climbed: list[Outcome], cell: Cell
@@ -112,7 +108,6 @@ def test_only_a_decisive_rung_seen_to_fail_above_passed_ones_refutes(
             assert "something else" in found.reason and name in found.reason
 
 
-@UNHURRIED
 @given(st.data(), st.sampled_from(Claim))
 def test_no_required_rung_can_be_spared(data: st.DataObject, claim: Claim) -> None:
     assert judge(map(passed, NAMES), ANDROID_ON_MAC)[claim].verdict is Verdict.CONFIRMED
@@ -124,7 +119,6 @@ def test_no_required_rung_can_be_spared(data: st.DataObject, claim: Claim) -> No
     assert found.rungs == (missing,) and missing in found.reason
 
 
-@UNHURRIED
 @given(outcomes, cells())
 def test_a_stronger_claim_is_never_confirmed_without_the_weaker(climbed: list[Outcome], cell: Cell) -> None:
     found = {claim: verdict.verdict for claim, verdict in judge(climbed, cell).items()}
@@ -134,7 +128,6 @@ def test_a_stronger_claim_is_never_confirmed_without_the_weaker(climbed: list[Ou
         assert found[Claim.NESTING] is Verdict.CONFIRMED
 
 
-@UNHURRIED
 @given(outcomes, cells())
 def test_the_claim_chosen_by_default_is_one_that_can_be_tested(climbed: list[Outcome], cell: Cell) -> None:
     claim = strongest_claim(cell)
@@ -143,7 +136,6 @@ def test_the_claim_chosen_by_default_is_one_that_can_be_tested(climbed: list[Out
     assert claim is Claim.NESTING or "not tested here" not in found.reason or cell.nesting is Nesting.NONE
 
 
-@UNHURRIED
 @given(outcomes, cells())
 def test_another_emulator_than_the_one_asked_for_settles_nothing(climbed: list[Outcome], cell: Cell) -> None:
     for found in judge(climbed, cell, "some other").values():
@@ -247,7 +239,6 @@ def test_cells_and_outcomes_that_contradict_themselves_cannot_be_made() -> None:
         Outcome("vm.boot", Status.PASSED, "that", "this", inconclusive=True)
 
 
-@UNHURRIED
 @given(st.sets(st.sampled_from(NAMES)), cells())
 def test_nothing_unobserved_can_be_confirmed(looked_at: set[str], cell: Cell) -> None:
     """However good all that was seen is."""
@@ -258,7 +249,6 @@ def test_nothing_unobserved_can_be_confirmed(looked_at: set[str], cell: Cell) ->
             assert set(found[claim].rungs) <= looked_at
 
 
-@UNHURRIED
 @given(outcomes, cells(), st.sampled_from(["canary", "none", "redroid"]), st.booleans())
 def test_neither_the_canary_nor_emulated_nesting_settles_android_or_the_theory(
     climbed: list[Outcome], cell: Cell, emulator: str, emulated: bool
@@ -272,7 +262,6 @@ def test_neither_the_canary_nor_emulated_nesting_settles_android_or_the_theory(
         assert found[claim].verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE)
 
 
-@UNHURRIED
 @given(st.data(), outcomes, cells())
 def test_a_refutation_falls_with_any_of_its_prerequisites(
     data: st.DataObject, climbed: list[Outcome], cell: Cell
@@ -286,7 +275,6 @@ def test_a_refutation_falls_with_any_of_its_prerequisites(
         assert found.verdict is not Verdict.REFUTED or found.rungs != (rung,)
 
 
-@UNHURRIED
 @given(outcomes, cells(), st.randoms(use_true_random=False))
 def test_the_order_of_the_outcomes_does_not_matter(
     climbed: list[Outcome], cell: Cell, random: Random
@@ -296,7 +284,6 @@ def test_the_order_of_the_outcomes_does_not_matter(
     assert judge(shuffled, cell) == judge(climbed, cell)
 
 
-@UNHURRIED
 @given(st.data(), outcomes, cells(), st.sampled_from(Claim))
 def test_what_stands_above_the_deciding_rung_changes_nothing(
     data: st.DataObject, climbed: list[Outcome], cell: Cell, claim: Claim
@@ -311,7 +298,6 @@ def test_what_stands_above_the_deciding_rung_changes_nothing(
     assert judge([*below, *filter(None, above)], cell)[claim] == found
 
 
-@UNHURRIED
 @given(outcomes, cells(), st.sampled_from(["host.cpu", "guest.paravirt"]))
 def test_the_rungs_that_inform_do_not_touch_nesting_or_android(
     climbed: list[Outcome], cell: Cell, informs: str

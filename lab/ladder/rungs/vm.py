@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from lab.deadline import Deadline
@@ -11,6 +12,9 @@ from lab.guest import boot as guest_boot
 from lab.guest.waiting import wait_for_ssh
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
+
+_CLOCK_SECONDS = 10.0
+"""An L1 whose clock is this far from the host's was set, or slept; or the host's was."""
 
 
 def settings(site: Site) -> Observation:
@@ -49,11 +53,17 @@ def boot(site: Site) -> Observation:
     guest = wait_for_ssh(lambda: site.tools.guest, deadline, lambda: why_dead(site.tools.machine))
     system = guest_boot.wait_until_over(guest, deadline)
     words = ["cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime", "/proc/sys/kernel/ostype"]
-    said = guest.run([*words, "/proc/sys/kernel/osrelease"]).out.split()
-    site.boot_id, uptime, kernel = said[0], float(said[1]), " ".join(said[3:])
+    said = guest.run([*words, "/proc/sys/kernel/osrelease", "/proc/stat"]).out.split()
+    site.boot_id, uptime, kernel = said[0], float(said[1]), " ".join(said[3:5])
     site.facts["vm.boot"] = {"boot_id": site.boot_id, "uptime_seconds": uptime, "kernel": kernel}
+    clock = ""
+    if "btime" in said:  # when it booted, by its wall clock
+        ahead = round(int(said[said.index("btime") + 1]) + uptime - time.time())
+        site.facts["vm.boot"]["clock_ahead_seconds"] = ahead
+        if abs(ahead) >= _CLOCK_SECONDS:
+            clock = f", its clock {ahead:+d} s from this machine's"
     return Observation(
         ok=True,
         expected="a login over SSH, the host key as pinned, and the boot over",
-        observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned",
+        observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned{clock}",
     )

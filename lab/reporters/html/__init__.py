@@ -19,6 +19,7 @@ from lab.reporters.html.gantt import SHORTEST, draw_stages, draw_steps
 from lab.reporters.html.images import pictures
 from lab.reporters.html.trend import draw_trend
 from lab.reporters.layers import layers
+from lab.reporters.links import Link
 from lab.reporters.model import ReportInput
 
 _HERE = Path(__file__).parent
@@ -80,14 +81,28 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "came": wording.CAME,
         "foretold": wording.foretold(run),
         "compared": wording.compared(run.comparison) if run.comparison else [],
+        "measured": wording.measured,
         "trials": _grid(run),
         "pictures": shown,
         "unreadable": unreadable,
         "not_proven": wording.not_proven(run),
         "evidence": links.evidence(last, folder),
-        "others": [(one, links.evidence(one, folder)) for one in run.runs[:-1]],
+        "others": _others(run, folder),
         "means_of": {verdict.value: means for verdict, means in wording.MEANS.items()},
     }
+
+
+def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[Link]]]:
+    """The files of the earlier runs, and of those that measured."""
+    found = [
+        (f"Files of the run of {_moment(one.started)}", links.evidence(one, folder)) for one in run.runs[:-1]
+    ]
+    for part in (run.comparison, run.experiment):
+        if part is not None and part.source is not None:
+            source = part.source
+            files = links.measured(run.last, source, folder)
+            found.append((f"Files of the run {source.run} of lab {source.lab}", files))
+    return found
 
 
 def _pair(draw: Any) -> list[tuple[str, Any]]:

@@ -1,0 +1,7 @@
+"""For every tier."""
+
+from hypothesis import HealthCheck, settings
+
+# The machine may be busy with VMs: how long an example takes says nothing of the code.
+settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lab")

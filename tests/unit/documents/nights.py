@@ -1,0 +1,96 @@
+"""What nights print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.documents.parts import AT, UUID, validation
+
+COUNTS = {"confirmed": 3, "refuted": 0, "blocked": 0, "inconclusive": 1, "not applicable": 0}
+
+NIGHT: dict[str, Any] = {
+    "id": 7,
+    "uuid": UUID,
+    "state": "ended",
+    "started": AT,
+    "ended": AT,
+    "seconds": 610.5,
+    "planned": 4,
+    "verdict": "inconclusive",
+    "claim": "nesting",
+    "reason": "4 runs do not agree",
+    "clock_jump": 0.0,
+    "cell": validation()["cell"],
+    "claims": [{"claim": "nesting", "verdict": "confirmed", "reason": "so", "counts": COUNTS}],
+    "runs": [
+        {
+            "number": 1,
+            "kind": "up",
+            "started": AT,
+            "seconds": 100.5,
+            "verdict": "confirmed",
+            "claim": "nesting",
+            "reason": "so",
+            "error": "",
+            "cut": False,
+            "evidence": "evidence/nightly/1-up",
+            "cell": validation()["cell"],
+            "claims": [{"claim": "nesting", "verdict": "confirmed", "reason": "so"}],
+            "rungs": [
+                {
+                    "rung": "vm.boot",
+                    "status": "passed",
+                    "inconclusive": False,
+                    "seconds": 40.5,
+                    "observed": "it boots",
+                }
+            ],
+            "figures": [{"name": "nested boot", "unit": "s", "value": 6.5}],
+        }
+    ],
+    "findings": [{"key": "verdict: nesting", "text": "worse", "worse": True}],
+    "notes": ["one"],
+    "deliveries": [{"channel": "webhook", "delivered": False, "said": "down"}],
+    "evidence": "evidence/nightly/1-night",
+    "report": "",
+    "lab_version": "0.1.0",
+}
+
+
+EXAMPLES: list[dict[str, Any]] = [
+    {
+        "schema": "nightly.history/1",
+        "file": "history.db",
+        "events": [{"at": AT, "text": "damaged"}],
+        "nights": [NIGHT],
+    },
+    {"schema": "nightly.run/1", "night": NIGHT},
+    {
+        "schema": "nightly.schedule/1",
+        "scheduler": "systemd",
+        "action": "status",
+        "changed": False,
+        "installed": ["lab-nightly.timer"],
+        "active": True,
+        "units": [{"path": "lab-nightly.timer", "content": "[Timer]"}],
+        "notes": ["every day"],
+        "running": {"pid": 4711, "since": AT},
+        "last": NIGHT,
+    },
+    {
+        "schema": "nightly.notice/1",
+        "night": 7,
+        "uuid": UUID,
+        "host": "mac",
+        "started": AT,
+        "claim": "nesting",
+        "verdict": "refuted",
+        "reason": "so",
+        "cell": "qemu on Debian",
+        "counts": COUNTS,
+        "findings": [{"marker": "0123456789ab", "text": "worse", "worse": True}],
+        "notes": ["one"],
+        "report": "report.html",
+        "evidence": "evidence/nightly/1-night",
+    },
+]

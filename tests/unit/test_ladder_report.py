@@ -1,0 +1,74 @@
+"""The document of a climb, and its summary: what they say, and what they must not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from lab import redact, schema
+from lab.ladder.climb import climb
+from lab.ladder.model import Claim, Nesting
+from lab.ladder.report import document, summary
+from lab.ladder.verdict import judge
+from lab.steps import Steps
+from tests.unit.documents.parts import CELL, UUID, absent, validation
+
+
+def test_what_a_validation_document_says() -> None:
+    redact.register("s3cret-nonce")
+    found = validation(facts={"nonce": "s3cret-nonce"})
+    assert (found["claim"], found["verdict"]) == ("nesting", "inconclusive")
+    assert found["reason"] == "nested.boot could not be settled: ADB did not answer in 60 s"
+    assert (found["started"], found["seconds"]) == ("2026-01-02T01:04:05.000+00:00", 61.5)
+    assert "s3cret" not in json.dumps(found)
+    with pytest.raises(ValueError, match="zone"):
+        naive = datetime(2026, 1, 2)
+        document(
+            lab_name="a",
+            lab_uuid=UUID,
+            cell=CELL,
+            climbed=climb({}, steps=Steps()),
+            claims=judge([], CELL),
+            claim=Claim.NESTING,
+            started=naive,
+            ended=datetime.now(UTC),
+        )
+
+
+def test_an_engine_that_cannot_be_asked_still_gives_a_document() -> None:
+    cell = dataclasses.replace(
+        CELL, engine_version="", acceleration="", nesting=Nesting.NONE, emulated=False, image=""
+    )
+    climbed = climb({"host.engine": absent}, steps=Steps())
+    claims = judge(climbed.outcomes, cell)
+    now = datetime.now(UTC)
+    found = document(
+        lab_name="a",
+        lab_uuid=UUID,
+        cell=cell,
+        climbed=climbed,
+        claims=claims,
+        claim=Claim.NESTING,
+        started=now,
+        ended=now,
+    )
+    schema.validate(found)
+    assert (found["verdict"], found["reason"]) == (
+        "blocked",
+        "host.engine was blocked: qemu is not installed",
+    )
+    assert summary(cell, claims, Claim.NESTING)[0].startswith(
+        "nesting: blocked, for qemu (not started, no nesting)"
+    )
+
+
+def test_the_summary_names_verdict_cell_and_limits() -> None:
+    first, *rest = summary(CELL, judge([], CELL), Claim.NESTING)
+    assert first.startswith("nesting: inconclusive, for qemu 7.2.17 (tcg, nesting emulated in software)")
+    text = "\n".join(rest)
+    assert "android: blocked" in text and "theory: not applicable" in text
+    for limit in ("real hardware", "no Android", "not settled here", "macOS"):
+        assert any(line.startswith("not proven:") and limit in line for line in rest), limit
