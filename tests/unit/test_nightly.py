@@ -463,14 +463,16 @@ def test_one_night_at_a_time(bed: Bed) -> None:
     assert _past(bed) == []
 
 
-def test_a_clock_that_jumps_is_noted_and_no_duration_believes_it(bed: Bed) -> None:
+def test_a_clock_that_jumps_leaves_nothing_settled_and_no_duration_believes_it(bed: Bed) -> None:
     ahead = [0.0]
     bed.patch.setattr(
         clock, "time", SimpleNamespace(time=lambda: time.time() + ahead[0], monotonic=time.monotonic)
     )
     _before_looks(bed, lambda: ahead.__setitem__(0, 7200.0))
     found, code = _run(bed)
-    assert code == 0
+    assert (code, found["verdict"]) == (12, "inconclusive")
+    assert found["reason"].startswith("the wall clock moved by +7200 s")
+    assert {run["verdict"] for run in found["runs"]} == {"confirmed"}
     assert found["clock_jump"] == pytest.approx(7200, abs=1)
     assert any("wall clock moved by +7200 s" in note for note in found["notes"])
     assert found["seconds"] < 600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lab.commands.nightly.looks import COMPARE
@@ -24,14 +24,20 @@ class Judged:
 
 
 def judge(
-    runs: Sequence[Run], missing: int, why_missing: str, claim: str = "", last_claim: str = ""
+    runs: Sequence[Run],
+    missing: int,
+    why_missing: str,
+    claim: str = "",
+    last_claim: str = "",
+    doubt: str = "",
 ) -> Judged:
     """What all runs together say of each claim; `claim`, or the runs' own, is the night's.
 
     `last_claim` is the night's where no run came far enough to name one: what the night before was
     about. `missing` runs that were planned and did not happen count as inconclusive, for the reason
     `why_missing`. A comparison that the budget cut short was not planned as a look, and does not
-    count, unless it saw fail what held in another run.
+    count, unless it saw fail what held in another run. `doubt` says why nothing that was seen is to be
+    relied on: then nothing is confirmed, and nothing refuted.
     """
     counted = [run for run in runs if not _exempt(run, runs)]
     cell = next((run.cell for run in counted if run.cell), None)
@@ -45,7 +51,15 @@ def judge(
     found = next((one for one in claims if one.claim == chosen), None) or _claimed(
         None, counted, missing, why_missing
     )
+    if doubt:
+        claims, found = [_doubted(one, doubt) for one in claims], _doubted(found, doubt)
     return Judged(Verdict(found.verdict), chosen, found.reason, claims if chosen else [], cell)
+
+
+def _doubted(claimed: Claimed, doubt: str) -> Claimed:
+    if claimed.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
+        return claimed
+    return replace(claimed, verdict=Verdict.INCONCLUSIVE.value, reason=f"{doubt}; {claimed.reason}")
 
 
 def _exempt(run: Run, runs: Sequence[Run]) -> bool:

@@ -98,7 +98,7 @@ class Looks:
 
         The rungs it had seen by then are on record all the same.
         """
-        what = error.what if isinstance(error, LabError) else f"unexpected {error!r}"
+        what = error.what if isinstance(error, LabError) else f"unexpected {type(error).__name__}: {error}"
         if isinstance(error, InterruptedByUser):
             what = f"the budget of {self.budget.seconds / 60:.0f} minutes was spent"
         elif error is not None:

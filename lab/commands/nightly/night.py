@@ -142,11 +142,14 @@ class _Night:
         except Exception as error:  # the lab is removed and the night recorded, whatever broke
             missing, why = max(1, self._left(looks)), f"the night broke: {error!r}"
         clock.look()
+        doubt = ""
         if clock.jump:
-            self.notes.append(
+            # What the guests' clocks and this machine's say no longer fits together.
+            doubt = (
                 f"the wall clock moved by {clock.jump:+.0f} s during the night: it was set, or the host slept"
             )
-        judged = judge(looks.runs, missing, why, self.claim, self.last_claim)
+            self.notes.append(doubt)
+        judged = judge(looks.runs, missing, why, self.claim, self.last_claim, doubt)
         self._end(history, key, judged, time.monotonic() - began, clock.jump)
         self._clean_up()
         self.writes.again()  # the lab's disk is gone: there may be room now
