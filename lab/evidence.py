@@ -53,7 +53,8 @@ class Run:
     def collect(self, sources: Mapping[str, Callable[[], str | Path | None]]) -> list[str]:
         """Keep what each source gives; one that fails is named in `missing.txt`, never fatal.
 
-        Raises InterruptedByUser: who was asked to stop goes on with nothing.
+        Raises OSError where not even that can be written, and InterruptedByUser: who was asked to stop
+        goes on with nothing.
         """
         kept: list[str] = []
         for name, source in sources.items():
@@ -69,9 +70,17 @@ class Run:
             except InterruptedByUser:
                 raise
             except Exception as error:  # best effort; what is missing is named
-                with (self.path / "missing.txt").open("a") as stream:
-                    stream.write(f"{name}: {redact.clean(str(error))}\n")
+                self._missing(name, error)
         return kept
+
+    def _missing(self, name: str, error: Exception) -> None:
+        path = self.path / "missing.txt"
+        try:
+            with path.open("a") as stream:
+                stream.write(f"{name}: {redact.clean(str(error))}\n")
+        except OSError as full:
+            full.filename = full.filename or str(path)  # a disk that is full does not say so itself
+            raise
 
 
 def runs(root: Path, lab: str | None = None) -> list[Path]:

@@ -216,6 +216,9 @@ def serving(page: int = 200, upgrade: bool = True, banner: bytes = b"RFB 003.008
         yield f"127.0.0.1:{listening.getsockname()[1]}"
     finally:
         done.set()
+        # Closing alone leaves the thread in accept(), whose descriptor may soon be another socket.
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
         listening.close()
 
 

@@ -157,6 +157,14 @@ def test_evidence_names_what_is_missing_and_hides_keys(tmp_path: Path) -> None:
     assert runs(tmp_path, "default") == [run.path]
 
 
+def test_evidence_on_a_full_disk_says_which_file_had_no_room(tmp_path: Path) -> None:
+    run = Run(tmp_path, "default", "up")
+    (run.path / "missing.txt").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        run.collect({"absent.log": lambda: tmp_path / "absent.log"})
+    assert caught.value.filename == str(run.path / "missing.txt")
+
+
 def test_a_step_log_on_a_full_disk_ends_no_work() -> None:
     steps = Steps(JsonLines(Path("/dev/full")))
     with steps.step("work") as step:
