@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline, poll
+from lab.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import Forward
-from lab.engines.qemu.qmp import Monitor
+from lab.engines.qemu.qmp import Monitor, MonitorLostError
 from lab.engines.vagrant.libvirt import Libvirt
 from lab.errors import LabError
 from lab.host.ports import free_port
@@ -34,6 +34,16 @@ class Direct(Libvirt):
         return self.direct
 
 
+def _opened(path: Path) -> Monitor:
+    monitor = Monitor(path)
+    try:
+        monitor.open(Deadline.after(10))
+    except MonitorLostError as error:  # QEMU begins
+        monitor.close()
+        raise NotYet(error.what) from error
+    return monitor
+
+
 Asked = Callable[..., AbstractContextManager[Direct]]
 
 
@@ -45,13 +55,13 @@ def asked(tmp_path: Path) -> Asked:
         # Without a machine nothing is emulated; the networks are there all the same.
         start = [QEMU, "-S", "-machine", "none", "-display", "none", "-nodefaults"]
         process = subprocess.Popen([*start, "-qmp", f"unix:{path},server=on,wait=off", *words])
-        monitor = Monitor(path)
         try:
-            poll(path.exists, Deadline.after(30), "QEMU's start", every=0.1)
-            monitor.open(Deadline.after(30))
-            yield Direct(monitor)
+            monitor = poll(lambda: _opened(path), Deadline.after(30), "QEMU's monitor", every=0.1)
+            try:
+                yield Direct(monitor)
+            finally:
+                monitor.close()
         finally:
-            monitor.close()
             process.kill()
             process.wait()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -360,11 +361,21 @@ def test_what_a_comparison_saw_fail_before_it_was_cut_short_counts(bed: Bed) -> 
 
 
 def test_the_budget_ends_a_night_that_hangs(bed: Bed) -> None:
+    hangs = threading.Event()
+
+    class Budget(clock.Budget):
+        """It is spent once the second look hangs, however slow the first one was."""
+
+        def _wait(self) -> None:
+            assert hangs.wait(60)
+            super()._wait()
+
     def hang() -> None:
+        hangs.set()
         assert deadline.cancelled.wait(60)
         deadline.check_cancelled()
 
-    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(1.0))
+    bed.patch.setattr(night, "Budget", lambda _seconds: Budget(0.1))
     _before_looks(bed, hang)
     found, code = _run(bed)
     assert (found["verdict"], code) == ("inconclusive", 12)
