@@ -54,6 +54,7 @@ TRAPS: dict[str, Trap] = {
     "adb-offline,late-boot": _trap(usable=True, code=0, words=("DOUBLE_LATE=15",)),
 }
 
+_TRIES = 2
 _table: list[str] = []
 
 
@@ -71,6 +72,11 @@ def _trapped(android: Lab, trap: str, *words: str, seconds: str = SECONDS) -> La
     return replace(lab, env=lab.env | {"LAB_DEADLINES__ANDROID_SHADOW": seconds})
 
 
+def _ended_by_itself(health: dict[str, Any]) -> bool:
+    """Whether L2 was gone before its trap could spring: an emulated processor loses one in a hundred."""
+    return any("ended with status 0" in line for one in health["diagnoses"] for line in one["lines"])
+
+
 def _rungs(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {rung["rung"]: rung for rung in document["rungs"]}
 
@@ -78,10 +84,12 @@ def _rungs(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("trap", TRAPS)
 def test_every_trap_is_named_and_none_is_green(android: Lab, trap: str) -> None:
     expected = TRAPS[trap]
-    answer = _trapped(android, trap, *expected.words, seconds=expected.seconds).run(
-        "emulator.restart", "--json", "--name", "android"
-    )
-    health = answer.document["emulator"]["health"]
+    trapped = _trapped(android, trap, *expected.words, seconds=expected.seconds)
+    for _ in range(_TRIES):
+        answer = trapped.run("emulator.restart", "--json", "--name", "android")
+        health = answer.document["emulator"]["health"]
+        if not _ended_by_itself(health):
+            break
     found = {one["name"]: one for one in health["diagnoses"]}
     said = "; ".join(f"{name}: {one['what']}" for name, one in found.items())
     _table.append(f"{trap:<36} exit {answer.status:>2}  {said or 'usable'}")
