@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import struct
 from pathlib import Path
 
 from lab.engines.vagrant.plan import CONTROLLER
@@ -10,9 +12,9 @@ from lab.errors import LabError
 
 DISK = "disk.vmdk"
 _SECTOR = 512
-_HEAD = 64 << 10
-_CID = b"CID="
-_CID_DIGITS = 8
+_HEADER = struct.Struct("<4s24xQQ")
+"""Magic, …, the descriptor's first sector and how many it has."""
+_CID = re.compile(rb"^CID=[0-9a-f]{1,8}$", re.MULTILINE)
 
 _TEMPLATE = """\
 <?xml version="1.0"?>
@@ -98,18 +100,22 @@ def _item(fields: dict[str, str]) -> str:
 def settle(vmdk: Path) -> None:
     """Give the disk's content id, which is random, a value that follows from what the disk holds.
 
-    The id is eight digits after `CID=` in the descriptor, a text near the beginning of the file
-    (VMware, Virtual Disk Format 5.0). Raises LabError when it is not there.
+    The id is up to eight hexadecimal digits after `CID=` in the descriptor, a text with room behind it
+    whose place and size, in sectors, the file's header tells (VMware, Virtual Disk Format 5.0). Raises
+    LabError when it is not there.
     """
     with vmdk.open("r+b") as stream:
-        head = stream.read(_HEAD)
-        at = head.find(b"\n" + _CID) + 1 + len(_CID)
-        if head[:4] != b"KDMV" or at <= len(_CID):
+        head = stream.read(_HEADER.size)
+        magic, place, sectors = _HEADER.unpack(head) if len(head) == _HEADER.size else (b"", 0, 0)
+        stream.seek(place * _SECTOR)
+        room = stream.read(sectors * _SECTOR) if magic == b"KDMV" else b""
+        unsettled, found = _CID.subn(b"CID=00000000", room.rstrip(b"\0"))
+        if found != 1 or len(unsettled) > len(room):
             raise LabError(f"{vmdk} is not the VMDK that qemu-img was to write")
-        stream.seek(at)
-        stream.write(b"0" * _CID_DIGITS)
+        stream.seek(place * _SECTOR)
+        stream.write(unsettled.ljust(len(room), b"\0"))
         stream.flush()
         stream.seek(0)
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        stream.seek(at)
-        stream.write(digest[:_CID_DIGITS].encode())
+        stream.seek(place * _SECTOR + unsettled.index(b"CID=") + len(b"CID="))
+        stream.write(digest[:8].encode())
