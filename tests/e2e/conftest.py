@@ -75,6 +75,12 @@ def _json(out: str) -> dict[str, Any]:
     return found
 
 
+def show(request: pytest.FixtureRequest, table: list[str]) -> None:
+    """Print a table into the tests' output, where nobody captures it."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("\n" + "\n".join(table))
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A state folder in a short path (a unix socket's is limited), the user's own image cache."""

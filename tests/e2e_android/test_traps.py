@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Lab
+from tests.e2e.conftest import Lab, show
 from tests.e2e.doubled import SECONDS, doubled, with_words
 
 pytestmark = pytest.mark.timeout(1800)
@@ -59,12 +59,12 @@ _table: list[str] = []
 
 
 @pytest.fixture(scope="module")
-def android(lab: Lab) -> Iterator[Lab]:
+def android(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab whose docker-android was healthy once; the table is printed at its end."""
     with doubled(lab) as made:
         made.json("lab.up", "--name", "android", "--emulator", "docker-android")
         yield made
-    print("\n" + "\n".join(_table))
+    show(request, _table)
 
 
 def _trapped(android: Lab, trap: str, *words: str, seconds: str = SECONDS) -> Lab:

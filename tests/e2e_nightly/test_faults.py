@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, Lab
+from tests.e2e.conftest import Answer, Lab, show
 from tests.e2e_nightly import injecting, sabotage
 from tests.e2e_nightly.injecting import inside, record
 
@@ -30,12 +30,12 @@ _table: list[str] = []
 
 
 @pytest.fixture(scope="module")
-def faults(lab: Lab) -> Iterator[Lab]:
+def faults(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab that is confirmed: what is not, later, is a fault's doing. The table is printed at its end."""
     lab.json("lab.up", "--name", NAME)
     yield lab
     lab.run("lab.destroy", "--purge", "--name", NAME)
-    print("\n" + "\n".join(_table))
+    show(request, _table)
 
 
 @pytest.fixture
