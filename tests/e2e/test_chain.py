@@ -176,12 +176,13 @@ def test_suspend_and_resume_bring_the_same_l2_back(lab: Lab) -> None:
     answer = lab.json("lab.resume")
     assert answer["state"] == "running"
     assert any("ADB answers" in note for note in answer["notes"])
-    state = "{{.State.Running}} {{.State.ExitCode}}"
-    there = lab.json("lab.exec", "--", "sudo", "docker", "inspect", "--format", state, "lab-canary")["out"]
+    log = lab.json("lab.exec", "--", "sudo", "docker", "logs", "--tail", "1", "lab-canary")
+    last = log["out"] + log["err"]
     ready = lab.run("lab.up")  # the same L2, by its boot id, or it would have climbed anew
     assert ready.status == 0
-    # 74: it ended by itself, as now and then on an emulated processor. One that is stopped ends otherwise.
-    assert "nothing was changed" in ready.out or there.split() == ["false", "74"], there
+    # An emulated processor loses an L2 now and then: QEMU ends with 0. One that was killed (want of memory?)
+    # or stopped is the comparison's doing.
+    assert "nothing was changed" in ready.out or "L2 ended by itself (QEMU status 0)" in last, last
 
 
 def test_validate_agrees(lab: Lab) -> None:
