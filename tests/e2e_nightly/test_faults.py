@@ -80,15 +80,15 @@ def _ends(document: dict[str, Any], verdict: str, code: int, rung: str, *words: 
 # --- in the VM ---------------------------------------------------------------------------------------
 
 
-def test_a_clock_that_jumped_in_the_vm_is_told_and_changes_nothing(faults: Lab) -> None:
-    """Nothing is wrong with nesting here, so this one verdict stays what it was."""
+def test_a_clock_that_is_wrong_in_the_vm_is_told_and_misleads_nothing(faults: Lab) -> None:
+    """Not wrong with nesting, and not seen to jump: a night in which it does is below."""
     inside(faults, NAME, sabotage.SET_CLOCK.format(seconds=_JUMP))
     try:
         document = faults.json("lab.validate", "--name", NAME)
     finally:
         inside(faults, NAME, sabotage.SET_CLOCK.format(seconds=-_JUMP))
     boot = _rungs(document)["vm.boot"]
-    _tell("VM's clock set before a look", 0, document["verdict"], boot["observed"])
+    _tell("VM's clock wrong all through a look", 0, document["verdict"], boot["observed"])
     assert document["facts"]["vm.boot"]["clock_ahead_seconds"] == pytest.approx(_JUMP, abs=60)
     assert "its clock +7" in boot["observed"]
     assert max(rung["seconds"] for rung in document["rungs"]) < _LONG
@@ -216,6 +216,22 @@ def test_a_night_whose_vm_is_killed(lab: Lab, state: Path) -> None:
         found = _night(command.answer(_LONG), "VM killed during nightly.run")
         assert "vm.boot" in found["reason"], found["reason"]
         assert night.json("nightly.history")["nights"] == [found]
+        _no_lab_is_left(night)
+
+
+def test_a_night_in_which_the_vms_clock_jumps(lab: Lab, state: Path) -> None:
+    with (
+        injecting.elsewhere(lab, state, LAB_NIGHTLY__RUNS="2", LAB_NIGHTLY__COMPARE="false") as night,
+        injecting.running(night, "nightly.run") as command,
+    ):
+        command.wait_for("vm.boot", _NIGHTLY, "up", "finished")
+        inside(night, _NIGHTLY, sabotage.SET_CLOCK.format(seconds=_JUMP))
+        found = _night(command.answer(_LONG), "VM's clock jumps during nightly.run")
+        assert found["reason"].startswith("the VM's clock moved by +7"), found["reason"]
+        assert [run["verdict"] for run in found["runs"]] == ["confirmed", "confirmed"], found["runs"]
+        took = [rung["seconds"] for run in found["runs"] for rung in run["rungs"]]
+        took += [figure["value"] for run in found["runs"] for figure in run["figures"]]
+        assert min(took) >= 0 and max(took) < _LONG, took
         _no_lab_is_left(night)
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import tarfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -73,6 +74,8 @@ class World:
     remembered: dict[str, L2 | None] = field(default_factory=dict)
     """The L2 in each snapshot's memory."""
     l1_boots: int = 0
+    l1_ahead: float = 0.0
+    """How far L1's clock is from the host's, in seconds."""
     l2_boots: int = 0
     l2: L2 | None = None
     others: dict[str, L2] = field(default_factory=dict)
@@ -271,7 +274,8 @@ class FakeGuest:
         if "is-system-running" in argv:
             return self.world.boot_states.pop(0) if self.world.boot_states else "running"
         if argv[0] == "cat":
-            return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\n"
+            btime = int(time.time() + self.world.l1_ahead) - 5
+            return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\ncpu 1 2\nbtime {btime}\n"
         if argv[:2] == ["docker", "load"]:
             self.word = word_in(stdin)  # type: ignore[arg-type]
         if argv[:2] == ["docker", "run"]:

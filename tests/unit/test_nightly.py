@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -487,6 +488,25 @@ def test_a_clock_that_jumps_leaves_nothing_settled_and_no_duration_believes_it(b
     assert found["clock_jump"] == pytest.approx(7200, abs=1)
     assert any("wall clock moved by +7200 s" in note for note in found["notes"])
     assert found["seconds"] < 600
+
+
+@pytest.mark.parametrize("moved", [-3600.0, 7200.0])
+def test_a_clock_in_the_vm_that_jumps_leaves_nothing_settled(bed: Bed, moved: float) -> None:
+    _before_looks(bed, lambda: setattr(bed.world, "l1_ahead", moved))
+    found, code = _run(bed)
+    assert (code, found["verdict"]) == (12, "inconclusive")
+    told = re.match(r"the VM's clock moved by ([+-]\d+) s during the night: ", found["reason"])
+    assert told and float(told[1]) == pytest.approx(moved, abs=2), found["reason"]
+    assert found["reason"][:30] in found["notes"][0]
+    assert {claim["verdict"] for claim in found["claims"]} & {"confirmed", "refuted"} == set()
+
+
+def test_a_clock_in_the_vm_that_is_off_all_night_is_told_by_its_rung_alone(bed: Bed) -> None:
+    bed.world.l1_ahead = -3600.0
+    found, code = _run(bed)
+    assert (code, found["verdict"], found["notes"]) == (0, "confirmed", [])
+    boot = next(rung for rung in found["runs"][0]["rungs"] if rung["rung"] == "vm.boot")
+    assert "its clock -3" in boot["observed"]
 
 
 def _limited(bed: Bed, lifted: Callable[[], bool]) -> None:

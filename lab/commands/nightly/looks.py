@@ -9,11 +9,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lab import evidence, redact
-from lab.commands.nightly.clock import Budget
+from lab.commands.nightly.clock import JUMP_SECONDS, Budget
 from lab.commands.session import Reply, Session
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.history import Claimed, Figure, Run, Rung, cell_columns
@@ -35,12 +36,20 @@ class Looks:
     """lab.up/1 of the night's VM, when it came that far."""
     uncompared: str = ""
     """Why the comparison gave no ratio."""
+    ahead: list[float] = field(default_factory=list)
+    """How far L1's clock was from the host's in each climb that read it, in seconds."""
     seen: set[str] = field(default_factory=set)
 
     @property
     def cut(self) -> bool:
         """Whether the budget ended a climb."""
         return any(run.cut for run in self.runs)
+
+    @property
+    def vm_clock_jump(self) -> float:
+        """How far L1's clock moved against the host's between climbs; 0.0 below JUMP_SECONDS."""
+        moved = max((later - earlier for earlier, later in pairwise(self.ahead)), key=abs, default=0.0)
+        return moved if abs(moved) >= JUMP_SECONDS else 0.0
 
     def take(self, kind: str, command: Callable[[Session], Reply]) -> Run:
         """Climb once. Only an interruption by the user goes on to the caller."""
@@ -74,8 +83,11 @@ class Looks:
             step.result = f"{run.verdict}: {run.reason}"
         if kind == UP:
             self.up = document
-        if kind == COMPARE and document is not None:
-            self.uncompared = document["facts"].get("nested.compare", {}).get("why", "")
+        facts: Mapping[str, Any] = document["facts"] if document is not None else {}
+        if (ahead := facts.get("vm.boot", {}).get("clock_ahead_seconds")) is not None:
+            self.ahead.append(ahead)
+        if kind == COMPARE:
+            self.uncompared = facts.get("nested.compare", {}).get("why", "")
         self.runs.append(run)
         return run
 

@@ -142,12 +142,7 @@ class _Night:
         except Exception as error:  # the lab is removed and the night recorded, whatever broke
             missing, why = max(1, self._left(looks)), f"the night broke: {error!r}"
         clock.look()
-        doubt = ""
-        if clock.jump:
-            # What the guests' clocks and this machine's say no longer fits together.
-            doubt = (
-                f"the wall clock moved by {clock.jump:+.0f} s during the night: it was set, or the host slept"
-            )
+        if doubt := _doubt(clock, looks):
             self.notes.append(doubt)
         judged = judge(looks.runs, missing, why, self.claim, self.last_claim, doubt)
         self._end(history, key, judged, time.monotonic() - began, clock.jump)
@@ -256,6 +251,16 @@ class _Night:
             folder.json("history.json", done.as_dict())
         answer = {"schema": "nightly.run/1", "night": done.as_dict()}
         return Reply(answer, lambda console: show(console, done), exit_code(Verdict(done.verdict)))
+
+
+def _doubt(clock: WallClock, looks: Looks) -> str:
+    """Why nothing seen in the night settles anything: this machine's clock and L1's do not fit together."""
+    if clock.jump:
+        return f"the wall clock moved by {clock.jump:+.0f} s during the night: it was set, or the host slept"
+    if looks.vm_clock_jump:
+        moved = looks.vm_clock_jump
+        return f"the VM's clock moved by {moved:+.0f} s during the night: it was set, or the VM stood still"
+    return ""
 
 
 def _folders(session: Session) -> set[str]:
