@@ -86,9 +86,9 @@ def _climb(bench: Workbench) -> Reply:
 def _ready(bench: Workbench) -> Reply | None:
     """The answer for a lab that is up and confirmed, after asking L2 itself once more; else None.
 
-    Nothing is taken from memory that could have changed: the VM must run, and the L2 that was
-    confirmed must give its nonce back over ADB, under KVM, from the same boot. Where it is Android,
-    that must have been usable, and be it now.
+    Nothing is taken from memory that could have changed: the VM must run, the container must be the one
+    lab launched, by its image's content too, and the L2 that was confirmed must give its nonce back over
+    ADB, under KVM, from the same boot. Where it is Android, that must have been usable, and be it now.
     """
     last: dict[str, Any] | None = read_json(_last(bench.lab))
     if not last or last["verdict"] != Verdict.CONFIRMED or not _runs(bench):
@@ -101,6 +101,10 @@ def _ready(bench: Workbench) -> Reply | None:
     site.adb_seconds = _READY_SECONDS
     site.boot_id = bench.record.boot_id
     try:
+        with bench.session.steps.step("container", "is it still the one that was launched?") as step:
+            if not launching.stands(bench, MAIN, bench.emulator.state(bench.guest)):
+                step.result = "it is gone, or another, or the settings or its image are others now"
+                return None
         with bench.session.steps.step("nested.adb", "is it still what was confirmed?") as step:
             seen = nested.adb(site)
             step.result = seen.observed
@@ -120,7 +124,7 @@ def _ready(bench: Workbench) -> Reply | None:
 
 
 def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
-    """Whether Android was usable and is, launched as the settings have it; true of what is not Android.
+    """Whether Android was usable and is; true of what is not Android.
 
     Raises LabError.
     """
@@ -129,9 +133,6 @@ def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
     if not any(row["rung"] == "android.usable" and row["status"] == "passed" for row in last["rungs"]):
         return False
     with bench.session.steps.step("android.usable", "is it still what was confirmed?") as step:
-        if not launching.stands(bench, MAIN, bench.emulator.state(bench.guest)):
-            step.result = "the settings, or its image, are others now"
-            return False
         health = cast(AndroidEmulator, bench.emulator).health(bench.reach())
         step.result = "usable" if health.usable else "not usable"
     return health.usable

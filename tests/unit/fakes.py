@@ -82,6 +82,8 @@ class World:
     """The L2s of the emulators beside the main one."""
     ended: set[str] = field(default_factory=set)
     """The emulators whose container ended, and was not removed."""
+    impostor: bool = False
+    """What runs as the main emulator's container is nothing that lab launched."""
     l2_next: str = KVM
     """What runs the L2 launched next."""
     boot_states: list[str] = field(default_factory=list)
@@ -390,11 +392,12 @@ class FakeEmulator:
     def start(self, guest: Any, step: Step, *, nonce: str) -> None:
         self.world.did("launch")
         self.world.ended.discard(self.instance)
+        self.world.impostor = False
         self.world.l2_boots += 1
         self._l2 = L2(nonce, f"boot-of-l2-{self.world.l2_boots}", self.world.l2_next)
 
     def runs_with(self, state: ContainerState, nonce: str) -> bool:
-        return state.running and state.facts["nonce"] == nonce
+        return state.running and state.facts["nonce"] == nonce and not self.world.impostor
 
     def booted(self, guest: Any, deadline: Deadline) -> NestedProof:
         self.world.did("booted")

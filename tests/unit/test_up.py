@@ -91,6 +91,10 @@ def _l2_died(bed: Bed) -> None:
     bed.world.l2 = None
 
 
+def _an_impostor_that_knows_all_l2_would_say(bed: Bed) -> None:
+    bed.world.impostor = True
+
+
 def _halted(bed: Bed) -> None:
     bed.world.state, bed.world.l2 = State.STOPPED, None
 
@@ -122,6 +126,7 @@ def _of_another_lab(bed: Bed) -> None:
         (_l2_forgot, {"launch"}, "confirmed"),
         (_l2_lost_kvm, set(), "refuted"),
         (_l2_died, {"launch"}, "confirmed"),
+        (_an_impostor_that_knows_all_l2_would_say, {"launch"}, "confirmed"),
         (_halted, {"create", "start", "launch"}, "confirmed"),
         (_suspended, {"resume", "date"}, "confirmed"),
         (_lost, {"create", "start", "launch"}, "confirmed"),
