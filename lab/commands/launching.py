@@ -10,7 +10,7 @@ from lab.commands.looking import Sight
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
 from lab.emulators import MAIN
-from lab.emulators.protocol import AndroidEmulator, ContainerState, NestedFailedError
+from lab.emulators.protocol import AndroidEmulator, ContainerState, NestedFailedError, NestedLostError
 from lab.engines.protocol import SOFTWARE
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm
@@ -41,10 +41,10 @@ def launch(bench: Workbench, name: str, guest: Guest, *, again: bool = False) ->
 
 
 def boot(bench: Workbench, name: str, seconds: float) -> None:
-    """Wait `seconds` for the own word of the L2 that was launched; where it could not be, launch it anew.
+    """Wait `seconds` for the own word of the L2 that was launched; one that fails or ends is launched anew.
 
     One failure may be a fluke of the emulation under it. None is hidden: how many there were is told,
-    and the last one is looked at. Raises as Emulator.booted does, but for NestedFailedError.
+    and the last one is looked at. Raises as Emulator.booted does, but for these two errors.
     """
     emulator = bench.emulator_at(name)
     for attempt in range(_LAUNCHES):
@@ -53,7 +53,7 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
         try:
             emulator.booted(bench.guest, Deadline.after(seconds))
             return
-        except NestedFailedError as failure:
+        except (NestedFailedError, NestedLostError) as failure:
             bench.session.steps.note(f"L2 did not come up: {failure.what}")
             failed = bench.instance(name).failed_launches
             bench.change_instance(name, failed_launches=[*failed, failure.what])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.errors import InconclusiveError, LabError
 from lab.guest.ssh import Guest
 from lab.steps import Step
 
@@ -50,6 +50,10 @@ class NestedProof:
 
 class NestedFailedError(LabError):
     """Evidence that L2 does not run under KVM here: its monitor said so. `tail` has its words."""
+
+
+class NestedLostError(InconclusiveError):
+    """L2 ran, and ended without a word that says why: evidence of nothing. `tail` has what was heard last."""
 
 
 @dataclass(frozen=True)

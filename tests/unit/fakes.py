@@ -91,7 +91,7 @@ class World:
     kvm_ok: bool = True
     l1_memory_mib: int = 8000
     """What is available of L1's memory."""
-    failures: list[str] = field(default_factory=list)
+    failures: list[str | LabError] = field(default_factory=list)
     """What the next launches of L2 end with."""
     log_lines: list[tuple[str, str]] = field(default_factory=list)
     """(log, line): what following the logs of any emulator tells."""
@@ -402,7 +402,10 @@ class FakeEmulator:
     def booted(self, guest: Any, deadline: Deadline) -> NestedProof:
         self.world.did("booted")
         if self.world.failures:
-            raise NestedFailedError(self.world.failures.pop(0), tail="kvm: entry failed")
+            failure = self.world.failures.pop(0)
+            if isinstance(failure, LabError):
+                raise failure
+            raise NestedFailedError(failure, tail="kvm: entry failed")
         return self._proof(6.0)
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:

@@ -15,7 +15,7 @@ from lab.deadline import Deadline
 from lab.emulators import Place
 from lab.emulators.canary import Canary, console
 from lab.emulators.canary.container import ENTRYPOINT, Container, parse
-from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError
+from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError, NestedLostError
 from lab.emulators.transfer import Archive, is_same
 from lab.errors import BlockedError, InconclusiveError, LabError, UsageError
 from lab.guest.ssh import Guest, Result
@@ -99,7 +99,13 @@ def test_log_of_an_emulated_l2_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(70, NestedFailedError), (72, NestedFailedError), (73, InconclusiveError), (64, LabError)],
+    [
+        (70, NestedFailedError),
+        (72, NestedFailedError),
+        (73, InconclusiveError),
+        (74, NestedLostError),
+        (64, LabError),
+    ],
 )
 def test_failure_in_the_log_is_told_apart(code: int, error: type[LabError]) -> None:
     with pytest.raises(error, match="KVM: entry failed") as caught:

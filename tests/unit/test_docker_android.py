@@ -19,7 +19,7 @@ from lab.emulators.docker_android import DockerAndroid, apk, contract, looking, 
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Android, Sighting
 from lab.emulators.options import AndroidOptions, Place
-from lab.emulators.protocol import AndroidEmulator, NestedFailedError, Reach
+from lab.emulators.protocol import AndroidEmulator, NestedFailedError, NestedLostError, Reach
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
 from lab.formats import oci
 from lab.formats.cpio import Entry
@@ -307,6 +307,7 @@ def test_answer_without_a_signature_is_none() -> None:
         (f"{looks.LAUNCHED}FATAL | Not enough space to create userdata\n", {}, BlockedError, "disk-full"),
         (f"{looks.LAUNCHED}FATAL | Unknown AVD name [x]\n", {}, InconclusiveError, "emulator-crashed"),
         (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedFailedError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}ERROR | qemu ended with status 0\n", {}, NestedLostError, "emulator-gone"),
     ],
 )
 def test_container_that_cannot_run_l2_says_why(
@@ -317,6 +318,14 @@ def test_container_that_cannot_run_l2_says_why(
         made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
     assert type(caught.value) is error
     assert caught.value.tail and caught.value.hint
+
+
+def test_l2_that_is_lost_before_it_gave_its_answer_is_not_waited_for(tmp_path: Path, archive: Path) -> None:
+    """It was online; then its monitor ended, and nothing says why."""
+    lost = looks.look(processes=[], device=f"{looks.LAUNCHED}ERROR | qemu ended with status 0\n")
+    guest = FakeGuest().telling(looks.look(), ONLINE, lost)
+    with pytest.raises(NestedLostError, match="nothing says why"):
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
 
 
 def test_silence_is_no_evidence(tmp_path: Path, archive: Path) -> None:

@@ -78,7 +78,7 @@ REASONS = [
     ("kvm-unusable", unaccelerated("something new"), True, "hardware acceleration"),
     ("kvm-unusable", ENTRY, True, "entry failed"),
     ("emulator-crashed", SEGFAULT, True, "Segmentation"),
-    ("emulator-crashed", looks.no_emulator(looks.LAUNCHED), False, "emulator version"),
+    ("emulator-gone", looks.no_emulator(looks.LAUNCHED), False, "emulator version"),
     ("no-emulator", looks.no_emulator(NEVER_STARTED, supervisor=looks.WATCHER_DEAD), False, "not supported"),
     ("out-of-memory", KILLED, False, "oom-kill"),
     ("out-of-memory", ENDED_FOR_MEMORY, False, "OOMKilled, exit code 137"),
@@ -136,7 +136,7 @@ def test_emulator_that_gave_up_is_named_and_refutes_nothing(line: str, after: st
 def test_warning_of_an_emulator_that_was_killed_is_no_finding(line: str) -> None:
     killed = looks.no_emulator(f"{looks.LAUNCHED}{line}\n")
     told = found(seen(40.0, BOOTING), seen(60.0, Android(""), inside=killed))
-    assert not told["emulator-crashed"].refutes and "nothing says why" in told["emulator-crashed"].what
+    assert not told["emulator-gone"].refutes and "nothing says why" in told["emulator-gone"].what
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_emulator_that_is_being_launched_has_not_crashed() -> None:
     """Its launch is in the log at 22:59:03, seven seconds after the container's start."""
     launching = looks.no_emulator(looks.LAUNCHED)
     assert found(seen(8.0, None, inside=launching)) == {}
-    assert list(found(seen(40.0, None, inside=launching))) == ["emulator-crashed"]
+    assert list(found(seen(40.0, None, inside=launching))) == ["emulator-gone"]
 
 
 def test_clock_that_was_set_makes_no_crash() -> None:
@@ -208,7 +208,7 @@ def test_supervisors_words_are_not_the_emulators() -> None:
     """It calls a program that ended as it should `FATAL`, in every healthy container."""
     gave_up = f"{looks.SUPERVISOR}INFO gave up: appium entered FATAL state, too many start retries\n"
     ended = looks.no_emulator(looks.LAUNCHED, supervisor=gave_up)
-    assert not found(seen(60.0, None, inside=ended))["emulator-crashed"].refutes
+    assert not found(seen(60.0, None, inside=ended))["emulator-gone"].refutes
 
 
 def test_emulator_that_never_said_a_word_was_never_there() -> None:
@@ -224,10 +224,10 @@ def test_desktop_with_nothing_on_it() -> None:
     assert "desktop" in told["no-emulator"].what
 
 
-def test_emulator_that_was_seen_and_is_gone_has_crashed() -> None:
+def test_emulator_that_was_seen_and_is_gone_is_told_as_that() -> None:
     gone = looks.no_emulator("")  # its log was cut
     told = found(seen(40.0, BOOTING), seen(60.0, Android(""), inside=gone))
-    assert list(told) == ["emulator-crashed"] and not told["emulator-crashed"].refutes
+    assert list(told) == ["emulator-gone"] and not told["emulator-gone"].refutes
 
 
 def boots(*identities: str, completed_at: int = -1) -> list[Sighting]:

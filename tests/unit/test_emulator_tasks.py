@@ -26,7 +26,7 @@ from lab.commands import open as opening
 from lab.commands.session import Reply
 from lab.commands.up import up
 from lab.commands.workbench import Workbench
-from lab.emulators.protocol import Check, Diagnosis
+from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
 from lab.errors import BlockedError, DeadlineError, ExitCode, UsageError
 from lab.store import Instance
@@ -212,6 +212,16 @@ def test_a_launch_that_fails_is_tried_again_and_none_is_hidden(bed: Bed, failure
     assert failed == ["KVM gave up"] * failures
     assert code == (10 if failures == 3 else 0)
     assert "KVM gave up" in json.dumps(document["emulator"]["health"])
+
+
+@pytest.mark.parametrize("losses", [1, 3])
+def test_an_l2_that_is_lost_is_launched_anew_and_is_no_finding(bed: Bed, losses: int) -> None:
+    bed.world.failures = [NestedLostError("L2 ended by itself")] * (losses + (losses == 3))
+    document, code = _up(bed, "second", "canary")
+    assert bed.lab().record().instances["second"].failed_launches == ["L2 ended by itself"] * losses
+    assert code == (12 if losses == 3 else 0)
+    told = json.dumps(document["emulator"]["health"])
+    assert f"{losses} launches failed: L2 ended by itself" in told
 
 
 def test_silence_is_no_finding(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lab.emulators.protocol import NestedFailedError, NestedProof
+from lab.emulators.protocol import NestedFailedError, NestedLostError, NestedProof
 from lab.errors import InconclusiveError, LabError
 from lab.proc import tail
 
@@ -88,4 +88,6 @@ def _raise_failure(log: str) -> None:
         raise NestedFailedError(what, hint="compare with the rung guest.kvm", tail=tail(log))
     if failure["code"] == "73":
         raise InconclusiveError(what, hint="this machine may just be slow", tail=tail(log))
+    if failure["code"] == "74":
+        raise NestedLostError(what, hint="`invoke lab.up` starts it again", tail=tail(log))
     raise LabError(what, tail=tail(log))

@@ -106,9 +106,10 @@ class DockerAndroid:
 
         Raises BlockedError for an emulator that a setting has run without KVM.
         """
-        waiting.for_adb(guest, self._container, self._watch, deadline)
 
         def answer() -> NestedProof | None:
+            # Every time: it may be gone before it answers.
+            waiting.for_adb(guest, self._container, self._watch, deadline)
             seconds = waiting.monitor_to_adb(self._watch)
             nonce = self._watch.seen[-1].inside.state.facts.get("nonce", "")
             return within.prove(guest, self._container, nonce, seconds)

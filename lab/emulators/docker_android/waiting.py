@@ -9,10 +9,10 @@ from typing import Literal
 from lab.deadline import POLL_SECONDS, Deadline, pause
 from lab.emulators.container import Container
 from lab.emulators.docker_android import within
-from lab.emulators.docker_android.diagnosis import Case, diagnose
+from lab.emulators.docker_android.diagnosis import LOST, Case, diagnose
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Sighting
-from lab.emulators.protocol import ABSENT, Diagnosis, Health, NestedFailedError, Reach
+from lab.emulators.protocol import ABSENT, Diagnosis, Health, NestedFailedError, NestedLostError, Reach
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError
 from lab.guest.ssh import Guest
 from lab.steps import Step
@@ -28,8 +28,9 @@ def for_adb(
     """Come back when the container's own adb has its emulator online.
 
     With `with_kvm` one that was told to do without KVM is not waited for, nor believed.
-    Raises NestedFailedError when the container shows that KVM does not run L2, BlockedError when
-    something is absent, InconclusiveError when it failed in another way, DeadlineError.
+    Raises NestedFailedError when the container shows that KVM does not run L2, NestedLostError when the
+    emulator is gone and nothing says why, BlockedError when something is absent, InconclusiveError when
+    it failed in another way, DeadlineError.
     """
     while True:
         online = watch.container(guest, ask_adb=True).inside.adb == "device"
@@ -61,6 +62,8 @@ def failure(diagnosis: Diagnosis) -> LabError:
         return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
     if diagnosis.name in ABSENT:
         return BlockedError(what, hint=diagnosis.hint, tail=tail)
+    if diagnosis.name == LOST:
+        return NestedLostError(what, hint=diagnosis.hint, tail=tail)
     return InconclusiveError(what, hint=diagnosis.hint, tail=tail)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import Emulator, NestedFailedError, NestedProof
+from lab.emulators.protocol import Emulator, NestedFailedError, NestedLostError, NestedProof
 from lab.errors import InconclusiveError
 from lab.ladder.model import Observation
 from lab.ladder.rungs import android
@@ -25,6 +25,8 @@ def boot(site: Site) -> Observation:
             observed=f"{failure.what}\n{failure.tail}".strip() + _before(site),
             hint=failure.hint,
         )
+    except NestedLostError as lost:
+        raise NestedLostError(lost.what + _before(site), hint=lost.hint, tail=lost.tail) from lost
     before = _before(site)
     if stranger := _stranger(site, proof):
         # Another launch's word, or L1's own kernel: it says nothing of the L2 that is asked about.

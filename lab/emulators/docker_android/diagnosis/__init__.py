@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 from lab.emulators.docker_android.diagnosis import android, beside, boot, emulator
 from lab.emulators.docker_android.diagnosis.case import Case
+from lab.emulators.docker_android.diagnosis.emulator import LOST
 from lab.emulators.protocol import Diagnosis
 
-__all__ = ["Case", "diagnose"]
+__all__ = ["LOST", "Case", "diagnose"]
 
 _Look = Callable[[Case], Diagnosis | None]
 

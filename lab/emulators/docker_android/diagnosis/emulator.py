@@ -36,6 +36,7 @@ _CRASH = re.compile(
 # It ended itself, and says why: an AVD that is not there, no display. That it then aborts is its way to end.
 _GAVE_UP = re.compile(r"\bPANIC:|\bFATAL\b|\bFatal: |[Nn]o Qt platform plugin")
 _ENDED = re.compile(r"emulator.* (?:crashed|terminated unexpectedly)|qemu\S*: fatal:")
+LOST = "emulator-gone"
 _LAUNCH_SECONDS = 20.0
 """How long after its launch an emulator that is not to be seen counts as gone."""
 _ERROR = re.compile(r"Error\b|ERROR", re.ASCII)
@@ -156,11 +157,16 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
     # A moment passes between the line in the log and the process.
     if not was_seen and not (inside.spoke and (shown or _since_launch(case) >= _LAUNCH_SECONDS)):
         return None
-    why = "" if shown else "; nothing says why"
+    if not shown:
+        said = tuple(inside.device_log.splitlines()[-LINES:])
+        what = "the emulator was started, and is gone; nothing says why"
+        return Diagnosis(
+            LOST, what, said, "`invoke emulator.restart` starts it anew", final=True, refutes=False
+        )
     return Diagnosis(
         "emulator-crashed",
-        f"the emulator was started, and {'gave up' if gave_up else 'is gone'}{why}",
-        shown or tuple(inside.device_log.splitlines()[-LINES:]),
+        f"the emulator was started, and {'gave up' if gave_up else 'is gone'}",
+        shown,
         "device.stdout.log in the evidence has all it said",
         final=True,
         # Somebody may have ended it, who left no word, or a setting did: then it is no finding.
