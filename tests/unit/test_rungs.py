@@ -6,7 +6,6 @@ The fakes here stand for what tests/integration and tests/e2e try for real.
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -154,6 +153,40 @@ def test_an_adbd_from_elsewhere_is_no_evidence_against_nesting(stranger: dict[st
         nested.adb(site)
 
 
+class Restarts(FakeEmulator):
+    """An Android whose kernel is another each time the container is asked, and answers ADB from `at` on."""
+
+    def __init__(self, at: int, **inside: Any) -> None:
+        super().__init__(android=True)
+        self.at, self.more, self.boots = at, inside, 0
+
+    def booted(self, _guest: Any, _deadline: Deadline) -> NestedProof:
+        self.boots += 1
+        return replace(GOOD, boot_id=f"boot-{self.boots}", **self.more)
+
+    def prove(self, _address: str, _folder: Path, _deadline: Deadline) -> NestedProof:
+        nonce = NONCE if self.boots >= self.at else ""
+        return replace(GOOD, boot_id=f"boot-{self.boots}", nonce=nonce)
+
+
+def test_an_android_that_restarts_between_two_questions_is_asked_again() -> None:
+    site = _site(Restarts(at=3))
+    assert nested.boot(site).ok
+    assert nested.adb(site).ok
+    assert site.booted and site.booted.boot_id == site.facts["nested.adb"]["boot_id"] == "boot-3"
+
+
+@pytest.mark.parametrize("inside", [{"nonce": "of another lab"}, {"hypervisor": "TCGTCGTCGTCG"}])
+def test_what_restarts_as_something_else_is_not_this_labs_l2(inside: dict[str, Any]) -> None:
+    emulator = Restarts(at=2)
+    site = _site(emulator)
+    assert nested.boot(site).ok
+    emulator.more = inside
+    with pytest.raises(InconclusiveError, match="not this lab's L2"):
+        nested.adb(site)
+    assert site.booted and site.booted.boot_id == "boot-1"
+
+
 def test_our_own_l2_that_denies_the_end_of_its_boot_is_no_evidence_and_no_pass() -> None:
     site = _site(FakeEmulator(outside=replace(GOOD, boot_completed=False)))
     site.booted = GOOD
@@ -266,15 +299,7 @@ def test_boot_tells_of_a_clock_that_is_wrong(
     ahead: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
-    answer = fakes.FakeGuest._answer
-
-    def with_clock(at: fakes.FakeGuest, argv: list[str], stdin: Any) -> str:
-        booted = int(time.time() - 5.1) + ahead
-        stat = f"cpu 1 2 3\nintr 9 9\nbtime {booted}\nprocesses 7\n" if argv[0] == "cat" else ""
-        return answer(at, argv, stdin) + stat
-
-    monkeypatch.setattr(fakes.FakeGuest, "_answer", with_clock)
-    site = _l1(fakes.World(), tmp_path)
+    site = _l1(fakes.World(l1_ahead=ahead), tmp_path)
     seen = vm.boot(site)
     assert seen.ok and site.facts["vm.boot"]["kernel"] == "Linux 6.12"
     assert site.facts["vm.boot"]["clock_ahead_seconds"] == pytest.approx(ahead, abs=2)

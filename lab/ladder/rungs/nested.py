@@ -56,9 +56,11 @@ def seconds(site: Site) -> float:
 
 def adb(site: Site) -> Observation:
     """L2 answers over ADB on the host's loopback, and it is this L2 and no other that answers."""
-    emulator = _emulator(site)
-    proof = emulator.prove(site.tools.adb_address, site.adb_folder, Deadline.after(site.adb_seconds))
-    if stranger := _stranger(site, proof):
+    emulator, deadline = _emulator(site), Deadline.after(site.adb_seconds)
+    proof = emulator.prove(site.tools.adb_address, site.adb_folder, deadline)
+    while (stranger := _stranger(site, proof)) and _restarted(site, emulator, deadline):
+        proof = emulator.prove(site.tools.adb_address, site.adb_folder, deadline)
+    if stranger:
         # It fails the rung, but says nothing of this lab's L2: no evidence against nesting.
         raise InconclusiveError(
             f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {stranger}",
@@ -92,6 +94,22 @@ def _stranger(site: Site, proof: NestedProof) -> str:
     if site.booted and proof.boot_id != site.booted.boot_id:
         return f"another kernel answers than the one that booted in the container ({proof.boot_id})"
     return ""
+
+
+def _restarted(site: Site, emulator: Emulator, deadline: Deadline) -> bool:
+    """Whether another kernel boots in the container than did; that one is this lab's L2 then.
+
+    An Android may restart by itself, and forgets its nonce: `booted` gives it anew. Why it restarted is
+    what android.boot looks at.
+    """
+    before = site.booted
+    if not emulator.android or before is None or deadline.passed:
+        return False
+    seen = emulator.booted(site.tools.guest, deadline)
+    site.booted = None
+    restarted = seen.boot_id != before.boot_id and not _stranger(site, seen) and not _faults(seen, emulator)
+    site.booted = seen if restarted else before
+    return restarted
 
 
 def _faults(proof: NestedProof, emulator: Emulator) -> list[str]:
