@@ -57,6 +57,7 @@ TRAPS: dict[str, Trap] = {
 
 _TRIES = 3
 """An emulated processor loses an L2 now and then, before its trap can spring, or the whole VM beside it."""
+_LOST = "(L2 ended without a word, and was started again)"
 _table: list[str] = []
 
 
@@ -69,6 +70,7 @@ def android(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
             answer = made.run(*up)
             if LOST not in answer.out:
                 break
+            _table.append(_LOST)
         assert answer.status == 0, answer.err
         yield made
     show(request, _table)
@@ -112,6 +114,7 @@ def test_every_trap_is_named_and_none_is_green(android: Lab, trap: str) -> None:
         found = {one["name"]: one for one in health["diagnoses"]}
         if LOST not in found:
             break
+        _table.append(_LOST)
     said = "; ".join(f"{name}: {one['what']}" for name, one in found.items())
     _table.append(f"{trap:<36} exit {answer.status:>2}  {said or 'usable'}")
     assert expected.names <= set(found), (sorted(found), health)
