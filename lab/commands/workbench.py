@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -187,13 +187,16 @@ class Workbench:
 
     def place(self, instance: str = emulators.MAIN, index: int = 0) -> emulators.Place:
         """Where an emulator of this lab lives."""
+        android = self.session.android_options()
+        if 0 < self.record.cpus < android.cpus:  # Docker refuses a limit that is more than there is
+            android = replace(android, cpus=float(self.record.cpus))
         return emulators.Place(
             lab_uuid=self.record.uuid,
             cache=self.session.images,
             secrets=self.lab.folder / "keys",
             state=self.session.settings.state_dir,
             journal=self.lab.journal,
-            android=self.session.android_options(),
+            android=android,
             instance=instance,
             index=index,
             vm_memory_mib=self.record.memory_mib,

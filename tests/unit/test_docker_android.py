@@ -272,12 +272,25 @@ lab-part clocksource
 lab-part hypervisor
 hypervisor: KVMKVMKVM\0\0\0
 """
+ANSWERED = f"\nlab-part at\n{looks.AT + 37.5:.3f}\n"
+FIRST = """
+lab-part boot_id
+0b1c
+
+lab-part uptime
+12.00 3.00
+
+lab-part completed
+
+"""
+"""All that was heard of an L2 that restarted then."""
 ONLINE = looks.look(said="List of devices attached\nemulator-5554\tdevice\n")
 
 
 def test_l2_proves_itself_before_android_has_booted(tmp_path: Path, archive: Path) -> None:
-    said = {"docker exec": ANSWER, "sh -c exec docker exec": f"{looks.AT + 37.5:.3f}\n"}
-    guest = FakeGuest(**said).telling(looks.look(processes=[], device=looks.STARTING), looks.look(), ONLINE)
+    guest = FakeGuest(**{"docker exec": f"{ANSWERED}{ANSWER}"}).telling(
+        looks.look(processes=[], device=looks.STARTING), looks.look(), ONLINE
+    )
     proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
     assert (proof.nonce, proof.hypervisor, proof.boot_id) == (NONCE, "KVMKVMKVM", "0b1c")
     assert not proof.boot_completed and proof.clocksource == "" and proof.uptime_seconds == 12.5
@@ -285,6 +298,43 @@ def test_l2_proves_itself_before_android_has_booted(tmp_path: Path, archive: Pat
     assert NONCE in asked and "setprop" in asked
     # From the start of the emulator's process, not of the container.
     assert proof.seconds == pytest.approx(30.0)
+
+
+def test_l2_that_answers_once_its_time_is_up_is_heard(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest(**{"docker exec": ANSWER}).telling(ONLINE)
+    assert made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(0)).boot_id == "0b1c"
+
+
+def test_l2_that_restarts_before_it_has_answered_is_a_boot_loop_and_nothing_against_kvm(
+    tmp_path: Path, archive: Path
+) -> None:
+    class Restarting(FakeGuest):
+        boots = 0
+
+        def run(self, argv: Sequence[str], **more: Any) -> Result:
+            if argv[:2] == ["docker", "exec"]:
+                self.boots += 1
+                self.answers["docker exec"] = f"{ANSWERED}{FIRST.replace('0b1c', f'b-{self.boots}')}"
+            return super().run(argv, **more)
+
+    guest = Restarting().telling(looks.look())
+    with pytest.raises(InconclusiveError, match="boot-loop: Android's kernel started 3 times") as caught:
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    assert type(caught.value) is InconclusiveError and guest.boots == 3
+    assert all(f"boot b-{number}, up 12 s" in caught.value.tail for number in (1, 2, 3))
+
+
+def test_l2_that_restarted_once_is_asked_again(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest(**{"docker exec": f"{ANSWERED}{FIRST.replace('0b1c', 'before')}{ANSWERED}{ANSWER}"})
+    found = made(tmp_path, archive).booted(cast(Guest, guest.telling(ONLINE)), Deadline.after(60))
+    assert (found.boot_id, found.nonce) == ("0b1c", NONCE)
+
+
+@pytest.mark.parametrize("said", ["", ANSWERED, "error: no devices/emulators found\n"])
+def test_l2_that_was_not_heard_is_told_by_the_deadline(tmp_path: Path, archive: Path, said: str) -> None:
+    guest = FakeGuest(**{"docker exec": said}).telling(looks.look())
+    with pytest.raises(DeadlineError, match="did not answer the container's own adb in 0 s"):
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(0))
 
 
 def test_answer_without_a_signature_is_none() -> None:

@@ -556,6 +556,15 @@ def test_the_settings_reach_docker_android(bed: Bed, tmp_path: Path) -> None:
     assert Workbench.open(bed.session(), NAME).place().android.archive is None
 
 
+@pytest.mark.parametrize(("of_vm", "given"), [(1, 1.0), (2, 2.0), (4, 2.0), (0, 2.0)])
+def test_a_container_is_never_given_more_processors_than_the_vm_has(
+    bed: Bed, of_vm: int, given: float
+) -> None:
+    """Docker refuses that; 0 is not known."""
+    bed.lab().change(cpus=of_vm)
+    assert Workbench.open(bed.session(), NAME).place().android.cpus == given
+
+
 def test_old_records_are_read(bed: Bed) -> None:
     """Written before there were several emulators."""
     lab = bed.lab()

@@ -106,15 +106,7 @@ class DockerAndroid:
 
         Raises BlockedError for an emulator that a setting has run without KVM.
         """
-
-        def answer() -> NestedProof | None:
-            # Every time: it may be gone before it answers.
-            waiting.for_adb(guest, self._container, self._watch, deadline)
-            seconds = waiting.monitor_to_adb(self._watch)
-            nonce = self._watch.seen[-1].inside.state.facts.get("nonce", "")
-            return within.prove(guest, self._container, nonce, seconds)
-
-        return poll(answer, deadline, "an answer of L2 through the container's own adb")
+        return waiting.for_proof(guest, self._container, self._watch, deadline)
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
         launch = within.Launch(self._options, password.ensure(self._place.secrets), "compare", {})

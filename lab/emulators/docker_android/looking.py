@@ -94,6 +94,10 @@ class Watch:
         """Take somebody's word for when a stage was reached: `at` is L1's wall clock."""
         self.stages = timeline.merged(self.stages, {stage: round(max(0.0, at - self._inside.started), 2)})
 
+    def heard(self, android: Android) -> None:
+        """Keep what somebody heard of L2 by the container's own adb."""
+        self._keep(self._inside, heard=android)
+
     def tell(self, guest: Guest) -> None:
         """Leave what was seen last where another command finds it."""
         ask(guest, self._name, self._contract, stages=self.stages, limit=0)
@@ -118,10 +122,16 @@ class Watch:
         self._inside, self._offset = inside, look.at - ended
         return inside
 
-    def _keep(self, inside: Inside, android: Android | None = None, page: Novnc | None = None) -> Sighting:
+    def _keep(
+        self,
+        inside: Inside,
+        android: Android | None = None,
+        page: Novnc | None = None,
+        heard: Android | None = None,
+    ) -> Sighting:
         at = time.monotonic()
         seconds = max(0.0, at + self._offset - inside.started) if inside.started else 0.0
-        kept = Sighting(seconds, inside, android, page, at=at)
+        kept = Sighting(seconds, inside, android, page, heard, at=at)
         self.seen.append(kept)
         self.stages = timeline.merged(self.stages, timeline.reached(kept))
         return kept

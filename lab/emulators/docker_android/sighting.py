@@ -157,6 +157,15 @@ class Sighting:
     inside: Inside
     android: Android | None = None
     novnc: Novnc | None = None
+    heard: Android | None = None
+    """What the container's own adb let be heard of it: its boot alone."""
+
+    @property
+    def kernel(self) -> Android | None:
+        """Whichever way its kernel answered."""
+        if self.android is not None and self.android.online and self.android.uptime is not None:
+            return self.android
+        return self.heard
 
     @property
     def sign_of_life(self) -> tuple[object, ...]:

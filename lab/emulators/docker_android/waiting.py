@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from lab.deadline import POLL_SECONDS, Deadline, pause
 from lab.emulators.container import Container
 from lab.emulators.docker_android import within
-from lab.emulators.docker_android.diagnosis import LOST, Case, diagnose
+from lab.emulators.docker_android.diagnosis import LOOP, LOST, Case, diagnose
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Sighting
-from lab.emulators.protocol import ABSENT, Diagnosis, Health, NestedFailedError, NestedLostError, Reach
+from lab.emulators.protocol import (
+    ABSENT,
+    Diagnosis,
+    Health,
+    NestedFailedError,
+    NestedLostError,
+    NestedProof,
+    Reach,
+)
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError
 from lab.guest.ssh import Guest
 from lab.steps import Step
@@ -32,33 +41,67 @@ def for_adb(
     emulator is gone and nothing says why, BlockedError when something is absent, InconclusiveError when
     it failed in another way, DeadlineError.
     """
-    while True:
-        online = watch.container(guest, ask_adb=True).inside.adb == "device"
-        case = Case(list(watch.seen), late=deadline.passed, stages=watch.stages, with_kvm=with_kvm)
-        found = diagnose(case)
-        final = next((one for one in found if one.final), None)
-        if final and (not online or final.name in ABSENT):
-            raise failure(final)
-        if online:
-            return
+    while not _online(guest, watch, deadline, with_kvm):
         if deadline.passed:
-            named = f": {found[0].name}, {found[0].what}" if found else ""
-            raise DeadlineError(
-                f"L2 did not answer the container's own adb in {deadline.seconds:.0f} s{named}",
-                hint=found[0].hint if found else "`invoke lab.logs --source container` shows its log",
-                tail="\n".join(found[0].lines) if found else "",
-            )
-        runs = watch.seen[-1].inside.emulator is not None
-        if runs and (at := within.await_adb(guest, container, deadline)) is not None:
+            raise _late(watch, deadline, with_kvm)
+        if _runs(watch) and (at := within.await_adb(guest, container, deadline)) is not None:
             watch.reached("adb-online", at)
         pause(POLL_SECONDS)
+
+
+def for_proof(guest: Guest, container: Container, watch: Watch, deadline: Deadline) -> NestedProof:
+    """What L2 says of itself through the container's own adb, as soon as that has it online.
+
+    `seconds` is from its monitor's start until then. Raises as for_adb does.
+    """
+    while True:
+        _online(guest, watch, deadline)
+        if _runs(watch):
+            nonce = watch.seen[-1].inside.state.facts.get("nonce", "")
+            said = within.ask(guest, container, nonce, deadline)
+            if said.at is not None:
+                watch.reached("adb-online", said.at)
+            if said.android is not None:
+                watch.heard(said.android)
+            if said.proof is not None:
+                return replace(said.proof, seconds=monitor_to_adb(watch))
+        if deadline.passed:
+            raise _late(watch, deadline)
+        pause(POLL_SECONDS)
+
+
+def _online(guest: Guest, watch: Watch, deadline: Deadline, with_kvm: bool = True) -> bool:
+    """Look at the container: whether its adb has L2 online. Raises when that will not be."""
+    online = watch.container(guest, ask_adb=True).inside.adb == "device"
+    final = next((one for one in _diagnosed(watch, deadline, with_kvm) if one.final), None)
+    if final and (not online or final.name in ABSENT):
+        raise failure(final)
+    return online
+
+
+def _diagnosed(watch: Watch, deadline: Deadline, with_kvm: bool) -> tuple[Diagnosis, ...]:
+    return diagnose(Case(list(watch.seen), late=deadline.passed, stages=watch.stages, with_kvm=with_kvm))
+
+
+def _late(watch: Watch, deadline: Deadline, with_kvm: bool = True) -> DeadlineError:
+    found = _diagnosed(watch, deadline, with_kvm)
+    named = f": {found[0].name}, {found[0].what}" if found else ""
+    return DeadlineError(
+        f"L2 did not answer the container's own adb in {deadline.seconds:.0f} s{named}",
+        hint=found[0].hint if found else "`invoke lab.logs --source container` shows its log",
+        tail="\n".join(found[0].lines) if found else "",
+    )
+
+
+def _runs(watch: Watch) -> bool:
+    return watch.seen[-1].inside.emulator is not None
 
 
 def failure(diagnosis: Diagnosis) -> LabError:
     """A final diagnosis as the error it is to the ladder."""
     what = f"{diagnosis.name}: {diagnosis.what}"
     tail = "\n".join(diagnosis.lines)
-    if diagnosis.refutes:
+    if diagnosis.refutes and diagnosis.name != LOOP:
         return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
     if diagnosis.name in ABSENT:
         return BlockedError(what, hint=diagnosis.hint, tail=tail)

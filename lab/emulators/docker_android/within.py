@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass
 
 from lab.deadline import Deadline, cleaning_up
@@ -13,6 +14,7 @@ from lab.emulators.docker_android import contract, reading, sighting
 from lab.emulators.docker_android.contract import SERIAL
 from lab.emulators.docker_android.image import AndroidImage
 from lab.emulators.docker_android.looking import BASICS, KERNEL
+from lab.emulators.docker_android.sighting import Android
 from lab.emulators.options import AndroidOptions
 from lab.emulators.protocol import NestedProof
 from lab.formats import program
@@ -30,10 +32,15 @@ QUESTION = reading.question(
 """What L2 is asked for its proof. An L2 of 32 bits does not run the first program."""
 PUSHED = f"{_FOLDER}/"
 
+_BOOT = reading.question(**{name: BASICS[name] for name in ("boot_id", "uptime", "completed")})
+"""Asked first: an L2 that restarts before it has answered all of the above was heard all the same."""
+
 _FILES = 65536
 _LOOKS = 10
 _LOOK_SECONDS = 90.0
 _ASK_SECONDS = 120.0
+_STEP_SECONDS = 30
+"""One step of the asking, of three: adb does not notice by itself that its L2 has restarted."""
 
 # Within the container, since asking from outside costs an emulated processor a second each time.
 _AWAIT = """
@@ -44,13 +51,23 @@ while [ $n -lt "$2" ]; do
 done
 exit 1
 """
+# At once when it is online, since it may not be for long. By the uptime, which nobody sets.
 _ASK = """
-serial=$1 property=$2 nonce=$3 size=$4 question=$5
-adb -s "$serial" shell setprop "$property" "$nonce" </dev/null  # else it takes the programs from us
+serial=$1 seconds=$2 step=$3 size=$4 first=$5 question=$6
+up() { read -r now _ </proc/uptime; echo "${now%.*}"; }
 folder=$(mktemp -d) && cd "$folder" || exit
 dd bs=1 "count=$size" of=lab-cpuid 2>/dev/null && cat >lab-cpuid-32 && chmod 755 lab-cpuid*
-adb -s "$serial" push lab-cpuid lab-cpuid-32 /data/local/tmp/ >/dev/null
-adb -s "$serial" shell "$question"
+until=$(($(up) + seconds))
+while :; do
+    if [ "$(adb -s "$serial" get-state 2>/dev/null)" = device ]; then
+        echo; echo lab-part at; date +%s.%N
+        timeout "$step" adb -s "$serial" shell "$first" </dev/null &&
+            timeout "$step" adb -s "$serial" push lab-cpuid lab-cpuid-32 /data/local/tmp/ >/dev/null &&
+            timeout "$step" adb -s "$serial" shell "$question" </dev/null && break
+    fi
+    [ "$(up)" -lt "$until" ] || break
+    sleep 1
+done
 cd / && rm -rf "$folder"
 """
 _ENV = 'umask 077; cat >"$1"'
@@ -82,6 +99,18 @@ class Launch:
             "publish": sorted(self.publish.items()),
         }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the container's own adb let be heard of L2; each is None when it was not."""
+
+    at: float | None
+    """When adb had it online, by L1's wall clock."""
+    android: Android | None
+    """Its boot: of the last one, where it restarted meanwhile."""
+    proof: NestedProof | None
+    """All that was asked."""
 
 
 def start(guest: Guest, container: Container, image: AndroidImage, launch: Launch, step: Step | None) -> None:
@@ -138,17 +167,30 @@ def give_nonce(guest: Guest, container: Container, nonce: str) -> None:
     container.exec(guest, argv, check=False, deadline=Deadline.after(_ASK_SECONDS))
 
 
-def prove(guest: Guest, container: Container, nonce: str, seconds: float | None) -> NestedProof | None:
-    """Give L2 the nonce and ask it what it is; None when it did not answer all of it."""
+def ask(guest: Guest, container: Container, nonce: str, deadline: Deadline) -> Heard:
+    """Give the container's adb some time to have L2 online; then give L2 the nonce, and ask it what it is."""
     first, second = PROGRAMS.values()
-    words = [SERIAL, sighting.NONCE_PROPERTY, nonce, str(len(first)), QUESTION]
+    seconds = max(0, min(_LOOKS, int(deadline.left)))
+    given = f"setprop {sighting.NONCE_PROPERTY} {shlex.quote(nonce)}; {_BOOT}"
+    words = [SERIAL, str(seconds), str(_STEP_SECONDS), str(len(first)), given, QUESTION]
     argv = ["docker", "exec", "--interactive", container.name, "sh", "-c", _ASK, "ask", *words]
-    deadline = Deadline.after(_ASK_SECONDS)
-    done = guest.run(argv, sudo=True, stdin=first + second, check=False, deadline=deadline)
-    return proof(done.out, seconds)
+    limit = Deadline.after(_ASK_SECONDS)
+    done = guest.run(argv, sudo=True, stdin=first + second, check=False, deadline=limit)
+    return heard(done.out)
 
 
-def proof(said: str, seconds: float | None = None) -> NestedProof | None:
+def heard(said: str) -> Heard:
+    """What `ask` printed. Pure."""
+    told = reading.answers(said)
+    at, up = re.fullmatch(r"\d+\.\d+", told.get("at", "")), reading.uptime(told.get("uptime", ""))
+    android = None
+    if up is not None:
+        completed = told.get("completed") == "1"
+        android = Android("device", boot_id=told.get("boot_id", ""), uptime=up, completed=completed)
+    return Heard(float(at[0]) if at else None, android, proof(said))
+
+
+def proof(said: str) -> NestedProof | None:
     """L2's answers to QUESTION as a proof; None when its CPUID program did not run, or it has no uptime."""
     told = reading.answers(said)
     hypervisor = reading.signature(told.get("hypervisor", ""))
@@ -163,5 +205,4 @@ def proof(said: str, seconds: float | None = None) -> NestedProof | None:
         boot_completed=told.get("completed") == "1",
         kernel=told.get("kernel", ""),
         uptime_seconds=uptime,
-        seconds=seconds,
     )

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lab.emulators.docker_android.diagnosis import android, beside, boot, emulator
+from lab.emulators.docker_android.diagnosis.boot import LOOP
 from lab.emulators.docker_android.diagnosis.case import Case
 from lab.emulators.docker_android.diagnosis.emulator import LOST
 from lab.emulators.protocol import Diagnosis
 
-__all__ = ["LOST", "Case", "diagnose"]
+__all__ = ["LOOP", "LOST", "Case", "diagnose"]
 
 _Look = Callable[[Case], Diagnosis | None]
 

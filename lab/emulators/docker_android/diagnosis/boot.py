@@ -9,6 +9,8 @@ from lab.emulators.docker_android.diagnosis.case import LINES, Case
 from lab.emulators.docker_android.sighting import Sighting
 from lab.emulators.protocol import Diagnosis
 
+LOOP = "boot-loop"
+"""Its kernel ran, again and again: nothing against KVM, and no Android."""
 _LOOP_BOOTS = 3
 """Kernels seen one after the other, none of which ended its boot, that make a loop of it."""
 _QUIET_SHARE = 0.25
@@ -20,7 +22,7 @@ def boot_loop(case: Case) -> Diagnosis | None:
     if boots < 2 or case.completed:
         return None
     return Diagnosis(
-        "boot-loop",
+        LOOP,
         f"Android's kernel started {boots} times, and no boot ended",
         told[-LINES:],
         "logcat.txt in the evidence ends with what came before",
@@ -37,8 +39,8 @@ def _boots(seen: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
     count, identity, before = 0, "", 0.0
     told: list[str] = []
     for one in seen:
-        android = one.android
-        if android is None or not android.online or android.uptime is None:
+        android = one.kernel
+        if android is None or android.uptime is None:
             continue
         known = bool(android.boot_id and identity)
         fresh = android.boot_id != identity if known else android.uptime < before
@@ -82,7 +84,7 @@ def adb(case: Case) -> Diagnosis | None:
         return None
     return Diagnosis(
         "no-adb",
-        "the emulator runs, and its ADB never answered",
+        f"the emulator runs, and its ADB {'answers no more' if _ever_spoke(case) else 'never answered'}",
         shown,
         "the VM may just be slow: raise the deadline for this acceleration",
         final=False,
