@@ -98,6 +98,8 @@ class Builder:
         preflight.before_start(bench.lab, bench.record)
         if bench.record.nested:
             consent.require(self._session, bench.engine)
+        if state is not State.SUSPENDED:
+            bench.lab.change(boot_id="")  # a boot of lab's own doing is none to tell of
         with self._steps.step("vm.start") as step:
             fixed = bench.session.settings.ports.model_dump()
             start = bench.machine.resume if state is State.SUSPENDED else bench.machine.start

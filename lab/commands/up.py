@@ -95,7 +95,7 @@ def _ready(bench: Workbench) -> Reply | None:
         return None
     if bench.emulator is None or last["lab"]["uuid"] != bench.record.uuid:
         return None
-    if bench.record.verdict != Verdict.CONFIRMED:
+    if bench.record.verdict != Verdict.CONFIRMED or not bench.record.boot_id:
         return None  # it was looked at since, and something else was found
     site = bench.site(boot_seconds=_READY_SECONDS)
     site.adb_seconds = _READY_SECONDS

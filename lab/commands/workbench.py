@@ -220,6 +220,11 @@ class Workbench:
         """What ended the launches of L2 before the one that counts."""
         return self.record.failed_launches
 
+    @property
+    def known_boot_id(self) -> str:
+        """Of the VM's boot that was looked at last; empty when lab has started the VM since."""
+        return self.record.boot_id
+
     def site(self, *, boot_seconds: float, instance: str = emulators.MAIN) -> Site:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
         main = instance == emulators.MAIN
@@ -269,6 +274,10 @@ class Beside:
     @property
     def failed_launches(self) -> list[str]:
         return self.bench.instance(self.name).failed_launches
+
+    @property
+    def known_boot_id(self) -> str:
+        return self.bench.known_boot_id
 
     def reach(self) -> Reach:
         return self.bench.reach(self.name)

@@ -35,6 +35,10 @@ class Tools(Protocol):
     def nonce(self) -> str:
         """What L2 was given at launch."""
 
+    @property
+    def known_boot_id(self) -> str:
+        """Of L1's boot that was looked at last; empty when lab has started L1 since."""
+
     def reach(self) -> Reach:
         """How the emulator that is climbed on is reached."""
 

@@ -35,8 +35,8 @@ def _trap(*names: str, **more: Any) -> Trap:
     return Trap(frozenset(names), **more)
 
 
-# Three boots take minutes on an emulated processor; it ends with the third, not with the deadline. Each is long
-# enough to be asked all questions twice there: within the container, and from the host.
+# Three boots take minutes on an emulated processor; it ends with the third, not with the deadline. Each is
+# long enough to be asked all questions twice there: within the container, and from the host.
 LOOP_SECONDS = "600"
 LOOP_WORDS = ("DOUBLE_LATE=20",)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lab import deadline, emulators
+from lab.commands import lifecycle
 from lab.commands.climbing import check_claim
 from lab.commands.evidence import evidence
 from lab.commands.up import up
@@ -65,6 +66,25 @@ def test_validate_starts_nothing(ready: Bed, state: State) -> None:
     assert ready.world.state is state
     # A suspended VM comes back with its boot id: an answer from L1 itself must still be known as such.
     assert ready.lab().record().boot_id == known != ""
+
+
+def test_vm_that_booted_anew_by_itself_is_told_until_it_was_looked_at(ready: Bed) -> None:
+    def told() -> bool:
+        document, _ = _validate(ready)
+        seen = next(row["observed"] for row in document["rungs"] if row["rung"] == "vm.boot")
+        assert document["facts"]["vm.boot"].get("booted_anew", False) is ("booted anew" in seen)
+        return "booted anew since it was looked at last, and not by lab" in seen
+
+    assert not told()
+    ready.world.l1_boots += 1
+    assert told() and not told()
+
+
+def test_vm_that_lab_started_anew_is_not_told(ready: Bed) -> None:
+    assert lifecycle.halt(ready.session(), "default").code == 0
+    reply = up(ready.session(), "default")
+    assert ready.world.l1_boots == 2 and reply.document["facts"]["vm.boot"]["boot_id"] == "boot-of-l1-2"
+    assert "booted anew" not in json.dumps(reply.document)
 
 
 def test_validate_launches_no_l2(ready: Bed) -> None:

@@ -48,6 +48,7 @@ class FakeTools:
     engine: Any = None
     machine: Any = None
     failed_launches: list[str] = field(default_factory=list)
+    known_boot_id: str = ""
 
 
 @dataclass

@@ -64,6 +64,7 @@ class FakeTools:
     adb_address = "127.0.0.1:15555"
     guest = None
     failed_launches: tuple[str, ...] = ()
+    known_boot_id = ""
 
     def reach(self) -> None: ...
 

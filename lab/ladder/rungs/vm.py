@@ -56,14 +56,18 @@ def boot(site: Site) -> Observation:
     said = guest.run([*words, "/proc/sys/kernel/osrelease", "/proc/stat"]).out.split()
     site.boot_id, uptime, kernel = said[0], float(said[1]), " ".join(said[3:5])
     site.facts["vm.boot"] = {"boot_id": site.boot_id, "uptime_seconds": uptime, "kernel": kernel}
-    clock = ""
+    beside = ""
+    known = site.tools.known_boot_id
+    if known and known != site.boot_id:
+        site.facts["vm.boot"]["booted_anew"] = True
+        beside = ", booted anew since it was looked at last, and not by lab"
     if "btime" in said:  # when it booted, by its wall clock
         ahead = round(int(said[said.index("btime") + 1]) + uptime - time.time())
         site.facts["vm.boot"]["clock_ahead_seconds"] = ahead
         if abs(ahead) >= _CLOCK_SECONDS:
-            clock = f", its clock {ahead:+d} s from this machine's"
+            beside += f", its clock {ahead:+d} s from this machine's"
     return Observation(
         ok=True,
         expected="a login over SSH, the host key as pinned, and the boot over",
-        observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned{clock}",
+        observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned{beside}",
     )
