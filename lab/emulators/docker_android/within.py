@@ -38,9 +38,11 @@ _BOOT = reading.question(**{name: BASICS[name] for name in ("boot_id", "uptime",
 _FILES = 65536
 _LOOKS = 10
 _LOOK_SECONDS = 90.0
-_ASK_SECONDS = 120.0
+_ASK_SECONDS = 180.0
 _STEP_SECONDS = 30
 """One step of the asking, of three: adb does not notice by itself that its L2 has restarted."""
+_AGAIN_SECONDS = 60
+"""While it was online in vain it is waited for anew, so long in all: its next boot is not to be missed."""
 
 # Within the container, since asking from outside costs an emulated processor a second each time.
 _AWAIT = """
@@ -51,19 +53,21 @@ while [ $n -lt "$2" ]; do
 done
 exit 1
 """
-# At once when it is online, since it may not be for long. By the uptime, which nobody sets.
+# At once when it is online, since it may not be for long: to adb one that has restarted is online until it
+# is asked, and then takes seconds to be there again. By the uptime, which nobody sets.
 _ASK = """
-serial=$1 seconds=$2 step=$3 size=$4 first=$5 question=$6
+serial=$1 seconds=$2 step=$3 again=$4 size=$5 first=$6 question=$7
 up() { read -r now _ </proc/uptime; echo "${now%.*}"; }
 folder=$(mktemp -d) && cd "$folder" || exit
 dd bs=1 "count=$size" of=lab-cpuid 2>/dev/null && cat >lab-cpuid-32 && chmod 755 lab-cpuid*
-until=$(($(up) + seconds))
+until=$(($(up) + seconds)) end=$(($(up) + again))
 while :; do
     if [ "$(adb -s "$serial" get-state 2>/dev/null)" = device ]; then
         echo; echo lab-part at; date +%s.%N
         timeout "$step" adb -s "$serial" shell "$first" </dev/null &&
             timeout "$step" adb -s "$serial" push lab-cpuid lab-cpuid-32 /data/local/tmp/ >/dev/null &&
             timeout "$step" adb -s "$serial" shell "$question" </dev/null && break
+        until=$(($(up) + seconds)) && [ "$until" -le "$end" ] || until=$end
     fi
     [ "$(up)" -lt "$until" ] || break
     sleep 1
@@ -172,7 +176,7 @@ def ask(guest: Guest, container: Container, nonce: str, deadline: Deadline) -> H
     first, second = PROGRAMS.values()
     seconds = max(0, min(_LOOKS, int(deadline.left)))
     given = f"setprop {sighting.NONCE_PROPERTY} {shlex.quote(nonce)}; {_BOOT}"
-    words = [SERIAL, str(seconds), str(_STEP_SECONDS), str(len(first)), given, QUESTION]
+    words = [SERIAL, *map(str, (seconds, _STEP_SECONDS, _AGAIN_SECONDS, len(first))), given, QUESTION]
     argv = ["docker", "exec", "--interactive", container.name, "sh", "-c", _ASK, "ask", *words]
     limit = Deadline.after(_ASK_SECONDS)
     done = guest.run(argv, sudo=True, stdin=first + second, check=False, deadline=limit)
