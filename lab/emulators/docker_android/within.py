@@ -174,9 +174,9 @@ def give_nonce(guest: Guest, container: Container, nonce: str) -> None:
 def ask(guest: Guest, container: Container, nonce: str, deadline: Deadline) -> Heard:
     """Give the container's adb some time to have L2 online; then give L2 the nonce, and ask it what it is."""
     first, second = PROGRAMS.values()
-    seconds = max(0, min(_LOOKS, int(deadline.left)))
+    seconds, again = (max(0, min(most, int(deadline.left))) for most in (_LOOKS, _AGAIN_SECONDS))
     given = f"setprop {sighting.NONCE_PROPERTY} {shlex.quote(nonce)}; {_BOOT}"
-    words = [SERIAL, *map(str, (seconds, _STEP_SECONDS, _AGAIN_SECONDS, len(first))), given, QUESTION]
+    words = [SERIAL, *map(str, (seconds, _STEP_SECONDS, again, len(first))), given, QUESTION]
     argv = ["docker", "exec", "--interactive", container.name, "sh", "-c", _ASK, "ask", *words]
     limit = Deadline.after(_ASK_SECONDS)
     done = guest.run(argv, sudo=True, stdin=first + second, check=False, deadline=limit)
