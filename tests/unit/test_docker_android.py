@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import stat
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from lab import deadline, redact
 from lab.deadline import Deadline
-from lab.emulators.docker_android import DockerAndroid, apk, contract, looking, reading, room, waiting, within
+from lab.emulators.docker_android import (
+    DockerAndroid,
+    apk,
+    contract,
+    looking,
+    reading,
+    room,
+    sighting,
+    waiting,
+    within,
+)
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Android, Sighting
 from lab.emulators.options import AndroidOptions, Place
@@ -328,6 +342,66 @@ def test_l2_that_restarted_once_is_asked_again(tmp_path: Path, archive: Path) ->
     guest = FakeGuest(**{"docker exec": f"{ANSWERED}{FIRST.replace('0b1c', 'before')}{ANSWERED}{ANSWER}"})
     found = made(tmp_path, archive).booted(cast(Guest, guest.telling(ONLINE)), Deadline.after(60))
     assert (found.boot_id, found.nonce) == ("0b1c", NONCE)
+
+
+ADB = """#!/bin/sh
+# Online at once; the first $VAIN questions find an L2 that has restarted.
+count() { n=$(($(cat "$0.$1" 2>/dev/null || echo 0) + 1)); echo "$n" >"$0.$1"; }
+case $3 in
+get-state) echo "$STATE" ;;
+push) cp "$4" "$5" "${0%/*}" ;;
+shell)
+    count asked
+    [ "$n" -gt "$VAIN" ] || { echo "error: closed" >&2; exit 1; }
+    sh -c "PATH=${0%/*}:$PATH; $4" ;;
+esac
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/uptime").exists(), reason="the script runs in containers, on Linux")
+@pytest.mark.parametrize(
+    ("state", "vain", "seconds", "answers"),
+    [
+        ("device", 0, 0.0, True),
+        ("device", 3, 9.0, True),  # longer than it is waited for to come online
+        ("device", 9, 0.0, False),
+        ("offline", 0, 0.0, False),
+    ],
+)
+def test_script_in_the_container_asks_again_what_was_online_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, vain: int, seconds: float, answers: bool
+) -> None:
+    """The script itself, with an adb whose L2 is this machine."""
+    for name, text in (
+        ("adb", ADB),
+        ("setprop", '#!/bin/sh\necho "$2" >"$(dirname "$0")/nonce"\n'),
+        ("getprop", f'#!/bin/sh\n[ "$1" != {sighting.NONCE_PROPERTY} ] || cat "$(dirname "$0")/nonce"\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("STATE", state)
+    monkeypatch.setenv("VAIN", str(vain))
+    monkeypatch.setattr(within, "_LOOKS", 1)
+    monkeypatch.setattr(within, "QUESTION", within.QUESTION.replace("/data/local/tmp", str(tmp_path)))
+
+    class Container(FakeGuest):
+        def run(self, argv: Sequence[str], **more: Any) -> Result:
+            assert argv[:2] == ["docker", "exec"]
+            words = argv[argv.index("sh") :]
+            done = subprocess.run(words, input=more["stdin"], capture_output=True, check=False)
+            return Result(list(argv), done.stdout.decode(errors="replace"), "", done.returncode, 0.0)
+
+    guest = cast(Guest, Container())
+    said = within.ask(guest, cast(Any, SimpleNamespace(name="c")), NONCE, Deadline.after(seconds))
+    assert (said.at is not None) is (state == "device")
+    assert (said.android is not None) is answers
+    if answers:
+        assert said.android.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        for name, content in within.PROGRAMS.items():
+            assert (tmp_path / name).read_bytes() == content
+    if answers and platform.machine() == "x86_64":
+        assert said.proof is not None and said.proof.nonce == NONCE
 
 
 @pytest.mark.parametrize("said", ["", ANSWERED, "error: no devices/emulators found\n"])
