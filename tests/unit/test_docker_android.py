@@ -8,6 +8,7 @@ import platform
 import re
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -312,6 +313,18 @@ def test_l2_proves_itself_before_android_has_booted(tmp_path: Path, archive: Pat
     assert NONCE in asked and "setprop" in asked
     # From the start of the emulator's process, not of the container.
     assert proof.seconds == pytest.approx(30.0)
+
+
+def test_when_l2_came_online_is_told_by_the_uptime_where_date_has_no_fractions(
+    tmp_path: Path, archive: Path
+) -> None:
+    said = "\nlab-part at\n1795723351.%N\n\nlab-part online\n100.25 9.0\n"
+    guest = FakeGuest(**{"docker exec": f"{said}{ANSWER}\nlab-part over\n104.75 9.0\n"}).telling(looks.look())
+    began = time.monotonic()
+    proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    # Looked at after 60 s; the monitor began at 7.5 s, and L2 was online 4.5 s before the end of the asking.
+    assert proof.seconds is not None
+    assert 48.0 <= proof.seconds <= 48.0 + time.monotonic() - began + 0.01
 
 
 def test_l2_that_answers_once_its_time_is_up_is_heard(tmp_path: Path, archive: Path) -> None:

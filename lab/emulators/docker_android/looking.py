@@ -94,6 +94,11 @@ class Watch:
         """Take somebody's word for when a stage was reached: `at` is L1's wall clock."""
         self.stages = timeline.merged(self.stages, {stage: round(max(0.0, at - self._inside.started), 2)})
 
+    @property
+    def now(self) -> float:
+        """L1's wall clock."""
+        return time.monotonic() + self._offset
+
     def heard(self, android: Android) -> None:
         """Keep what somebody heard of L2 by the container's own adb."""
         self._keep(self._inside, heard=android)

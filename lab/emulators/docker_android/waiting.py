@@ -61,6 +61,8 @@ def for_proof(guest: Guest, container: Container, watch: Watch, deadline: Deadli
             said = within.ask(guest, container, nonce, deadline)
             if said.at is not None:
                 watch.reached("adb-online", said.at)
+            elif said.ago is not None:
+                watch.reached("adb-online", watch.now - said.ago)
             if said.android is not None:
                 watch.heard(said.android)
             if said.proof is not None:

@@ -63,7 +63,7 @@ dd bs=1 "count=$size" of=lab-cpuid 2>/dev/null && cat >lab-cpuid-32 && chmod 755
 until=$(($(up) + seconds)) end=$(($(up) + again))
 while :; do
     if [ "$(adb -s "$serial" get-state 2>/dev/null)" = device ]; then
-        echo; echo lab-part at; date +%s.%N
+        echo; echo lab-part at; date +%s.%N; echo; echo lab-part online; cat /proc/uptime
         timeout "$step" adb -s "$serial" shell "$first" </dev/null &&
             timeout "$step" adb -s "$serial" push lab-cpuid lab-cpuid-32 /data/local/tmp/ >/dev/null &&
             timeout "$step" adb -s "$serial" shell "$question" </dev/null && break
@@ -73,6 +73,7 @@ while :; do
     sleep 1
 done
 cd / && rm -rf "$folder"
+echo; echo lab-part over; cat /proc/uptime
 """
 _ENV = 'umask 077; cat >"$1"'
 
@@ -110,7 +111,9 @@ class Heard:
     """What the container's own adb let be heard of L2; each is None when it was not."""
 
     at: float | None
-    """When adb had it online, by L1's wall clock."""
+    """When adb had it online, by L1's wall clock; not every image's `date` has fractions of a second."""
+    ago: float | None
+    """How long before the end of the asking that was, seconds."""
     android: Android | None
     """Its boot: of the last one, where it restarted meanwhile."""
     proof: NestedProof | None
@@ -191,7 +194,9 @@ def heard(said: str) -> Heard:
     if up is not None:
         completed = told.get("completed") == "1"
         android = Android("device", boot_id=told.get("boot_id", ""), uptime=up, completed=completed)
-    return Heard(float(at[0]) if at else None, android, proof(said))
+    online, over = (reading.uptime(told.get(name, "")) for name in ("online", "over"))
+    ago = max(0.0, over - online) if online is not None and over is not None else None
+    return Heard(float(at[0]) if at else None, ago, android, proof(said))
 
 
 def proof(said: str) -> NestedProof | None:
