@@ -178,8 +178,10 @@ def test_healthy_double_is_usable_and_no_android(healthy: Run) -> None:
     # No KVM here: that it is not open is seen, too.
     assert {name for name, seconds in reached.items() if seconds is None} == {"kvm-open"}
     assert {check.name: check.ok for check in found.checks}["kvm"] is False
-    order = [reached[name] for name in ("container", "adb-online", "boot-completed", "launcher")]
-    assert order == sorted(order, key=lambda seconds: seconds or 0.0)
+    # The launcher is there a moment before the boot is called completed, and a look may fall in between.
+    for last in ("boot-completed", "launcher"):
+        order = [reached[name] or 0.0 for name in ("container", "adb-online", last)]
+        assert order == sorted(order)
     # Another command, with no memory of its own, knows the same stages.
     another = DockerAndroid(healthy.emulator._place).health(healthy.reach)
     assert another.usable and {one.name: one.seconds for one in another.timeline} == reached
