@@ -315,6 +315,13 @@ def test_l2_proves_itself_before_android_has_booted(tmp_path: Path, archive: Pat
     assert proof.seconds == pytest.approx(30.0)
 
 
+def test_no_proof_is_put_together_from_two_boots() -> None:
+    second = FIRST.replace("0b1c", "second")
+    said = within.heard(f"{ANSWERED}{ANSWER}{ANSWERED}{second}")
+    assert said.proof is None and said.android is not None and said.android.boot_id == "second"
+    assert within.heard(f"{ANSWERED}{second}{ANSWERED}{ANSWER}").proof is not None
+
+
 def test_when_l2_came_online_is_told_by_the_uptime_where_date_has_no_fractions(
     tmp_path: Path, archive: Path
 ) -> None:

@@ -196,7 +196,8 @@ def heard(said: str) -> Heard:
         android = Android("device", boot_id=told.get("boot_id", ""), uptime=up, completed=completed)
     online, over = (reading.uptime(told.get(name, "")) for name in ("online", "over"))
     ago = max(0.0, over - online) if online is not None and over is not None else None
-    return Heard(float(at[0]) if at else None, ago, android, proof(said))
+    last = said.rpartition("lab-part at\n")[2]  # no proof is put together from two boots
+    return Heard(float(at[0]) if at else None, ago, android, proof(last))
 
 
 def proof(said: str) -> NestedProof | None:
