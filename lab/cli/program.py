@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from invoke.exceptions import ParseError
@@ -89,6 +93,15 @@ def no_number(words: Sequence[str], value: str) -> str:
     return f"{flags[0] if flags else 'a flag'} takes a whole number, and {value!r} is none"
 
 
+def hold_environment() -> None:
+    """Keep the environment this command runs in from being removed until it ends (bin/make_venv.py)."""
+    with contextlib.suppress(OSError):  # another user's, or none that bin/invoke made
+        marker = os.open(Path(sys.prefix) / ".used", os.O_RDONLY)
+        fcntl.flock(marker, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.utime(marker)
+
+
 def main() -> None:
     """Entry point of `invoke` in lab's environment."""
+    hold_environment()
     LabProgram(version=__version__, binary="invoke").run()

@@ -20,12 +20,14 @@ from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, secti
 NOT_KEYS = (
     "LAB_CONFIG",
     "LAB_PYTHON",
+    "LAB_CWD",
     "LAB_WEBHOOK_URL",
     "LAB_WEBHOOK_SECRET",
     "LAB_GITHUB_TOKEN",
     "LAB_SMTP_PASSWORD",
 )
-"""Variables that are no keys: the user's file, bin/invoke's interpreter, and the secrets of lab.notify."""
+"""Variables that are no keys: the user's file, bin/invoke's interpreter and its caller's folder, and the
+secrets of lab.notify."""
 
 FLAGS = {"emulator.kind": "emulator"}
 """Flags that are not named like their keys' last part."""

@@ -47,7 +47,7 @@ def make(target: Path, host: Path, guest_images: list[Path], scratch: Path, cach
     tree = scratch / "tree"
     project = tree / "lab"
     copy_project(project)
-    shutil.copytree(environment(host, project, cache), project / ".venv", symlinks=True)
+    shutil.copytree(environment(host, project, cache), project, symlinks=True, dirs_exist_ok=True)
     for folder in guest_images:
         _copy_image(folder, tree / "cache" / "images" / folder.name)
     (tree / "state").mkdir()
@@ -78,9 +78,12 @@ def copy_project(target: Path) -> None:
 
 
 def environment(host: Path, project: Path, cache: Path) -> Path:
-    """The project's .venv as its own bin/invoke makes it in the host's root; cached by what it is made of."""
+    """A folder with `.venvs` and `.venv` as the project's bin/invoke makes them in the host's root.
+
+    Cached by what they are made of.
+    """
     digest = hashlib.sha256(host.name.encode())
-    for name in ("requirements.lock", "pyproject.toml", "bin/invoke"):
+    for name in ("requirements.lock", "pyproject.toml", "bin/invoke", "bin/make_venv.py"):
         digest.update((project / name).read_bytes())
     final = cache / "test-roots" / f"vbox-host-venv-{digest.hexdigest()[:12]}"
     with lock.held(lock.beside(final), "the emulated host's Python environment"):
@@ -88,11 +91,13 @@ def environment(host: Path, project: Path, cache: Path) -> Path:
             with files.building(final) as work:
                 root, raw = work / "root", work / "root.raw"
                 root.mkdir()
+                (work / "environment").mkdir()
                 _unpack(host, root, raw)
                 _invoke(root, project)
                 shutil.rmtree(root)
-                shutil.move(project / ".venv", work / "venv")
-    return final / "venv"
+                for name in (".venvs", ".venv"):
+                    shutil.move(project / name, work / "environment" / name)
+    return final / "environment"
 
 
 def _unpack(host: Path, root: Path, raw: Path) -> None:
