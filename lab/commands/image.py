@@ -66,7 +66,6 @@ def fetch(session: Session, image: str, update: bool = False) -> Reply:
     if image == ANDROID:
         return _reply("fetch", [_fetch_android(session, update)], started)
     published = choose.published(image)
-    session.need({"fetch-image"})
     before = published.find(session.images)
     with session.steps.step("image.fetch", image) as step:
         path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))

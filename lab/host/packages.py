@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import shutil
 import sys
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "convert-disk", "ssh", "fetch-image", "build-image", "tests", "vagrant"]
+Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "tests", "vagrant"]
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
-    "qemu": frozenset({"qemu", "ssh"}),
-    "virtualbox": frozenset({"convert-disk", "ssh"}),
-    "vagrant-libvirt": frozenset({"qemu", "ssh"}),
-    "vagrant-virtualbox": frozenset({"convert-disk", "ssh"}),
+    "qemu": frozenset({"qemu", "ssh", "adb"}),
+    "virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
+    "vagrant-libvirt": frozenset({"qemu", "ssh", "adb"}),
+    "vagrant-virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
 }
 """What each engine needs to be installed. VirtualBox, and Vagrant, are the user's to install."""
 
@@ -28,7 +29,8 @@ _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 class Requirement:
     """Programs and files lab uses, and the packages that bring them.
 
-    `homebrew` is None for what macOS cannot have; an `unprivileged` one is needed by all but root.
+    `homebrew` is None for what macOS cannot have; an `unprivileged` one is needed by all but root. Where the
+    file `shipped` exists, one of lab's own libraries brings the program, and none is needed.
     """
 
     programs: tuple[str, ...]
@@ -38,9 +40,12 @@ class Requirement:
     needed_for: frozenset[Purpose]
     files: tuple[Path, ...] = ()
     unprivileged: bool = False
+    shipped: Path | None = None
 
     def absent(self, instead: Mapping[str, str]) -> list[str]:
         """Those of its programs and files that are not there."""
+        if self.shipped is not None and self.shipped.exists():
+            return []
         programs = [instead.get(name, name) for name in self.programs]
         return [name for name in programs if not find_program(name)] + [
             str(path) for path in self.files if not path.exists()
@@ -54,6 +59,8 @@ def _for(*purposes: Purpose) -> frozenset[Purpose]:
 _MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
+# In adbutils' wheels for macOS on Intel and Linux on x86_64; none of its others holds a program.
+_ADB = Path(str(importlib.resources.files("adbutils"))) / "binaries" / "adb"
 _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
@@ -68,7 +75,10 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(
         ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", "openssh", _for("ssh", "tests")
     ),
-    Requirement(("gpgv",), "checks signatures", "gpgv", "gnupg", _for("fetch-image", "build-image")),
+    Requirement(
+        ("adb",), "asks the nested guest over ADB", "adb", "android-platform-tools", _for("adb"), shipped=_ADB
+    ),
+    Requirement(("gpgv",), "checks a Debian archive's signature", "gpgv", "gnupg", _for("build-image")),
     Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", None, _for("build-image")),
     Requirement(
         ("newuidmap",),

@@ -1,81 +1,72 @@
-"""Detached OpenPGP signatures, checked by gpgv against one pinned key."""
+"""Detached OpenPGP signatures, checked by Sequoia against one pinned key."""
 
 from __future__ import annotations
 
-import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.deadline import Deadline
+from pysequoia import Cert, Sig, verify
+from pysequoia.packet import HashAlgorithm
+
 from lab.errors import BlockedError
-from lab.proc import Completed, run, tail
-
-_SECONDS = 60.0
-_PREFIX = "[GNUPG:] "
-
-# Status words of gnupg's doc/DETAILS that condemn a signature, and what they mean. The order
-# matters: the first that appears is the one told.
-_REFUSALS = {
-    "BADSIG": "the signature does not fit: the file or the signature was changed",
-    "EXPKEYSIG": "the signing key has expired",
-    "REVKEYSIG": "the signing key was revoked",
-    "EXPSIG": "the signature has expired",
-    "NO_PUBKEY": "it was signed by another key",
-    "ERRSIG": "the signature could not be checked",
-    "NODATA": "the signature file holds no signature",
-    "UNEXPECTED": "the signature file is not a detached signature",
-}
 
 
 def verify_detached(data: Path, signature: Path, keyring: Path, fingerprint: str) -> None:
     """Return if `signature` is a good one of the whole file `data` by the key `fingerprint`.
 
-    `keyring` is a file of binary public keys; only it is looked at, no keyring of the user.
+    `keyring` is a file of public keys, binary or armored; no keyring of the user is looked at.
     `fingerprint` is the primary key's, 40 hex digits. Raises BlockedError saying what is
-    wrong: an unsigned or changed file, another, expired or revoked key, SHA-1, no gpgv.
+    wrong: an unsigned or changed file, another, expired or revoked key, SHA-1.
     """
     for path in (data, signature, keyring):
         if not path.is_file():
             raise BlockedError(f"{path} is missing, so {data.name} cannot be verified")
-    if shutil.which("gpgv") is None:
+    fault = _fault(data, signature, keyring, fingerprint.replace(" ", "").lower())
+    if fault:
         raise BlockedError(
-            "`gpgv` is not installed, so signatures cannot be verified",
-            hint="`invoke lab.doctor` shows how to install it",
-        )
-    done = run(
-        [
-            "gpgv",
-            *("--homedir", keyring.resolve().parent),
-            *("--keyring", keyring.resolve()),
-            *("--weak-digest", "SHA1"),
-            *("--status-fd", "1"),
-            "--",
-            signature.resolve(),
-            data.resolve(),
-        ],
-        check=False,
-        deadline=Deadline.after(_SECONDS),
-    )
-    wrong = _what_is_wrong(done, fingerprint)
-    if wrong:
-        raise BlockedError(
-            f"the signature of {data.name} was not accepted: {wrong}",
+            f"the signature of {data.name} was not accepted: {fault}",
             hint="fetch again; if it stays, the mirror serves something else than the publisher signed",
             evidence=[data, signature],
-            tail=tail(done.err),
         )
 
 
-def _what_is_wrong(done: Completed, fingerprint: str) -> str:
-    """Empty when good. Exit status 0 alone proves nothing: an expired key gives it too."""
-    lines = [line[len(_PREFIX) :].split() for line in done.out.splitlines() if line.startswith(_PREFIX)]
-    words = {line[0] for line in lines if line}
-    for word, meaning in _REFUSALS.items():
-        if word in words:
-            return meaning
-    signers = {line[-1].upper() for line in lines if line[0] == "VALIDSIG" and len(line) >= 11}
-    pinned = fingerprint.replace(" ", "").upper()
-    if signers and signers != {pinned}:
-        return f"it was signed by {', '.join(sorted(signers))}, expected {pinned}"
-    if done.status != 0 or not signers or "GOODSIG" not in words:
-        return "gpgv found no good signature"
+def _fault(data: Path, signature: Path, keyring: Path, pinned: str) -> str:
+    """What is wrong with the signature; empty when it is good.
+
+    Sequoia decides; besides, an expired key is refused, which it accepts for what was signed in its time.
+    """
+    try:
+        keys = [cert for cert in Cert.split_file(str(keyring)) if cert.fingerprint == pinned]
+    except RuntimeError as error:
+        return f"{keyring.name} is no file of public keys ({error})"
+    if not keys:
+        return f"{keyring.name} does not hold the key {pinned.upper()}"
+    if keys[0].is_revoked:
+        return "the signing key was revoked"
+    if _is_past(keys[0].expiration):
+        return "the signing key has expired"
+    try:
+        packet = Sig.from_file(str(signature))
+    except RuntimeError as error:
+        return f"the signature file holds no detached signature ({error})"
+    try:
+        accepted = verify(file=str(data), store=lambda _ids: keys, signature=packet).valid_sigs
+    except RuntimeError as error:
+        return _refusal(packet, pinned) or f"the file or the signature was changed, it does not fit ({error})"
+    return "" if any(valid.certificate == pinned for valid in accepted) else "it was signed by another key"
+
+
+def _refusal(packet: Sig, pinned: str) -> str:
+    """What the signature says of itself that explains why it was not accepted; empty when nothing does."""
+    if _is_past(packet.expiration):
+        return "the signature has expired"
+    if packet.hash_algorithm in (HashAlgorithm.SHA1, HashAlgorithm.MD5):
+        return "it was made with a hash that can be forged"
+    issuer = packet.issuer_fingerprint or packet.issuer_key_id or "an unnamed key"
+    if not pinned.endswith(issuer):
+        return f"it was signed by another key, signed by {issuer.upper()}, expected {pinned.upper()}"
     return ""
+
+
+def _is_past(moment: datetime | None) -> bool:
+    return moment is not None and moment <= datetime.now(UTC)

@@ -269,6 +269,15 @@ def test_programs_are_found_beyond_an_ordinary_users_path(monkeypatch, tmp_path)
     assert find_program("frobnicate") == program
 
 
+def test_a_program_that_a_library_brings_is_not_asked_for(monkeypatch, tmp_path):
+    brought = tmp_path / "adb"
+    adb = Requirement(("no-such-adb",), "asks", "adb", "tools", frozenset({"adb"}), shipped=brought)
+    monkeypatch.setattr(packages, "TABLE", (adb,))
+    assert missing(["adb"]) == [adb]
+    brought.touch()
+    assert missing(["adb"]) == []
+
+
 def test_commands_name_each_package_once():
     assert install_command(TABLE[:2], MAC) == [["brew", "install", "qemu"]]
     assert install_command([], ROOT) == []

@@ -1,4 +1,4 @@
-"""Signatures made by a real gpg, checked by the real gpgv."""
+"""Signatures made by a real gpg."""
 
 from __future__ import annotations
 
@@ -117,6 +117,28 @@ def test_refuses_an_expired_key(signer: Signer, keys: dict[str, str], data: Path
         verify_detached(data, signature, ring, keys["expired"])
 
 
+def test_refuses_a_revoked_key(signer: Signer, data: Path, tmp_path: Path) -> None:
+    revoked = signer.key("revoked@example.org")
+    signature = signer.sign(data, revoked)
+    certificate = (signer.home / "openpgp-revocs.d" / f"{revoked}.rev").read_text().replace("\n:---", "\n---")
+    (tmp_path / "revocation").write_text(certificate)
+    signer.gpg("--import", str(tmp_path / "revocation"))
+    ring = signer.export(tmp_path / "ring.gpg", revoked)
+    with pytest.raises(BlockedError, match="revoked"):
+        verify_detached(data, signature, ring, revoked)
+
+
+def test_refuses_a_keyring_without_the_pinned_key(
+    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
+) -> None:
+    ring = signer.export(tmp_path / "ring.gpg", keys["other"])
+    with pytest.raises(BlockedError, match=f"does not hold the key {keys['good']}"):
+        verify_detached(data, signer.sign(data, keys["good"]), ring, keys["good"])
+    ring.write_text("no keys")
+    with pytest.raises(BlockedError, match="no file of public keys"):
+        verify_detached(data, signer.sign(data, keys["good"]), ring, keys["good"])
+
+
 def test_refuses_an_expired_signature(
     signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
@@ -133,7 +155,7 @@ def test_refuses_sha1(signer: Signer, data: Path, tmp_path: Path) -> None:
     old = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
     ring = signer.export(tmp_path / "ring.gpg", old)
     signature = signer.sign(data, old, "", "--digest-algo", "SHA1")
-    with pytest.raises(BlockedError, match="was not accepted"):
+    with pytest.raises(BlockedError, match="a hash that can be forged"):
         verify_detached(data, signature, ring, old)
 
 
