@@ -2,6 +2,10 @@
 
 from hypothesis import HealthCheck, settings
 
+from tests.signing import signer, signing_keys
+
+__all__ = ["signer", "signing_keys"]
+
 # The machine may be busy with VMs: how long an example takes says nothing of the code.
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lab")

@@ -205,7 +205,7 @@ def _bare_at_last(session: Session, step: Step) -> float:
 def _bare(session: Session, step: Step) -> float:
     """The bare script's seconds, on the same images, with keys and a seed of its own."""
     base = session.images / choose.debian_image(session) / "disk.qcow2"
-    image = canary.build(session.images, step)
+    image = canary.build(session.images, step, session.settings.images.debian_mirror)
     with tempfile.TemporaryDirectory(prefix="lab-bare-") as folder:
         work = Path(folder)
         pair = keys.ensure(work / "keys", _NAME)

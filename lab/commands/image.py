@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,9 +21,11 @@ from lab.steps import Step
 
 CANARY = "canary"
 ANDROID = "docker-android"
-_BUILDS: dict[str, Callable[[Path, Step], str]] = {
-    choose.DEBIAN: lambda images, step: debian.build(images, step).name,
-    CANARY: lambda images, step: canary.build(images, step).id,
+_BUILDS: dict[str, Callable[[Session, Step], str]] = {
+    choose.DEBIAN: lambda session, step: debian.build(session.images, step).name,
+    CANARY: lambda session, step: (
+        canary.build(session.images, step, session.settings.images.debian_mirror).id
+    ),
 }
 
 
@@ -132,7 +133,7 @@ def build(session: Session, image: str) -> Reply:
     for name in [image] if image else list(_BUILDS):
         known = {entry.id for entry in cache.entries(session.images)}
         with session.steps.step("image.build", name) as step:
-            made = _BUILDS[name](session.images, step)
+            made = _BUILDS[name](session, step)
         rows.append(_result(session, made, "cached" if made in known else "built"))
     return _reply("build", rows, started)
 

@@ -199,6 +199,7 @@ class Workbench:
             android=android,
             instance=instance,
             index=index,
+            debian_mirror=self.session.settings.images.debian_mirror,
             vm_memory_mib=self.record.memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
             vm_disk_gib=self.record.disk_gib if self.record.engine in engines.NAMES else 0,

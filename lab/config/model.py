@@ -66,6 +66,12 @@ def _repository(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
+        raise ValueError("should be empty, or an address that begins with http:// or https://")
+    return value
+
+
 def _server(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
@@ -79,6 +85,7 @@ File = Annotated[str, AfterValidator(_program)]
 Digest = Annotated[str, AfterValidator(_digest)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Port = Annotated[int, AfterValidator(_port)]
+Address = Annotated[str, AfterValidator(_address)]
 Repository = Annotated[str, AfterValidator(_repository)]
 Server = Annotated[str, AfterValidator(_server)]
 Seconds = Annotated[int, Field(ge=1, le=_DAY)]
@@ -115,6 +122,10 @@ class Ports(Section):
     console: Port = 0
     novnc: Port = 0
     appium: Port = 0
+
+
+class Images(Section):
+    debian_mirror: Address = ""
 
 
 class Docker(Section):
@@ -180,6 +191,7 @@ class Settings(BaseSettings):
     vm: Vm = Vm()
     emulator: Emulator = Emulator()
     ports: Ports = Ports()
+    images: Images = Images()
     docker: Docker = Docker()
     qemu: Qemu = Qemu()
     virtualbox: VirtualBox = VirtualBox()

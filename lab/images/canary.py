@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import shutil
 import struct
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import requests
 from pydantic import BaseModel, ConfigDict
 
 from lab import files
 from lab.deadline import Deadline, check_cancelled
-from lab.errors import LabError
+from lab.errors import BlockedError, LabError
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import Entry
+from lab.images import apt_sources, debtree
 from lab.images import cache as images
-from lab.images import debtree, mmdebstrap
+from lab.images.archive import Archive, Keys, Package
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.steps import Step
 
@@ -59,6 +62,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     suite: str
+    keys: str
+    fingerprints: list[str]
     release: str
     packages: list[str]
     container: _Container
@@ -84,23 +89,30 @@ def find(cache: Path) -> images.CachedImage | None:
     return max(found, key=lambda one: one.manifest.created, default=None)
 
 
-def build(cache: Path, step: Step) -> images.CachedImage:
+def build(cache: Path, step: Step, mirror: str = "") -> images.CachedImage:
     """Make the image of today's packages, unless it is there. One process builds, others wait.
 
-    Raises BlockedError (mirror, disk, packages, mmdebstrap itself), LabError when the recipe does
-    not fit the packages, DeadlineError, InterruptedByUser.
+    `mirror` is the address of a Debian archive, as apt has it; without one it is that of this machine's apt
+    sources. The same packages give the same image on every system. Raises BlockedError (no mirror, its
+    signature or hashes, disk, packages), LabError when the recipe does not fit the packages, DeadlineError,
+    InterruptedByUser.
     """
     made = recipe()
     deadline = Deadline.after(_BUILD_SECONDS)
     step.note(f"asking Debian {made.suite} for the canary's packages")
-    versions = mmdebstrap.resolve_versions(made.suite, made.packages, deadline=deadline, variant="extract")
-    image_id = _image_id(versions)
+    keys = Keys(SOURCES / made.keys, tuple(made.fingerprints))
+    archive = Archive(mirror or _machine_mirror(), made.suite, keys, requests.Session())
+    packages = archive.resolve(made.packages, deadline)
+    image_id = _image_id(_versions(packages))
     with images.lock(cache, image_id, say=step.note):
         if there := images.find(cache, image_id):
             return there
         files.require_space(cache, _SPACE, "building the canary image")
         with files.building(cache / image_id) as work:
-            _make(work, made, versions, step, deadline)
+            downloads = images.downloads(cache) / image_id
+            archive.extract(packages, downloads, work / "debian.tar", step, deadline)
+            _make(work, made, _versions(packages), step)
+            shutil.rmtree(downloads)
     built = images.find(cache, image_id)
     if built is None:
         raise LabError(f"image {image_id} vanished while it was built")
@@ -123,18 +135,23 @@ def _image_id(versions: dict[str, str]) -> str:
     return images.image_id(recipe().release, digest.hexdigest())
 
 
-def _make(work: Path, made: Recipe, versions: dict[str, str], step: Step, deadline: Deadline) -> None:
+def _versions(packages: Sequence[Package]) -> dict[str, str]:
+    return {package.name: package.version for package in packages}
+
+
+def _machine_mirror() -> str:
+    mirror = apt_sources.debian_archive()
+    if mirror is None:
+        raise BlockedError(
+            "the canary is made of Debian's packages, and no Debian archive is known here",
+            hint="set images.debian_mirror to the address of one, as apt has it",
+        )
+    return mirror
+
+
+def _make(work: Path, made: Recipe, versions: dict[str, str], step: Step) -> None:
+    """The image out of `debian.tar` in the folder `work`, and its manifest."""
     tar = work / "debian.tar"
-    mmdebstrap.build(
-        suite=made.suite,
-        packages=made.packages,
-        hooks=[],
-        output=tar,
-        log=work / "build.log",
-        deadline=deadline,
-        variant="extract",
-        on_progress=step.progress,
-    )
     step.note("packing the canary image")
     target = work / "image.tar"
     reference = f"{REPOSITORY}:{_image_id(versions).rpartition('-')[2]}"

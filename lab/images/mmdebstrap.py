@@ -18,69 +18,15 @@ from pathlib import Path
 from lab import proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, CommandError
+from lab.images import apt_sources
 
 EPOCH = 1_750_000_000
 """SOURCE_DATE_EPOCH of every image: fixed, so that equal inputs give equal files."""
 
-_APT = Path("/etc/apt")
 _KEYRING = "debian-archive-keyring.gpg"
-_KEYRINGS = (Path("/usr/share/keyrings"), _APT / "trusted.gpg.d")
-_SUITE = re.compile(
-    r"buster|bullseye|bookworm|trixie|forky|duke|sid|(old){0,2}stable|testing|unstable|experimental"
-)
-_ARCHIVE = re.compile(r"/debian(/\d{8}T\d{6}Z)?/?$")
-_ONE_LINE = re.compile(r"^\s*deb\s+(?:\[[^\]]*\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]*)")
-
+_KEYRINGS = (Path("/usr/share/keyrings"), apt_sources.APT / "trusted.gpg.d")
 Progress = Callable[[float, float | None, str], None]
 """Packages set up, packages known to be wanted, what goes on: the shape of `Step.progress`."""
-
-
-def sources_for(suite: str, apt: Path = _APT, components: Sequence[str] = ("main",)) -> str:
-    """apt source lines for Debian `suite`, from the first Debian main archive this machine uses.
-
-    Raises BlockedError when its apt sources name no such archive.
-    """
-    for uri, release, offered in _entries(apt):
-        if "main" in offered and _SUITE.fullmatch(release) and _ARCHIVE.search(uri):
-            return f"deb {uri} {suite} {' '.join(components)}\n"
-    raise BlockedError(
-        f"no Debian archive among this machine's apt sources ({apt}), so there is none to build from",
-        hint="use an image that is downloaded (`--image ubuntu-24.04`), or add a Debian `main` source "
-        "to apt and try again",
-    )
-
-
-def _entries(apt: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """(URI, suite, components) of every enabled binary source, in the order apt reads them."""
-    folder = apt / "sources.list.d"
-    for path in [apt / "sources.list", *sorted(folder.glob("*"))]:
-        if not path.is_file():
-            continue
-        text = path.read_text(errors="replace")
-        if path.suffix == ".list":
-            yield from _one_line(text)
-        elif path.suffix == ".sources":
-            yield from _deb822(text)
-
-
-def _one_line(text: str) -> Iterator[tuple[str, str, list[str]]]:
-    for line in text.splitlines():
-        if found := _ONE_LINE.match(line):
-            yield found["uri"], found["suite"], found["components"].split()
-
-
-def _deb822(text: str) -> Iterator[tuple[str, str, list[str]]]:
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    for stanza in re.split(r"\n\s*\n", "\n".join(lines)):
-        fields = {
-            name.lower(): value.split()
-            for name, value in re.findall(r"^([\w-]+):((?:.*(?:\n[ \t].*)*))", stanza, re.MULTILINE)
-        }
-        enabled = fields.get("enabled", ["yes"])[0].lower() not in ("no", "false", "0")
-        if enabled and "deb" in fields.get("types", []):
-            for uri in fields.get("uris", []):
-                for suite in fields.get("suites", []):
-                    yield uri, suite, fields.get("components", [])
 
 
 def build(
@@ -111,7 +57,7 @@ def build(
     Raises BlockedError (mirror, disk, keyring, packages, mmdebstrap itself), CommandError when
     a hook fails, DeadlineError, InterruptedByUser.
     """
-    archive = sources_for(suite, components=components)
+    archive = apt_sources.lines_for(suite, components=components)
     _require_keyring()
     log.parent.mkdir(parents=True, exist_ok=True)
     with _scratch(log.parent) as scratch, _readable(sources, scratch) as copy:
@@ -188,7 +134,7 @@ def resolve_versions(
 
     Raises as `build` does.
     """
-    sources = sources_for(suite, components=components)
+    sources = apt_sources.lines_for(suite, components=components)
     _require_keyring()
     with tempfile.TemporaryDirectory(prefix="lab-resolve-") as folder:
         log = Path(folder) / "mmdebstrap.log"

@@ -1,7 +1,8 @@
-"""Detached OpenPGP signatures, checked by Sequoia against one pinned key."""
+"""OpenPGP signatures, checked by Sequoia against pinned keys."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +31,33 @@ def verify_detached(data: Path, signature: Path, keyring: Path, fingerprint: str
         )
 
 
+def verify_clearsigned(content: bytes, name: str, keyring: Path, fingerprints: Collection[str]) -> bytes:
+    """The text that is signed in `content`, without what stands around it.
+
+    At least one of the keys `fingerprints` (40 hex digits), taken from the file `keyring`, must have
+    signed it, and be neither expired nor revoked. Raises BlockedError; `name` is what it calls the content.
+    """
+    pinned = {fingerprint.replace(" ", "").lower() for fingerprint in fingerprints}
+    try:
+        keys = [cert for cert in Cert.split_file(str(keyring)) if cert.fingerprint in pinned]
+        current = [key for key in keys if not key.is_revoked and not _is_past(key.expiration)]
+        verified = verify(bytes=content, store=lambda _ids: current)
+    except RuntimeError as error:
+        raise BlockedError(
+            f"{name} is signed by no key that is believed: {_first_line(error)}",
+            hint="the mirror serves something else than Debian signed, or lab's keys are too old for it",
+            evidence=[keyring],
+        ) from error
+    if verified.bytes is None or not any(valid.certificate in pinned for valid in verified.valid_sigs):
+        raise BlockedError(f"{name} is signed by no key that is believed", evidence=[keyring])
+    return verified.bytes
+
+
+def _first_line(error: RuntimeError) -> str:
+    """Sequoia's words, without the backtrace that follows them where RUST_BACKTRACE is set."""
+    return str(error).partition("\n")[0]
+
+
 def _fault(data: Path, signature: Path, keyring: Path, pinned: str) -> str:
     """What is wrong with the signature; empty when it is good.
 
@@ -38,7 +66,7 @@ def _fault(data: Path, signature: Path, keyring: Path, pinned: str) -> str:
     try:
         keys = [cert for cert in Cert.split_file(str(keyring)) if cert.fingerprint == pinned]
     except RuntimeError as error:
-        return f"{keyring.name} is no file of public keys ({error})"
+        return f"{keyring.name} is no file of public keys ({_first_line(error)})"
     if not keys:
         return f"{keyring.name} does not hold the key {pinned.upper()}"
     if keys[0].is_revoked:
@@ -48,11 +76,14 @@ def _fault(data: Path, signature: Path, keyring: Path, pinned: str) -> str:
     try:
         packet = Sig.from_file(str(signature))
     except RuntimeError as error:
-        return f"the signature file holds no detached signature ({error})"
+        return f"the signature file holds no detached signature ({_first_line(error)})"
     try:
         accepted = verify(file=str(data), store=lambda _ids: keys, signature=packet).valid_sigs
     except RuntimeError as error:
-        return _refusal(packet, pinned) or f"the file or the signature was changed, it does not fit ({error})"
+        return (
+            _refusal(packet, pinned)
+            or f"the file or the signature was changed, it does not fit ({_first_line(error)})"
+        )
     return "" if any(valid.certificate == pinned for valid in accepted) else "it was signed by another key"
 
 

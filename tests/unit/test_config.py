@@ -204,6 +204,7 @@ def test_every_variable_is_read(monkeypatch):
     asked = {key: str(load().value(key)) or "x" for key in leaves()}
     asked |= {key: str(2000 + number) for number, key in enumerate(asked) if key.startswith("ports.")}
     asked |= {"emulator.digest": f"sha256:{'0a' * 32}", "nightly.webhook": "json", "nightly.github": "a/b"}
+    asked |= {"images.debian_mirror": "http://mirror.example/debian"}
     for key, value in asked.items():
         monkeypatch.setenv(variable(key), value)
     assert load().origins == {key: f"environment {variable(key)}" for key in leaves()}

@@ -6,26 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BlockedError, CommandError
-from lab.images import mmdebstrap
-
-DEB822 = """\
-# a comment
-Types: deb deb-src
-# another one, in the middle
-URIs: http://mirror.example/debian
-Suites: bookworm bookworm-updates
-Components: main
- contrib
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-"""
-
-
-def apt(folder: Path, **files: str) -> Path:
-    (folder / "sources.list.d").mkdir(parents=True)
-    for name, text in files.items():
-        place = name.replace("__", ".")
-        (folder / ("sources.list" if place == "sources.list" else f"sources.list.d/{place}")).write_text(text)
-    return folder
+from lab.images import apt_sources, mmdebstrap
 
 
 def fake_mmdebstrap(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -36,36 +17,9 @@ def fake_mmdebstrap(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) 
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(
-        mmdebstrap, "sources_for", lambda suite, **_: f"deb http://mirror.example/debian {suite} main\n"
+        apt_sources, "lines_for", lambda suite, **_: f"deb http://mirror.example/debian {suite} main\n"
     )
     monkeypatch.setattr(mmdebstrap, "_require_keyring", lambda: None)
-
-
-def test_both_source_formats_give_the_archive_with_the_asked_suite(tmp_path: Path) -> None:
-    wanted = "deb http://mirror.example/debian trixie main\n"
-    assert mmdebstrap.sources_for("trixie", apt(tmp_path / "a", debian__sources=DEB822)) == wanted
-    line = "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/debian sid main # note\n"
-    assert mmdebstrap.sources_for("trixie", apt(tmp_path / "b", sources__list=line)) == wanted
-    more = mmdebstrap.sources_for("sid", tmp_path / "b", ["main", "contrib"])
-    assert more == "deb http://mirror.example/debian sid main contrib\n"
-
-
-def test_only_an_enabled_binary_debian_archive_counts(tmp_path: Path) -> None:
-    others = apt(
-        tmp_path,
-        sources__list="# deb http://off.example/debian trixie main\n",
-        a_src__list="deb-src http://src.example/debian trixie main\n",
-        a_vendor__list="deb https://vendor.example/linux/debian trixie stable\n",
-        b_security__sources=DEB822.replace("/debian\n", "/debian-security\n"),
-        c_off__sources=DEB822 + "Enabled: no\n",
-        d_ubuntu__list="deb http://archive.example/ubuntu noble main\n",
-        e_backup__sources__save=DEB822,
-    )
-    with pytest.raises(BlockedError) as caught:
-        mmdebstrap.sources_for("trixie", others)
-    assert "--image" in caught.value.hint
-    (others / "sources.list.d" / "z.sources").write_text("\n\n" + DEB822)
-    assert "mirror.example" in mmdebstrap.sources_for("trixie", others)
 
 
 def test_versions_come_from_apts_simulation() -> None:

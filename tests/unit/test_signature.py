@@ -2,65 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.errors import BlockedError
 from lab.images.signature import verify_detached
-
-LONG_AGO = "20200101T000000!"
-
-
-class Signer:
-    """A GnuPG home with keys of its own."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-
-    def gpg(self, *words: str, at: str = "") -> str:
-        time = ["--faked-system-time", at] if at else []
-        argv = ["gpg", "--homedir", str(self.home), "--batch", "--yes", "--passphrase", "", *time, *words]
-        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-
-    def key(self, mail: str, expire: str = "never", at: str = "") -> str:
-        """A new signing key's fingerprint."""
-        self.gpg("--quick-gen-key", f"Test <{mail}>", "ed25519", "sign", expire, at=at)
-        listed = self.gpg("--with-colons", "--list-keys", mail)
-        return next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
-
-    def export(self, target: Path, *keys: str) -> Path:
-        self.gpg("--output", str(target), "--export", *keys)
-        return target
-
-    def sign(self, data: Path, key: str, at: str = "", *more: str) -> Path:
-        target = data.with_name(data.name + ".gpg")
-        self.gpg("--local-user", key, *more, "--output", str(target), "--detach-sign", str(data), at=at)
-        return target
-
-
-@pytest.fixture(scope="module")
-def signer() -> Iterator[Signer]:
-    home = Path(tempfile.mkdtemp(prefix="lab-gpg-"))  # short: the agent's socket lives in it
-    try:
-        yield Signer(home)
-    finally:
-        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "gpg-agent"], check=False)
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def keys(signer: Signer) -> dict[str, str]:
-    return {
-        "good": signer.key("good@example.org"),
-        "other": signer.key("other@example.org"),
-        "expired": signer.key("expired@example.org", "1d", LONG_AGO),
-    }
+from tests.signing import LONG_AGO, Signer
 
 
 @pytest.fixture
@@ -70,51 +20,57 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def test_accepts_the_pinned_key(signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"], keys["other"])
-    spaced = " ".join([keys["good"][:20], keys["good"][20:]])
-    verify_detached(data, signer.sign(data, keys["good"]), ring, spaced)
+def test_accepts_the_pinned_key(
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
+) -> None:
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"], signing_keys["other"])
+    spaced = " ".join([signing_keys["good"][:20], signing_keys["good"][20:]])
+    verify_detached(data, signer.sign(data, signing_keys["good"]), ring, spaced)
 
 
-def test_tells_changed_data(signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"])
-    signature = signer.sign(data, keys["good"])
+def test_tells_changed_data(signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path) -> None:
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"])
+    signature = signer.sign(data, signing_keys["good"])
     data.write_text(data.read_text().replace("0", "1", 1))
     with pytest.raises(BlockedError, match="does not fit"):
-        verify_detached(data, signature, ring, keys["good"])
+        verify_detached(data, signature, ring, signing_keys["good"])
 
 
-def test_tells_a_changed_signature(signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"])
-    signature = signer.sign(data, keys["good"])
+def test_tells_a_changed_signature(
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
+) -> None:
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"])
+    signature = signer.sign(data, signing_keys["good"])
     changed = bytearray(signature.read_bytes())
     changed[-1] ^= 1
     signature.write_bytes(changed)
     with pytest.raises(BlockedError, match="was not accepted"):
-        verify_detached(data, signature, ring, keys["good"])
+        verify_detached(data, signature, ring, signing_keys["good"])
 
 
 def test_refuses_a_key_that_is_not_in_the_keyring(
-    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"])
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"])
     with pytest.raises(BlockedError, match="another key"):
-        verify_detached(data, signer.sign(data, keys["other"]), ring, keys["good"])
+        verify_detached(data, signer.sign(data, signing_keys["other"]), ring, signing_keys["good"])
 
 
 def test_refuses_a_key_of_the_keyring_that_is_not_the_pinned_one(
-    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"], keys["other"])
-    with pytest.raises(BlockedError, match=f"signed by {keys['other']}"):
-        verify_detached(data, signer.sign(data, keys["other"]), ring, keys["good"])
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"], signing_keys["other"])
+    with pytest.raises(BlockedError, match=f"signed by {signing_keys['other']}"):
+        verify_detached(data, signer.sign(data, signing_keys["other"]), ring, signing_keys["good"])
 
 
-def test_refuses_an_expired_key(signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["expired"])
-    signature = signer.sign(data, keys["expired"], LONG_AGO)
+def test_refuses_an_expired_key(
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
+) -> None:
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["expired"])
+    signature = signer.sign(data, signing_keys["expired"], LONG_AGO)
     with pytest.raises(BlockedError, match="key has expired"):
-        verify_detached(data, signature, ring, keys["expired"])
+        verify_detached(data, signature, ring, signing_keys["expired"])
 
 
 def test_refuses_a_revoked_key(signer: Signer, data: Path, tmp_path: Path) -> None:
@@ -129,18 +85,18 @@ def test_refuses_a_revoked_key(signer: Signer, data: Path, tmp_path: Path) -> No
 
 
 def test_refuses_a_keyring_without_the_pinned_key(
-    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["other"])
-    with pytest.raises(BlockedError, match=f"does not hold the key {keys['good']}"):
-        verify_detached(data, signer.sign(data, keys["good"]), ring, keys["good"])
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["other"])
+    with pytest.raises(BlockedError, match=f"does not hold the key {signing_keys['good']}"):
+        verify_detached(data, signer.sign(data, signing_keys["good"]), ring, signing_keys["good"])
     ring.write_text("no keys")
     with pytest.raises(BlockedError, match="no file of public keys"):
-        verify_detached(data, signer.sign(data, keys["good"]), ring, keys["good"])
+        verify_detached(data, signer.sign(data, signing_keys["good"]), ring, signing_keys["good"])
 
 
 def test_refuses_an_expired_signature(
-    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
     lasting = signer.key("lasting@example.org", "never", LONG_AGO)
     ring = signer.export(tmp_path / "ring.gpg", lasting)
@@ -161,25 +117,25 @@ def test_refuses_sha1(signer: Signer, data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no signature at all\n"])
 def test_refuses_what_is_no_signature(
-    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path, content: bytes
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path, content: bytes
 ) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"])
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"])
     signature = tmp_path / "empty.gpg"
     signature.write_bytes(content)
     with pytest.raises(BlockedError, match="was not accepted"):
-        verify_detached(data, signature, ring, keys["good"])
+        verify_detached(data, signature, ring, signing_keys["good"])
 
 
 def test_refuses_a_signed_message_in_place_of_a_signature(
-    signer: Signer, keys: dict[str, str], data: Path, tmp_path: Path
+    signer: Signer, signing_keys: dict[str, str], data: Path, tmp_path: Path
 ) -> None:
-    ring = signer.export(tmp_path / "ring.gpg", keys["good"])
+    ring = signer.export(tmp_path / "ring.gpg", signing_keys["good"])
     message = tmp_path / "message.gpg"
     other = tmp_path / "other"
     other.write_text("something else")
-    signer.gpg("--local-user", keys["good"], "--output", str(message), "--sign", str(other))
+    signer.gpg("--local-user", signing_keys["good"], "--output", str(message), "--sign", str(other))
     with pytest.raises(BlockedError, match="was not accepted"):
-        verify_detached(data, message, ring, keys["good"])
+        verify_detached(data, message, ring, signing_keys["good"])
 
 
 def test_names_a_missing_file(tmp_path: Path, data: Path) -> None:

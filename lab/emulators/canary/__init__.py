@@ -39,6 +39,7 @@ class Canary:
         self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
         self._cache = place.cache
         self._journal = place.journal
+        self._mirror = place.debian_mirror
         self._image: CachedImage | None = None
 
     def image_id(self) -> str:
@@ -51,7 +52,7 @@ class Canary:
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
-            image = self._image = recipe.build(self._cache, step)
+            image = self._image = recipe.build(self._cache, step, self._mirror)
         check(image)
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 

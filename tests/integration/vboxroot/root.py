@@ -11,7 +11,7 @@ from lab import files, proc
 from lab.config import load
 from lab.deadline import Deadline
 from lab.errors import LabError
-from lab.images import lock, mmdebstrap
+from lab.images import apt_sources, lock, mmdebstrap
 
 _HERE = Path(__file__).parent
 _STAND_IN = _HERE / "vboxheadless_driverless.c"
@@ -79,7 +79,7 @@ def _bootstrap(root: Root) -> None:
         deadline=Deadline.after(_BUILD_SECONDS),
         env={"DEBIAN_FRONTEND": "noninteractive"},
         log=root.folder / "mmdebstrap.log",
-        stdin=mmdebstrap.sources_for(_SUITE, components=_COMPONENTS),
+        stdin=apt_sources.lines_for(_SUITE, components=_COMPONENTS),
     )
 
 

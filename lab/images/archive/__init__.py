@@ -1,0 +1,57 @@
+"""Debian packages, taken out of an archive by Python alone: no apt, no dpkg, no root rights, on any system.
+
+`release` checks the archive's signature, `index` reads its packages, `closure` says which are needed, and
+`extract` fetches them and unpacks their files. `Archive` is all of it for one suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from lab.deadline import Deadline
+from lab.images.archive.closure import needed
+from lab.images.archive.extract import fetch, unpack
+from lab.images.archive.index import Package, read_index
+from lab.images.archive.release import Keys, read_release
+from lab.images.transport import Patience
+from lab.steps import Step
+
+__all__ = ["Archive", "Keys", "Package"]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The `main` component of a suite for amd64. `base` is the archive's address as apt has it."""
+
+    base: str
+    suite: str
+    keys: Keys
+    session: requests.Session
+    patience: Patience = field(default_factory=Patience)
+
+    def resolve(self, names: Sequence[str], deadline: Deadline) -> list[Package]:
+        """The packages called `names` and all they depend on, by name; recommendations are left out.
+
+        Asks the archive. Raises BlockedError: it cannot be reached, its signature, date or hashes do not fit,
+        or it has no such package; DeadlineError, InterruptedByUser.
+        """
+        base = self.base.rstrip("/") + "/"
+        release = read_release(self.session, base, self.suite, self.keys, deadline, self.patience)
+        index = read_index(self.session, release, deadline, self.patience)
+        return needed(index, names)
+
+    def extract(
+        self, packages: Sequence[Package], downloads: Path, output: Path, step: Step, deadline: Deadline
+    ) -> None:
+        """Write the files of `packages` into the tar file `output`, nothing configured.
+
+        What is fetched stays in the folder `downloads`, so that a build that was ended goes on with it.
+        Raises as `resolve` does.
+        """
+        base = self.base.rstrip("/") + "/"
+        fetched = fetch(self.session, base, packages, downloads, step, deadline, self.patience)
+        unpack(fetched, output, deadline)
