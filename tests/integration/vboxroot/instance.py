@@ -80,7 +80,7 @@ def mounted(root: Root, home: Path, folders: Sequence[Path] = ()) -> Iterator[In
     `home` is made, and holds the wrapper script too.
     """
     place = Path(tempfile.gettempdir()).resolve()
-    binds = {PROJECT, Path(sysconfig.get_path("purelib")), home, *folders}
+    binds = {PROJECT, Path(sysconfig.get_path("purelib")).resolve(), home, *folders}
     for bind in binds:
         if not bind.is_absolute() or place.is_relative_to(bind.resolve()):
             raise ValueError(f"{bind} cannot be in the root: it holds the root's own place")
