@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -296,9 +297,18 @@ def test_connection_lost_midway_says_so_and_the_next_command_reconnects(server: 
         assert guest.run(["echo", "back"]).out == "back\n"
 
 
-def test_printed_ssh_command_works_in_a_terminal(server: Server, guest: Guest, tmp_path: Path) -> None:
-    argv = [*ssh_command(guest), "echo", "pasted"]
-    assert subprocess.run(argv, capture_output=True, text=True, timeout=30).stdout == "pasted\n"
+@pytest.mark.parametrize("folder", [".", "Application Support", "100%h of it"])
+def test_printed_ssh_command_works_in_a_terminal(
+    server: Server, guest: Guest, tmp_path: Path, folder: str
+) -> None:
+    place = tmp_path / folder
+    place.mkdir(exist_ok=True)
+    key = Path(shutil.copy2(guest.key, place / "key"))
+    known_hosts = Path(shutil.copy2(guest.known_hosts, place / "hosts"))
+    line = shlex.join([*ssh_command(server.guest(key=key, known_hosts=known_hosts)), "echo", "pasted"])
+    # As a person pastes it.
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "pasted\n", done.stderr
     other = tmp_path / "other_hosts"
     other.write_text(f"lab-vm {_keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
     argv = [*ssh_command(server.guest(known_hosts=other)), "-o", "BatchMode=yes", "true"]
