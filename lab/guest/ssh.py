@@ -297,20 +297,21 @@ def ssh_command(guest: Guest) -> list[str]:
     return [
         "ssh",
         *("-F", "/dev/null"),
-        *("-i", _without_tokens(guest.key)),
+        *("-o", f"IdentityFile={_quoted(guest.key)}"),
         *("-o", "IdentitiesOnly=yes"),
         *("-o", "StrictHostKeyChecking=yes"),
-        # Quoted, for ssh takes the words of this option for several files (macOS: `Application Support`).
-        *("-o", f'UserKnownHostsFile="{_without_tokens(guest.known_hosts)}"'),
+        *("-o", f"UserKnownHostsFile={_quoted(guest.known_hosts)}"),
         *alias,
         *("-p", str(guest.port)),
         f"{guest.user}@{guest.host}",
     ]
 
 
-def _without_tokens(path: Path) -> str:
-    """The path as ssh's options take it, where a per cent sign begins a token (ssh_config, TOKENS)."""
-    return str(path).replace("%", "%%")
+def _quoted(path: Path) -> str:
+    """The path as ssh's options take it: in quotes, for words apart are several files (macOS has a folder
+    `Application Support`), and a per cent sign begins a token (ssh_config, TOKENS).
+    """
+    return '"{}"'.format(str(path).replace("%", "%%"))
 
 
 def _as_bytes(text: str | bytes) -> bytes:
