@@ -31,7 +31,7 @@ BOOT_SECONDS = 20.0
 """How long the tiny guest may take to its user space: about a second on working hardware."""
 
 _KVMS_WORD = re.compile(r"does not reach user space|KVM|kvm|MSR|entry failed|internal error")
-"""A boot that failed so will fail again: silence, and KVM's own words. QEMU killed or without memory may not."""
+"""How a boot ends that will do so again. One of a QEMU that was killed or had no memory may not."""
 
 _QEMU = "qemu-system-x86_64"
 _CACHE = "kvm-probe-{accel}.json"

@@ -61,7 +61,7 @@ def test_this_kind_of_host() -> None:
         "12",
         "6.1",
         "x86_64",
-        Cpu("AMD EPYC", "AuthenticAMD", (), True, False),
+        Cpu("AMD EPYC", "AuthenticAMD", (), True, False, "KVMKVMKVM"),
         2,
         1,
         1,
