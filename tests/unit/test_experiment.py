@@ -44,7 +44,12 @@ class Engine:
     def _answer(self, guest: FakeGuest, argv: list[str], stdin: Any) -> str:
         spec = self.specs[-1]
         if argv[0] == "python3" and "--seconds" in argv:
-            device = kvm_probe()["device"] | {"exists": False, "opened": False, "error": "/dev/kvm is absent"}
+            device = kvm_probe()["device"] | {
+                "exists": False,
+                "opened": False,
+                "failure": "absent",
+                "error": "it is absent",
+            }
             absent = {"device": device, "real_mode": None, "long_mode": None}
             return json.dumps(kvm_probe() if spec.nested else kvm_probe(**absent))
         if argv[0] == "python3":
@@ -152,7 +157,11 @@ def test_a_probe_that_could_not_look_shows_nothing(bed: Bed, engine: Engine) -> 
 
     def denied(guest: FakeGuest, argv: list[str], stdin: Any) -> str:
         if argv[0] == "python3" and "--seconds" in argv:
-            device = kvm_probe()["device"] | {"opened": False, "error": "Permission denied"}
+            device = kvm_probe()["device"] | {
+                "opened": False,
+                "failure": "permission",
+                "error": "Permission denied",
+            }
             return json.dumps(kvm_probe(device=device, real_mode=None, long_mode=None))
         return answer(guest, argv, stdin)
 

@@ -205,6 +205,27 @@ def test_an_emulated_processor_is_known_by_its_name() -> None:
     assert of_cell(dataclasses.replace(CELL, host=host)).emulated is True
 
 
+@pytest.mark.parametrize(
+    ("emulated", "acceleration", "nesting", "known"),
+    [
+        (True, "hwvirt", Nesting.HARDWARE, True),  # no other processor in the chain is software
+        (True, "tcg", Nesting.EMULATED, None),
+        (False, "hwvirt", Nesting.HARDWARE, None),  # told by the processor's name, once
+        (None, "hwvirt", Nesting.HARDWARE, None),
+    ],
+)
+def test_an_emulated_host_is_known_from_its_cell(
+    emulated: bool | None, acceleration: str, nesting: Nesting, known: bool | None
+) -> None:
+    cell = dataclasses.replace(
+        CELL, engine="virtualbox", acceleration=acceleration, nesting=nesting, emulated=emulated
+    )
+    assert of_cell(cell).emulated is known
+    real = Situation("linux", "amd", "12", extensions=True, emulated=False)
+    filled = of_cell(cell, real)
+    assert (filled.extensions, filled.emulated) == ((None, True) if known else (True, False))
+
+
 def test_a_processor_that_names_no_maker_is_the_hosts_own() -> None:
     cell = dataclasses.replace(CELL, host=dataclasses.replace(CELL.host, cpu="QEMU TCG CPU version 2.5+"))
     here = Situation("linux", "amd", "12", extensions=True, emulated=True)
