@@ -23,10 +23,12 @@ from lab import files, proc
 from lab.deadline import Deadline
 from lab.errors import DeadlineError, LabError, ending
 from lab.host import tiny_guest
-from lab.probes.kvm import Probe, parse_probe, script
+from lab.host.facts import parse_cpuinfo
+from lab.probes.kvm import Probe, own_module, parse_probe, script
 
 DEVICE = Path("/dev/kvm")
 MODULES = Path("/sys/module")
+CPUINFO = Path("/proc/cpuinfo")
 BOOT_SECONDS = 20.0
 """How long the tiny guest may take to its user space: about a second on working hardware."""
 
@@ -193,10 +195,9 @@ def host_kernel() -> Path | None:
 
 
 def nested_parameter() -> bool:
-    """Whether the loaded KVM module lets its guests have vmx or svm."""
-    for module in ("kvm_intel", "kvm_amd"):
-        try:
-            return (MODULES / module / "parameters/nested").read_text().strip() in ("Y", "1")
-        except OSError:
-            continue
-    return False
+    """Whether KVM's module for this processor lets its guests have vmx or svm."""
+    try:
+        module = own_module(parse_cpuinfo(CPUINFO.read_text()).extensions)
+        return (MODULES / (module or "none") / "parameters/nested").read_text().strip() in ("Y", "1")
+    except OSError:
+        return False

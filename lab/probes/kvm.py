@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +25,18 @@ behind it. `permission`, `resource` (memory, open files, a processor that anothe
 `system` are errnos, which `error` names; `killed` a signal, `timeout` silence, `tool` a fault of the
 probe or of the Python that it ran under. `unknown` is a report from before failures had a kind.
 """
+
+
+MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
+"""A processor's extension, and KVM's module for it."""
+
+
+def own_module(extensions: Collection[str]) -> str:
+    """KVM's module for the processor that has these extensions; empty where there is none.
+
+    Another vendor's module may be there beside it, or alone: built into the kernel, or loaded by mistake.
+    """
+    return next((module for extension, module in MODULES.items() if extension in extensions), "")
 
 
 class _Model(BaseModel):

@@ -150,10 +150,22 @@ def test_refusals_are_not_remembered(host: Path, boots: list[str], monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("module", "text", "nested"),
-    [("kvm_amd", "1", True), ("kvm_intel", "Y", True), ("kvm_intel", "N", False), ("kvm_pvm", "1", False)],
+    ("flag", "module", "text", "nested"),
+    [
+        ("svm", "kvm_amd", "1", True),
+        ("vmx", "kvm_intel", "Y", True),
+        ("vmx", "kvm_intel", "N", False),
+        ("svm", "kvm_pvm", "1", False),
+        ("svm", "kvm_intel", "Y", False),  # the other vendor's, built into the kernel
+        ("vmx", "kvm_amd", "1", False),
+        ("lm", "kvm_amd", "1", False),
+    ],
 )
-def test_nested_comes_from_the_loaded_module(host: Path, module: str, text: str, nested: bool) -> None:
+def test_nested_comes_from_the_processors_own_module(
+    host: Path, monkeypatch: pytest.MonkeyPatch, flag: str, module: str, text: str, nested: bool
+) -> None:
+    (host / "cpuinfo").write_text(f"flags : fpu {flag}\n")
+    monkeypatch.setattr(kvm, "CPUINFO", host / "cpuinfo")
     parameters = host / "modules" / module / "parameters"
     parameters.mkdir(parents=True)
     (parameters / "nested").write_text(f"{text}\n")

@@ -8,12 +8,10 @@ from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm as guest_kvm
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
-from lab.probes.kvm import Failure, KvmFacts, Probe
+from lab.probes.kvm import MODULES, Failure, KvmFacts, Probe, own_module
 
 KVM_SIGNATURE = "KVMKVMKVM"
 _X86 = ("x86_64", "i686")
-_EXTENSIONS = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-"""A processor's extension, and KVM's module for it."""
 _REFUSED = re.compile(
     r"by bios|supported by cpu|fully enabled on cpu|doesn't support vmx|isn't amd"
     r"|kvm is unsupported|enabling virtualization on cpu\d+ failed|inconsistent vmcs",
@@ -30,7 +28,7 @@ _OTHERS = {
 """Words that make a line of the log the other vendor's, by the module that is wanted."""
 _HINTS: dict[Failure, str] = {
     "absent": "the device was there before: try again",
-    "permission": "`invoke lab.up` makes lab's user a member of group kvm",
+    "permission": "`invoke lab.up` puts lab's user in the VM into group kvm; in a container look at AppArmor",
     "resource": "give the VM more memory, or end what uses it; EBUSY: another hypervisor runs in the VM",
     "killed": "the kernel's log in the VM (dmesg) says what ended it",
     "timeout": "the machine may just be slow or busy: try again",
@@ -83,7 +81,7 @@ def cpu(site: Site) -> Observation:
     machine, found = _facts(site).facts.machine, _facts(site).facts.cpu
     if machine not in _X86:
         raise BlockedError(f"the VM's processor is {machine}, and what is asked about are x86 guests")
-    flags = [flag for flag in _EXTENSIONS if flag in found.flags]
+    flags = [flag for flag in MODULES if flag in found.flags]
     paging = {True: ", nested paging", False: ", no nested paging", None: ""}[found.nested_paging]
     return Observation(
         ok=bool(flags),
@@ -119,7 +117,7 @@ def _without_device(probed: KvmFacts) -> Observation:
     where it is loaded and the kernel says nothing.
     """
     why = probed.probe.why
-    module = next((module for flag, module in _EXTENSIONS.items() if flag in probed.cpu_flags), "")
+    module = own_module(probed.cpu_flags)
     if not module:
         return _observed(False, why)
     lines = [line for line in probed.facts.kernel_lines or [] if _REFUSED.search(line)]
