@@ -156,8 +156,8 @@ def test_an_interrupted_run_is_gone_on_with(
     probe: Any, device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kvm = FakeKvm(probe, tmp_path / "area")
-    kvm.exits = [_exit(9, bytes(8))]
-    interrupted = iter([True, True, False])
+    kvm.exits = [_exit(10), _exit(9, bytes(8))]
+    interrupted = iter([True, True, False, True, False])
 
     def ioctl(file: int, request: int, argument: Any = 0) -> int:
         if kvm.names[request] == "KVM_RUN" and next(interrupted):

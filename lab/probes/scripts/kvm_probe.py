@@ -42,10 +42,9 @@ FAILURES.update(
 )
 ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO)  # no node, or no driver behind it
 
-EXIT_IO, EXIT_HLT, EXIT_FAIL_ENTRY, EXIT_INTERNAL_ERROR = 2, 5, 9, 17
+EXIT_IO, EXIT_HLT, EXIT_FAIL_ENTRY, EXIT_INTR, EXIT_INTERNAL_ERROR = 2, 5, 9, 10, 17
 EXITS = {0: "unknown", 1: "exception", EXIT_IO: "io", EXIT_HLT: "hlt", 6: "mmio", 7: "irq_window",
-         8: "shutdown", EXIT_FAIL_ENTRY: "fail_entry", 10: "intr",
-         EXIT_INTERNAL_ERROR: "internal_error"}  # fmt: skip
+         8: "shutdown", EXIT_FAIL_ENTRY: "fail_entry", EXIT_INTERNAL_ERROR: "internal_error"}  # fmt: skip
 
 MEMORY, PAGE = 2 << 20, 4096
 CODE, PML4, PDPT, PD, GDT, STACK = 0x1000, 0x2000, 0x3000, 0x4000, 0x5000, 0x8000
@@ -62,7 +61,7 @@ Prepare = Callable[[bytearray, memoryview], None]
 
 
 class Trouble(Exception):  # noqa: N818 - no error of a program's
-    """What went wrong, and whose word it is: one of the failures above."""
+    """What went wrong, and whose word it is (`failure`)."""
 
     def __init__(self, failure: str, what: str) -> None:
         super().__init__(what)
@@ -154,6 +153,8 @@ def enter(prepare: Prepare, say: Say) -> None:
     while len(exits) < 16:
         ask(vcpu, "KVM_RUN")
         reason = struct.unpack_from("<I", area, 8)[0]
+        if reason == EXIT_INTR:  # a signal's doing, and not the guest's
+            continue
         exits.append(EXITS.get(reason, str(reason)))
         say(exits=exits, exit_reason=reason)
         if reason != EXIT_IO:
