@@ -201,7 +201,7 @@ def test_silence_is_a_timeout_and_tells_how_busy_it_was(
 
 
 @pytest.mark.parametrize(
-    ("error", "failure", "said"),
+    ("error", "failure", "words"),
     [
         (ImportError("No module named 'ctypes'"), "tool", "ImportError: No module named 'ctypes'"),
         (MemoryError(), "resource", "out of memory"),
@@ -210,14 +210,14 @@ def test_silence_is_a_timeout_and_tells_how_busy_it_was(
     ],
 )
 def test_a_fault_of_the_probe_is_its_own(
-    probe: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, failure: str, said: str
+    probe: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, failure: str, words: str
 ) -> None:
     def enter(_prepare: Any, _say: Any) -> None:
         raise error
 
     monkeypatch.setattr(probe, "enter", enter)
     entry = _attempted(probe)
-    assert entry.failure == failure and said in entry.error
+    assert entry.failure == failure and words in entry.error
 
 
 @pytest.mark.parametrize(("call", "number"), [("fork", errno.EAGAIN), ("pipe", errno.EMFILE)])
@@ -245,19 +245,19 @@ def test_a_device_that_does_not_open_says_why(
     probe: Any, device: Path, monkeypatch: pytest.MonkeyPatch, number: int, failure: str
 ) -> None:
     monkeypatch.setattr(probe.os, "open", _fails(number))
-    found = Device.model_validate(probe.device())
-    assert (found.exists, found.opened, found.failure) == (True, False, failure)
-    assert errno.errorcode[number] in found.error and found.absent == (failure == "absent")
+    node = Device.model_validate(probe.device())
+    assert (node.exists, node.opened, node.failure) == (True, False, failure)
+    assert errno.errorcode[number] in node.error and node.absent == (failure == "absent")
 
 
 def test_a_device_that_is_no_kvm_is_no_word_of_kvms(probe: Any, device: Path) -> None:
-    found = Device.model_validate(probe.device())
-    assert found.opened and found.failure == "system" and "ENOTTY" in found.error
+    node = Device.model_validate(probe.device())
+    assert node.opened and node.failure == "system" and "ENOTTY" in node.error
 
 
 def test_another_version_of_kvm_is_beyond_the_probe(
     probe: Any, device: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe.fcntl, "ioctl", lambda *_: 13)
-    found = Device.model_validate(probe.device())
-    assert (found.failure, found.error) == ("tool", "KVM API version 13, and the probe knows 12")
+    node = Device.model_validate(probe.device())
+    assert (node.failure, node.error) == ("tool", "KVM API version 13, and the probe knows 12")

@@ -1,4 +1,4 @@
-"""The scripts that run in a VM run under old Pythons, too; and what is said where there is none."""
+"""The scripts that run in a VM run under old Pythons, too; and what is words where there is none."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "tail", "kind", "said"),
+    ("status", "tail", "kind", "words"),
     [
         (1, "ModuleNotFoundError: No module named 'mmap'", BlockedError, "lacks the module mmap"),
         (1, "SyntaxError: invalid syntax", BlockedError, "too old"),
@@ -179,10 +179,10 @@ def test_a_python_that_is_too_old_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_script_that_did_not_run_says_what_was_missing(
-    status: int, tail: str, kind: type[LabError], said: str
+    status: int, tail: str, kind: type[LabError], words: str
 ) -> None:
     error = python.explained(CommandError(["python3", "-"], status, tail=tail))
-    assert type(error) is kind and said in error.what
+    assert type(error) is kind and words in error.what
 
 
 class Machine(FakeGuest):

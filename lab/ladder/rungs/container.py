@@ -14,14 +14,14 @@ def kvm(site: Site) -> Observation:
     docker.engine's own container has run it already, where it could. It ran in L1 itself: only KVM's own
     word on a guest counts against it here. A device that is absent or closed in there is Docker's doing.
     """
-    probed = site.container or trial.kvm(site.tools.guest, site.probe_deadline())
-    site.facts["container.kvm"] = probed.model_dump(mode="json")
-    found = settled(probed, "in the container")
+    probe = site.container or trial.kvm(site.tools.guest, site.probe_deadline())
+    site.facts["container.kvm"] = probe.model_dump(mode="json")
+    settled(probe, "in the container")
     return Observation(
-        ok=found.ok,
+        ok=probe.ok,
         expected="the tiny guest runs in a container with --device /dev/kvm, as nobody in group kvm",
-        observed=found.why,
+        observed=probe.why,
         hint=""
-        if found.ok
+        if probe.ok
         else "KVM ran the tiny guest in the VM, and not in a container: try again, and compare",
     )

@@ -96,8 +96,8 @@ def kvm(site: Site) -> Observation:
     probed = _facts(site)
     if probed.probe.device.absent:
         return _without_device(probed)
-    found = settled(probed.probe, "in the VM")
-    return _observed(found.ok, found.why)
+    probe = settled(probed.probe, "in the VM")
+    return _observed(probe.ok, probe.why)
 
 
 def _observed(ok: bool, why: str) -> Observation:

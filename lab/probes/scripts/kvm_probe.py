@@ -199,12 +199,12 @@ def attempt(prepare: Prepare, seconds: float) -> "dict[str, Any]":
         os.close(ours)
         serve(prepare, theirs)
     os.close(theirs)
-    told, ended = listen(ours, began + seconds)
+    heard, ended = listen(ours, began + seconds)
     os.close(ours)
     if not ended:
         os.kill(child, signal.SIGKILL)
     status, used = reap(child)
-    for line in told.splitlines():
+    for line in heard.splitlines():
         with contextlib.suppress(ValueError):
             report.update(json.loads(line))
     if not report["ok"] and not report["failure"]:
@@ -244,13 +244,13 @@ def serve(prepare: Prepare, pipe: int) -> None:
 
 def listen(pipe: int, until: float) -> "tuple[str, bool]":
     """All that was said before the pipe closed, and whether it did in time."""
-    told = b""
+    heard = b""
     while select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
         block = os.read(pipe, 65536)
         if not block:
-            return told.decode(), True
-        told += block
-    return told.decode(), False
+            return heard.decode(), True
+        heard += block
+    return heard.decode(), False
 
 
 def reap(child: int) -> "tuple[int, float]":
