@@ -7,7 +7,7 @@ from pathlib import Path
 from lab.deadline import Deadline
 from lab.engines.protocol import LOOPBACK
 from lab.errors import CommandError, DeadlineError, UsageError
-from lab.guest import login, seed
+from lab.guest import login, python, seed
 from lab.guest.keys import KeyPair
 from lab.guest.login import AuthRefusedError, UnreachableError
 from lab.guest.ssh import Guest
@@ -69,15 +69,19 @@ def admit(port: int, user: str, key: Path, known_hosts: Path, own: KeyPair, as_u
     """Let lab in as its own user with its own key, through `user` and `key`; in words, what was done.
 
     `user` may use sudo without a password. Raises UsageError (an account of lab's name is somebody
-    else's: nothing was changed), HostKeyError, AuthRefusedError, UnreachableError, CommandError.
+    else's, or there is no Python for lab's scripts: nothing was changed), HostKeyError, AuthRefusedError,
+    UnreachableError, CommandError.
     """
     with Guest(port=port, user=as_user, key=own.private, known_hosts=known_hosts) as guest:
         try:
             guest.open()
-            return "lab's key is known there"
         except AuthRefusedError:
             pass
+        else:
+            python.require(guest)
+            return "lab's key is known there"
     with Guest(port=port, user=user, key=key, known_hosts=known_hosts) as guest:
+        python.require(guest)
         words = ["sh", "-c", _ADMIT, "admit", as_user, own.public_line, MARKER, str(_REFUSED)]
         done = guest.run(words, sudo=True, check=False)
     if done.status == _REFUSED:

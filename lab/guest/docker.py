@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lab import proc
 from lab.deadline import Deadline, NotYet, poll
-from lab.errors import BlockedError, CommandError, LabError
+from lab.errors import BlockedError, CommandError, LabError, ending
 from lab.guest import apt, dockerrepo
 from lab.guest.ssh import Guest
 from lab.steps import Step
@@ -196,7 +196,7 @@ def explained(error: CommandError) -> LabError:
         if re.search(pattern, error.tail, re.IGNORECASE):
             return kind(what, hint=hint, tail=error.tail)
     return LabError(
-        f"`{' '.join(error.argv[:2])}` failed in the VM with status {error.status}",
+        f"`{' '.join(error.argv[:2])}` failed in the VM: it {ending(error.status)}",
         hint="`invoke lab.ssh` and try it by hand; `sudo journalctl -u docker` has the engine's log",
         tail=error.tail,
     )

@@ -2,7 +2,7 @@
 
 Run as root, with the wishes below as JSON in the first argument. Reads /proc rather than asking
 Docker wherever it can, since each word to Docker costs an emulated processor most of a second.
-Needs nothing but Python 3.9.
+Needs nothing but Python 3.6.
 
     name      the container
     files     paths or patterns in it whose last `bytes` bytes are wanted
@@ -11,8 +11,6 @@ Needs nothing but Python 3.9.
     stages    stages of its start the caller saw, in seconds from its start: the earliest word counts,
               and all that were ever told come back, also to another caller
 """
-
-from __future__ import annotations
 
 import contextlib
 import glob
@@ -30,9 +28,11 @@ MEMORY = Path("/run/lab-containers")
 """Not on a disk: what is remembered of a container ends with the machine's boot."""
 KVM_FILES = ("/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu")
 LINES = 60
+CLOCK_BOOTTIME = 7
+"""Linux's number of it: Python has the name from 3.7 on."""
 
 
-def run(argv: list[str], seconds: float) -> tuple[int, str]:
+def run(argv: "list[str]", seconds: float) -> "tuple[int, str]":
     """Exit status and all output; -1 when it took too long or could not be started."""
     try:
         done = subprocess.run(
@@ -43,7 +43,7 @@ def run(argv: list[str], seconds: float) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-def inspected(name: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
+def inspected(name: str, seconds: float) -> "tuple[dict[str, Any] | None, str]":
     """Docker's description of the container, and what Docker said when it gave none."""
     status, said = run(["docker", "container", "inspect", name], seconds)
     try:
@@ -55,9 +55,9 @@ def inspected(name: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
     return None, "" if "no such container" in said.lower() else said[-2000:] or f"status {status}"
 
 
-def processes(first: int) -> list[dict[str, Any]]:
+def processes(first: int) -> "list[dict[str, Any]]":
     """The container's first process and all below it. Times are seconds of this machine's wall clock."""
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    booted = time.time() - time.clock_gettime(CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
     parents, starts = {}, {}
     for folder in PROC.iterdir():
@@ -80,7 +80,7 @@ def processes(first: int) -> list[dict[str, Any]]:
     ]
 
 
-def command(pid: int) -> list[str]:
+def command(pid: int) -> "list[str]":
     try:
         words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
@@ -88,19 +88,19 @@ def command(pid: int) -> list[str]:
     return [word.decode("utf-8", "replace")[:300] for word in words[:200]]
 
 
-def kvm_files(pid: int) -> list[str]:
+def kvm_files(pid: int) -> "list[str]":
     """Which of KVM's files the process has open: the device, a VM it made, that VM's processors."""
     found = set()
     try:
         for link in (PROC / str(pid) / "fd").iterdir():
-            target = str(link.readlink())
+            target = os.readlink(str(link))  # noqa: PTH115 - Path.readlink is of Python 3.9
             found |= {known for known in KVM_FILES if target == known or target.startswith(f"{known}:")}
     except OSError:
         pass
     return sorted(found)
 
 
-def tails(pid: int, patterns: list[str], limit: int) -> dict[str, str]:
+def tails(pid: int, patterns: "list[str]", limit: int) -> "dict[str, str]":
     """The ends of files in the container, by path, read with the container's root as the root.
 
     Nothing in it can lead out: its links are followed inside.
@@ -125,7 +125,7 @@ def tails(pid: int, patterns: list[str], limit: int) -> dict[str, str]:
     return json.loads(said) if said else {}
 
 
-def tail(path: str, limit: int) -> str | None:
+def tail(path: str, limit: int) -> "str | None":
     """The end of a regular file; None for anything else."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
@@ -148,24 +148,25 @@ def killed_for_memory(pid: int) -> int:
     return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
 
 
-def kernel_lines(words: tuple[str, ...]) -> list[str]:
+def kernel_lines(words: "tuple[str, ...]") -> "list[str]":
     lines = run(["dmesg"], 20)[1].splitlines()
     return [line for line in lines if any(word in line.lower() for word in words)][-LINES:]
 
 
-def remembered(identity: str, stages: dict[str, float]) -> dict[str, float]:
+def remembered(identity: str, stages: "dict[str, float]") -> "dict[str, float]":
     """All stages ever told of this very start of the container, each at its earliest."""
     place = MEMORY / f"{identity}.json"
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
         known.update(json.loads(place.read_text()))
     merged = {name: min(seconds, known.get(name, seconds)) for name, seconds in stages.items()}
-    if known | merged != known:
+    merged = {**known, **merged}
+    if merged != known:
         MEMORY.mkdir(mode=0o700, exist_ok=True)
         part = place.with_suffix(".part")
-        part.write_text(json.dumps(known | merged))
+        part.write_text(json.dumps(merged))
         part.replace(place)
-    return known | merged
+    return merged
 
 
 def main() -> None:
