@@ -14,7 +14,7 @@ from invoke.parser import Parser
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program
 
-from lab import __version__
+from lab import __version__, web
 from lab.cli import refusal
 from lab.errors import ExitCode, UsageError
 
@@ -91,4 +91,5 @@ def no_number(words: Sequence[str], value: str) -> str:
 
 def main() -> None:
     """Entry point of `invoke` in lab's environment."""
+    web.spare_loopback()
     LabProgram(version=__version__, binary="invoke").run()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import lzma
 import struct
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +65,7 @@ class Recipe(BaseModel):
 
 
 def recipe() -> Recipe:
-    return Recipe.model_validate(tomllib.loads((SOURCES / "recipe.toml").read_text()))
+    return Recipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
 def recipe_hash() -> str:
