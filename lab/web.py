@@ -184,8 +184,8 @@ class _Adapter(HTTPAdapter):
             request.headers.pop("Proxy-Authorization", None)
         bounds = _bounds.get()
         bounds.check()
-        left = max(0.1, bounds.deadline.left)
-        options["timeout"] = tuple(min(seconds, left) for seconds in _pair(options.get("timeout")))
+        connect, silence = _pair(options.get("timeout"))
+        options["timeout"] = (max(0.1, min(connect, bounds.deadline.left)), silence)
         return super().send(request, **options)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lab import web
+from lab import redact, web
 from lab.notify.message import Notice, Said
 from lab.notify.secrets import where
 from lab.notify.sending import DeliveryError, Patience, persist, send
@@ -108,13 +108,12 @@ def _read(wanted: TypeAdapter[T], answer: web.Answer) -> T:
 
 
 def _title(finding: Said, notice: Notice) -> str:
-    return f"lab on {notice.host}: {' '.join(finding.text.split())}"[:200]
+    return redact.clean(f"lab on {notice.host}: {' '.join(finding.text.split())}")[:200]
 
 
 def _body(finding: Said, notice: Notice) -> str:
     """The finding, then the night as a list; code fences keep what was observed from being markup."""
     fence = "~~~~"
     lines = "\n".join(line.replace(fence, "~ ~") for line in notice.lines)
-    return (
-        f"{fence}\n{finding.text.replace(fence, '~ ~')}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"
-    )
+    text = redact.clean(finding.text).replace(fence, "~ ~")
+    return f"{fence}\n{text}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"

@@ -12,7 +12,7 @@ import requests
 import stamina
 import urllib3.exceptions as low
 
-from lab import web
+from lab import redact, web
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import BlockedError, DeadlineError, LabError
 from lab.notify.message import Notice
@@ -168,10 +168,10 @@ def _checked(url: str) -> str:
 
 
 def _words(answer: web.Answer) -> str:
-    """What the other side says, short; it may echo what was sent, so it passes through redaction later."""
+    """What the other side says, short; it may echo what was sent, so it is redacted before it is cut."""
     try:
         content: Any = answer.json()
         text = str(content.get("message", content)) if isinstance(content, dict) else str(content)
     except (ValueError, RecursionError):
         text = answer.body.decode(errors="replace")
-    return " ".join(text.split())[:200] or "no reason given"
+    return redact.clean(" ".join(text.split()))[:200] or "no reason given"

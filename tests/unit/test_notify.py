@@ -389,3 +389,26 @@ def test_a_notice_shows_no_secret() -> None:
     redact.register("a secret of the night")
     leaky = NOTICE.__class__(**(NOTICE.__dict__ | {"reason": "it said a secret of the night"}))
     assert "a secret of the night" not in json.dumps(leaky.document()) + leaky.title + "".join(leaky.lines)
+
+
+def test_github_is_told_no_secret_and_may_answer_strangely(sink: HttpSink) -> None:
+    redact.register("a-secret/of-the-night")
+    worse = Said("ba9876543210", "password=a-secret%2Fof-the-night is gone", True)
+    repository = Repository()
+    sink.answer = repository.answer
+    github(sink).deliver(NOTICE.__class__(**(NOTICE.__dict__ | {"findings": [worse]})))
+    (issue,) = repository.issues
+    assert "of-the-night" not in issue["title"] + issue["body"]
+    for strange in ({}, [{"number": "x"}], [[]], "no", None, [{"labels": 3}]):
+        sink.answer = lambda _, strange=strange: Answer(200, strange)
+        with pytest.raises(DeliveryError, match="not one lab can read"):
+            github(sink).deliver(NOTICE)
+
+
+@pytest.mark.parametrize("cut", [170, 190, 199, 205])
+def test_an_echo_of_the_token_is_not_cut_in_half_before_it_is_masked(sink: HttpSink, cut: int) -> None:
+    redact.register(TOKEN)
+    sink.answer = lambda _: Answer(400, {"message": "x" * cut + f" {TOKEN} "})
+    with pytest.raises(DeliveryError) as caught:
+        Webhook(sink.url, SECRET, QUICK).deliver(NOTICE)
+    assert "toke" not in str(caught.value)

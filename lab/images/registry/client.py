@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from lab import web
+from lab import redact, web
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError, LabError
 from lab.images.download import Report, download
@@ -246,4 +246,4 @@ def _said(body: bytes) -> str:
         words = [str(first.get("code", "")), str(first.get("message", ""))]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return ""
-    return ": ".join(word for word in words if word)[:200]
+    return redact.clean(": ".join(word for word in words if word))[:200]

@@ -115,6 +115,9 @@ def _read(entry: object) -> Credentials | None:
 
 
 def _registered(login: Credentials | None) -> Credentials | None:
-    for secret in (login.password, login.identity) if login else ():
-        redact.register(secret)
+    if login:
+        redact.register(login.identity)
+    if login and login.password:
+        redact.register(login.password)
+        redact.register(f"{login.user}:{login.password}")  # a short one is masked with its user
     return login
