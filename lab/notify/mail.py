@@ -16,6 +16,8 @@ from lab.notify.sending import DeliveryError, Patience, TryAgain, mail_fault, pe
 _IMPLICIT_TLS = 465
 _ANSWER_BYTES = 1 << 20
 """The longest conversation on the server's side: smtplib itself reads an answer for as long as it goes on."""
+_SILENCES = 6
+"""How many timeouts a conversation may take: a busy server takes its time over each of some ten answers."""
 
 
 class _Bounded:
@@ -71,9 +73,7 @@ class Mail:
     def _send(self, message: EmailMessage) -> None:
         try:
             with (
-                web.bounded(
-                    f"the answer of {self._host}", Deadline.after(self._patience.timeout), _ANSWER_BYTES
-                ),
+                web.bounded(f"the answer of {self._host}", Deadline.after(self._seconds), _ANSWER_BYTES),
                 self._connected() as server,
             ):
                 if self._user:
@@ -82,13 +82,17 @@ class Mail:
         except DeliveryError:
             raise
         except DeadlineError:
-            raise TryAgain(f"{self._host} did not answer in {self._patience.timeout:.0f} s") from None
+            raise TryAgain(f"{self._host} did not answer in {self._seconds:.0f} s") from None
         except BlockedError as error:
             raise DeliveryError(error.what) from None
         except ssl.SSLError:
             raise DeliveryError(f"{self._host} does not show a certificate that can be trusted") from None
         except (smtplib.SMTPException, OSError) as error:
             raise mail_fault(error, self._host) from None
+
+    @property
+    def _seconds(self) -> float:
+        return _SILENCES * self._patience.timeout
 
     def _connected(self) -> smtplib.SMTP:
         context = ssl.create_default_context()

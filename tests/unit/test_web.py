@@ -285,7 +285,7 @@ def test_a_webhook_that_drips_ends(name: str) -> None:
 )
 def test_a_mail_server_that_does_not_end_its_answer(talk: Callable[..., None]) -> None:
     with sinks.raw(talk) as address, pytest.raises(DeliveryError):
-        Mail(address, "lab@example.com", "me@example.com", patience=Tries(attempts=1, timeout=1)).deliver(
+        Mail(address, "lab@example.com", "me@example.com", patience=Tries(attempts=1, timeout=0.3)).deliver(
             NOTICE
         )
 
