@@ -145,7 +145,7 @@ _LONGEST_KEPT = 1 << 16
 def _writings(secret: str) -> set[str]:
     """The ways in which programs write it; percent-encoding in a text is undone before it is looked for."""
     in_json = [json.dumps(secret, ensure_ascii=only)[1:-1] for only in (True, False)]
-    in_html = html.escape(secret)
+    in_xml, in_html = html.escape(secret, quote=False), html.escape(secret)
     return {
         secret,
         *in_json,
@@ -155,6 +155,8 @@ def _writings(secret: str) -> set[str]:
         secret.replace("'", r"'\''"),  # `set -x` of a shell
         re.sub(r"([^\w@%+=:,./-])", r"\\\1", secret),  # `printf %q`
         re.sub(r'(["\\$`])', r"\\\1", secret),  # in double quotes
+        in_xml,
+        in_xml.replace('"', "&quot;"),  # in an attribute
         in_html,
         in_html.replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),  # Jinja
         secret.replace(" ", "+"),  # a form

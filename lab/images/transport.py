@@ -77,7 +77,8 @@ def opened(
     here raises the same.
     """
     _register_secret(url)
-    with web.bounded(web.shown(url), deadline, limit + web.HEAD_BYTES):
+    framing = limit // 8  # a body in chunks is longer on its way
+    with web.bounded(web.shown(url), deadline, limit + framing + web.HEAD_BYTES):
         try:
             response = session.request(
                 method,
@@ -158,6 +159,11 @@ def _refusal(error: BaseException, url: str) -> Exception:
     certificate = any(type(cause).__name__ == "SSLCertVerificationError" for cause in _causes(error))
     if isinstance(error, requests.TooManyRedirects):
         return BlockedError(f"{web.shown(url)} redirects in circles")
+    if isinstance(error, requests.exceptions.InvalidProxyURL):
+        return BlockedError(
+            f"{web.shown(url)} cannot be asked: the proxy in this environment is not one lab can use",
+            hint="HTTP_PROXY and HTTPS_PROXY name one as http://HOST:PORT; NO_PROXY names who needs none",
+        )
     if isinstance(error, final):
         return BlockedError(f"{web.shown(url)} is not an address lab can fetch from")
     if certificate:

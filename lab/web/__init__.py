@@ -5,7 +5,7 @@ from lab.web.session import Answer, Session, read_some, read_whole
 from lab.web.words import is_loopback, length, parse_json, retry_after, shown, spare_loopback
 
 HEAD_BYTES = 1 << 20
-"""What headers, redirects and the framing of a body may take, beside the body."""
+"""What headers and redirects may take, beside the body."""
 
 __all__ = [
     "HEAD_BYTES",

@@ -49,6 +49,8 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        if proxy.lower().startswith("socks"):
+            raise requests.exceptions.InvalidProxyURL("not a proxy of HTTP")
         manager = super().proxy_manager_for(proxy, **named)
         manager.pool_classes_by_scheme = _POOLS
         return manager

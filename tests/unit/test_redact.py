@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import quote, quote_plus, urlencode
+from xml.sax import saxutils
 
 import pytest
 from hypothesis import assume, given
@@ -62,6 +63,8 @@ WRITINGS: dict[str, Callable[[str], str]] = {
     "Python": repr,
     "a shell": shlex.quote,
     "HTML": html.escape,
+    "XML": saxutils.escape,
+    "an attribute of XML": saxutils.quoteattr,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
@@ -137,6 +138,66 @@ def test_what_is_packed_is_not_unpacked() -> None:
 
     with sinks.raw(talk) as address:
         assert ask(f"http://{address}/") == bomb
+
+
+_FRAGMENTS = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: ",
+        b"HTTP/1.0 206 \xff\r\n",
+        b"HTTP/1.1 429 No\r\nRetry-After: ",
+        b"Content-Length: 3\r\n",
+        b"Content-Length: \xb2\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Encoding: gzip\r\n",
+        b"WWW-Authenticate: ",
+        b"http://[",
+        b"\r\n",
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        b"-1\r\n",
+    ]
+)
+
+
+def test_whatever_a_server_sends_is_an_answer_or_an_error_of_labs() -> None:
+    content = b""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(content)
+
+    with sinks.raw(talk) as address:
+
+        @given(st.lists(_FRAGMENTS | st.binary(max_size=20), max_size=8))
+        def holds(parts: list[bytes]) -> None:
+            nonlocal content
+            content = b"".join(parts)
+            with contextlib.suppress(LabError):
+                assert isinstance(ask(f"http://{address}/", seconds=5), bytes)
+            with contextlib.suppress(DeliveryError):
+                Webhook(f"http://{address}/", patience=Tries(attempts=1, timeout=5)).deliver(NOTICE)
+
+        holds()
+
+
+def test_a_body_in_small_chunks_is_longer_on_its_way_and_still_right(tmp_path: Path) -> None:
+    chunks, size = 100_000, 64
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        chunk = b"%x\r\n" % size + b"x" * size + b"\r\n"
+        connection.sendall(CHUNKED + chunk * chunks + b"0\r\n\r\n")
+
+    body = b"x" * size * chunks
+    with sinks.raw(talk) as address, Steps().step("x") as step:
+        assert ask(f"http://{address}/", limit=len(body)) == body
+        sha256 = hashlib.sha256(body).hexdigest()
+        wait = Deadline.after(60)
+        made = download(
+            f"http://{address}/", tmp_path / "f", sha256=sha256, step=step, deadline=wait, limit=len(body)
+        )
+    assert made.stat().st_size == len(body)
 
 
 def test_a_connection_is_used_again_and_whole_answers_arrive() -> None:
@@ -452,6 +513,14 @@ def test_a_redirect_to_the_loopback_goes_through_no_proxy_and_others_do(proxied:
         assert "Proxy-Authorization" in proxied.requests[0].headers
         assert [request.path for request in local.requests] == ["/x"]
         assert "Proxy-Authorization" not in local.requests[0].headers
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://"])
+def test_a_proxy_that_lab_cannot_use_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in PROXIES:
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(BlockedError, match="the proxy in this environment"):
+        ask("http://mirror.example/list")
 
 
 @pytest.mark.parametrize(
