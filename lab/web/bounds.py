@@ -35,11 +35,10 @@ class Bounds:
             raise DeadlineError(f"{self._what} was not fetched in {self.deadline.seconds:.0f} s")
 
     def add(self, count: int) -> None:
-        """Count bytes that came. Raises BlockedError when they are too many, and what `check` raises."""
+        """Count bytes that came. Raises BlockedError when they are too many."""
         self._received += count
         if self._received > self._limit:
             raise BlockedError(f"{self._what} sends more than {self._limit} bytes: not what was asked for")
-        self.check()
 
 
 current: ContextVar[Bounds] = ContextVar("bounds")

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import redact
-from lab.errors import BlockedError, LabError
+from lab import deadline, redact
+from lab.deadline import Deadline
+from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.images.registry import Learned, Reference, manifests
 from lab.images.registry.challenge import Challenge, challenges
 from lab.images.registry.credentials import Credentials, stored
@@ -100,9 +101,33 @@ def test_a_helper_that_is_not_there_is_said_and_the_file_counts(tmp_path: Path) 
     for name in ("absent-helper", "../../bin/sh"):
         config.write_text(json.dumps({"auths": login, "credHelpers": {"https://ghcr.io": name}}))
         told: list[str] = []
-        assert stored("ghcr.io", config, told.append) == Credentials("ada", "pass-1")
+        assert stored("ghcr.io", config, say=told.append) == Credentials("ada", "pass-1")
         assert [f"credential helper {name} gives no login for ghcr.io" in line for line in told] == [True]
-    assert stored("other.example", config, told.append) is None
+    assert stored("other.example", config, say=told.append) is None
+
+
+def test_a_helper_that_waits_for_its_user_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the deadline; and it is ended at once when the command is cancelled."""
+    helper = tmp_path / "docker-credential-slow"
+    helper.write_text("#!/bin/sh\nexec sleep 30\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"credsStore": "slow"}))
+    told: list[str] = []
+    assert stored("ghcr.io", config, say=told.append, deadline=Deadline.after(0.3)) is None
+    assert "did not end" in told[0]
+    monkeypatch.setattr(deadline, "cancelled", threading.Event())
+    monkeypatch.setattr("lab.proc.cancelled", deadline.cancelled)
+    threading.Timer(0.3, deadline.cancelled.set).start()
+    with pytest.raises(InterruptedByUser):
+        stored("ghcr.io", config, say=told.append)
+    helper.chmod(0o644)
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert stored("ghcr.io", config, say=told.append) is None
 
 
 @given(

@@ -78,7 +78,7 @@ class Registry:
         self._patience = patience or Patience()
         self._say = say
         self._session = web.Session()
-        logins = functools.partial(credentials.stored, self.host, say=say)
+        logins = functools.partial(credentials.stored, self.host, say=say, deadline=deadline)
         self._session.auth = RegistryAuth(
             self.host, reference.repository, logins, self._patience, deadline, say
         )
@@ -109,22 +109,25 @@ class Registry:
             content = self._content(f"manifests/{inner}", inner, missing)
             try:
                 found = manifests.parse(content, self.reference)
-                if isinstance(found, Index):
-                    raise BlockedError(f"{self.reference} is an index of indexes, which lab does not follow")
-                if not named:
-                    self._require_amd64(found[0])
             except BlockedError:
                 if named:
                     raise
-                continue  # another platform's, or no image's at all: a signature, a list of contents
-            return content, found
+                continue  # no image: a signature, or a list of contents
+            if isinstance(found, Index):
+                raise BlockedError(f"{self.reference} is an index of indexes, which lab does not follow")
+            if named or self._is_amd64(found[0]):
+                return content, found
         raise index.refusal(self.reference)
 
-    def _require_amd64(self, config: Descriptor) -> None:
-        """Raises PlatformError, BlockedError where the configuration is not an image's for linux/amd64."""
+    def _is_amd64(self, config: Descriptor) -> bool:
+        """Whether a configuration is an image's for linux/amd64: it is fetched and read."""
         missing = f"the manifest is there, its configuration {config.digest} is not"
         content = self._content(f"blobs/{config.digest}", config.digest, missing)
-        manifests.parse_config(content, str(self.reference))
+        try:
+            manifests.parse_config(content, str(self.reference))
+        except BlockedError:  # another platform's, or no image's
+            return False
+        return True
 
     def current(self) -> str:
         """The digest the tag stands for now, by a request that fetches nothing.

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lab import files, proc, redact, web
 from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.images.registry.reference import DOCKER_HUB, same_registry
 
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -42,7 +42,9 @@ def config_file() -> Path:
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
 
 
-def stored(host: str, path: Path | None = None, say: Say | None = None) -> Credentials | None:
+def stored(
+    host: str, path: Path | None = None, *, say: Say | None = None, deadline: Deadline | None = None
+) -> Credentials | None:
     """The login for the registry `host`, or None; its secrets are masked from here on.
 
     A credential helper comes before the file itself, as with Docker: one of the registry's own
@@ -57,8 +59,8 @@ def stored(host: str, path: Path | None = None, say: Say | None = None) -> Crede
     helper = _entry(config.get("credHelpers"), host) or config.get("credsStore")
     if isinstance(helper, str) and helper:
         try:
-            return _registered(_asked(helper, host))
-        except (LabError, ValueError) as error:
+            return _registered(_asked(helper, host, deadline or Deadline.after(_HELPER_SECONDS)))
+        except (BlockedError, CommandError, DeadlineError, OSError, ValueError) as error:
             if say:
                 why = error.what if isinstance(error, LabError) else str(error)
                 say(f"Docker's credential helper {helper} gives no login for {host}: {why}")
@@ -82,15 +84,13 @@ def _host(server: str) -> str:
         return ""
 
 
-def _asked(helper: str, host: str) -> Credentials | None:
-    """What `docker-credential-…` has. Raises LabError, ValueError when it is asked in vain."""
+def _asked(helper: str, host: str, deadline: Deadline) -> Credentials | None:
+    """What `docker-credential-…` has. Raises what `proc.run` does, and ValueError for a useless answer."""
     if not _HELPER.fullmatch(helper):
         raise ValueError("that is not the name of a program")
     server = _HUB_KEY if same_registry(DOCKER_HUB, host) else host
-    deadline = Deadline.after(_HELPER_SECONDS)
-    told = web.parse_json(
-        proc.run([f"docker-credential-{helper}", "get"], stdin=server, deadline=deadline).out
-    )
+    argv = [f"docker-credential-{helper}", "get"]
+    told = web.parse_json(proc.run(argv, stdin=server, deadline=deadline.within(_HELPER_SECONDS)).out)
     user, secret = (told.get("Username"), told.get("Secret")) if isinstance(told, dict) else (None, None)
     if not (isinstance(user, str) and isinstance(secret, str) and user and secret):
         raise ValueError("its answer has no login")
