@@ -89,10 +89,10 @@ def test_logins_as_other_tools_write_them(
 ) -> None:
     config = tmp_path / "config.json"
     config.write_text(mark + json.dumps({"auths": {"ghcr.io": entry}}))
-    found = stored("ghcr.io", config)
-    assert found == wanted
-    for secret in (found.password, found.identity) if found else ():
-        assert not secret or secret not in f"{redact.clean(secret)} {found!r}"
+    result = stored("ghcr.io", config)
+    assert result == wanted
+    for secret in (result.password, result.identity) if result else ():
+        assert not secret or secret not in f"{redact.clean(secret)} {result!r}"
 
 
 def test_a_helper_that_is_not_there_is_said_and_the_file_counts(tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_a_helper_that_is_not_there_is_said_and_the_file_counts(tmp_path: Path) 
     login = {"ghcr.io": {"auth": _packed("ada:pass-1")}}
     for name in ("absent-helper", "../../bin/sh"):
         config.write_text(json.dumps({"auths": login, "credHelpers": {"https://ghcr.io": name}}))
-        told: list[str] = []
-        assert stored("ghcr.io", config, say=told.append) == Credentials("ada", "pass-1")
-        assert [f"credential helper {name} gives no login for ghcr.io" in line for line in told] == [True]
-    assert stored("other.example", config, say=told.append) is None
+        notes: list[str] = []
+        assert stored("ghcr.io", config, say=notes.append) == Credentials("ada", "pass-1")
+        assert [f"credential helper {name} gives no login for ghcr.io" in line for line in notes] == [True]
+    assert stored("other.example", config, say=notes.append) is None
 
 
 def test_a_helper_that_waits_for_its_user_is_not_waited_for(
@@ -116,18 +116,18 @@ def test_a_helper_that_waits_for_its_user_is_not_waited_for(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"credsStore": "slow"}))
-    told: list[str] = []
-    assert stored("ghcr.io", config, say=told.append, deadline=Deadline.after(0.3)) is None
-    assert "did not end" in told[0]
+    notes: list[str] = []
+    assert stored("ghcr.io", config, say=notes.append, deadline=Deadline.after(0.3)) is None
+    assert "did not end" in notes[0]
     monkeypatch.setattr(deadline, "cancelled", threading.Event())
     monkeypatch.setattr("lab.proc.cancelled", deadline.cancelled)
     threading.Timer(0.3, deadline.cancelled.set).start()
     with pytest.raises(InterruptedByUser):
-        stored("ghcr.io", config, say=told.append)
+        stored("ghcr.io", config, say=notes.append)
     helper.chmod(0o644)
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert stored("ghcr.io", config, say=told.append) is None
+    assert stored("ghcr.io", config, say=notes.append) is None
 
 
 @given(
@@ -260,17 +260,17 @@ def test_of_several_variants_the_baseline_is_taken(order: list[str], baseline: s
     """What is built for v2 or v3 does not run on every processor."""
     digests = {"": ONE, "v2": TWO, "v3": THREE}
     rows = [_listed(digests[variant], "linux", "amd64", variant or baseline) for variant in order]
-    found = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
-    assert isinstance(found, Index)
-    assert found.amd64() == ONE
+    result = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
+    assert isinstance(result, Index)
+    assert result.amd64() == ONE
 
 
 def test_a_variant_alone_is_not_the_platform() -> None:
     rows = [_listed(THREE, "linux", "amd64", "v3"), _listed(TWO, "linux", "arm64") | {"platform": None}]
-    found = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
-    assert isinstance(found, Index)
-    assert (found.amd64(), found.unnamed()) == ("", [TWO])
-    assert "only for linux/amd64/v3" in str(found.refusal(NAME))
+    result = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
+    assert isinstance(result, Index)
+    assert (result.amd64(), result.unnamed()) == ("", [TWO])
+    assert "only for linux/amd64/v3" in str(result.refusal(NAME))
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ class Registry:
         wanted = check_digest(digest) or self.reference.digest
         content = self._content(f"manifests/{wanted or self.reference.tag}", wanted)
         first = manifests.digest_of(content)
-        found = manifests.parse(content, self.reference)
-        if isinstance(found, Index):
-            content, found = self._amd64(found)
-        return Resolved(self.reference, first, manifests.digest_of(content), *found)
+        manifest = manifests.parse(content, self.reference)
+        if isinstance(manifest, Index):
+            content, manifest = self._amd64(manifest)
+        return Resolved(self.reference, first, manifests.digest_of(content), *manifest)
 
     def _amd64(self, index: Index) -> tuple[bytes, Manifest]:
         """The manifest for linux/amd64: the one that says so, else one whose configuration does."""
@@ -108,15 +108,15 @@ class Registry:
             missing = f"the index is there, its manifest {inner} is not"
             content = self._content(f"manifests/{inner}", inner, missing)
             try:
-                found = manifests.parse(content, self.reference)
+                manifest = manifests.parse(content, self.reference)
             except BlockedError:
                 if named:
                     raise
                 continue  # no image: a signature, or a list of contents
-            if isinstance(found, Index):
+            if isinstance(manifest, Index):
                 raise BlockedError(f"{self.reference} is an index of indexes, which lab does not follow")
-            if named or self._is_amd64(found[0]):
-                return content, found
+            if named or self._is_amd64(manifest[0]):
+                return content, manifest
         raise index.refusal(self.reference)
 
     def _is_amd64(self, config: Descriptor) -> bool:

@@ -90,8 +90,10 @@ def _asked(helper: str, host: str, deadline: Deadline) -> Credentials | None:
         raise ValueError("that is not the name of a program")
     server = _HUB_KEY if same_registry(DOCKER_HUB, host) else host
     argv = [f"docker-credential-{helper}", "get"]
-    told = web.parse_json(proc.run(argv, stdin=server, deadline=deadline.within(_HELPER_SECONDS)).out)
-    user, secret = (told.get("Username"), told.get("Secret")) if isinstance(told, dict) else (None, None)
+    answer = web.parse_json(proc.run(argv, stdin=server, deadline=deadline.within(_HELPER_SECONDS)).out)
+    user, secret = (
+        (answer.get("Username"), answer.get("Secret")) if isinstance(answer, dict) else (None, None)
+    )
     if not (isinstance(user, str) and isinstance(secret, str) and user and secret):
         raise ValueError("its answer has no login")
     return Credentials(user, identity=secret) if user == _IDENTITY else Credentials(user, secret)
