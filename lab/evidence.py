@@ -14,7 +14,7 @@ from lab.errors import InterruptedByUser, LabError
 from lab.files import write_atomic, write_json
 from lab.steps import JsonLines
 
-_BINARY = {".png", ".gz"}
+_BINARY = {".png"}
 
 
 class Run:

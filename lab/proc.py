@@ -37,8 +37,8 @@ class Completed:
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
     """The last `lines` non-empty lines, redacted."""
-    kept = deque((line for line in text.splitlines() if line.strip()), maxlen=lines)
-    return redact.clean("\n".join(kept))
+    # Cut after it was cleaned: half of a secret would be known to nobody.
+    return "\n".join(deque((line for line in redact.clean(text).splitlines() if line.strip()), maxlen=lines))
 
 
 def run(
@@ -115,14 +115,18 @@ def _drain(
     on_line: Callable[[str], None] | None,
 ) -> None:
     assert stream is not None  # noqa: S101 - Popen was given a pipe
+    cleaned = redact.Lines()
     for raw in stream:
         line = raw.decode(errors="replace")
         kept.append(line)
         if sink:
-            sink.write(redact.clean(line))
+            sink.write(cleaned.add(line))
             sink.flush()
         if on_line:
             on_line(line.rstrip("\n"))
+    if sink:
+        sink.write(cleaned.end())
+        sink.flush()
 
 
 def _wait(process: subprocess.Popen[bytes], name: str, deadline: Deadline | None) -> None:

@@ -6,6 +6,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 
+from lab import redact
 from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.guest.ssh import Guest
@@ -23,7 +24,8 @@ def gather(guest: Guest, commands: Mapping[str, Sequence[str]], deadline: Deadli
     answer = guest.run(["sh", "-c", _script(commands, mark)], sudo=True, check=False, deadline=deadline)
     parts = answer.out.split(mark)
     if answer.status != 0 or len(parts) != len(commands) + 1:
-        raise LabError("the VM did not give the whole of what was asked for", tail=answer.err[-2000:])
+        last = redact.clean(answer.err)[-2000:]
+        raise LabError("the VM did not give the whole of what was asked for", tail=last)
     return {name: part.removeprefix("\n") for name, part in zip(commands, parts[1:], strict=True)}
 
 
