@@ -119,7 +119,8 @@ class FakeGuest:
 
     def run(self, argv: list[str], **more: Any) -> Result:
         if argv[0] == "docker":
-            return Result(argv, self.inspected, "", 0, 0.0)
+            out, _, err = self.inspected.partition("\n")
+            return Result(argv, out, err, 1 if err else 0, 0.0)
         assert more["sudo"] and more["stdin"] == script("container_follow.py")
         self.wishes.append(json.loads(argv[2]))
         for line in self.lines:

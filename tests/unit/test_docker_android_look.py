@@ -53,7 +53,7 @@ def container(
     docker = tmp_path / "docker"
     docker.write_text(
         f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\ncase $1 in\n'
-        f"container) cat {tmp_path}/inspected.json ;;\n"
+        f"container) echo 'WARNING: Error loading config file: EOF' >&2; cat {tmp_path}/inspected.json ;;\n"
         "logs) echo supervisord said this ;;\n"
         'exec) shift 2; echo "ran $*"; exit 3 ;;\nesac\n'
     )
