@@ -7,6 +7,7 @@ browser would. What cannot be reached is what was seen; only L1 itself raises.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import math
 import socket
@@ -14,10 +15,10 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-import requests
 import websocket
 
 from lab.adb import AdbServer
+from lab.bounds import TooMuchError, Wire
 from lab.deadline import Deadline
 from lab.emulators.docker_android import reading, sighting, timeline
 from lab.emulators.docker_android.contract import EMULATORS, Contract
@@ -37,6 +38,9 @@ _CLOCK_SECONDS = 1.0
 _ASK_SECONDS = 20.0
 """One question to Android: a slow one may take its time over `dumpsys`."""
 _NOVNC_SECONDS = 10.0
+_NOVNC_BYTES = 256 << 10
+"""Heads and a greeting are far smaller."""
+_GREETING = 200
 
 BASICS = {
     "boot_id": "cat /proc/sys/kernel/random/boot_id",
@@ -217,29 +221,38 @@ def screenshot(server: AdbServer, address: str, deadline: Deadline) -> bytes:
 
 def novnc(address: str) -> Novnc:
     """The page, and over the WebSocket beside it the VNC server's first words."""
+    host, _, port = address.partition(":")
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy has no business on the loopback
-            page = session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS).status_code
-    except requests.RequestException as error:
+        # Connections of our own, which no proxy of the environment's has a part in.
+        browser = http.client.HTTPConnection(host, int(port))
+        browser.sock = _wire(host, int(port))
+        with contextlib.closing(browser):
+            browser.request("GET", "/vnc.html")
+            page = browser.getresponse().status
+    except (http.client.HTTPException, OSError, TooMuchError) as error:
         return Novnc(None, error=f"no page: {type(error).__name__}")
     try:
-        host, _, port = address.partition(":")
-        # A connection of our own: given an address, the library would ask the environment's proxy.
-        way = socket.create_connection((host, int(port)), _NOVNC_SECONDS)
         page_socket = websocket.create_connection(
-            f"ws://{address}/websockify", timeout=_NOVNC_SECONDS, subprotocols=["binary"], socket=way
+            f"ws://{address}/websockify",
+            timeout=_NOVNC_SECONDS,
+            subprotocols=["binary"],
+            socket=_wire(host, int(port)),
         )
-    except (websocket.WebSocketException, OSError) as error:
+    except (websocket.WebSocketException, OSError, TooMuchError) as error:
         return Novnc(page, error=f"no WebSocket: {error}"[:200])
     try:
         said = page_socket.recv()
-    except (websocket.WebSocketException, OSError) as error:
+    except (websocket.WebSocketException, OSError, TooMuchError) as error:
         return Novnc(page, error=f"the VNC server says nothing: {error}"[:200])
     finally:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
+        with contextlib.suppress(websocket.WebSocketException, OSError, TooMuchError):
             page_socket.close(timeout=1)
-    return Novnc(page, said.decode("latin-1") if isinstance(said, bytes) else said)
+    return Novnc(page, (said.decode("latin-1") if isinstance(said, bytes) else said)[:_GREETING])
+
+
+def _wire(host: str, port: int) -> Wire:
+    plain = socket.create_connection((host, port), _NOVNC_SECONDS)
+    return Wire.over(plain, Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES)
 
 
 def _told(server: AdbServer, address: str, parts: dict[str, str]) -> dict[str, str]:
