@@ -10,14 +10,14 @@ from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.guest.ssh import Guest
 
-
 LIMIT_BYTES = 2 << 20
 """Of what one command says the end is kept."""
 _SHORTEN = f"""
 shorten() {{
     size=$(wc -c <"$1")
     [ "$size" -gt {LIMIT_BYTES} ] || return 0
-    {{ echo "[lab: $((size - {LIMIT_BYTES})) bytes were left out here]"; tail -c {LIMIT_BYTES} "$1"; }} >"$1.end"
+    echo "[lab: $((size - {LIMIT_BYTES})) bytes were left out here]" >"$1.end"
+    tail -c {LIMIT_BYTES} "$1" >>"$1.end"
     mv "$1.end" "$1"
 }}
 """

@@ -358,7 +358,9 @@ def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None
 def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
     lines = "".join(f"echo '{line.strip()}'; " for line in LOG.splitlines())
     described = json.dumps([CONTAINER_JSON])
-    docker = f"echo '{WARNING}' >&2; case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    docker = (
+        f"echo '{WARNING}' >&2; case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    )
     log, state = Container(CONTAINER, "u-1").told(cast(Guest, Shell(tmp_path, docker)), Deadline.after(10))
     assert console.proof(log).nonce == "abc" and state.running and state.facts["nonce"] == "abc"
 

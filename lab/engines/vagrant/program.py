@@ -105,7 +105,7 @@ def entrance(config: str, machine: str) -> Entrance:
         what = ", ".join([*lacking, *([] if keys else ["private key"])]) or f"port, but {port!r}"
         raise UsageError(
             f"`vagrant ssh-config {machine}` does not say how to log in: it names no {what}",
-            hint="its own words are below; lab logs in as Vagrant does, with a private key: Vagrant makes one "
+            hint="its own words are below; lab logs in with a private key, as Vagrant makes one "
             "unless config.ssh in the Vagrantfile says otherwise",
             tail=proc.tail(config),
         )

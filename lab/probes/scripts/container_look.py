@@ -205,9 +205,9 @@ def main() -> None:
         start = f"{container.get('Id', '')[:24]}-{state.get('StartedAt', '')[:19].replace(':', '')}"
         look["stages"] = remembered(start, wish.get("stages", {}))
         if not look["files"]:  # it has ended, or nothing in it ever began
-            look["log"] = run(
-                ["docker", "logs", "--tail", str(LINES), wish["name"]], seconds, together=True
-            )[1]
+            look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds, together=True)[
+                1
+            ]
         if look["memory_kills"] or state.get("OOMKilled") or state.get("ExitCode") == 137:
             look["kernel"] = kernel_lines(("out of memory", "oom-kill", "oom_reaper"))
     programs = [one["command"][0] for one in look["processes"] if one["command"]]
