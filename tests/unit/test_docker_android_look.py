@@ -115,6 +115,25 @@ def test_ended_container_is_asked_for_its_log_only(
     assert seen.status is None and "exec" not in (tmp_path / "asked").read_text()
 
 
+def test_what_a_command_says_is_bounded_and_its_errors_are_apart(script: Any) -> None:
+    long = "echo first; echo warning >&2; seq 1000000; echo last"
+    status, out, err = script.run(["sh", "-c", long], 20)
+    assert (status, len(out), err) == (0, script.LIMIT, "warning\n") and out.endswith("last\n")
+    assert script.run(["sh", "-c", "echo a >&2; echo b"], 20, together=True) == (0, "a\nb\n", "")
+    assert script.run(["sleep", "9"], 0.1)[0] == -1
+
+
+@as_root
+def test_files_of_any_number_are_told_up_to_a_size(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.log").write_text("x" * 100)
+    monkeypatch.setattr(script, "ALL_FILES", 250)
+    told = script.tails(os.getpid(), [f"{tmp_path}/*.log"], 1000)
+    assert [len(text) for text in told.values()] == [100, 100, 50, len(script.LEFT_OUT)]
+
+
 @pytest.mark.parametrize(
     ("said", "error"),
     [("Error: No such container: lab-x", ""), ("Cannot connect to the Docker daemon", "Cannot connect")],
