@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.deadline import Deadline
+from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import LOOPBACK
 from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.guest import login, seed
@@ -50,12 +51,19 @@ chmod 0600 "$home/.ssh/authorized_keys"
 def host_key(port: int, deadline: Deadline) -> str:
     """The host key an SSH server on the loopback shows, as `kind base64`: to be pinned on first contact.
 
-    Raises UnreachableError, DeadlineError.
+    Raises UnreachableError, DeadlineError, InterruptedByUser.
     """
     try:
         with login.dial(LOOPBACK, port, deadline) as sock, login.transport(sock) as transport:
             transport.banner_timeout = login.LOGIN_SECONDS
-            transport.start_client(timeout=max(1.0, deadline.within(login.LOGIN_SECONDS).left))
+            met, until = threading.Event(), deadline.within(login.LOGIN_SECONDS)
+            transport.start_client(met)
+            while not met.wait(0.1) and transport.is_active():
+                check_cancelled()
+                if until.passed:
+                    raise DeadlineError(f"the SSH server on {LOOPBACK}:{port} showed no key in time")
+            if error := transport.get_exception():
+                raise error
             key = transport.get_remote_server_key()
             return f"{key.get_name()} {key.get_base64()}"
     except login.transport_errors() as error:

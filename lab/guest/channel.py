@@ -27,6 +27,8 @@ _PID = "lab-pid "
 # when this side is killed: its time is longer than ours.
 _WRAPPER = 'echo "lab-pid $$" >&2; LC_ALL=C.UTF-8; export LC_ALL; exec timeout -k 5 "$0" "$@"'
 _BACKSTOP_SECONDS = 15
+STALL_SECONDS = 120.0
+_SFTP_LOOK_SECONDS = 0.005
 _SFTP_PACKET_BYTES = 256 << 10
 """OpenSSH's own limit, both ways (SFTP_MAX_MSG_LENGTH)."""
 _PID_LINE = re.compile(rf"^{_PID}(\d+)\n", re.MULTILINE)
@@ -47,17 +49,41 @@ def end_line(pid: str, sudo: bool) -> str:
     return shlex.join([*_privilege(sudo), "sh", "-c", _END_GROUP, pid])
 
 
-def sftp_client(channel: paramiko.Channel) -> paramiko.SFTPClient:
-    """paramiko's, which by itself believes any length that the other side names."""
+def sftp_client(channel: paramiko.Channel, deadline: Deadline | None) -> paramiko.SFTPClient:
+    """paramiko's, which by itself believes any length, and reads as long as anything comes.
+
+    Its calls raise DeadlineError and InterruptedByUser too, and TimeoutError when nothing comes for
+    STALL_SECONDS.
+    """
     import paramiko
 
     class Bounded(paramiko.SFTPClient):
         def _read_all(self, n: int) -> bytes:
             if n > _SFTP_PACKET_BYTES:
                 raise paramiko.SSHException(f"the server sends an SFTP packet of {n} bytes")
-            return bytes(super()._read_all(n))  # type: ignore[misc]
+            out = bytearray()
+            while len(out) < n:
+                _await_bytes(channel, deadline)
+                chunk = channel.recv(n - len(out))
+                if not chunk:
+                    raise EOFError
+                out += chunk
+            return bytes(out)
 
     return Bounded(channel)
+
+
+def _await_bytes(channel: paramiko.Channel, deadline: Deadline | None) -> None:
+    stalled = Deadline.after(STALL_SECONDS)
+    while True:
+        check_cancelled()
+        if deadline is not None and deadline.passed:
+            raise DeadlineError(f"the file's transfer did not end in {deadline.seconds:.0f} s")
+        if channel.recv_ready() or channel.eof_received or channel.closed:
+            return
+        if stalled.passed:
+            raise TimeoutError
+        time.sleep(_SFTP_LOOK_SECONDS)
 
 
 def _privilege(sudo: bool) -> list[str]:

@@ -22,7 +22,7 @@ from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import LOOPBACK
 from lab.errors import CommandError, DeadlineError, LabError
 from lab.guest import login
-from lab.guest.channel import Running, end_line, remote_line, sftp_client
+from lab.guest.channel import STALL_SECONDS, Running, end_line, remote_line, sftp_client
 from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
 from lab.guest.waiting import wait_for_ssh
 from lab.proc import tail
@@ -44,7 +44,6 @@ __all__ = [
 DEFAULT_SECONDS = 600.0
 """The deadline of a command that was given none: nothing waits for ever on a VM that hangs."""
 
-_STALL_SECONDS = 120.0
 _CHUNK = 32768
 """As much as one SFTP packet carries."""
 
@@ -283,12 +282,12 @@ class Guest:
     def _sftp(self, deadline: Deadline | None, what: str) -> Any:
         channel = self._session(deadline or Deadline.after(DEFAULT_SECONDS))
         try:
-            channel.settimeout(_STALL_SECONDS)
+            channel.settimeout(STALL_SECONDS)
             channel.invoke_subsystem("sftp")
-            with sftp_client(channel) as sftp:
+            with sftp_client(channel, deadline) as sftp:
                 yield sftp
         except TimeoutError as error:
-            raise DeadlineError(f"{what} stalled for {_STALL_SECONDS:.0f} s") from error
+            raise DeadlineError(f"{what} stalled for {STALL_SECONDS:.0f} s") from error
         except login.transport_errors() as error:
             raise LabError(f"{what} failed: {error or type(error).__name__}") from error
         finally:

@@ -10,6 +10,7 @@ import signal
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from lab.guest.ssh import (
 )
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+SFTP = "internal-sftp"
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here (package openssh-server)")
 
 
@@ -59,7 +61,7 @@ class Server:
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'authorized'}\nStrictModes no\n"
-            "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+            f"PasswordAuthentication no\nSubsystem sftp {SFTP}\n"
         )
         assert SSHD
         with (self.folder / "log").open("ab") as log:
@@ -549,3 +551,32 @@ def test_any_of_several_keys_may_be_the_one_that_is_let_in(
     with pytest.raises(LockedKeyError) as caught:
         adopt._entered(server.port, user, [locked, absent, wrong], known)
     assert "absent" in caught.value.tail and "refuses" in caught.value.tail
+
+
+def test_an_sftp_server_that_answers_what_nobody_asked_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SFTP packets: length, kind, then for the version (2) its number, for a status (101) the question's."""
+    talking = tmp_path / "sftp"
+    talking.write_text(
+        f"#!{sys.executable}\nimport os\n"
+        "os.write(1, bytes([0, 0, 0, 5, 2, 0, 0, 0, 3]))\n"
+        "while True: os.write(1, bytes([0, 0, 0, 9, 101, 0, 0, 99, 99, 0, 0, 0, 0]) * 1000)\n"
+    )
+    talking.chmod(0o755)
+    server.stop()
+    monkeypatch.setitem(globals(), "SFTP", str(talking))
+    server.start()
+    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
+    with server.guest() as guest:
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            guest.get("/etc/hostname", tmp_path / "copy", deadline=Deadline.after(2))
+        assert time.monotonic() - began < 15
+        threading.Timer(1.0, clock.cancelled.set).start()
+        try:
+            with pytest.raises(InterruptedByUser):
+                guest.get("/etc/hostname", tmp_path / "copy", deadline=Deadline.after(60))
+        finally:
+            clock.cancelled.clear()
+    assert not list(tmp_path.glob("*.part")) and not (tmp_path / "copy").exists()

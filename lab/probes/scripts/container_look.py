@@ -30,7 +30,7 @@ MEMORY = Path("/run/lab-containers")
 """Not on a disk: what is remembered of a container ends with the machine's boot."""
 KVM_FILES = ("/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu")
 LINES = 60
-LIMIT = 1 << 20
+LIMIT = 2 << 20
 """Bytes that are told of what one command says."""
 ALL_FILES = 8 << 20
 """Bytes that are told of all files together: a container may have any number of them."""
@@ -47,8 +47,14 @@ def run(argv: list[str], seconds: float, *, together: bool = False) -> tuple[int
         done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=errors, timeout=seconds, check=False)
     except (OSError, subprocess.SubprocessError) as error:
         return -1, "", str(error)
-    out, err = (stream[-LIMIT:].decode("utf-8", "replace") for stream in (done.stdout, done.stderr or b""))
-    return done.returncode, out, err
+    return done.returncode, ended(done.stdout), ended(done.stderr or b"")
+
+
+def ended(stream: bytes) -> str:
+    """The end of it, and how much that leaves out."""
+    left_out = len(stream) - LIMIT
+    mark = f"[lab: {left_out} bytes were left out here]\n" if left_out > 0 else ""
+    return mark + stream[-LIMIT:].decode("utf-8", "replace")
 
 
 def inspected(name: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
