@@ -141,8 +141,8 @@ class Running:
                     )
         except transport_errors():
             return None
-        while self._drain() and channel.eof_received:  # else a child it left behind may talk for ever
-            check_cancelled()
+        while self._drain() and (channel.eof_received or channel.closed):
+            check_cancelled()  # without either, a child that was left behind may talk for ever
         for lines in self._lines:
             lines.end()
         return channel.exit_status if channel.exit_status >= 0 else None
