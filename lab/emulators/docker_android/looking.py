@@ -42,6 +42,7 @@ _NOVNC_SECONDS = 10.0
 """For the page, and again for the WebSocket: each as a whole."""
 _NOVNC_BYTES = 1 << 20
 """Of either; what is looked at is the page's status, and twelve bytes of the VNC server."""
+_GREETING = 200
 
 BASICS = {
     "boot_id": "cat /proc/sys/kernel/random/boot_id",
@@ -249,7 +250,10 @@ def _greeting(address: str) -> tuple[str, str]:
         # A connection of our own: given an address, the library would ask the environment's proxy.
         way = web.Watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
         page_socket = websocket.create_connection(
-            f"ws://{address}/websockify", timeout=_NOVNC_SECONDS, subprotocols=["binary"], socket=way
+            f"ws://{address}/websockify",
+            timeout=_NOVNC_SECONDS,
+            subprotocols=["binary"],
+            socket=way,
         )
     except (websocket.WebSocketException, OSError, ValueError) as error:
         return "", f"no WebSocket: {error}"[:200]
@@ -260,7 +264,7 @@ def _greeting(address: str) -> tuple[str, str]:
     finally:
         with contextlib.suppress(websocket.WebSocketException, OSError, BlockedError, DeadlineError):
             page_socket.close(timeout=1)
-    return (words.decode("latin-1") if isinstance(words, bytes) else words), ""
+    return (words.decode("latin-1") if isinstance(words, bytes) else words)[:_GREETING], ""
 
 
 def _told(server: AdbServer, address: str, parts: dict[str, str]) -> dict[str, str]:
