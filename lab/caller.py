@@ -15,6 +15,9 @@ def folder() -> Path:
     return given if given.is_absolute() and given.is_dir() else Path.cwd()
 
 
-def path(given: str) -> Path:
-    """The file that the user means by `given`, absolute: a relative path is relative to `folder()`."""
-    return folder() / given
+def path(given: str, *, home: bool = False) -> Path:
+    """The file that the user means by `given`, absolute: a relative path is relative to `folder()`.
+
+    With `home` a ~ at its beginning is a home folder, where no shell has made it one.
+    """
+    return folder() / (Path(given).expanduser() if home else given)

@@ -84,7 +84,7 @@ class GitHubIssues:
 
 
 def _title(finding: Said, notice: Notice) -> str:
-    return f"lab on {notice.host}: {' '.join(finding.text.split())}"[:200]
+    return f"lab on {notice.host}: {finding.line}"[:200]
 
 
 def _body(finding: Said, notice: Notice) -> str:
@@ -92,5 +92,5 @@ def _body(finding: Said, notice: Notice) -> str:
     fence = "~~~~"
     lines = "\n".join(line.replace(fence, "~ ~") for line in notice.lines)
     return (
-        f"{fence}\n{finding.text.replace(fence, '~ ~')}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"
+        f"{fence}\n{finding.line.replace(fence, '~ ~')}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"
     )
