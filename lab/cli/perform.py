@@ -82,6 +82,8 @@ def _answer(reply: Reply, err: Terminal, as_json: bool) -> None:
         elif reply.show:
             reply.show(Terminal(sys.stdout, soft_wrap=not sys.stdout.isatty()))
         sys.stdout.flush()
+    except InterruptedByUser:
+        raise
     except Exception as error:
         show_error(err, refusal.known(error))
     fault: OSError | None = getattr(sys.stdout, "fault", None)

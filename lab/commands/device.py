@@ -35,6 +35,8 @@ def logs(
             bench.emulator_at(emulator).follow(bench.guest, _printer())
             return Reply()
         found = _logs(bench, emulator)
+        if not capture:
+            _print(found)
     finally:
         bench.close()
     return Reply(
@@ -43,8 +45,7 @@ def logs(
             "lab": name,
             "emulator": emulator,
             "files": [{"name": file, "text": text} for file, text in found.items()],
-        },
-        lambda _console: _print(found),
+        }
     )
 
 
