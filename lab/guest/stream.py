@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.02
 _LATE_SECONDS = 1.0
-"""How long output may come after the exit status: a background child can hold it open for ever."""
+"""How long more output is waited for after the exit status: a background child can hold it open for ever."""
 _CHUNK = 1 << 15
 _PID_LINE = re.compile(rb"^lab-pid (\d+)\n", re.MULTILINE)
 _FIRST = 1 << 16
@@ -47,14 +47,18 @@ class Streaming:
         try:
             channel.exec_command(line)
             threading.Thread(target=self._feed, name="lab-stdin", daemon=True).start()
-            until = None
+            late: Deadline | None = None
             while True:
+                # Asked before what has come is taken: nothing comes after it.
+                ended = channel.closed or (channel.exit_status_ready() and channel.eof_received)
                 moved = self._drain()
-                if channel.closed or (channel.exit_status_ready() and channel.eof_received and not moved):
+                if ended and not moved:
                     break
-                if channel.exit_status_ready():
-                    until = until or Deadline.after(_LATE_SECONDS)
-                    if until.passed:
+                if moved or not channel.exit_status_ready():
+                    late = None
+                else:
+                    late = late or Deadline.after(_LATE_SECONDS)
+                    if late.passed:
                         break
                 if not moved:
                     time.sleep(_LOOK_SECONDS)
@@ -67,7 +71,6 @@ class Streaming:
             return None
         finally:
             self._error(b"", last=True)
-        self._drain()
         return channel.exit_status if channel.exit_status >= 0 else None
 
     def _feed(self) -> None:

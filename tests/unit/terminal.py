@@ -12,8 +12,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,21 +48,11 @@ class Seen:
         return self.raw.rfind(b"\x1b[?25l") > self.raw.rfind(b"\x1b[?25h")
 
 
-@dataclass
-class Script:
-    """Sends each answer when its cue has come out: text as if typed, or a call."""
-
-    answers: list[tuple[bytes, bytes | Callable[[int], None]]] = field(default_factory=list)
-
-
 def script(command: str, *, json: bool = False) -> list[str]:
     """The words to run lab's perform in a Python of its own; `command` is the body of the command."""
     body = "\n".join(f"    {line}" for line in command.splitlines())
-    return [
-        sys.executable,
-        "-c",
-        f"{BEFORE}\ndef command(session):\n{body}\nperform(command, as_json={json})\n",
-    ]
+    text = f"{BEFORE}\ndef command(session):\n{body}\nperform(command, as_json={json})\n"
+    return [sys.executable, "-c", text]
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
@@ -74,13 +64,13 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def on_terminal(
     words: Sequence[str],
     env: Mapping[str, str],
-    *answers: tuple[bytes, bytes | Callable[[int], None]],
+    *answers: tuple[bytes, bytes],
     stdout: int | None = None,
     seconds: float = 60.0,
 ) -> Seen:
     """Run a program with the terminal as its standard streams, but for `stdout` where one is given.
 
-    Each of `answers` is typed (or called with the program's pid) once its cue has come out.
+    Each of `answers` is a cue and what is typed once that has come out.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -109,7 +99,7 @@ def on_terminal(
             while left and (at := raw.find(left[0][0], searched)) >= 0:
                 cue, answer = left.pop(0)
                 searched = at + len(cue)
-                os.write(master, answer) if isinstance(answer, bytes) else answer(process.pid)
+                os.write(master, answer)
             if ended and not chunk:
                 break
             time.sleep(0.01)

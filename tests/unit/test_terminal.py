@@ -286,7 +286,8 @@ def test_a_fault_in_showing_is_said_and_changes_no_verdict(tmp_path: Path) -> No
 
 
 def test_progress_that_nobody_reads_ends_no_work(tmp_path: Path) -> None:
-    command = 'for n in range(300):\n    session.steps.note("x" * 500)\nscreen.write("worked\\n")\nreturn Reply(code=10)'
+    notes = 'for n in range(300):\n    session.steps.note("x" * 500)\n'
+    command = notes + 'screen.write("worked\\n")\nreturn Reply(code=10)'
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
