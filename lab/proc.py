@@ -224,11 +224,12 @@ def browse(url: str) -> bool:
 
     What it prints goes to standard error, which keeps ours for JSON.
     """
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        return webbrowser.open(url)
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+    with screen.lent():  # a browser may be one for the terminal
+        sys.stdout.flush()
+        kept = os.dup(1)
+        try:
+            os.dup2(2, 1)
+            return webbrowser.open(url)
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)

@@ -94,6 +94,7 @@ def no_number(words: Sequence[str], value: str) -> str:
 
 def main() -> None:
     """Entry point of `invoke` in lab's environment."""
+    streams.keep_files_utf8()
     streams.prepare()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))  # nothing is begun yet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import locale
 import os
 import sys
 from typing import TextIO
@@ -46,6 +47,15 @@ class Output(io.TextIOWrapper):
             os.close(nowhere)
 
 
+def keep_files_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale is another: what lab keeps in files is UTF-8.
+
+    The terminal keeps its own encoding all the same.
+    """
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+
+
 def prepare() -> None:
     """Make the standard streams fit for what follows. To be called once, before anything is opened.
 
@@ -66,6 +76,8 @@ def prepare() -> None:
 
 def _output(stream: TextIO | None, number: int) -> Output:
     encoding = stream.encoding if stream else "utf-8"
+    if sys.flags.utf8_mode and not os.environ.get("PYTHONIOENCODING"):
+        encoding = locale.getencoding()
     raw = open(number, "wb", closefd=False)  # noqa: SIM115 - it lasts as long as lab
     return Output(raw, encoding=encoding, errors="lab.plain", line_buffering=number == 2 or os.isatty(number))
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,9 @@ from lab.notify.message import Notice, Said
 from lab.reporters import markdown
 from lab.steps import Event
 from lab.tell import Terminal, show_error
-from tests.unit.terminal import environment, on_terminal, script
+from tests.unit.terminal import ROOT, environment, on_terminal, script
+
+INVOKE = Path(sys.executable).parent / "invoke"
 
 HOSTILE = (
     "\x1b]52;c;cm0gLXJm\x07\r\x9b2J\x1b[1A\u202edrow\u2066\x00\x7f\x85\u2028\u200f[bold]x[/bold]:smile:\t."
@@ -264,6 +267,37 @@ def test_a_terminal_without_the_marks_gets_others(tmp_path: Path, encoding: str)
     step = 'session.steps.note("… \\u4e2d")\nreturn Reply()'
     done = subprocess.run(script(step), env=env, capture_output=True, check=False)
     assert done.stderr.endswith(b"... \\u4e2d\n") and done.returncode == 0
+
+
+def test_a_locale_that_is_not_utf_8_breaks_no_task_and_no_file(tmp_path: Path) -> None:
+    env = environment(tmp_path, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    for words in (["theory.explain"], ["lab.doctor"], ["--list"], ["--help", "lab.up"]):
+        done = subprocess.run([INVOKE, *words], env=env, cwd=ROOT, capture_output=True, check=False)
+        assert b"Traceback" not in done.stderr and b"lab itself failed" not in done.stderr, done.stderr
+        assert done.stdout.isascii() and done.returncode in (0, 11)
+    file = tmp_path / "f"
+    keep = "from lab.cli import streams; streams.keep_files_utf8(); "
+    words = [sys.executable, "-c", keep + f"open({str(file)!r}, 'w').write(chr(0x2713))"]
+    subprocess.run(words, env=env, check=True)
+    assert file.read_bytes() == "✓".encode()
+
+
+@pytest.mark.parametrize("words", [["--list"], ["--help", "lab.up"], ["lab.nothing", "--json"]])
+def test_invoke_s_own_answers_are_answers_too(tmp_path: Path, words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    for out in (writer, os.open("/dev/full", os.O_WRONLY)):
+        done = subprocess.run(
+            [INVOKE, *words],
+            env=environment(tmp_path),
+            cwd=ROOT,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        assert done.returncode == (2 if "--json" in words else 0), done.stderr
+        assert b"Traceback" not in done.stderr
+        os.close(out)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
