@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import io
 import os
@@ -148,6 +149,30 @@ def test_notices_and_pages_are_text_too(text: str) -> None:
     for word in [*words, markdown.page(text, text, [], [text])]:
         assert not ACTS.search(word.replace("\t", "")), word
     assert "\n~~~~\n" not in _body(finding, notice)[4:].rpartition("\n~~~~\n")[0]
+
+
+RAW = {"screen.py", "guest/stream.py", "commands/inside.py"}
+"""Where what a person asked to have as it is goes to the standard streams."""
+ENTRANCE = {"tell.py", "cli/perform.py", "cli/program.py", "cli/streams.py"}
+
+
+def test_nobody_goes_past_the_door() -> None:
+    """A console of one's own, a print, a write to a standard stream: only where it is the purpose."""
+    past = []
+    for path in sorted((ROOT / "lab").rglob("*.py")):
+        name = str(path.relative_to(ROOT / "lab"))
+        if name in RAW | ENTRANCE or name.startswith(("probes/scripts/", "engines/virtualbox/worker/")):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                wrong = re.fullmatch(
+                    r"print|Console|Terminal|.*from_markup|sys\.std(out|err)\.(\w+\.)?write", called
+                )
+                past += [f"{name}:{node.lineno} {called}"] if wrong else []
+                past += [f"{name}:{node.lineno} markup" for word in node.keywords if word.arg == "markup"
+                         and ast.unparse(word.value) != "False"]  # fmt: skip
+    assert past == []
 
 
 # The question
