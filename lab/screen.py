@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from lab.errors import BlockedError, ExitCode, LabError
 
 
 class Display(Protocol):
-    """Something that redraws itself on the terminal. Hiding it twice is as good as once."""
+    """Something that redraws itself on the terminal. Hiding or showing it twice is as good as once."""
 
     def hide(self) -> None: ...
 
@@ -29,32 +30,36 @@ class ReaderGoneError(LabError):
 
 
 _displays: list[Display] = []
+_borrowers: list[object] = []
+_lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def used_by(display: Display) -> Iterator[None]:
     """`display` draws on the terminal while this lasts, and is gone when it ends."""
-    _displays.append(display)
     try:
-        display.show()
+        with _lock:
+            _displays.append(display)
+            _settle()
         yield
     finally:
-        _displays.remove(display)
-        display.hide()
+        with _lock:
+            _remove(display)
 
 
 @contextlib.contextmanager
 def lent() -> Iterator[None]:
-    """The terminal is somebody else's while this lasts: no display is on it."""
-    shown = list(_displays)
-    for display in shown:
-        display.hide()
+    """The terminal is somebody else's while this lasts: no display is on it. It may be lent to several."""
+    borrower = object()
     try:
+        with _lock:
+            _borrowers.append(borrower)
+            _settle()
         yield
     finally:
-        for display in shown:
-            if display in _displays:
-                display.show()
+        with _lock:
+            _borrowers.remove(borrower)
+            _settle()
 
 
 def write(raw: str | bytes) -> None:
@@ -62,8 +67,9 @@ def write(raw: str | bytes) -> None:
 
     Raises ReaderGoneError when nobody reads it, BlockedError when it cannot be written.
     """
-    for display in _displays:
-        display.hide()
+    with _lock:
+        while _displays:
+            _remove(_displays[0])
     try:
         if isinstance(raw, str):
             sys.stdout.write(raw)
@@ -75,10 +81,24 @@ def write(raw: str | bytes) -> None:
     except OSError as error:
         fault = error
     if fault:
-        refuse(fault)
+        _refuse(fault)
 
 
-def refuse(fault: OSError) -> None:
+def _settle() -> None:
+    for display in _displays:
+        if _borrowers:
+            display.hide()
+        else:
+            display.show()
+
+
+def _remove(display: Display) -> None:
+    if display in _displays:
+        _displays.remove(display)
+    display.hide()
+
+
+def _refuse(fault: OSError) -> None:
     """Raise what it means that standard output could not be written to."""
     if fault.errno == errno.EPIPE:
         raise ReaderGoneError("nobody reads standard output any more") from fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -40,7 +41,7 @@ def perform(
         err = Terminal(sys.stderr)
         reply = _reply(command, err, flags or {})
         code = int(reply.code)
-        _answer(reply, err, as_json)
+        code = _answer(reply, err, as_json)
     except (KeyboardInterrupt, InterruptedByUser):
         pass  # once more, or while the answer was printed: there is nothing left to stop but that
     sys.exit(code)
@@ -74,8 +75,9 @@ def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[st
         return Reply(refusal.document(refused, evidence), code=refused.exit_code)
 
 
-def _answer(reply: Reply, err: Terminal, as_json: bool) -> None:
-    """Print the answer. That it cannot be printed is said, unless its reader went away on purpose."""
+def _answer(reply: Reply, err: Terminal, as_json: bool) -> int:
+    """Print the answer; the exit code. That it cannot be printed is said, unless its reader went away."""
+    code = int(reply.code)
     try:
         if as_json:
             sys.stdout.write(json.dumps(reply.document, indent=2, default=str) + "\n")
@@ -86,9 +88,11 @@ def _answer(reply: Reply, err: Terminal, as_json: bool) -> None:
         raise
     except Exception as error:
         show_error(err, refusal.known(error))
+        code = code or int(ExitCode.INTERNAL)  # a fault of lab's own is never green
     fault: OSError | None = getattr(sys.stdout, "fault", None)
     if fault and fault.errno != errno.EPIPE:
         err.print(f"the answer could not be printed: {fault.strerror}", soft_wrap=True)
+    return code
 
 
 def _ask(console: Terminal, question: str) -> bool:
@@ -106,7 +110,7 @@ def _ask(console: Terminal, question: str) -> bool:
 
 
 def _listen_to_signals() -> None:
-    """Ctrl-C, TERM and HUP stop all waiting in every thread, then unwind the main one.
+    """Ctrl-C, TERM and HUP stop all waiting in every thread, then unwind the main one; Ctrl-Z suspends.
 
     What was ignored when lab was started stays so: nohup asks for that, and a shell for `&`.
     """
@@ -117,9 +121,16 @@ def _listen_to_signals() -> None:
             "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
         )
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    def suspend(number: int, _frame: FrameType | None) -> None:
+        with screen.lent():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)  # comes back when the person's shell has it go on
+            signal.signal(number, suspend)
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: stop, signal.SIGTSTP: suspend}
+    for number, handler in handlers.items():
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+            signal.signal(number, handler)
 
 
 __all__ = ["ExitCode", "perform"]

@@ -247,6 +247,16 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     assert lines[-2:] == ["code 130", "echo"], seen.raw
 
 
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(tmp_path: Path) -> None:
+    command = WORKS.format("time.sleep(2.5)") + "return Reply(code=10)"
+    words = ["bash", "-mc", '"$@"; echo "stop""ped"; sleep 0.3; fg >/dev/null; echo "code $?"', "sh"]
+    seen = on_terminal([*words, *script(command)], environment(tmp_path), (b"vm.start", b"\x1a"))
+    before, after = seen.raw.split(b"stopped", 1)
+    assert before.rfind(b"\x1b[?25h") > before.rfind(b"\x1b[?25l"), "the shell had its cursor"
+    assert b"\x1b[?25l" in after and b"vm.start" in after, "and the display is back"
+    assert not seen.cursor_hidden and seen.lines[-2:] == ["code 10", ""], seen.raw
+
+
 def test_forced_colours_are_no_terminal(tmp_path: Path) -> None:
     done = subprocess.run(
         script(WORKS.format("pass") + "return Reply()"),
@@ -338,10 +348,11 @@ def test_ctrl_c_while_the_answer_is_printed_keeps_its_exit_code(tmp_path: Path, 
     assert (process.returncode, err) == (10, b"")
 
 
-def test_a_fault_in_showing_is_said_and_changes_no_verdict(tmp_path: Path) -> None:
-    words = script("return Reply({}, lambda console: console.nothing(), 10)")
+@pytest.mark.parametrize(("code", "ends"), [(10, 10), (0, 1)])
+def test_a_fault_in_showing_is_said_and_is_never_green(tmp_path: Path, code: int, ends: int) -> None:
+    words = script(f"return Reply({{}}, lambda console: console.nothing(), {code})")
     done = subprocess.run(words, env=environment(tmp_path), capture_output=True, check=False)
-    assert done.returncode == 10 and b"lab itself failed" in done.stderr
+    assert done.returncode == ends and b"lab itself failed" in done.stderr
 
 
 def test_progress_that_nobody_reads_ends_no_work(tmp_path: Path) -> None:
