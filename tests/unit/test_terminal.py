@@ -414,3 +414,14 @@ def test_a_program_that_is_not_there_is_no_bug(tmp_path: Path) -> None:
     command = 'return Reply(code=proc.passthrough(["no-such-ssh"]))'
     done = subprocess.run(script(command), env=environment(tmp_path), capture_output=True, check=False)
     assert done.returncode == 11 and b"`no-such-ssh` is not installed" in done.stderr
+
+
+def test_a_person_s_shell_has_the_terminal_to_itself(tmp_path: Path) -> None:
+    command = 'return Reply(code=proc.passthrough(["sh", "-i"]))'
+    seen = on_terminal(
+        script(command),
+        environment(tmp_path, PS1="ready> ", ENV="/dev/null"),
+        (b"ready> ", b"test -t 0 && test -t 1 && echo a$((1 + 1))\n"),
+        (b"a2", b"exit 5\n"),
+    )
+    assert seen.code == 5 and "a2" in seen.lines and b"\x1b[?25l" not in seen.raw, seen.raw
