@@ -79,7 +79,7 @@ class Streaming:
         The descriptor itself is read: a thread in the middle of a buffered read hinders Python's end.
         """
         try:
-            while chunk := os.read(0, _CHUNK):
+            while _may_read() and (chunk := os.read(0, _CHUNK)):
                 self.channel.sendall(chunk)
             self.channel.shutdown_write()
         except transport_errors():
@@ -112,3 +112,8 @@ class Streaming:
                 sys.stderr.flush()
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.flush()
+
+
+def _may_read() -> bool:
+    """Whether standard input is ours: the system stops whoever reads a terminal from the background."""
+    return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()

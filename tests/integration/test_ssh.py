@@ -28,6 +28,7 @@ from lab.guest.ssh import (
     ssh_command,
     wait_for_ssh,
 )
+from tests.unit.terminal import environment, on_terminal
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here (package openssh-server)")
@@ -327,10 +328,14 @@ perform.perform(command)
 """
 
 
-def _streaming(server: Server, *words: str, seconds: float = 60.0) -> subprocess.Popen[bytes]:
+def _stream_words(server: Server, *words: str, seconds: float = 60.0) -> list[str]:
     given = [server.port, getpass.getuser(), server.key, server.known_hosts, seconds, *words]
+    return [sys.executable, "-c", STREAM, *map(str, given)]
+
+
+def _streaming(server: Server, *words: str, seconds: float = 60.0) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", STREAM, *map(str, given)],
+        _stream_words(server, *words, seconds=seconds),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -352,6 +357,21 @@ def test_stream_shows_output_while_the_command_still_wants_input(server: Server)
     assert process.stdout.readline() == b"hello lab\n"
     assert process.wait(timeout=20) == 0, "the end of the command is the end, whatever input is left"
     process.communicate()
+
+
+def test_stream_on_a_terminal_takes_what_is_typed(server: Server, tmp_path: Path) -> None:
+    words = _stream_words(server, "sh", "-c", "echo who; read name; echo hello $name; exit 3")
+    seen = on_terminal(words, environment(tmp_path), (b"who", b"lab\n"))
+    assert (seen.lines[:3], seen.code) == (["who", "lab", "hello lab"], 3), seen.raw
+
+
+def test_stream_in_the_background_of_a_shell_is_not_stopped_for_its_input(
+    server: Server, tmp_path: Path
+) -> None:
+    words = _stream_words(server, "sh", "-c", "sleep 1; echo done")
+    script = '"$@" & wait $!; echo "code $?"'
+    seen = on_terminal(["bash", "-mc", script, "sh", *words], environment(tmp_path))
+    assert "done" in seen.lines and "code 0" in seen.lines, seen.raw
 
 
 def test_stream_does_not_wait_for_a_background_child(server: Server) -> None:
