@@ -71,7 +71,7 @@ def ssh(name=NAME):
     """Open a shell in the lab VM."""
 
 
-@does("inside.execute", "lab.exec/1", name="exec", words=True)
+@does("inside.execute", "lab.exec/1", name="exec", words=True, names={"json": "capture"})
 def exec_(name=NAME):
     """Run a command in the lab VM: invoke lab.exec -- uname -a"""
 

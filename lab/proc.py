@@ -7,16 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 import webbrowser
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from lab import redact
+from lab import redact, screen
 from lab.bounds import CHUNK_BYTES, Kept, Lines
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, CommandError, DeadlineError
@@ -77,10 +78,7 @@ def run(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise BlockedError(
-            f"`{words[0]}` is not installed",
-            hint="`invoke lab.doctor` shows what is missing and how to install it",
-        ) from error
+        raise _absent(words[0]) from error
 
     out, err = Kept(), Kept()
     with contextlib.ExitStack() as stack:
@@ -179,14 +177,72 @@ def end_group(pid: int) -> None:
             time.sleep(0.05)
 
 
-def passthrough(argv: Sequence[str | Path], *, cwd: Path | None = None, to_stderr: bool = False) -> int:
-    """Run a command on this process's own terminal and return its exit status.
+def passthrough(
+    argv: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    to_stderr: bool = False,
+) -> int:
+    """Run a command on this process's own terminal and return its exit status as a shell would.
 
-    For a person's shell, and for tools whose own output is the point. With `to_stderr` its
-    standard output goes to standard error, which keeps ours for JSON.
+    For a person's shell, and for tools whose own output is the point. No display of lab's is on the
+    terminal meanwhile, and its settings are afterwards what they were. With `to_stderr` its standard
+    output goes to standard error, which keeps ours for JSON. `env` is added to this process's own. Raises
+    BlockedError when the program is not installed.
     """
-    stdout = sys.stderr if to_stderr else None
-    return subprocess.run([str(word) for word in argv], cwd=cwd, stdout=stdout, check=False).returncode
+    words = [str(word) for word in argv]
+    with screen.lent(), _same_terminal():
+        sys.stdout.flush()
+        try:
+            process = subprocess.Popen(
+                words, cwd=cwd, env={**os.environ, **(env or {})}, stdout=2 if to_stderr else None
+            )
+        except FileNotFoundError as error:
+            raise _absent(words[0]) from error
+        try:
+            status = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+    return status if status >= 0 else 128 - status
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program of the terminal's: it may have settings of it to put back, so it is asked first."""
+    for end in (process.terminate, process.kill):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_SECONDS)
+            return
+        end()
+    process.wait()
+
+
+@contextlib.contextmanager
+def _same_terminal() -> Iterator[None]:
+    """What a program that was killed did to the terminal ends with it: no echo, raw, not blocking."""
+    blocking: dict[int, bool] = {}
+    settings: dict[int, list[Any]] = {}
+    for number in (0, 1, 2):
+        with contextlib.suppress(termios.error, OSError):
+            blocking[number] = os.get_blocking(number)
+            settings[number] = termios.tcgetattr(number)
+    try:
+        yield
+    finally:
+        for number in blocking:
+            with contextlib.suppress(termios.error, OSError):
+                os.set_blocking(number, blocking[number])
+                # Only in the foreground: the system stops whoever changes a terminal from behind.
+                if number in settings and os.tcgetpgrp(number) == os.getpgrp():
+                    termios.tcsetattr(number, termios.TCSANOW, settings[number])
+
+
+def _absent(program: str) -> BlockedError:
+    return BlockedError(
+        f"`{program}` is not installed",
+        hint="`invoke lab.doctor` shows what is missing and how to install it",
+    )
 
 
 def browse(url: str) -> bool:
@@ -194,11 +250,12 @@ def browse(url: str) -> bool:
 
     What it prints goes to standard error, which keeps ours for JSON.
     """
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        os.dup2(2, 1)
-        return webbrowser.open(url)
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+    with screen.lent():  # a browser may be one for the terminal
+        sys.stdout.flush()
+        kept = os.dup(1)
+        try:
+            os.dup2(2, 1)
+            return webbrowser.open(url)
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)

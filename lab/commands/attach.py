@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
+from lab import caller
 from lab.commands import box, choose, ports, vagrantfile
 from lab.commands.session import ROOT, Reply, Session
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
@@ -37,7 +37,7 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     """
     machine = machine or vagrantfile.MACHINE
     name = check_name(name or machine)
-    root = Path(folder).expanduser().resolve() if folder else ROOT
+    root = caller.path(folder, home=True).resolve() if folder else ROOT
     program = Vagrant(root, machine)
     with session.steps.step("vagrant.ask", f"{machine} in {root}") as step:
         provider = box.check_provider(program.provider())

@@ -172,7 +172,6 @@ def _cold() -> float:
         work = Path(folder)
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(work / "lab")], check=True)
         env = {
-            **os.environ,
             "LAB_STATE_DIR": str(work / "state"),
             "LAB_CACHE_DIR": str(work / "cache"),
             "LAB_ENGINE": "qemu",
@@ -180,10 +179,11 @@ def _cold() -> float:
         program = str(work / "lab" / "bin" / "invoke")
         started = time.monotonic()
         try:
-            subprocess.run([program, "lab.up"], env=env, check=True, stdout=sys.stderr)
+            if status := proc.passthrough([program, "lab.up"], env=env, to_stderr=True):
+                raise LabError(f"the cold `lab.up` ended with status {status}", hint="its reason is above")
             return time.monotonic() - started
         finally:
-            subprocess.run([program, "lab.destroy"], env=env, check=False, stdout=sys.stderr)
+            proc.passthrough([program, "lab.destroy"], env=env, to_stderr=True)
 
 
 def _sleep_and_wake(runner: _Runner) -> float:

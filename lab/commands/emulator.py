@@ -117,14 +117,14 @@ def acted(bench: Workbench, emulator: str, action: str, changed: bool, notes: Se
     return Reply(document, tell)
 
 
-def require_running(bench: Workbench) -> None:
-    """Raise BlockedError unless the lab's VM runs."""
+def require_running(bench: Workbench, what: str = "an emulator") -> None:
+    """Raise BlockedError unless the lab's VM runs, which `what` needs."""
     bench.lab.record()
     state = bench.machine_state()
     if state is not State.RUNNING:
         verb = "lab.resume" if state in (State.SUSPENDED, State.PAUSED) else "lab.up"
         raise BlockedError(
-            f"an emulator needs a VM that runs, and that of lab {bench.lab.name} is {state}",
+            f"{what} needs a VM that runs, and that of lab {bench.lab.name} is {state}",
             hint=f"`invoke {verb} --name {bench.lab.name}`",
         )
 

@@ -24,6 +24,7 @@ from lab.errors import CommandError, DeadlineError, LabError
 from lab.guest import login
 from lab.guest.channel import STALL_SECONDS, Running, end_line, remote_line, sftp_client
 from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
+from lab.guest.stream import Streaming
 from lab.guest.waiting import wait_for_ssh
 from lab.proc import tail
 
@@ -44,6 +45,8 @@ __all__ = [
 DEFAULT_SECONDS = 600.0
 """The deadline of a command that was given none: nothing waits for ever on a VM that hangs."""
 
+_KILLED = 255
+"""The exit status of a command that was killed over there: SSH's own word for what has none."""
 _CHUNK = 32768
 """As much as one SFTP packet carries."""
 
@@ -151,14 +154,28 @@ class Guest:
             running.channel.close()
         result = Result(words, running.out, running.err, -1 if status is None else status, _since(started))
         if status is None and not self._alive():
-            raise ConnectionLostError(
-                f"the connection to the VM broke while `{shlex.join(words)}` ran",
-                hint="`invoke lab.status` says whether the VM still runs",
-                tail=tail(result.out + "\n" + result.err),
-            )
+            raise self._broken(words, tail(result.out + "\n" + result.err))
         if check and status != 0:
             raise CommandError(words, status, tail=tail(result.out + "\n" + result.err))
         return result
+
+    def stream(self, argv: Sequence[str], deadline: Deadline) -> int:
+        """Run a command on this process's own standard streams; its exit status, 255 when it was killed.
+
+        Raises what `run` raises but CommandError, and what lab.screen.write raises.
+        """
+        words = [str(word) for word in argv]
+        streaming = Streaming(self._session(deadline), words)
+        try:
+            status = streaming.wait(remote_line(words, False, deadline), deadline)
+        except BaseException:
+            self._end(streaming, False)
+            raise
+        finally:
+            streaming.channel.close()
+        if status is None and not self._alive():
+            raise self._broken(words)
+        return _KILLED if status is None else status
 
     def put(
         self,
@@ -250,6 +267,13 @@ class Guest:
         stream.seek(start)
         return 0
 
+    def _broken(self, words: list[str], last: str = "") -> ConnectionLostError:
+        return ConnectionLostError(
+            f"the connection to the VM broke while `{shlex.join(words)}` ran",
+            hint="`invoke lab.status` says whether the VM still runs",
+            tail=last,
+        )
+
     def _alive(self) -> bool:
         return self._connection is not None and bool(self._connection.is_connected)
 
@@ -293,7 +317,7 @@ class Guest:
         finally:
             channel.close()
 
-    def _end(self, running: Running, sudo: bool) -> None:
+    def _end(self, running: Running | Streaming, sudo: bool) -> None:
         """End the command's process group in the guest; best effort, bounded in time."""
         if running.pid is None or not self._alive():
             return

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import __version__, redact
+from lab.characters import one_line, printable
 from lab.ladder.climb import Climb
 from lab.ladder.model import Cell, Claim, Nesting, Outcome, Status, Verdict
 from lab.ladder.verdict import ClaimVerdict
@@ -133,14 +134,19 @@ def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
 
 
 def _details(outcome: Outcome) -> Text:
-    text = Text(outcome.observed)
+    # Each on its own line, which what a guest said cannot begin another of.
+    text = Text(_line(outcome.observed))
     if outcome.status is Status.FAILED:
-        text.append(f"\nexpected: {outcome.expected}", "dim")
+        text.append(f"\nexpected: {_line(outcome.expected)}", "dim")
     elif outcome.status is not Status.PASSED:
         text.stylize("dim")
     if outcome.hint and not outcome.passed:
-        text.append(f"\nhint: {outcome.hint}", "cyan")
+        text.append(f"\nhint: {_line(outcome.hint)}", "cyan")
     return text
+
+
+def _line(text: str) -> str:
+    return one_line(printable(text))
 
 
 def _utc(moment: datetime) -> str:

@@ -108,12 +108,12 @@ def _read(wanted: TypeAdapter[T], answer: web.Answer) -> T:
 
 
 def _title(finding: Said, notice: Notice) -> str:
-    return redact.clean(f"lab on {notice.host}: {' '.join(finding.text.split())}")[:200]
+    return redact.clean(f"lab on {notice.host}: {finding.line}")[:200]
 
 
 def _body(finding: Said, notice: Notice) -> str:
     """The finding, then the night as a list; code fences keep what was observed from being markup."""
     fence = "~~~~"
     lines = "\n".join(line.replace(fence, "~ ~") for line in notice.lines)
-    text = redact.clean(finding.text).replace(fence, "~ ~")
+    text = redact.clean(finding.line).replace(fence, "~ ~")
     return f"{fence}\n{text}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"

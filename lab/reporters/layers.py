@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.characters import one_line
 from lab.ladder.model import Nesting
 from lab.reporters.model import Run
-from lab.reporters.text import one_line
 from lab.reporters.wording import NOT_LOOKED_AT, engine, informs, word
 
 _NESTING = {

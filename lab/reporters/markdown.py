@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lab.characters import one_line, printable
 from lab.figures.page import Table
 from lab.ladder.model import BY_NAME, NAMES, Claim, Outcome, Status
 from lab.ladder.report import describe
@@ -48,7 +49,7 @@ def page(title: str, lead: str, tables: Sequence[Table], notes: Sequence[str] = 
 
 def escaped(said: str) -> str:
     """`said` as text on one line: nothing in it is Markdown or HTML."""
-    safe = text.one_line(said).replace("&", "&amp;").replace("<", "&lt;")
+    safe = one_line(printable(said)).replace("&", "&amp;").replace("<", "&lt;")
     return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", safe))
 
 

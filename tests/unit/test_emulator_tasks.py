@@ -390,10 +390,10 @@ def test_up_with_android_ends_with_its_page(bed: Bed) -> None:
 
 def test_logs(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
     _up(bed)
-    reply = device.logs(bed.session(), NAME, "second")
-    (file,) = checked(reply)["files"]
+    (file,) = checked(device.logs(bed.session(), NAME, "second", capture=True))["files"]
     assert file == {"name": "container.log", "text": "log of the container second\n"}
-    _shown(reply)
+    assert capsys.readouterr().out == ""
+    device.logs(bed.session(), NAME, "second")
     assert capsys.readouterr().out == "==> container.log <==\nlog of the container second\n"
 
 

@@ -43,7 +43,9 @@ def install(session: Session, at: str = "03:30", print_only: bool = False) -> Re
         def tell(console: Console) -> None:
             for unit in units:
                 console.print(f"# {unit['path']}", markup=False, highlight=False, soft_wrap=True)
-                console.print(unit["content"], markup=False, highlight=False, soft_wrap=True)
+                for line in str(unit["content"]).splitlines():
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.print()
 
         return Reply(found, tell)
     notes: list[str] = []
