@@ -32,9 +32,7 @@ class Run:
 
     def text(self, name: str, content: str) -> Path:
         """Keep a text, redacted."""
-        target = self.path / name
-        write_atomic(target, redact.clean(content))
-        return target
+        return write_text(self.path / name, content)
 
     def json(self, name: str, value: Any) -> Path:
         return self.text(name, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
@@ -81,6 +79,12 @@ class Run:
         except OSError as full:
             full.filename = full.filename or str(path)  # a disk that is full does not say so itself
             raise
+
+
+def write_text(path: Path, content: str) -> Path:
+    """Keep a text, redacted, and return where."""
+    write_atomic(path, redact.clean(content))
+    return path
 
 
 def runs(root: Path, lab: str | None = None) -> list[Path]:

@@ -89,7 +89,15 @@ CREATE TABLE events (at TEXT NOT NULL, text TEXT NOT NULL);
 
 CUT = "ALTER TABLE runs ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;"
 
-MIGRATIONS: tuple[str, ...] = (FIRST, CUT)
+UNTOLD = """
+ALTER TABLE nights ADD COLUMN untold INTEGER NOT NULL DEFAULT 1;
+UPDATE nights SET untold = 0 WHERE state = 'ended' AND id <= (
+    SELECT coalesce(max(id), 0) FROM nights
+    WHERE report != '' OR id IN (SELECT night FROM deliveries));
+"""
+"""Of the nights before it, those are untold that ended after the last one with a report or a delivery."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
 
 
