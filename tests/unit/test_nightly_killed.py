@@ -1,4 +1,4 @@
-"""A night killed or interrupted at each of its steps, and the night after it: each is told once, none is green."""
+"""A night ended at each of its steps, and the night after it: each is told once, none is falsely green."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from lab.notify.webhook import DELIVERY
 from tests.unit import sinks
 from tests.unit.bed import Bed
 
+WRITES = ("begin", "add", "end", "note", "found", "reported", "delivered", "settle", "prune")
 SEAMS = (
-    *((History, name) for name in "begin add end note found reported delivered settle prune".split()),
+    *((History, name) for name in WRITES),
     (looks.Looks, "take"),
     (night._Night, "_remove"),
     (Webhook, "deliver"),
