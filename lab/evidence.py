@@ -18,7 +18,11 @@ _BINARY = {".png", ".gz"}
 
 
 class Run:
-    """The evidence folder of one command on one lab: `<evidence>/<lab>/<UTC stamp>-<verb>/`."""
+    """The evidence folder of one command on one lab: `<evidence>/<lab>/<UTC stamp>-<verb>/`.
+
+    Its name is for people. What came first is said by `order` in its run.json: one more than that of
+    every run there was, of whatever lab, since a clock may be set back.
+    """
 
     def __init__(self, root: Path, lab: str, verb: str) -> None:
         self.started = datetime.now(UTC)
@@ -27,7 +31,9 @@ class Run:
         stamp = self.started.strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
         self.path = root / lab / f"{stamp}-{verb}"
         self.path.mkdir(parents=True, mode=0o700)
-        write_json(self.path / "run.json", {"lab": lab, "verb": verb, "started": self.started.isoformat()})
+        order = 1 + max((_order(path) for path in root.glob("*/*/run.json")), default=0)
+        facts = {"lab": lab, "verb": verb, "started": self.started.isoformat(), "order": order}
+        write_json(self.path / "run.json", facts)
         self.steps = JsonLines(self.path / "steps.jsonl")
 
     def text(self, name: str, content: str) -> Path:
@@ -88,6 +94,18 @@ def write_text(path: Path, content: str) -> Path:
 
 
 def runs(root: Path, lab: str | None = None) -> list[Path]:
-    """Run folders, oldest first."""
-    found = root.glob(f"{lab or '*'}/*/run.json")
-    return sorted((path.parent for path in found), key=lambda path: path.name)
+    """Run folders of one lab, or of all, oldest first: as they were made, whatever the clock said.
+
+    Folders of a lab that did not number them yet come before all others, by their names.
+    """
+    files = root.glob(f"{lab or '*'}/*/run.json")
+    return [path.parent for path in sorted(files, key=lambda path: (_order(path), path.parent.name))]
+
+
+def _order(run: Path) -> int:
+    """What a run.json says of its place among all runs; 0 where it does not, or cannot be read."""
+    try:
+        order = json.loads(run.read_text()).get("order", 0)
+    except (OSError, ValueError, AttributeError):
+        return 0
+    return order if isinstance(order, int) else 0
