@@ -11,7 +11,7 @@ from typing import Any
 
 from lab import redact
 from lab.errors import InterruptedByUser, LabError
-from lab.files import write_atomic, write_json
+from lab.files import open_private, private_folder, write_atomic, write_json
 from lab.steps import JsonLines
 
 _BINARY = {".png", ".gz"}
@@ -30,7 +30,9 @@ class Run:
         self.verb = verb
         stamp = self.started.strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
         self.path = root / lab / f"{stamp}-{verb}"
-        self.path.mkdir(parents=True, mode=0o700)
+        for folder in (root, root / lab):
+            private_folder(folder)
+        self.path.mkdir(mode=0o700)
         order = 1 + max((_order(path) for path in root.glob("*/*/run.json")), default=0)
         facts = {"lab": lab, "verb": verb, "started": self.started.isoformat(), "order": order}
         write_json(self.path / "run.json", facts)
@@ -49,7 +51,8 @@ class Run:
             return None
         target = self.path / (name or source.name)
         if source.suffix in _BINARY:
-            shutil.copyfile(source, target)
+            with source.open("rb") as content, open_private(target, "wb") as stream:
+                shutil.copyfileobj(content, stream)
         else:
             write_atomic(target, redact.clean(source.read_text(errors="replace")))
         return target
@@ -80,7 +83,7 @@ class Run:
     def _missing(self, name: str, error: Exception) -> None:
         path = self.path / "missing.txt"
         try:
-            with path.open("a") as stream:
+            with open_private(path, "a") as stream:
                 stream.write(f"{name}: {redact.clean(str(error))}\n")
         except OSError as full:
             full.filename = full.filename or str(path)  # a disk that is full does not say so itself

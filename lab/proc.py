@@ -19,6 +19,7 @@ from typing import IO
 from lab import redact
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, CommandError, DeadlineError
+from lab.files import open_private
 
 TAIL_LINES = 15
 _GRACE_SECONDS = 3.0
@@ -80,7 +81,7 @@ def run(
     out: list[str] = []
     err: list[str] = []
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(log.open("a")) if log else None
+        sink = stack.enter_context(open_private(log, "a")) if log else None
         readers = [
             threading.Thread(target=_drain, args=(process.stdout, out, sink, None), daemon=True),
             threading.Thread(target=_drain, args=(process.stderr, err, sink, on_line), daemon=True),

@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from lab import redact
 from lab.deadline import cancelled
 from lab.errors import InterruptedByUser, LabError
+from lab.files import open_private, private_folder
 
 T = TypeVar("T")
 
@@ -137,8 +138,9 @@ class JsonLines:
     """A sink that appends every event but progress to a file, one JSON object a line."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("a", buffering=1)
+        if not path.parent.exists():
+            private_folder(path.parent)
+        self._stream = open_private(path, "a", buffering=1)
 
     def __call__(self, event: Event) -> None:
         if event.kind != "progress":

@@ -95,7 +95,7 @@ class Part:
             response.headers.get("Last-Modified", ""),
             int(length) if length.isdigit() else None,
         )
-        files.write_json(self.facts, vars(self.origin))
+        files.write_json(self.facts, vars(self.origin), files.PUBLIC)
         return False
 
     def open(self) -> BinaryIO:

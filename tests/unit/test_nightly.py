@@ -638,7 +638,7 @@ def test_a_keyring_that_breaks_costs_neither_night_nor_its_reason(bed: Bed, reco
     else:
         (bed.folder / "state").mkdir()
         history_file(bed.session()).mkdir()
-        with pytest.raises(HistoryError, match="unable to open"):
+        with pytest.raises(HistoryError, match="could not be used"):
             _run(bed, webhook="json")
 
 
