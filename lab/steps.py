@@ -42,6 +42,8 @@ class Event:
     text: str = ""
     done: float | None = None
     total: float | None = None
+    informs: bool = False
+    """It failed, and nothing depends on that."""
 
 
 class Sink(Protocol):
@@ -60,6 +62,8 @@ class Step:
         self.parent = parent
         self.name = name
         self.result = ""
+        self.informs = False
+        """If it fails, that only informs."""
         self.started = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -128,6 +132,7 @@ class Steps:
             text=redact.clean(text),
             done=done,
             total=total,
+            informs=step.informs and kind == "failed",
         )
         with self._lock:
             for sink in self._sinks:
@@ -144,7 +149,8 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         if event.kind != "progress":
-            kept: dict[str, Any] = {k: v for k, v in asdict(event).items() if v not in (None, "")}
+            every = asdict(event).items()
+            kept = {key: value for key, value in every if value not in (None, "") and value is not False}
             # A full disk must not end the work that is told of: that finds it out itself, if it matters.
             with contextlib.suppress(OSError):
                 self._stream.write(json.dumps(kept) + "\n")

@@ -14,6 +14,7 @@ from rich.table import Table
 from lab.steps import Event
 
 _MARKS = {"finished": "[green]✓[/]", "failed": "[red]✗[/]"}
+_INFORMS = "[blue]i[/]"
 
 
 class PlainSink:
@@ -39,7 +40,8 @@ class PlainSink:
         clock = datetime.now().astimezone().strftime("%H:%M:%S")
         text = " ".join(part for part in (_amount(event), event.text) if part)
         took = f" ({event.seconds:.1f} s)" if event.kind in ("finished", "failed") else ""
-        line = f"{clock} {word[event.kind]} {event.name}{took}{': ' + text if text else ''}"
+        mark = "info " if event.informs else word[event.kind]
+        line = f"{clock} {mark} {event.name}{took}{': ' + text if text else ''}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -65,9 +67,10 @@ class LiveSink:
         elif event.kind in _MARKS:
             self._running.pop(event.step, None)
             indent = "  " if event.parent else ""
+            mark = _INFORMS if event.informs else _MARKS[event.kind]
             tail = f"  [dim]{escape(event.text)}[/]" if event.text else ""
             self._console.print(
-                f"{indent}{_MARKS[event.kind]} {event.name} [dim]{event.seconds:.1f} s[/]{tail}",
+                f"{indent}{mark} {event.name} [dim]{event.seconds:.1f} s[/]{tail}",
                 highlight=False,
             )
 
