@@ -546,6 +546,20 @@ def test_a_full_disk_under_the_history_is_no_success(bed: Bed) -> None:
     assert (found.state, found.verdict) == ("running", "")  # whoever looks next says inconclusive
 
 
+def test_a_night_that_could_not_be_written_down_and_its_end_in_the_history_are_one_night(bed: Bed) -> None:
+    with sinks.http() as sink:
+        bed.patch.setenv("LAB_WEBHOOK_URL", sink.url)
+        with bed.patch.context() as patch:
+            patch.setattr(bed, "patch", patch)
+            _limited(bed, lambda: False)
+            with pytest.raises(HistoryError, match="full"):
+                run(_session(bed, webhook="json"))
+        _run(bed, runs=1, webhook="json")
+    first, again, tonight = (request.headers[webhook.DELIVERY] for request in sink.requests)
+    assert first == again != tonight
+    assert [post.json["verdict"] for post in sink.requests] == ["inconclusive", "inconclusive", "confirmed"]
+
+
 def test_a_disk_that_has_room_again_once_the_lab_is_gone(bed: Bed) -> None:
     _limited(bed, lambda: bed.world.state is State.ABSENT and bed.world.l1_boots > 0)
     found, code = _run(bed, compare=False)

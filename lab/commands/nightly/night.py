@@ -23,7 +23,7 @@ from lab.deadline import cleaning_up
 from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
 from lab.evidence import Run
 from lab.files import write_atomic
-from lab.history import Ending, History, HistoryError
+from lab.history import Ending, History, HistoryError, Night
 from lab.host import facts as host_facts
 from lab.ladder.model import Verdict
 from lab.ladder.verdict import exit_code
@@ -157,9 +157,15 @@ class _Night:
         if stopped is not None:
             raise stopped
         if self.writes.fault is not None:
-            telling.unrecorded(self.session, self.writes.fault, history.night(key))
+            self._tell_unrecorded(history, key, self.writes.fault)
             raise self.writes.fault
         return self._afterwards(history, key, folder)
+
+    def _tell_unrecorded(self, history: History, key: int, fault: HistoryError) -> None:
+        began: Night | None = None
+        with contextlib.suppress(HistoryError):  # what cannot be written can be read, as a rule
+            began = history.night(key)
+        telling.unrecorded(self.session, fault, began)
 
     def _catch_up(self, history: History, key: int) -> None:
         """Tell of nights that were told to nobody. What goes wrong in it costs this night nothing."""
