@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lab import engines
 from lab.commands import consent
 from lab.commands.session import ROOT, Session
@@ -93,6 +95,9 @@ def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
 
 def _not_installed(session: Session, engine: str) -> str:
     """Have the engine installed: one that is still to be says nothing of itself. Why it cannot be, if so."""
+    with contextlib.suppress(LabError):
+        if engines.engine(engine, session.engine_options()).availability().usable:
+            return ""
     try:
         session.need(ENGINE_PURPOSES[engine])
     except BlockedError as error:  # the rung host.engine ends in it, with the command to type

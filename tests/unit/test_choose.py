@@ -283,26 +283,32 @@ def test_vm_that_was_said_to_be_too_small_is_refused_or_gets_the_canary(
 def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None:
     """Else a cold run takes the canary for good, where Android would run."""
     installed: list[object] = []
-    found = FakeVirtualBox(True)
+    found = FakeVirtualBox(False)
     facts = found.facts()
 
     def answer() -> EngineFacts:
-        if not installed:
+        if not found.usable:
             raise BlockedError("`qemu-system-x86_64` is not installed")
         return facts
+
+    def install(_session: Session, purposes: object) -> None:
+        installed.append(purposes)
+        found.usable = True
 
     bed.patch.setattr(found, "facts", answer)
     bed.patch.setattr(engines, "engine", lambda *_: found)
     bed.patch.setattr(registry, "reachable", lambda *_: None)
-    bed.patch.setattr(Session, "need", lambda _, purposes: installed.append(purposes))
-    session = bed.session(engine="virtualbox")
-    record = choose.record_for(session, session.store.place("default"))
-    assert (record.emulator, installed) == ("docker-android", [ENGINE_PURPOSES["virtualbox"]])
+    bed.patch.setattr(Session, "need", install)
+    for name in ("default", "another"):  # the second finds it installed
+        session = bed.session(engine="virtualbox")
+        assert choose.record_for(session, session.store.place(name)).emulator == "docker-android"
+    assert installed == [ENGINE_PURPOSES["virtualbox"]]
 
 
 @pytest.mark.parametrize("interactive", [False, True])
 def test_an_engine_that_cannot_be_installed_is_judged_by_that_alone(bed: Bed, interactive: bool) -> None:
-    _with_hardware(bed)
+    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
+    bed.patch.setattr(registry, "reachable", lambda *_: None)
 
     def refuse(*_: object) -> None:
         raise BlockedError("missing on this host: QEMU")
