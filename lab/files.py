@@ -1,4 +1,7 @@
-"""Writes that survive a crash: temp file, fsync, rename, fsync of the folder."""
+"""Writes that survive a crash: temp file, fsync, rename, fsync of the folder.
+
+What lab writes is for this user alone, unless a caller says PUBLIC.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,45 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 from lab.deadline import check_cancelled
 from lab.errors import BlockedError
+
+PRIVATE, PUBLIC = 0o600, 0o644
+"""Modes of files. Public are the image cache's, the scheduler's, and what a user asked for by its path."""
+
+
+def private_folder(folder: Path) -> Path:
+    """Make `folder`, and what is missing above it, for this user alone; one that is there becomes so.
+
+    Returns it. One that is somebody else's keeps its mode.
+    """
+    for missing in [path for path in folder.parents if not path.exists()][::-1]:
+        missing.mkdir(exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    keep_private(folder)
+    return folder
+
+
+def open_private(path: Path, mode: Literal["a", "ab", "wb"], buffering: int = -1) -> IO[Any]:
+    """Open a file for writing that only this user can read, whoever could before."""
+    stream = open(path, mode, buffering, opener=lambda name, flags: os.open(name, flags, PRIVATE))  # noqa: SIM115
+    keep_private(path)
+    return stream
+
+
+def keep_private(path: Path) -> None:
+    """Take from others what they may do with a file or folder of this user's. A device keeps its mode."""
+    facts = path.stat()
+    plain = stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)
+    if plain and facts.st_uid == os.geteuid() and facts.st_mode & 0o077:
+        path.chmod(facts.st_mode & 0o700)
 
 
 def sync_folder(folder: Path) -> None:
@@ -26,9 +60,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Replace `path` with `content`, wholly or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:
+    """Replace `path` with `content`, wholly or not at all. A folder that is missing is made as private."""
+    if mode & 0o077:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.parent.exists():
+        private_folder(path.parent)
     data = content.encode() if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -46,7 +83,7 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+def write_json(path: Path, value: Any, mode: int = PRIVATE) -> None:
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", mode)
 
 

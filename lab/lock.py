@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lab.errors import BusyError
-from lab.files import read_json, write_json
+from lab.files import private_folder, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def hold(path: Path, verb: str, what: str) -> Iterator[None]:
 
     The kernel drops it when this process dies, however that happens.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        private_folder(path.parent)
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)

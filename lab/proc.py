@@ -21,6 +21,7 @@ from lab import redact, screen
 from lab.bounds import CHUNK_BYTES, Kept, Lines
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, CommandError, DeadlineError
+from lab.files import open_private
 
 TAIL_LINES = 15
 _GRACE_SECONDS = 3.0
@@ -82,7 +83,7 @@ def run(
 
     out, err = Kept(), Kept()
     with contextlib.ExitStack() as stack:
-        sink = _Log(stack.enter_context(log.open("a"))) if log else None
+        sink = _Log(stack.enter_context(open_private(log, "a"))) if log else None
         readers = [
             threading.Thread(target=_drain, args=(process.stdout, out, sink, None), daemon=True),
             threading.Thread(target=_drain, args=(process.stderr, err, sink, on_line), daemon=True),

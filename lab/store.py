@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lab import lock
 from lab.config.names import check_name
 from lab.errors import LabError, UsageError
-from lab.files import read_json, sync_folder, write_json
+from lab.files import private_folder, read_json, sync_folder, write_json
 from lab.journal import Journal
 
 
@@ -152,7 +152,7 @@ class Lab:
         return found
 
     def write(self, record: Record) -> None:
-        write_json(self._file, record.model_dump(), mode=0o600)
+        write_json(self._file, record.model_dump())
 
     def create(self, record: Record) -> None:
         """Write the first record, and into the journal what `rebuild` needs."""
@@ -253,9 +253,8 @@ class Store:
 
     def place(self, name: str) -> Lab:
         """A lab's folder, made when missing."""
-        folder = self.labs_folder / name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Lab(folder)
+        private_folder(self.labs_folder)
+        return Lab(private_folder(self.labs_folder / name))
 
     def images_in_use(self) -> dict[str, list[str]]:
         """Image id to the names of the labs that stand on it."""

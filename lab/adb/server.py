@@ -63,7 +63,7 @@ class Server:
         if self._process() and (port := self._port()) and self._answers(port):
             return port
         self.stop()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.private_folder(self.folder)
         refused: set[int] = {_USERS_PORT}
         for _ in range(_ATTEMPTS):
             port = ports.free_port(_FIRST_PORT, refused)
@@ -85,7 +85,7 @@ class Server:
     def _start(self, port: int) -> bool:
         self.journal.intend(_KIND, self._key, folder=str(self.folder), port=port)
         files.write_json(self.record, {"port": port})
-        with self.log.open("ab") as log:
+        with files.open_private(self.log, "ab") as log:
             child = subprocess.Popen(
                 [adb_program(), "-L", f"tcp:{port}", "server", "nodaemon"],
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from lab.steps import Event
 from lab.tell import Terminal
 
 _MARKS = {"finished": ("✓", "green"), "failed": ("✗", "red")}
+_INFORMS = ("i", "blue")
 
 
 class PlainSink:
@@ -41,9 +42,9 @@ class PlainSink:
         clock = datetime.now().astimezone().strftime("%H:%M:%S")
         text = one_line(f"{_amount(event)} {event.text}")
         took = f" ({event.seconds:.1f} s)" if event.kind in ("finished", "failed") else ""
-        self._console.print(
-            f"{clock} {word[event.kind]} {event.name}{took}{': ' + text if text else ''}", soft_wrap=True
-        )
+        mark = "info " if event.informs else word[event.kind]
+        line = f"{clock} {mark} {event.name}{took}{': ' + text if text else ''}"
+        self._console.print(line, soft_wrap=True)
 
 
 class LiveSink:
@@ -96,8 +97,9 @@ class LiveSink:
             self._console.print(Text(f"    {one_line(event.text)}", "dim"))
         elif event.kind in _MARKS:
             self._running.pop(event.step, None)
+            mark = _INFORMS if event.informs else _MARKS[event.kind]
             line = Text("  " if event.parent else "")
-            line.append(*_MARKS[event.kind]).append(f" {event.name} ").append(f"{event.seconds:.1f} s", "dim")
+            line.append(*mark).append(f" {event.name} ").append(f"{event.seconds:.1f} s", "dim")
             if event.text:
                 line.append(f"  {one_line(event.text)}", "dim")
             self._console.print(line)

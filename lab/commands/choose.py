@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from lab import engines
 from lab.commands import consent
 from lab.commands.session import ROOT, Session
@@ -12,6 +14,7 @@ from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
 from lab.errors import BlockedError, LabError, UsageError
 from lab.host import facts
+from lab.host.packages import ENGINE_PURPOSES
 from lab.images import cache, debian, registry
 from lab.images.published import PublishedImage
 from lab.images.registry import Reference
@@ -76,15 +79,32 @@ def engine_name(session: Session) -> str:
 
 
 def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
-    """The kind of emulator asked for, or what `auto` stands for here; and why."""
+    """The kind of emulator asked for, or what `auto` stands for here; and why.
+
+    `auto` asks the engine, and has it installed for that. Raises BlockedError where a person refused.
+    """
     wanted = session.settings.emulator.kind
     if wanted != "auto":
         return wanted, ASKED_FOR
-    why_not = _no_android(session, engine)
+    why_not = _not_installed(session, engine) or _no_android(session, engine)
     kind = "canary" if why_not else "docker-android"
     why = f"{why_not}: the canary is taken" if why_not else "its image is here, or can be fetched"
     session.steps.note(f"emulator: {kind} ({why})")
     return kind, why
+
+
+def _not_installed(session: Session, engine: str) -> str:
+    """Have the engine installed: one that is still to be says nothing of itself. Why it cannot be, if so."""
+    with contextlib.suppress(LabError):
+        if engines.engine(engine, session.engine_options()).availability().usable:
+            return ""
+    try:
+        session.need(ENGINE_PURPOSES[engine])
+    except BlockedError as error:  # the rung host.engine ends in it, with the command to type
+        if session.interactive:
+            raise  # a person was asked, and is not asked the same again
+        return f"{engine} cannot be asked whether it nests ({error.what})"
+    return ""
 
 
 def _no_android(session: Session, engine: str) -> str:

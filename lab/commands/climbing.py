@@ -18,12 +18,13 @@ from lab.deadline import cancelled
 from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
+from lab.host import facts as host_facts
 from lab.host.facts import SOFTWARE_SIGNATURES
 from lab.ladder import report, rungs
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
+from lab.ladder.model import NAMES, NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.ladder.site import Site
-from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
+from lab.ladder.verdict import ClaimVerdict, exit_code, informs, judge, strongest_claim
 from lab.steps import Background
 
 
@@ -43,7 +44,7 @@ class Climbed:
         return exit_code(self.claims[self.claim].verdict)
 
     def show(self, console: Console) -> None:
-        console.print(report.table(self.climb.outcomes))
+        console.print(report.table(self.climb.outcomes, self.claim))
         console.print()
         for line in report.summary(self.cell, self.claims, self.claim):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -93,6 +94,7 @@ def climb_lab(
             steps=bench.session.steps,
             ensure=ensure,
             skip=rungs.skips(site),
+            informative=_informative(bench, claim),
             on_outcome=settle,
         )
         if after is not None:
@@ -132,6 +134,13 @@ def climb_lab(
         ran=cell.acceleration if "vm.settings" in site.facts else bench.record.ran,
     )
     return Climbed(climbed, cell, claims, chosen, document, run)
+
+
+def _informative(bench: Workbench, claim: Claim | None) -> list[str]:
+    """The rungs that only inform; where no claim was named, for each claim that may turn out to be meant."""
+    theory = host_facts.read().mac and bench.record.engine == "virtualbox"
+    meant = claim or (Claim.THEORY if theory else Claim.ANDROID)
+    return [name for name in NAMES if informs(name, meant)]
 
 
 def _write_report(bench: Workbench, run: Run) -> None:

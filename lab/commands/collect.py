@@ -15,6 +15,7 @@ from lab.deadline import Deadline
 from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.evidence import Run
+from lab.files import keep_private
 from lab.guest.gather import gather
 from lab.host import facts as host_facts
 from lab.steps import Background
@@ -117,7 +118,9 @@ def _of_emulators(bench: Workbench) -> dict[str, Source]:
 
 
 def _screenshot(bench: Workbench, run: Run) -> None:
-    bench.machine.screenshot(run.path / "screenshot.png")
+    picture = run.path / "screenshot.png"
+    bench.machine.screenshot(picture)
+    keep_private(picture)  # the engine made it
 
 
 def _engine_logs(bench: Workbench) -> list[Path]:

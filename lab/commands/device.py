@@ -59,7 +59,7 @@ def screenshot(session: Session, name: str, file: str, emulator: str = emulators
     require_running(bench)
     try:
         picture = android.screenshot(bench.reach(emulator))
-        files.write_atomic(target, picture)
+        files.write_atomic(target, picture, files.PUBLIC)
         return acted(bench, emulator, "screenshot", True, [str(target)])
     finally:
         bench.close()

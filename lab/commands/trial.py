@@ -17,9 +17,10 @@ from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
 from lab.evidence import Run
 from lab.ladder import rungs
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import Status
+from lab.ladder.model import Claim, Status
 from lab.ladder.rungs import guest
 from lab.ladder.site import Site
+from lab.ladder.verdict import informs
 from lab.steps import Background
 from lab.store import Lab, new_record
 from lab.theory.experiment import Outcome, Trial, Turn, delivered
@@ -158,6 +159,7 @@ def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) 
         {name: checks[name] for name in _RUNGS},
         steps=bench.session.steps,
         ensure={name: ensure[name] for name in _MADE},
+        informative=[name for name in _RUNGS if informs(name, Claim.NESTING)],
     )
 
 

@@ -50,8 +50,7 @@ def ensure(folder: Path, name: str) -> Keys:
 
     `name` (the lab's) goes into the keys' comments. Raises LabError for a file that is not a key.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    files.private_folder(folder)
     user = _ensure_pair(folder / "id_ed25519", f"lab-{name}")
     host = _ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
     pinned = folder / _PINNED
@@ -65,7 +64,7 @@ def pin(folder: Path, key: str) -> None:
     """
     pinned = folder / _PINNED
     if not pinned.exists():
-        files.write_atomic(pinned, f"{key} pinned-on-first-contact\n", 0o600)
+        files.write_atomic(pinned, f"{key} pinned-on-first-contact\n")
 
 
 def known_hosts_line(host: KeyPair, port: int) -> str:
@@ -77,7 +76,7 @@ def known_hosts_line(host: KeyPair, port: int) -> str:
 
 def write_known_hosts(path: Path, host: KeyPair, port: int) -> Path:
     """Write a known_hosts file with nothing but this pin."""
-    files.write_atomic(path, known_hosts_line(host, port), 0o600)
+    files.write_atomic(path, known_hosts_line(host, port))
     return path
 
 
@@ -85,10 +84,10 @@ def _ensure_pair(private: Path, comment: str) -> KeyPair:
     public = private.with_name(f"{private.name}.pub")
     if not private.exists():
         text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        files.write_atomic(private, text, 0o600)
+        files.write_atomic(private, text)
         public.unlink(missing_ok=True)  # one of another key would lock the user out
     if not public.exists():
-        files.write_atomic(public, f"{_public_of(private)} {comment}\n", 0o600)
+        files.write_atomic(public, f"{_public_of(private)} {comment}\n")
     return KeyPair(private, public)
 
 

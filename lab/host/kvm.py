@@ -78,7 +78,7 @@ def functional_probe(
         return answer
     answer, final = _decide(key, kernel or host_kernel(), accel, seconds, qemu)
     if final:
-        files.write_json(kept, asdict(answer))
+        files.write_json(kept, asdict(answer), files.PUBLIC)
     return answer
 
 

@@ -253,7 +253,7 @@ def _look(entry: CachedImage) -> dict[str, Any]:
 
 
 def _stamp(entry: CachedImage) -> None:
-    files.write_json(entry.folder / _STAMP, _look(entry))
+    files.write_json(entry.folder / _STAMP, _look(entry), files.PUBLIC)
 
 
 def _read_stamp(entry: CachedImage) -> Any:

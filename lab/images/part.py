@@ -94,7 +94,7 @@ class Part:
             response.headers.get("Last-Modified", ""),
             web.length(response.headers),
         )
-        files.write_json(self.facts, vars(self.origin))
+        files.write_json(self.facts, vars(self.origin), files.PUBLIC)
         return False
 
     def open(self) -> BinaryIO:

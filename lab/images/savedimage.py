@@ -135,7 +135,7 @@ def _sha256(path: Path, state: Path) -> str:
         return str(kept["sha256"])
     observed = files.sha256(path)
     with lock.held(lock.beside(stamps), f"the file {STAMPS}"):
-        files.write_json(stamps, _kept(stamps) | {key: look | {"sha256": observed}})
+        files.write_json(stamps, _kept(stamps) | {key: look | {"sha256": observed}}, files.PUBLIC)
     return observed
 
 

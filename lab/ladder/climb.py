@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lab import proc, redact
@@ -20,7 +21,7 @@ from lab.ladder.model import (
     Status,
     prerequisites,
 )
-from lab.steps import Steps
+from lab.steps import Step, Steps
 
 Check = Callable[[], Observation]
 Action = Callable[[], object]
@@ -48,12 +49,14 @@ def climb(
     steps: Steps,
     ensure: Mapping[str, Action] | None = None,
     skip: Mapping[str, str] | None = None,
+    informative: Collection[str] = (),
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Climb:
     """Go through all rungs, lowest first, and return one outcome for each.
 
     `ensure[rung]` builds what the check then looks at; `skip[rung]` is the reason not to look,
-    and a rung with neither a check nor a reason is skipped too. Errors become outcomes: BlockedError
+    and a rung with neither a check nor a reason is skipped too. One that is seen to fail and only informs
+    (`informative`) is told of as such. Errors become outcomes: BlockedError
     a blocked rung, RungFailedError a failed one, everything else an inconclusive one, and is kept in
     `errors`. Raises InterruptedByUser, BusyError and UsageError, after `on_outcome` was called for
     each rung settled until then.
@@ -66,7 +69,7 @@ def climb(
         check_cancelled()
         outcome = _not_tried(rung, checks, skip, result.outcomes)
         if outcome is None:
-            outcome, error = _try(rung.name, ensure.get(rung.name), checks[rung.name], steps)
+            outcome, error = _try(rung.name, ensure.get(rung.name), checks[rung.name], steps, informative)
             if error is not None:
                 result.errors[rung.name] = error
         result.outcomes.append(outcome)
@@ -95,10 +98,12 @@ def _not_tried(
     )
 
 
-def _try(name: str, build: Action | None, check: Check, steps: Steps) -> tuple[Outcome, LabError | None]:
+def _try(
+    name: str, build: Action | None, check: Check, steps: Steps, informative: Collection[str]
+) -> tuple[Outcome, LabError | None]:
     started = time.monotonic()
     try:
-        with steps.step(name) as step:
+        with steps.step(name) as step, _told_as(step, name in informative):
             if build is not None:
                 build()
             seen = check()
@@ -114,6 +119,16 @@ def _try(name: str, build: Action | None, check: Check, steps: Steps) -> tuple[O
         kept = None if isinstance(error, RungFailedError) else explained
         return _outcome_of_error(name, explained, time.monotonic() - started), kept
     return _outcome_of(name, Status.PASSED, seen, time.monotonic() - started), None
+
+
+@contextlib.contextmanager
+def _told_as(step: Step, informs: bool) -> Iterator[None]:
+    """Let the step say that its failure only informs, where the rung was seen to fail and does."""
+    try:
+        yield
+    except RungFailedError:
+        step.informs = informs
+        raise
 
 
 def _unexpected(error: Exception) -> LabError:

@@ -172,6 +172,10 @@ class Outcome:
         return self.passed or self.contradicted
 
 
+INFORMS = "informs"
+"""Said in the place of `failed` of a rung on which the claim does not depend."""
+
+
 class Claim(StrEnum):
     """What lab can give a verdict on, weakest first."""
 

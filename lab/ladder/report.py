@@ -14,8 +14,8 @@ from rich.text import Text
 from lab import __version__, redact
 from lab.characters import one_line, printable
 from lab.ladder.climb import Climb
-from lab.ladder.model import Cell, Claim, Nesting, Outcome, Status, Verdict
-from lab.ladder.verdict import ClaimVerdict
+from lab.ladder.model import INFORMS, Cell, Claim, Nesting, Outcome, Status, Verdict
+from lab.ladder.verdict import ClaimVerdict, informs
 
 _LOOKS: dict[str, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
@@ -23,6 +23,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
     Verdict.INCONCLUSIVE: ("?", "yellow"),
     Status.BLOCKED: ("■", "yellow"),
     Status.SKIPPED: ("-", "dim"),
+    INFORMS: ("i", "blue"),
 }
 
 
@@ -65,7 +66,14 @@ def document(
     return cleaned
 
 
-def table(outcomes: Iterable[Outcome]) -> Table:
+def word(outcome: Outcome, claim: Claim) -> str:
+    """What came of a rung, for people who ask about this claim: its status, `inconclusive` or `informs`."""
+    if outcome.contradicted and informs(outcome.rung, claim):
+        return INFORMS
+    return Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
+
+
+def table(outcomes: Iterable[Outcome], claim: Claim) -> Table:
     """The rungs for people; what was expected and a hint only where a rung did not pass."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     shown.add_column("")
@@ -74,11 +82,11 @@ def table(outcomes: Iterable[Outcome]) -> Table:
     shown.add_column("observed", overflow="fold")
     shown.add_column("seconds", justify="right", no_wrap=True)
     for outcome in outcomes:
-        word = Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
-        glyph, style = _LOOKS[word]
+        result = word(outcome, claim)
+        glyph, style = _LOOKS[result]
         seconds = f"{outcome.seconds:.1f}" if outcome.status in (Status.PASSED, Status.FAILED) else ""
         shown.add_row(
-            Text(glyph, style), outcome.rung, Text(word, style), _details(outcome), Text(seconds, "dim")
+            Text(glyph, style), outcome.rung, Text(result, style), _details(outcome), Text(seconds, "dim")
         )
     return shown
 

@@ -10,6 +10,7 @@ from lab.characters import one_line, printable
 from lab.figures.page import Table
 from lab.ladder.model import BY_NAME, NAMES, Claim, Outcome, Status
 from lab.ladder.report import describe
+from lab.ladder.verdict import informs
 from lab.reporters import links, text, wording
 from lab.reporters.links import Link
 from lab.reporters.model import Experiment, ReportInput, Run
@@ -22,6 +23,7 @@ _MARKS = {
     "inconclusive": "❔",
     "blocked": "⛔",
     "skipped": "⚪",
+    "informs": "🔵",
     "not applicable": "⚪",
     wording.NOT_LOOKED_AT: "❔",
 }
@@ -78,9 +80,9 @@ def _ladder(run: Run, folder: Path) -> list[str]:
     rows = []
     for name in NAMES:
         outcome = seen.get(name)
-        said = _marked(wording.word(outcome))
+        said = _marked(wording.word(outcome, run.claim))
         notes = [note for note, here in (("decides", name == decides),) if here]
-        if outcome is not None and outcome.seen and wording.informs(name, run.claim):
+        if outcome is not None and outcome.passed and informs(name, run.claim):
             notes.append("only informs")
         observed = _observed(outcome) if outcome else ""
         more = links.of_rung(run, outcome, folder) if outcome else []

@@ -45,7 +45,7 @@ def read(folders: Iterable[Path], **known: Any) -> ReportInput:
 
 
 def history(folders: Iterable[Path]) -> tuple[Past, ...]:
-    """Every run in `folders` that came to a verdict, oldest first; what cannot be read is left out."""
+    """Every run in `folders`, oldest first, that came to a verdict; what cannot be read is left out."""
     rows = []
     for folder in folders:
         try:
@@ -58,7 +58,7 @@ def history(folders: Iterable[Path]) -> tuple[Past, ...]:
         rows.append(
             Past(when=run.started, verdicts=verdicts, cell=describe(run.cell), nested_boot_seconds=seconds)
         )
-    return tuple(sorted(rows, key=lambda row: row.when))
+    return tuple(rows)
 
 
 def _run(folder: Path) -> Run:

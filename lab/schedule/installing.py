@@ -9,6 +9,7 @@ from pathlib import Path
 from lab import files, proc
 from lab.deadline import Deadline, cleaning_up
 from lab.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
+from lab.schedule.launchd import Launchd
 from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
 
 _SECONDS = 60.0
@@ -43,7 +44,10 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
     if not different and state(scheduler)[0]:
         return False
     before = {unit.path: unit.path.read_bytes() if unit.path.exists() else None for unit in units}
-    plan.log.parent.mkdir(parents=True, exist_ok=True)
+    if not plan.log.parent.exists():
+        files.private_folder(plan.log.parent)
+    if scheduler.name == Launchd.name:
+        files.open_private(plan.log, "ab").close()  # launchd would make one for everybody to read
     try:
         if any(before.values()):
             _try_each(scheduler.deactivate(), say)  # launchd keeps to the old file otherwise
@@ -141,7 +145,7 @@ def _must_be_ours(path: Path) -> None:
 
 def _write(unit: Unit, say: Callable[[str], None]) -> None:
     say(f"writes {unit.path}")
-    files.write_atomic(unit.path, unit.content)
+    files.write_atomic(unit.path, unit.content, files.PUBLIC)
 
 
 def _try_each(commands: list[list[str]], say: Callable[[str], None]) -> None:
@@ -173,4 +177,4 @@ def _undo(before: dict[Path, bytes | None]) -> None:
         if content is None:
             path.unlink(missing_ok=True)
         elif path.read_bytes() != content:
-            files.write_atomic(path, content)
+            files.write_atomic(path, content, files.PUBLIC)

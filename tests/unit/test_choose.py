@@ -12,9 +12,11 @@ import pytest
 
 from lab import deadline, engines
 from lab.commands import choose, consent
+from lab.commands.session import Session
 from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
 from lab.errors import BlockedError, UsageError
+from lab.host.packages import ENGINE_PURPOSES
 from lab.images import debian, registry
 from lab.steps import Event, Steps
 from tests.unit.bed import Bed
@@ -276,6 +278,52 @@ def test_vm_that_was_said_to_be_too_small_is_refused_or_gets_the_canary(
     _with_hardware(bed)
     kind, why = choose.emulator_kind(bed.session(vm=vm, engine="virtualbox"), "virtualbox")
     assert kind == "canary" and re.search(what, why)
+
+
+def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None:
+    """Else a cold run takes the canary for good, where Android would run."""
+    installed: list[object] = []
+    found = FakeVirtualBox(False)
+    facts = found.facts()
+
+    def answer() -> EngineFacts:
+        if not found.usable:
+            raise BlockedError("`qemu-system-x86_64` is not installed")
+        return facts
+
+    def install(_session: Session, purposes: object) -> None:
+        installed.append(purposes)
+        found.usable = True
+
+    bed.patch.setattr(found, "facts", answer)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    bed.patch.setattr(registry, "reachable", lambda *_: None)
+    bed.patch.setattr(Session, "need", install)
+    for name in ("default", "another"):  # the second finds it installed
+        session = bed.session(engine="virtualbox")
+        assert choose.record_for(session, session.store.place(name)).emulator == "docker-android"
+    assert installed == [ENGINE_PURPOSES["virtualbox"]]
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_an_engine_that_cannot_be_installed_is_judged_by_that_alone(bed: Bed, interactive: bool) -> None:
+    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
+    bed.patch.setattr(registry, "reachable", lambda *_: None)
+
+    def refuse(*_: object) -> None:
+        raise BlockedError("missing on this host: QEMU")
+
+    bed.patch.setattr(Session, "need", refuse)
+    session = bed.session(engine="qemu")
+    session.interactive = interactive
+    if interactive:  # who said no is not asked the same by the next rung
+        with pytest.raises(BlockedError, match="missing"):
+            choose.record_for(session, session.store.place("default"))
+        assert session.store.place("default").read() is None
+    else:
+        record = choose.record_for(session, session.store.place("default"))
+        assert record.emulator == "canary"
+        assert "qemu cannot be asked whether it nests (missing on this host: QEMU)" in record.emulator_why
 
 
 def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:

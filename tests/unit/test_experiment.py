@@ -16,6 +16,7 @@ from lab.commands.experiment import experiment
 from lab.deadline import cancelled
 from lab.engines.protocol import MachineSpec, NestingRefusedError, State
 from lab.errors import BusyError, DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.steps import Event
 from lab.store import new_record
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import KVM, TCG, FakeGuest, FakeMachine, World, cpu_facts, kvm_probe
@@ -112,6 +113,16 @@ def test_under_emulation_paravirtualization_is_asked_for_and_not_delivered(bed: 
     assert (document["finding"], reply.code) == ("nesting made the difference", 0)
     assert "reached the guest in none" in document["sentence"]
     assert {row["delivered"]["paravirt"] for row in document["trials"]} == {False}
+
+
+def test_a_rung_that_only_informs_is_told_of_as_such(bed: Bed, engine: Engine) -> None:
+    engine.emulated = True
+    heard: list[Event] = []
+    session = bed.session()
+    session.steps.subscribe(heard.append)
+    experiment(session, runs=1, seed=5)
+    failed = {(event.name, event.informs) for event in heard if event.kind == "failed"}
+    assert failed == {("guest.paravirt", True), ("guest.cpu", False)}
 
 
 def test_a_setting_the_engine_refuses_blocks_its_cell_with_the_reason(bed: Bed, engine: Engine) -> None:

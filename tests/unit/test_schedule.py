@@ -209,6 +209,8 @@ def test_install_shows_what_it_does_and_changes_nothing_the_second_time(
     assert {line.removeprefix("runs ") for line in said if line.startswith("runs")} <= set(_calls(home))
     assert installing.installed(scheduler) == paths
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o644 for path in paths)
+    log = _plan(home).log  # launchd would make it for everybody to read; the others have logs of their own
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600 if kind is Launchd else not log.exists()
     before = [path.stat().st_mtime_ns for path in paths]
     assert not schedule.install(scheduler, _plan(home), said.append)
     assert [path.stat().st_mtime_ns for path in paths] == before

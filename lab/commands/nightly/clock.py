@@ -21,11 +21,11 @@ class Budget:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._deadline = Deadline.after(seconds)
         self._over = threading.Event()
         self.spent = False
 
     def __enter__(self) -> Self:
+        self._deadline = Deadline.after(self.seconds)
         self._watch = threading.Thread(target=self._wait, name="lab-budget", daemon=True)
         self._watch.start()
         return self

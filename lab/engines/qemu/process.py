@@ -18,6 +18,7 @@ from lab.deadline import Deadline, poll
 from lab.engines.protocol import Forward
 from lab.engines.qemu.command import Hardware
 from lab.errors import BlockedError, DeadlineError, LabError
+from lab.files import open_private
 
 _START_TOLERANCE = 2.0
 """Seconds: the start time is computed from the boot time, which follows clock adjustments."""
@@ -58,7 +59,7 @@ def spawn(argv: Sequence[str], log: Path, folder: Path) -> subprocess.Popen[byte
 
     Raises BlockedError when the program is not installed.
     """
-    with log.open("ab") as output:
+    with open_private(log, "ab") as output:
         try:
             child = subprocess.Popen(
                 argv,

@@ -85,7 +85,7 @@ def ensure(
         finally:
             shutil.rmtree(work, ignore_errors=True)
             part.unlink(missing_ok=True)
-        files.write_json(_sidecar(path), {"sha256": digest, "bytes": path.stat().st_size})
+        files.write_json(_sidecar(path), {"sha256": digest, "bytes": path.stat().st_size}, files.PUBLIC)
     return Box(named(image.id, gib), path, digest, path.stat().st_size, made=True)
 
 
