@@ -15,6 +15,8 @@ from lab.files import write_atomic, write_json
 from lab.steps import JsonLines
 
 _BINARY = {".png", ".gz"}
+STAMP = "%Y%m%dT%H%M%S.%fZ"
+"""How a run's folder begins: the UTC time at which it began, whose last digits are left out."""
 
 
 class Run:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.deadline import check_cancelled
-from lab.errors import BlockedError
+from lab.errors import BlockedError, InconclusiveError
 
 
 def sync_folder(folder: Path) -> None:
@@ -49,12 +50,36 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", mode)
 
 
+class DamagedFileError(InconclusiveError, ValueError):
+    """A file that is not what its name says: torn by a crash, or another program's. A ValueError too, so
+    that who can do without it catches it as the JSON parser's own."""
+
+    def __init__(self, path: Path, why: str, hint: str = "") -> None:
+        super().__init__(
+            f"{path} is damaged, or another program's: {why}",
+            hint=hint or f"look at it; if nobody needs it, `rm {shlex.quote(str(path))}`, and run this again",
+            evidence=[path],
+        )
+
+
 def read_json(path: Path) -> Any | None:
-    """The JSON in `path`, or None when there is no such file."""
+    """The JSON in `path`, or None when there is no such file. Raises DamagedFileError, OSError."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(path, f"no JSON ({error})") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, empty when there is no such file. Raises DamagedFileError, OSError."""
+    found = read_json(path)
+    if found is None and not path.exists():
+        return {}
+    if not isinstance(found, dict):
+        raise DamagedFileError(path, "no JSON object")
+    return found
 
 
 @contextlib.contextmanager

@@ -49,7 +49,8 @@ def perform(
         reply = command(session)
     except (Exception, KeyboardInterrupt) as error:
         again = session.again if session else ""
-        refused = refusal.known(error, again=again, folder=session.settings.state_dir if session else None)
+        folders = (session.settings.state_dir, session.settings.cache_dir) if session else ()
+        refused = refusal.known(error, again=again, folders=folders)
         reply = Reply(refusal.document(refused, _evidence(session)), code=refused.exit_code)
         _close(live)
         show_error(err, refused, evidence=_evidence(session))
