@@ -49,7 +49,7 @@ def ensure(folder: Path, name: str) -> Keys:
 
     `name` (the lab's) goes into the keys' comments. Raises LabError for a file that is not a key.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # not the lab's own: of one that was destroyed nothing comes back
     folder.chmod(0o700)
     user = _ensure_pair(folder / "id_ed25519", f"lab-{name}")
     host = _ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
