@@ -237,8 +237,9 @@ def _raise_blocked(*_: object) -> None:
 def test_a_full_disk_under_the_vm(bed: Bed) -> None:
     bed.world.broken["create"] = OSError(errno.ENOSPC, "No space left on device")
     found, code = _run(bed)
-    assert (found["verdict"], code) == ("inconclusive", 12)
-    assert "No space left" in found["reason"]
+    assert (found["verdict"], code) == ("blocked", 11)
+    assert "the disk is full" in found["reason"]
+    assert bed.session().store.find("nightly") is None
 
 
 def test_a_full_disk_under_the_evidence_leaves_no_lab_behind(bed: Bed) -> None:
