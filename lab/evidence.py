@@ -15,6 +15,8 @@ from lab.files import open_private, private_folder, write_atomic, write_json
 from lab.steps import JsonLines
 
 _BINARY = {".png"}
+STAMP = "%Y%m%dT%H%M%S.%fZ"
+"""How a run's folder begins: the UTC time at which it began, whose last digits are left out."""
 
 
 class Run:

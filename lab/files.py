@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import stat
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from lab.deadline import check_cancelled
-from lab.errors import BlockedError
+from lab.errors import BlockedError, InconclusiveError
 
 PRIVATE, PUBLIC = 0o600, 0o644
 """Modes of files. Public are the image cache's, the scheduler's, and what a user asked for by its path."""
@@ -95,14 +96,38 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8-sig")
 
 
+class DamagedFileError(InconclusiveError, ValueError):
+    """A file that is not what its name says: torn by a crash, or another program's. A ValueError too, so
+    that who can do without it catches it as the JSON parser's own."""
+
+    def __init__(self, path: Path, why: str, hint: str = "") -> None:
+        super().__init__(
+            f"{path} is damaged, or another program's: {why}",
+            hint=hint or f"look at it; if nobody needs it, `rm {shlex.quote(str(path))}`, and run this again",
+            evidence=[path],
+        )
+
+
 def read_json(path: Path) -> Any | None:
-    """The JSON in `path`, or None when there is no such file. Raises OSError, ValueError."""
+    """The JSON in `path`, or None when there is no such file. Raises DamagedFileError, OSError."""
     try:
         return json.loads(read_text(path))
     except FileNotFoundError:
         return None
     except RecursionError:
-        raise ValueError(f"{path} is nested too deeply") from None
+        raise DamagedFileError(path, "it is nested too deeply") from None
+    except ValueError as error:
+        raise DamagedFileError(path, f"no JSON ({error})") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, empty when there is no such file. Raises DamagedFileError, OSError."""
+    found = read_json(path)
+    if found is None and not path.exists():
+        return {}
+    if not isinstance(found, dict):
+        raise DamagedFileError(path, "no JSON object")
+    return found
 
 
 def read_toml(path: Path) -> dict[str, Any]:

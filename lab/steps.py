@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from lab import redact
 from lab.deadline import cancelled
-from lab.errors import InterruptedByUser, LabError
+from lab.errors import LabError
 from lab.files import open_private, private_folder
 
 T = TypeVar("T")
@@ -179,7 +179,8 @@ class Background:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What still runs when the block ends is waited for by nobody any more.
         if kind is not None or any(not future.done() for future in self._futures):
-            cancelled.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if kind is None or not issubclass(kind, InterruptedByUser | KeyboardInterrupt):
-            cancelled.clear()
+            cancelled.set(self)
+        try:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            cancelled.clear(self)  # its own: what the user or a budget asked for meanwhile stands

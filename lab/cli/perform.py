@@ -65,11 +65,8 @@ def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[st
     except screen.ReaderGoneError as gone:
         return Reply(code=gone.exit_code)
     except (Exception, KeyboardInterrupt) as error:
-        refused = refusal.known(
-            error,
-            again=session.again if session else "",
-            folder=session.settings.state_dir if session else None,
-        )
+        folders = (session.settings.state_dir, session.settings.cache_dir) if session else ()
+        refused = refusal.known(error, again=session.again if session else "", folders=folders)
         evidence = str(session.evidence) if session and session.evidence else ""
         show_error(err, refused, evidence=evidence)
         return Reply(refusal.document(refused, evidence), code=refused.exit_code)

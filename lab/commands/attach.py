@@ -54,10 +54,11 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     wanted = Link(root=root, machine=machine, provider=provider, made=False, forwards=entry)
     tied = _tied(session, name, wanted)
     found = _look(wanted, made=tied is not None and tied.made)
-    lab = session.store.place(name)
-    with lab.hold("lab.attach"):
+    there = session.store.find(name)
+    plan = choose.planned(session, name) if there is None or there.read() is None else None
+    with session.store.making(name, "lab.attach") as lab:
         new = lab.read() is None
-        choose.record_for(session, lab)
+        choose.record_for(session, lab, plan)
         bench = Workbench(session, lab)
         try:
             return _reply(bench, _join(bench, wanted, entrance, found))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
+from lab import system
 from lab.commands import choose, consent, launching, ports, preflight
 from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
@@ -63,7 +64,9 @@ class Builder:
         }
         if self._bench.emulator is not None:
             actions["nested.boot"] = self._emulator
-        return actions
+        settings = self._session.settings
+        plainly = system.explained(settings.state_dir, settings.cache_dir)
+        return {rung: plainly(action) for rung, action in actions.items()}
 
     def _images(self) -> None:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""

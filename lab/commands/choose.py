@@ -23,23 +23,34 @@ from lab.store import Lab, Record, new_record
 UBUNTU = "ubuntu-24.04"
 DEBIAN = "debian-13"
 ASKED_FOR = "asked for"
+ANDROID = "docker-android"
 _REACH_SECONDS = 3.0
 _DEFAULTS = ("default", "lab.toml")
 """Origins of values that nobody need have chosen."""
 
 
-def record_for(session: Session, lab: Lab) -> Record:
-    """The lab's record: made from the settings for a new lab, checked against them for an old one."""
+def record_for(session: Session, lab: Lab, plan: Record | None = None) -> Record:
+    """The lab's record: `plan`, or one made from the settings, for a new lab; an old one's is checked
+    against them. Raises UsageError."""
+    if (known := lab.read()) is not None:
+        _must_agree(session.settings, known)
+        check_emulator(session, known.emulator)
+        return known
+    record = plan or planned(session, lab.name)
+    lab.create(record)
+    return record
+
+
+def planned(session: Session, name: str) -> Record:
+    """The record of a new lab, from the settings; nothing is made. Raises UsageError for what cannot be."""
     settings = session.settings
-    found = lab.read()
-    if found is not None:
-        _must_agree(settings, found)
-        return found
     engine = engine_name(session)
     emulator, why = emulator_kind(session, engine)
+    check_emulator(session, emulator)
     memory_mib, disk_gib = _vm_size(session, emulator)
-    record = new_record(
-        lab.name,
+    must_hold_image(session, disk_gib)
+    return new_record(
+        name,
         engine=engine,
         acceleration=settings.qemu.acceleration,
         emulator=emulator,
@@ -51,8 +62,12 @@ def record_for(session: Session, lab: Lab) -> Record:
         nested=settings.vm.nested,
         docker_package=settings.docker.package,
     )
-    lab.create(record)
-    return record
+
+
+def check_emulator(session: Session, kind: str) -> None:
+    """Raise UsageError for settings that an emulator of this kind cannot be started with."""
+    if kind == ANDROID:
+        image.check(session.android_options())
 
 
 def engine_name(session: Session) -> str:
@@ -87,7 +102,7 @@ def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
     if wanted != "auto":
         return wanted, ASKED_FOR
     why_not = _not_installed(session, engine) or _no_android(session, engine)
-    kind = "canary" if why_not else "docker-android"
+    kind = "canary" if why_not else ANDROID
     why = f"{why_not}: the canary is taken" if why_not else "its image is here, or can be fetched"
     session.steps.note(f"emulator: {kind} ({why})")
     return kind, why
@@ -126,7 +141,7 @@ def _vm_size(session: Session, emulator: str) -> tuple[int, int]:
     Raises UsageError for settings that cannot hold it.
     """
     vm, android = session.settings.vm, session.android_options()
-    if emulator != "docker-android":
+    if emulator != ANDROID:
         return vm.memory_mib, vm.disk_gib
     memory, disk, size = _android_size(session)
     if lacking := room.lacking(android, size, memory, disk):
@@ -192,24 +207,45 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
             f"the image {record.image} that lab {record.name} stands on is gone from the cache",
             hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
         )
+    kind, why = image_kind(session)
+    if kind == UBUNTU:
+        known = published(UBUNTU).find(session.images)
+        return (known.name if known else ubuntu_image(session)), why
+    if why != ASKED_FOR:
+        session.steps.note(f"image: {DEBIAN}, because {why}")
+    return debian_image(session), why
+
+
+def image_kind(session: Session) -> tuple[str, str]:
+    """Which guest image a new lab is given, and why; nothing is fetched or built.
+
+    Raises BlockedError when it cannot be had.
+    """
     wanted = session.settings.image
     if wanted == DEBIAN:
-        return debian_image(session), "asked for"
+        return DEBIAN, ASKED_FOR
     ubuntu = published(UBUNTU)
-    cached = ubuntu.find(session.images)
-    if cached:
-        return cached.name, "asked for" if wanted == UBUNTU else "cached"
+    if ubuntu.find(session.images):
+        return UBUNTU, ASKED_FOR if wanted == UBUNTU else "cached"
     unreachable = ubuntu.reachable(_REACH_SECONDS)
     if unreachable is None:
-        return ubuntu_image(session), "asked for" if wanted == UBUNTU else "its server can be reached"
+        return UBUNTU, ASKED_FOR if wanted == UBUNTU else "its server can be reached"
     if wanted == UBUNTU:
         raise BlockedError(
             f"the image {UBUNTU} is not cached, and its server cannot be reached: {unreachable}",
             hint="check the network, or use `--image debian-13`, built from this machine's apt sources",
         )
-    why = f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
-    session.steps.note(f"image: {DEBIAN}, because {why}")
-    return debian_image(session), why
+    return DEBIAN, f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
+
+
+def must_hold_image(session: Session, disk_gib: int) -> None:
+    """Raise UsageError for a disk that is smaller than the image it begins with."""
+    least = debian.recipe().disk.size_gib  # Ubuntu's is smaller than any disk that can be set
+    if disk_gib < least and image_kind(session)[0] == DEBIAN:
+        raise UsageError(
+            f"a disk of {disk_gib} GiB is smaller than the image {DEBIAN} ({least} GiB)",
+            hint=f"set vm.disk_gib = {least} or more",
+        )
 
 
 def to_be_built(session: Session, record: Record) -> bool:

@@ -14,7 +14,7 @@ from lab import emulators, reporters
 from lab.commands import choose
 from lab.commands.collect import collect
 from lab.commands.workbench import Workbench
-from lab.deadline import cancelled
+from lab.deadline import cleaning_up
 from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
@@ -100,9 +100,9 @@ def climb_lab(
         if after is not None:
             after(site)
     except (LabError, KeyboardInterrupt):
-        cancelled.clear()  # saving evidence waits for nothing long, but it does wait
-        run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
-        collect(bench, run, reach_guest=False)
+        with cleaning_up():  # saving evidence waits for nothing long, but it does wait
+            run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
+            collect(bench, run, reach_guest=False)
         raise
     with bench.session.steps.step("evidence") as step, Background() as background:
         asked = background.start(lambda: _ran(bench, site))

@@ -65,7 +65,7 @@ def _of_host(bench: Workbench) -> dict[str, Source]:
             [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
             indent=2,
         ),
-        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude=_SECRETS),
+        "lab.json": lambda: bench.lab.record().model_dump_json(indent=2, exclude=_SECRETS),
         "journal.jsonl": lambda: bench.lab.journal.path,
         "versions.json": lambda: json.dumps(
             {"lab": __version__, "python": platform.python_version(), "engine": bench.engine.facts().version},

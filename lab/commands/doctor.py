@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict
 from typing import Any
@@ -42,7 +43,8 @@ def doctor(session: Session, deep: bool = False) -> Reply:
 
 def _engine(session: Session, name: str) -> dict[str, Any]:
     engine = engines.engine(name, session.engine_options())
-    folders = [lab.vm_folder for lab in session.store.labs()]
+    # One that may not be read hides no other.
+    folders = [lab.vm_folder for lab in session.store.labs() if os.access(lab.vm_folder, os.R_OK | os.X_OK)]
     found = engine.availability()
     facts = asdict(engine.facts()) if found.usable else None
     return {

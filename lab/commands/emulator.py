@@ -170,11 +170,13 @@ def _claim(bench: Workbench, name: str, kind: str) -> None:
         kind, _ = choose.emulator_kind(bench.session, bench.record.engine)
     index = free_index(bench.record.instances)
     emulators.emulator(kind, bench.place(name, index))  # a kind that is none is refused first
+    choose.check_emulator(bench.session, kind)
     bench.lab.change_instance(name, kind=kind, index=index)
 
 
 def _started(bench: Workbench, name: str, *, anew: bool) -> Reply:
     session = bench.session
+    choose.check_emulator(session, bench.instance(name).kind)
     run = Run(session.store.evidence_folder, bench.lab.name, "emulator")
     session.evidence = run.path
     session.steps.subscribe(run.steps)

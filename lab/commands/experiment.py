@@ -29,6 +29,7 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
     """
     if runs < 1:
         raise UsageError(f"--runs {runs} tries nothing", hint="at least 1")
+    choose.must_hold_image(session, session.settings.vm.disk_gib)
     session.again = AGAIN
     store = session.store
     with lock.hold(store.state / "experiment.lock", "theory.experiment", "the experiment"):

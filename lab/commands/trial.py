@@ -69,7 +69,7 @@ class Trials:
     def sweep(self) -> None:
         """Remove what an experiment that was killed left behind."""
         for lab in self._session.store.labs():
-            if lab.name.startswith(PREFIX) and lab.journal.entries(MARK):
+            if lab.name.startswith(PREFIX) and _is_marked(lab):
                 self._destroy(lab)
 
     def take(self, turn: Turn) -> Trial:
@@ -151,6 +151,14 @@ class Trials:
             self._session.steps.note(
                 f"{lab.name} could not be removed ({error.what}): the next theory.experiment tries again"
             )
+
+
+def _is_marked(lab: Lab) -> bool:
+    """Whether the experiment made it; not of one that may not be read, which hides no other."""
+    try:
+        return bool(lab.journal.entries(MARK))
+    except LabError:
+        return False
 
 
 def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) -> Climb:

@@ -63,12 +63,13 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     must_be_nobody_elses(session, machine, wanted)
     if there is None or link.read(there.vm_folder) is None:
         _must_be_absent(wanted)
-    lab = session.store.place(machine)
-    with lab.hold("lab.attach"):
-        record = choose.record_for(session, lab)
+    record = there.read() if there is not None else None
+    plan = record or choose.planned(session, machine)
+    if plan.nested:
+        consent.require(session, engines.engine(plan.engine, session.engine_options(plan.acceleration)))
+    with session.store.making(machine, "lab.attach") as lab:
+        record = choose.record_for(session, lab, plan)
         bench = Workbench(session, lab)
-        if record.nested:
-            consent.require(session, bench.engine)
         if not record.image:
             image, why = choose.guest_image(session, record)
             record = lab.change(image=image, image_why=why)

@@ -31,9 +31,11 @@ def forward_name(service: str, instance: str) -> str:
 class Workbench:
     """Opened by every command that works on a lab. Opening it starts nothing."""
 
-    def __init__(self, session: Session, lab: Lab) -> None:
+    def __init__(self, session: Session, lab: Lab, record: Record | None = None) -> None:
+        """`record` is what to go by where the lab's own cannot be read."""
         self.session = session
         self.lab = lab
+        self._known = record
         self._others: dict[tuple[str, str, int], Emulator] = {}
 
     @classmethod
@@ -49,7 +51,7 @@ class Workbench:
 
     @property
     def record(self) -> Record:
-        return self.lab.record()
+        return self._known or self.lab.record()
 
     @cached_property
     def engine(self) -> Engine:

@@ -50,7 +50,8 @@ def ensure(folder: Path, name: str) -> Keys:
 
     `name` (the lab's) goes into the keys' comments. Raises LabError for a file that is not a key.
     """
-    files.private_folder(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)  # not the lab's own: of one that was destroyed nothing comes back
+    files.keep_private(folder)
     user = _ensure_pair(folder / "id_ed25519", f"lab-{name}")
     host = _ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
     pinned = folder / _PINNED

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lab import proc, redact
+from lab import proc, redact, system
 from lab.deadline import check_cancelled
 from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.ladder.model import (
@@ -115,7 +115,7 @@ def _try(
     except Exception as error:
         # Ctrl-C kills children, and a killed child looks like any failure: it is none.
         check_cancelled()
-        explained = error if isinstance(error, LabError) else _unexpected(error)
+        explained = error if isinstance(error, LabError) else _plain(error)
         kept = None if isinstance(error, RungFailedError) else explained
         return _outcome_of_error(name, explained, time.monotonic() - started), kept
     return _outcome_of(name, Status.PASSED, seen, time.monotonic() - started), None
@@ -131,8 +131,10 @@ def _told_as(step: Step, informs: bool) -> Iterator[None]:
         raise
 
 
-def _unexpected(error: Exception) -> LabError:
-    """An error lab did not foresee, as one that can be printed."""
+def _plain(error: Exception) -> LabError:
+    """An error that is none of lab's, as one that can be printed; one that lab did not foresee says so."""
+    if isinstance(error, OSError) and (refused := system.explain(error)):
+        return refused
     explained = InconclusiveError(
         f"unexpected {type(error).__name__}: {error}",
         hint="this is a fault of lab, not an observation; please report it",

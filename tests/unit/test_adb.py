@@ -120,11 +120,16 @@ def test_a_reused_pid_is_not_our_server(tmp_path: Path, bystander: subprocess.Po
     assert bystander.poll() is None and not ours.record.exists()
 
 
-def test_stop_works_on_nothing_and_on_a_torn_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "record",
+    ['{"pid": 1', "[]", "null", '{"pid": "x", "created": 1}', '{"pid": 1, "created": []}', '{"port": []}'],
+)
+def test_stop_works_on_nothing_and_on_a_torn_record(tmp_path: Path, record: str) -> None:
     ours = server(tmp_path)
     ours.stop()
     ours.folder.mkdir()
-    ours.record.write_text('{"pid": 1')
+    ours.record.write_text(record)
+    assert ours._port() is None
     ours.journal.intend("process", f"adb:{ours.folder}", port=15037)
     ours.stop()
     assert not ours.record.exists() and ours.journal.entries("process") == []

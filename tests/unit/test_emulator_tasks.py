@@ -624,3 +624,20 @@ def test_the_stand_in_keeps_the_protocol() -> None:
         wanted = {name for base in protocol.__mro__ for name in vars(base) if not name.startswith("_")}
         wanted |= set(getattr(protocol, "__annotations__", {}))
         assert {name for name in wanted if not hasattr(made, name)} <= {"name"}
+
+
+def test_an_image_that_has_no_name_leaves_no_emulator(bed: Bed) -> None:
+    before = bed.lab().record()
+    session = bed.session(emulator={"kind": "auto", "image": "Not An Image"})
+    with bed.untouched(), pytest.raises(UsageError, match="not an image's name"):
+        emulator.up(session, NAME, "second", "docker-android")
+    assert bed.lab().record() == before
+
+
+def test_an_image_that_has_no_name_ends_no_emulator_that_runs(bed: Bed) -> None:
+    emulator.up(bed.session(), NAME, "second", "docker-android")
+    session = bed.session(emulator={"kind": "auto", "image": "Not An Image"})
+    runs = bed.runs()
+    with bed.untouched(), pytest.raises(UsageError, match="not an image's name"):
+        emulator.restart(session, NAME, "second")
+    assert bed.runs() == runs

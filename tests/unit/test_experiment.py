@@ -272,3 +272,11 @@ def test_a_timeout_is_no_answer(bed: Bed, engine: Engine) -> None:
     document = checked(experiment(bed.session(), runs=1))
     assert [row["outcome"] for row in document["trials"]].count("inconclusive") == 2
     assert document["finding"] != "nesting decides"  # no guest went without the interface
+
+
+def test_a_disk_too_small_for_any_trial_is_refused_before_anything_is_removed(bed: Bed) -> None:
+    lab = bed.session().store.place("experiment-1")
+    lab.journal.intend("experiment", "of a run that was killed")
+    with pytest.raises(UsageError, match="smaller than the image"):
+        experiment(bed.session(image="debian-13", vm={"disk_gib": 5}), runs=1)
+    assert lab.folder.is_dir() and not bed.session().store.evidence_folder.exists()

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from lab import deadline
-from lab.commands import choose, image, inspect, lifecycle
+from lab.commands import choose, consent, evidence, image, inspect, lifecycle
 from lab.commands.doctor import doctor
-from lab.commands.session import Reply
+from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.engines.protocol import Availability, State
-from lab.errors import LabError, UsageError
+from lab.errors import InterruptedByUser, LabError, UsageError
 from lab.host import kvm
 from lab.images import cache
 from lab.lock import hold
+from lab.store import Instance
 from tests.unit.bed import Bed, checked
+from tests.unit.fakes import FakeEngine
 
 NAME = "default"
 
@@ -90,6 +95,85 @@ def test_a_lab_that_cannot_be_read_hides_no_other_and_can_be_destroyed(bed: Bed,
     assert any("cannot be read" in note for note in gone["notes"])
     assert "destroy" in bed.world.calls  # its VM went with it
     assert [lab.name for lab in bed.session().store.labs()] == ["other"]
+
+
+def _denied(bed: Bed, name: str) -> None:
+    """As after one `sudo` run: what is in that lab's folder may not be read."""
+    real = Path.read_text
+
+    def read_text(path: Path, *args: Any, **more: Any) -> str:
+        if path.is_relative_to(bed.lab(name).folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **more)
+
+    bed.patch.setattr(Path, "read_text", read_text)
+
+
+def _noted(bed: Bed) -> tuple[Session, list[str]]:
+    session, notes = bed.session(), []
+    session.steps.subscribe(lambda event: notes.append(event.text))
+    return session, notes
+
+
+def test_a_lab_that_may_not_be_read_hides_no_other_and_says_what_mends_it(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    checked(up(bed.session(), "other"))
+    _denied(bed, NAME)
+    session, notes = _noted(bed)
+    rows = checked(inspect.list_labs(session))["labs"]
+    assert {row["name"]: row["state"] for row in rows} == {NAME: "unreadable", "other": "running"}
+    (note,) = notes
+    assert note.startswith(f"lab {NAME}: ") and "belongs to" in note and "mends it" in note
+    assert checked(inspect.status(session, NAME))["lab"]["state"] == "unreadable"
+    assert checked(inspect.status(session, "other"))["lab"]["state"] == "running"
+
+
+@pytest.mark.parametrize("error", [NotADirectoryError, PermissionError])
+def test_an_engines_files_that_may_not_be_read_hide_no_lab(bed: Bed, error: type[OSError]) -> None:
+    checked(up(bed.session(), NAME))
+    code = errno.ENOTDIR if error is NotADirectoryError else errno.EACCES
+    bed.world.broken["status"] = error(code, "refused", str(bed.lab().vm_folder / "disk.qcow2"))
+    row = checked(inspect.list_labs(bed.session()))["labs"][0]
+    assert row["state"] == "unknown" and row["emulators"]
+
+
+def test_an_emulator_of_a_newer_lab_hides_no_other(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    bed.lab().change(instances={"x": Instance(kind="of tomorrow", index=1)})
+    checked(up(bed.session(), "other"))
+    assert len(checked(inspect.list_labs(bed.session()))["labs"]) == 2
+
+
+def test_a_list_can_be_interrupted(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    bed.world.broken["status"] = InterruptedByUser("interrupted")
+    with pytest.raises(InterruptedByUser):
+        inspect.list_labs(bed.session())
+
+
+@pytest.mark.parametrize("file", ["run.json", "validation.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', '{"verdict": 5}'])
+def test_a_torn_file_of_one_run_hides_no_evidence(bed: Bed, file: str, content: str) -> None:
+    checked(up(bed.session(), NAME))
+    checked(up(bed.session(), NAME, fresh=True))
+    first = bed.runs()[0]
+    (first / file).write_text(content)
+    rows = checked(evidence.evidence(bed.session(), NAME))["runs"]
+    assert [row["run"] for row in rows] == [path.name for path in bed.runs()]
+    assert rows[-1]["verdict"] == "confirmed"
+    assert (rows[0]["verb"], rows[0]["started"][:10]) == ("up", rows[-1]["started"][:10])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '["qemu"]', '"qemu"', "null"])
+def test_what_cannot_be_read_agrees_to_nothing(bed: Bed, content: str) -> None:
+    bed.world.caution = "It can hang this host."
+    session = bed.session()
+    session.settings.state_dir.mkdir()
+    agreed = session.settings.state_dir / "agreed.json"
+    agreed.write_text(content)
+    assert not consent.given(session, FakeEngine(bed.world))
+    consent.require(replace(session, interactive=True, ask=lambda _question: True), FakeEngine(bed.world))
+    assert consent.given(session, FakeEngine(bed.world))
 
 
 def test_a_lab_whose_engine_does_not_answer_is_listed(bed: Bed) -> None:

@@ -238,8 +238,9 @@ def _raise_blocked(*_: object) -> None:
 def test_a_full_disk_under_the_vm(bed: Bed) -> None:
     bed.world.broken["create"] = OSError(errno.ENOSPC, "No space left on device")
     found, code = _run(bed)
-    assert (found["verdict"], code) == ("inconclusive", 12)
-    assert "No space left" in found["reason"]
+    assert (found["verdict"], code) == ("blocked", 11)
+    assert "the disk is full" in found["reason"]
+    assert bed.session().store.find("nightly") is None
 
 
 def test_a_full_disk_under_the_evidence_leaves_no_lab_behind(bed: Bed) -> None:
@@ -585,6 +586,39 @@ def test_a_damaged_history_costs_no_night(bed: Bed) -> None:
     assert code == 0
     document = checked(history(bed.session()))
     assert len(document["events"]) == len(document["nights"]) == 1
+
+
+def test_settings_that_are_refused_cost_nothing_that_a_night_left(bed: Bed) -> None:
+    lab = bed.session().store.place("nightly")
+    (lab.folder / night.MARK).touch()
+    session = bed.session(emulator={"kind": "docker-android", "image": "Not An Image"})
+    found = checked(run(session))["night"]
+    assert found["verdict"] == "inconclusive" and "not an image's name" in found["reason"]
+    assert bed.session().store.find("nightly") is not None
+
+
+def test_a_nights_lab_whose_record_was_torn_is_removed_with_its_vm(bed: Bed) -> None:
+    def tear() -> None:
+        bed.lab("nightly").record_file.write_text("{")
+
+    _before_looks(bed, tear)
+    found, _ = _run(bed, runs=2, compare=False)
+    assert bed.world.calls.count("destroy") == 1 and bed.world.state is State.ABSENT
+    assert not any("could not be removed" in note for note in found["notes"])
+
+
+def test_the_user_is_heard_though_the_budget_is_spent_by_then(bed: Bed) -> None:
+    def hang() -> None:
+        assert deadline.cancelled.wait(60)
+        deadline.cancelled.set()  # Ctrl-C, in the moment in which the budget ends the look
+        deadline.check_cancelled()
+
+    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(2.0))
+    _before_looks(bed, hang)
+    with pytest.raises(InterruptedByUser):
+        run(_session(bed))
+    deadline.cancelled.clear()
+    assert "the night was stopped" in _past(bed)[0]["reason"]
 
 
 def test_a_lab_that_somebody_else_made_is_left_alone(bed: Bed) -> None:

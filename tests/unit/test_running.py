@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab import deadline as clock
 from lab import files, proc, redact
+from lab.commands.nightly.clock import Budget
 from lab.deadline import Deadline, NotYet, poll
 from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
 from lab.evidence import Run, runs
@@ -209,3 +213,96 @@ def test_a_key_in_the_output_of_a_command_is_in_no_log_and_in_no_tail(tmp_path: 
     assert failed.value.tail == "[redacted]\nafter"
     assert log.read_text() == "[redacted]\nafter\n"
     assert proc.tail(key, lines=3) == "[redacted]"
+
+
+def test_what_the_user_asked_while_background_work_ended_stands() -> None:
+    started = threading.Event()
+
+    def wait_for_ever() -> None:
+        started.set()
+        with contextlib.suppress(InterruptedByUser):
+            clock.pause(60)
+        clock.cancelled.set()  # as Ctrl-C does, or a budget that is spent, in just that moment
+
+    with pytest.raises(ValueError, match="first"), Background() as background:
+        background.start(wait_for_ever)
+        started.wait(5)
+        raise ValueError("first")
+    assert clock.cancelled.is_set()
+
+
+def test_a_budget_that_is_spent_while_background_work_ends_stays_spent() -> None:
+    entered = threading.Event()
+
+    def go_on(budget: Budget) -> None:
+        entered.set()
+        while not budget.spent:
+            time.sleep(0.01)
+
+    with Budget(0.2) as budget:
+        with pytest.raises(ValueError, match="first"), Background() as background:
+            background.start(lambda: go_on(budget))
+            entered.wait(5)
+            raise ValueError("first")
+        with pytest.raises(InterruptedByUser):
+            clock.check_cancelled()
+    assert not clock.cancelled.is_set()
+
+
+def test_a_budget_takes_back_its_own_asking_and_not_the_users() -> None:
+    with Budget(0.01):
+        assert clock.cancelled.wait(5)
+        clock.cancelled.set()
+    assert clock.cancelled.is_set()
+
+
+def test_a_second_interruption_is_heard_while_cleaning_up() -> None:
+    clock.cancelled.set()
+    with clock.cleaning_up():
+        clock.check_cancelled()
+        clock.cancelled.set()
+        with pytest.raises(InterruptedByUser):
+            clock.check_cancelled()
+    assert clock.cancelled.is_set()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["set", "clear", "enter", "leave"]), st.sampled_from("abc"))))
+def test_nobody_takes_back_what_another_asked_for(operations: list[tuple[str, str]]) -> None:
+    """Against a model: who asks, and, for each `ignored` block around, whom it passes over."""
+    switch, blocks = clock.Cancellation(), []
+    asking: set[str] = set()
+    passed: list[set[str]] = []
+    for verb, who in operations:
+        if verb == "set":
+            switch.set(who)
+            asking.add(who)
+            for over in passed:
+                over.discard(who)
+        elif verb == "clear":
+            switch.clear(who)
+            asking.discard(who)
+            for over in passed:
+                over.discard(who)
+        elif verb == "enter":
+            blocks.append(switch.ignored())
+            blocks[-1].__enter__()
+            passed.append(asking - set().union(*passed))
+        elif blocks:
+            blocks.pop().__exit__(None, None, None)
+            passed.pop()
+        assert switch.is_set() is bool(asking - set().union(*passed))
+        assert all(switch.asked_by(each) is (each in asking) for each in "abc")
+
+
+def test_a_signal_that_comes_in_the_middle_of_a_wait_does_not_lock_up() -> None:
+    """The handler asks from within whatever the main thread does with the switch just then."""
+    script = (
+        "import signal, sys\n"
+        "from lab import deadline\n"
+        "signal.signal(signal.SIGALRM, lambda *_: deadline.cancelled.set())\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n"
+        "for _ in range(20000):\n"
+        "    deadline.cancelled.wait(0.0), deadline.cancelled.clear(), deadline.cancelled.set()\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0

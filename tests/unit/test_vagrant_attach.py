@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,14 @@ def test_what_keeps_lab_out_leaves_no_lab(
     with pytest.raises(type(refusal), match=refusal.what):
         _attach(session, world)
     assert session.store.find("vagrant") is None
+
+
+def test_settings_that_are_refused_leave_no_lab(
+    session: Session, make: Callable[..., World], sent: list[int]
+) -> None:
+    world = make()
+    wanted = session.settings.emulator.model_copy(update={"kind": "docker-android", "image": "Not An Image"})
+    settings = session.settings.model_copy(update={"emulator": wanted})
+    with pytest.raises(UsageError, match="not an image's name"):
+        _attach(replace(session, settings=settings), world)
+    assert session.store.labs() == [] and sent == []

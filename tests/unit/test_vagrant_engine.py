@@ -21,7 +21,7 @@ from lab.engines.vagrant.engine import VagrantEngine
 from lab.engines.vagrant.libvirt import Libvirt, state
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.machine import VagrantMachine
-from lab.errors import LabError, UsageError
+from lab.errors import InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 from tests.unit import fakes
 from tests.unit.fakes import FakeEngine
@@ -415,6 +415,17 @@ def test_a_lab_that_lost_its_link_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LabError) as caught:
         machine.start([SSH])
     assert "lab.attach" in caught.value.hint
+
+
+def test_a_machine_whose_link_was_lost_is_not_said_to_be_gone(
+    world: World, make: Callable[..., VagrantMachine]
+) -> None:
+    machine = make(made=True)
+    machine.start([SSH])
+    (machine.spec.folder / link.FILE).unlink()
+    with pytest.raises(InconclusiveError, match="was lost") as caught:
+        machine.destroy()
+    assert "vagrant destroy" in caught.value.hint and any(machine.spec.folder.iterdir())
 
 
 # --- the engine ----------------------------------------------------------------------------------

@@ -268,13 +268,13 @@ def test_destroy_empties_the_folder_and_the_journal(created, box, tmp_path):
     assert box.asked.count("destroy") == 1, "there is nothing to ask VirtualBox about"
 
 
-@pytest.mark.parametrize("trace", ["journal", "settings"])
-def test_a_half_made_machine_is_destroyed_by_either_trace(machine, box, trace):
+@pytest.mark.parametrize("trace", ["journal", "lab.vbox", "disk.vdi", "console.log"])
+def test_a_half_made_machine_is_destroyed_by_any_trace(machine, box, trace):
     if trace == "journal":
         machine._journal.intend("vm", UUID, base="/cache/base.vdi")
     else:
         machine.spec.folder.mkdir()
-        (machine.spec.folder / "lab.vbox").touch()
+        (machine.spec.folder / trace).touch()
     machine.destroy()
     assert box.asked == ["destroy"] and not machine.spec.folder.exists()
 

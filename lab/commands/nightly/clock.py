@@ -36,12 +36,12 @@ class Budget:
         self._over.set()
         self._watch.join()
         if self.spent:
-            cancelled.clear()  # what follows is the night's own tidying up
+            cancelled.clear(self)  # what follows is the night's own tidying up
 
     def _wait(self) -> None:
         if not self._over.wait(self._deadline.left):
             self.spent = True
-            cancelled.set()
+            cancelled.set(self)
 
 
 class WallClock:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from lab import __version__, lock
-from lab.commands import lifecycle, preflight
+from lab.commands import choose, lifecycle, preflight
 from lab.commands.climbing import check_claim
 from lab.commands.nightly import following, past, telling
 from lab.commands.nightly.clock import Budget, WallClock
@@ -20,7 +20,7 @@ from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.deadline import cleaning_up
-from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
+from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.evidence import Run
 from lab.files import write_atomic
 from lab.history import Ending, History, HistoryError, Night
@@ -40,22 +40,8 @@ def run(session: Session, claim: str = "") -> Reply:
     """
     check_claim(claim)
     session.again = "what was found is on record; the same command is another night"
-    with _alone(session):
+    with lock.hold(lock_file(session), "nightly.run", "the night"):
         return _Night(session, claim).go()
-
-
-@contextlib.contextmanager
-def _alone(session: Session) -> Iterator[None]:
-    """Be the only night. A command that asks who holds the lock has it for a moment: try twice."""
-    path = lock_file(session)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(lock.hold(path, "nightly.run", "the night"))
-        except BusyError:
-            if lock.holder(path) is not None:
-                raise
-            stack.enter_context(lock.hold(path, "nightly.run", "the night"))
-        yield
 
 
 class _Writes:
@@ -210,6 +196,7 @@ class _Night:
         self.writes(lambda: history.add(key, found))
 
     def _up(self, session: Session) -> Reply:
+        choose.planned(session, NAME)  # settings that are refused cost nothing that is there
         self._remove(session)
         preflight.before_anything(session)
         lab = session.store.place(NAME)

@@ -115,7 +115,7 @@ def known(cache: Path, image: str, provider: str, gib: int) -> Box | None:
         size = path.stat().st_size
         if said["bytes"] == size:
             return Box(named(image, gib), path, str(said["sha256"]), size, made=False)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     return None
 

@@ -14,7 +14,7 @@ from lab.engines.vagrant.libvirt import Libvirt
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.program import Vagrant
 from lab.engines.vagrant.vboxmanage import VirtualBox
-from lab.errors import DeadlineError, LabError, UsageError
+from lab.errors import DeadlineError, InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 
 _UP_SECONDS = 1800.0
@@ -101,9 +101,16 @@ class VagrantMachine:
     def destroy(self) -> None:
         """`vagrant destroy` for a machine of lab's own Vagrantfile; any other is left as it is."""
         link = links.read(self.spec.folder)
+        if link is None and self.spec.folder.is_dir() and any(self.spec.folder.iterdir()):
+            raise InconclusiveError(
+                f"which of Vagrant's machines lab {self.spec.name} is was lost, so nothing was removed",
+                hint="`vagrant global-status` lists them; `vagrant destroy` it if lab's Vagrantfile made it; "
+                f"then `rm -r {self.spec.folder}`, and destroy the lab",
+                evidence=[self.spec.folder],
+            )
         if link is not None and link.made and self.status() is not State.ABSENT:
             self._act("destroy", "--force", deadline=Deadline.after(_UP_SECONDS))
-        for name in (links.FILE, _LOG, "console.log"):
+        for name in (_LOG, "console.log", links.FILE):  # the link last: without it nothing is known
             (self.spec.folder / name).unlink(missing_ok=True)
 
     # Saved states

@@ -145,7 +145,8 @@ class VirtualBoxMachine:
 
     def destroy(self) -> None:
         spec = self.spec
-        if self._layout.settings.exists() or self._journal.entries("vm"):
+        made = spec.folder.is_dir() and any(spec.folder.iterdir())  # its settings may be lost, and it may run
+        if made or self._journal.entries("vm"):
             base = next((str(e.facts["base"]) for e in self._journal.entries("vm") if "base" in e.facts), "")
             self._ask(
                 "destroy",
