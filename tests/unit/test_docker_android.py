@@ -450,7 +450,14 @@ def test_answer_without_a_signature_is_none() -> None:
         (looks.LAUNCHED, {"memory_kills": 1}, BlockedError, "out-of-memory"),
         (f"{looks.LAUNCHED}FATAL | Not enough space to create userdata\n", {}, BlockedError, "disk-full"),
         (f"{looks.LAUNCHED}FATAL | Unknown AVD name [x]\n", {}, InconclusiveError, "emulator-crashed"),
-        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedFailedError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedLostError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}failed to initialize kvm: Bad address\n", {}, InconclusiveError, "kvm-error"),
+        (
+            f"{looks.LAUNCHED}qemu-system-x86_64: cannot set up guest memory: Cannot allocate memory\n",
+            {},
+            BlockedError,
+            "out-of-memory",
+        ),
         (f"{looks.LAUNCHED}ERROR | qemu ended with status 0\n", {}, NestedLostError, "emulator-gone"),
     ],
 )
