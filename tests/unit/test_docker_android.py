@@ -529,6 +529,23 @@ def test_clock_that_was_set_is_noticed_and_nothing_timed_by_it(ats: tuple[float,
     assert not watch.clock_was_set
 
 
+def test_l2_that_restarted_is_not_timed_by_its_first_boot(tmp_path: Path, archive: Path) -> None:
+    """It was online, restarted before it had answered, and then proved itself: that is no boot's time."""
+    told = [f"{ANSWERED}{FIRST.replace('0b1c', 'before')}", f"{ANSWERED}{ANSWER.replace('12.50', '3.50')}"]
+    guest = FakeGuest(**{"docker exec": lambda _: told.pop(0)}).telling(looks.look())
+    proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    assert proof.boot_id == "0b1c" and proof.seconds is None and not told
+
+
+def test_stages_are_left_in_the_vm_by_boot(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest(**{"docker exec": f"{ANSWERED}{ANSWER}"}).telling(looks.look())
+    emulator = made(tmp_path, archive)
+    emulator.booted(cast(Guest, guest), Deadline.after(60))
+    emulator._watch.tell(cast(Guest, guest))
+    wish = json.loads(guest.asked[-1].removeprefix("python3 - "))
+    assert wish["stages"]["0b1c"] == {"adb-online": 37.5} and "kvm-open" in wish["stages"][""]
+
+
 def test_boot_beside_which_the_clock_was_set_is_not_timed(tmp_path: Path, archive: Path) -> None:
     online = looks.look(at=looks.AT + 4000, said="List of devices attached\nemulator-5554\tdevice\n")
     gone = {"docker container inspect": "Error: No such container: lab-docker-android-compared"}

@@ -25,6 +25,14 @@ RuntimeError: device 'Samsung Galaxy S99' is not supported!
 """
 
 
+WATCHER_GAVE_UP = """\
+2026-11-25 23:14:20 ERROR Emulator - emulator is not booted
+Traceback (most recent call last):
+  File "/usr/local/bin/docker-android", line 8, in <module>
+RuntimeError: booted is checked 59 times!
+"""
+
+
 def unaccelerated(status: str) -> Inside:
     text = (
         f"{looks.LAUNCHED}ERROR   | x86_64 emulation currently requires hardware acceleration!\n"
@@ -34,10 +42,10 @@ def unaccelerated(status: str) -> Inside:
 
 
 def found(*sightings: Sighting, late: bool = False, **more: Any) -> dict[str, Diagnosis]:
-    stages: dict[str, float] = {}
+    reached = timeline.Reached()
     for one in sightings:
-        stages = timeline.merged(stages, timeline.reached(one))
-    case = Case(sightings, late=late, stages=stages, **more)
+        reached.saw(one)
+    case = Case(sightings, late=late, stages=reached.stages, **more)
     return {one.name: one for one in diagnose(case)}
 
 
@@ -157,6 +165,135 @@ def test_signals_and_assertions_are_no_words_of_kvms(line: str) -> None:
         assert one.lines == (line,) and one.final and one.again and not one.refutes
 
 
+SAME_AVD = """\
+ERROR   | Running multiple emulators with the same AVD
+ERROR   | is an experimental feature.
+ERROR   | Please use -read-only flag to enable this feature.
+"""
+NO_LIBRARY = (
+    f"{looks.QEMU}: error while loading shared libraries: libpulse.so.0: cannot open shared object file: "
+    "No such file or directory\n"
+)
+NO_AVD = "ERROR   | No AVD specified. Use '@foo' or '-avd foo' to launch a virtual device named 'foo'\n"
+HANGS = """\
+ERROR | detected a hanging thread 'QEMU2 main loop'. No response for 15000 ms
+ERROR | detected a hanging thread 'QEMU2 CPU0 thread'. No response for 15000 ms
+"""
+COMMANDED, _, BANNER = looks.LAUNCHED.rpartition("INFO    | Android emulator")
+LAST_WORDS = [
+    # (what it ended with, what of it must be shown, whether launching anew may mend it)
+    (SAME_AVD, "Please use -read-only flag", False),
+    (NO_LIBRARY, "libpulse.so.0", False),
+    (NO_AVD, "No AVD specified", False),
+    (HANGS, "QEMU2 CPU0 thread", True),
+    ("PANIC: Missing emulator engine program for 'x86_64' CPU.\n", "Missing emulator engine", False),
+    ("emulator: ERROR: It seems too many emulator instances are running. Aborting.\n", "too many", False),
+    ("qemu-system-x86_64: -netdev user: Could not set up host forwarding rule 'tcp::5555'\n", "rule", False),
+    ("FATAL   | Unknown AVD name [x]\nINFO    | Storing crashdata in: /tmp/x\n", "Unknown AVD", False),
+    ("qemu-system-x86_64: terminating on signal 15 from pid 7 (supervisord)\n", "signal 15", True),
+    ("Killed\n", "Killed", True),
+]
+NO_BANNER = [
+    NO_LIBRARY,
+    "PANIC: Cannot find AVD system path. Please define ANDROID_SDK_ROOT\n",
+    "/bin/sh: 1: emulator: not found\n",
+    "/opt/android/emulator/emulator: cannot execute binary file: Exec format error\n",
+    "FATAL   | Not enough something\n",
+    NO_AVD,
+]
+
+
+@pytest.mark.parametrize(("words", "line", "again"), LAST_WORDS)
+@pytest.mark.parametrize("after", ["", WATCHER_GAVE_UP])
+def test_emulators_own_last_words_are_the_reason(words: str, line: str, again: bool, after: str) -> None:
+    told = found(seen(60.0, None, inside=looks.no_emulator(f"{looks.LAUNCHED}{words}{after}")))
+    assert list(told) == ["emulator-crashed"]
+    one = told["emulator-crashed"]
+    assert any(line in shown for shown in one.lines), one.lines
+    assert one.final and not one.refutes and one.again is again
+    assert not any("59 times" in shown for shown in one.lines), "that is the image's program's"
+
+
+@pytest.mark.parametrize("words", NO_BANNER)
+def test_emulator_that_ends_before_its_banner_has_spoken(words: str) -> None:
+    told = found(seen(25.0, None, inside=looks.no_emulator(f"{COMMANDED}{words}")))
+    assert list(told) == ["emulator-crashed"]
+    one = told["emulator-crashed"]
+    assert words.strip() in one.lines and one.final and not one.refutes and not one.again
+
+
+def test_what_came_before_its_last_calm_line_is_no_reason() -> None:
+    """A healthy one complains at its start that adb is not there yet, and then somebody kills it."""
+    early = "ERROR   | Something was wrong, and it went on\nINFO    | Boot completed in 90000 ms\n"
+    killed = looks.no_emulator(f"{looks.LAUNCHED}{early}")
+    told = found(seen(40.0, BOOTING), seen(60.0, Android(""), inside=killed))
+    assert list(told) == ["emulator-gone"] and told["emulator-gone"].again
+    noise = f"{looks.LAUNCHED}ERROR   | Unable to connect to adb daemon on port: 5037\n"
+    told = found(seen(40.0, BOOTING), seen(60.0, Android(""), inside=looks.no_emulator(noise)))
+    assert list(told) == ["emulator-gone"] and told["emulator-gone"].again
+
+
+def test_launch_that_left_no_word_is_not_called_none() -> None:
+    told = found(seen(200.0, Android(""), inside=looks.no_emulator(COMMANDED)))
+    assert "never said a word" in told["no-emulator"].what and not told["no-emulator"].refutes
+
+
+@pytest.mark.parametrize("fact", ["no-kvm", "kvm-unusable"])
+def test_log_of_a_start_before_refutes_nothing(fact: str) -> None:
+    """Somebody started the container again: its log has both."""
+    again = looks.inspected(FinishedAt="2026-11-25T22:58:41.385917929Z")
+    text = {
+        "no-kvm": looks.FATAL + "RuntimeError: /dev/kvm cannot be found!\n",
+        "kvm-unusable": f"{KVMS[0]}\n",
+    }
+    told = {}
+    for container in (looks.inspected(FinishedAt="0001-01-01T00:00:00Z"), again):
+        there = looks.no_emulator(f"{looks.LAUNCHED}{text[fact]}", container=container)
+        told[container["State"]["FinishedAt"][:4]] = found(seen(60.0, None, inside=there))[fact].refutes
+    assert told == {"0001": True, "2026": False}
+
+
+KVMS = ["KVM: entry failed, hardware error 0x80000021", "KVM internal error. Suberror: 1"]
+_LINES = st.lists(
+    st.sampled_from(
+        [
+            *KVMS,
+            "INFO    | a KVM: entry failed that somebody speaks of",
+            "qemu-system-x86_64: failed to initialize kvm: Permission denied",
+            "qemu-system-x86_64: failed to initialize kvm: Cannot allocate memory",
+            "Could not access KVM kernel module: Device or resource busy",
+            "error: kvm run failed Bad address",
+            "error: failed to set MSR 0x10a to 0x0",
+            "CPU acceleration status: something new",
+            "ERROR   | x86_64 emulation currently requires hardware acceleration!",
+            "ERROR   | detected a hanging thread 'QEMU2 main loop'. No response for 15000 ms",
+            "Segmentation fault (core dumped)",
+            "Aborted",
+            "Killed",
+            NO_LIBRARY.strip(),
+            "FATAL   | Unknown AVD name [x]",
+            "INFO    | Boot completed in 90000 ms",
+        ]
+    ),
+    max_size=5,
+)
+
+
+@given(_LINES, st.integers(0, 255), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2))
+def test_emulator_that_ended_refutes_by_kvms_own_words_alone(
+    lines: list[str], code: int, running: bool, killed: bool, was_seen: bool, memory_kills: int
+) -> None:
+    log = looks.LAUNCHED + "".join(f"{line}\n" for line in lines)
+    container = looks.inspected(Running=running, ExitCode=code, OOMKilled=killed)
+    inside = looks.no_emulator(log, container=container, memory_kills=memory_kills)
+    before = [seen(40.0, BOOTING)] if was_seen else []
+    told = found(*before, seen(60.0, Android(""), inside=inside))
+    assert told, "it is gone, and something is said of that"
+    refuting = {name for name, one in told.items() if one.refutes}
+    assert refuting <= {"kvm-unusable"}
+    assert not refuting or any(line in KVMS for line in lines)
+
+
 WITHOUT_KVM = [
     (looks.inside(processes=[looks.process([*looks.COMMAND, "-accel", "off"], kvm=[])]), "off"),
     (looks.inside(processes=[looks.process([*looks.COMMAND, "-no-accel"], kvm=[])]), "off"),
@@ -164,6 +301,12 @@ WITHOUT_KVM = [
     (
         looks.told_to("-memory 2048 -accel off", processes=[]),
         "EMULATOR_ADDITIONAL_ARGS=-memory 2048 -accel off",
+    ),
+    (looks.told_to("-qemu -accel tcg", processes=[]), "EMULATOR_ADDITIONAL_ARGS=-qemu -accel tcg"),
+    # Left to choose, it runs L2 without.
+    (
+        looks.told_to("-accel auto", said="List of devices attached\nemulator-5554\tdevice\n"),
+        "EMULATOR_ADDITIONAL_ARGS=-accel auto",
     ),
     # It crashed as well: of KVM that says nothing.
     (looks.told_to("-accel off", processes=[], device=f"{looks.LAUNCHED}Segmentation fault\n"), "-accel off"),
@@ -181,7 +324,7 @@ def test_setting_that_switches_kvm_off_refutes_nothing(inside: Inside, line: str
 
 
 def test_last_word_on_acceleration_counts() -> None:
-    for words in ("-accel off -accel on", "-memory 2048", "-feature 'x"):
+    for words in ("-accel off -accel on", "-memory 2048", "-feature 'x", "-accel auto"):
         assert "unaccelerated" not in found(seen(60.0, BOOTING, inside=looks.told_to(words, processes=[])))
 
 
@@ -215,7 +358,7 @@ def test_supervisors_words_are_not_the_emulators() -> None:
 
 
 def test_emulator_that_never_said_a_word_was_never_there() -> None:
-    commanded = looks.LAUNCHED.replace("INFO    | Android emulator", "x")
+    commanded = looks.LAUNCHED.rpartition("INFO    | Android emulator")[0]
     told = found(seen(200.0, Android(""), inside=looks.no_emulator(commanded)))
     assert list(told) == ["no-emulator"] and not told["no-emulator"].refutes
 
@@ -334,6 +477,23 @@ def test_fault_of_a_booted_android_refutes_once_it_has_lasted(name: str) -> None
     ]
     told = found(*away)
     assert name not in told or not told[name].refutes
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_of_an_earlier_boot_is_none_of_this_one(name: str) -> None:
+    """It was there for as long as a boot takes, but in two boots."""
+    half = run_of(FAULTS[name], 120)
+    restarted = replace(FAULTS[name], boot_id="another", uptime=5.0)
+    other = [seen(200.0 + 20 * at, replace(restarted, uptime=5.0 + 20 * at)) for at in range(5)]
+    told = found(*half, seen(180.0, Android("offline")), *other)
+    assert name in told and not told[name].final and not told[name].refutes
+    lasting = [seen(200.0 + 20 * at, replace(restarted, uptime=5.0 + 20 * at)) for at in range(20)]
+    assert found(*half, *lasting)[name].refutes
+
+
+def test_phone_is_starting_is_no_app_in_front_of_a_launcher() -> None:
+    starting = replace(ANDROID, focus="com.android.settings/com.android.settings.FallbackHome")
+    assert not starting.app and replace(ANDROID, focus="com.example/.Main").app
 
 
 @pytest.mark.parametrize("name", FAULTS)

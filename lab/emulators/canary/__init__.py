@@ -76,7 +76,11 @@ class Canary:
         self._must_be_labs(guest)
         log, state = self._container.told(guest, deadline)
         proof = console.proof(log, out_of_memory=killed_for_memory(state))
-        if not state.running:  # its log still says that L2 was ready once
+        if not state.running:  # its log still says that L2 was ready once, and then why it ended
+            console.proof(
+                self._container.follow(guest, (console.FAILED,), deadline)[0],
+                out_of_memory=killed_for_memory(state),
+            )
             raise InconclusiveError(
                 f"the container {self._container.name} ended after L2 had been ready ({ending(state)})",
                 hint="`invoke lab.up` starts it again",

@@ -23,6 +23,8 @@ _BANNER = "canary: this is the lab canary"
 """The first line of every start."""
 _NO_DEVICE, _NOT_OPENED, _KVM_SAID_NO, _LATE, _ENDED, _NEVER_BEGAN = "70", "71", "72", "73", "74", "75"
 """The entrypoint's exit codes (images/canary/container/entrypoint)."""
+_SAYS = "KVM does not run L2: "
+"""What it puts before KVM's own line."""
 
 
 def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
@@ -102,7 +104,7 @@ def _raise_failure(log: str, out_of_memory: bool) -> None:
     if code == _NO_DEVICE:
         raise NestedFailedError(what, hint="compare with the rung container.kvm", tail=shown, lasting=True)
     # Whatever the code: an entrypoint of before said 72 for all that ended QEMU early.
-    if code == _KVM_SAID_NO and lastwords.KVM.search(why):
+    if code == _KVM_SAID_NO and lastwords.KVM.match(why.removeprefix(_SAYS)):
         raise NestedFailedError(what, hint="compare with the rung guest.kvm", tail=shown)
     if code == _LATE:
         raise InconclusiveError(what, hint="this machine may just be slow", tail=shown)
