@@ -233,6 +233,14 @@ def test_what_came_before_its_last_calm_line_is_no_reason() -> None:
     assert list(told) == ["emulator-gone"] and told["emulator-gone"].again
 
 
+def test_words_of_a_launch_before_are_not_of_this_one() -> None:
+    """The image's program may be started again in the same container, by its supervisor."""
+    before = f"{looks.LAUNCHED}{KVMS[0]}\n2026-11-25 23:00:00 INFO Emulator - waits for a sigterm signal\n"
+    assert list(found(seen(60.0, None, inside=looks.no_emulator(before)))) == ["kvm-unusable"]
+    told = found(seen(90.0, None, inside=looks.no_emulator(before + looks.LAUNCHED)))
+    assert list(told) == ["emulator-gone"] and not told["emulator-gone"].refutes
+
+
 def test_launch_that_left_no_word_is_not_called_none() -> None:
     told = found(seen(200.0, Android(""), inside=looks.no_emulator(COMMANDED)))
     assert "never said a word" in told["no-emulator"].what and not told["no-emulator"].refutes
@@ -279,10 +287,16 @@ _LINES = st.lists(
 )
 
 
-@given(_LINES, st.integers(0, 255), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 2))
+_RUNNING = st.sampled_from([True, True, True, False])
+_FOR_MEMORY = st.sampled_from([(False, 0)] * 6 + [(True, 0), (False, 1)])
+"""Whether Docker says so, and how many were ended. Seldom: it hides all else."""
+
+
+@given(_LINES, st.integers(0, 255), _RUNNING, _FOR_MEMORY, st.booleans())
 def test_emulator_that_ended_refutes_by_kvms_own_words_alone(
-    lines: list[str], code: int, running: bool, killed: bool, was_seen: bool, memory_kills: int
+    lines: list[str], code: int, running: bool, memory: tuple[bool, int], was_seen: bool
 ) -> None:
+    killed, memory_kills = memory
     log = looks.LAUNCHED + "".join(f"{line}\n" for line in lines)
     container = looks.inspected(Running=running, ExitCode=code, OOMKilled=killed)
     inside = looks.no_emulator(log, container=container, memory_kills=memory_kills)

@@ -146,7 +146,7 @@ def kvm_denied(case: Case) -> Diagnosis | None:
 def kvm_unusable(case: Case) -> Diagnosis | None:
     """KVM's own words, and no others: these alone are evidence against it."""
     inside = case.last.inside
-    shown = lines(inside.device_log, lastwords.KVM)
+    shown = lines(_own(case), lastwords.KVM)
     if not shown or case.alive:
         return None
     return Diagnosis(
@@ -179,11 +179,11 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
     inside = case.last.inside
     if case.alive or not inside.state.running:
         return None
-    crash = lines(inside.device_log, _CRASH)
+    crash = lines(_own(case), _CRASH)
     # A line that names the signal is of one who looked on, whatever it calls it.
-    gave_up = tuple(line for line in lines(inside.device_log, _GAVE_UP) if not _CRASH.search(line))
+    gave_up = tuple(line for line in lines(_own(case), _GAVE_UP) if not _CRASH.search(line))
     reason = () if crash else words.reason(inside.device_log)
-    shown = (gave_up + crash or reason or lines(inside.device_log, _ENDED))[-LINES:]
+    shown = (gave_up + crash or reason or lines(_own(case), _ENDED))[-LINES:]
     was_seen = any(one.inside.emulator is not None for one in case.seen)
     # A moment passes between the line in the log and the process.
     if not was_seen and not (inside.spoke and (shown or _since_launch(case) >= _LAUNCH_SECONDS)):
@@ -203,6 +203,11 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
         refutes=False,
         again=passing,
     )
+
+
+def _own(case: Case) -> str:
+    """What the emulator itself said since its last launch, without the program that started it."""
+    return "\n".join(words.own(case.last.inside.device_log))
 
 
 def _since_launch(case: Case) -> float:
