@@ -243,7 +243,31 @@ def test_words_of_a_launch_before_are_not_of_this_one() -> None:
 
 def test_launch_that_left_no_word_is_not_called_none() -> None:
     told = found(seen(200.0, Android(""), inside=looks.no_emulator(COMMANDED)))
-    assert "never said a word" in told["no-emulator"].what and not told["no-emulator"].refutes
+    one = told["no-emulator"]
+    assert "launched the emulator, which is gone without a word" in one.what and not one.refutes
+    assert not one.final, "it was seen this once"
+    later = [seen(60.0 + 10 * at, Android(""), inside=looks.no_emulator(COMMANDED)) for at in range(3)]
+    one = found(*later)["no-emulator"]
+    assert one.final and one.again and not one.refutes
+
+
+def test_device_that_nobody_gave_is_not_absent() -> None:
+    """Another container of lab's name, or one that had KVM until then."""
+    log = f"{looks.STARTING}{looks.FATAL}RuntimeError: /dev/kvm cannot be found!\n"
+    given = {"HostConfig": {"Devices": [{"PathOnHost": "/dev/kvm", "PathInContainer": "/dev/kvm"}]}}
+    for more, refutes in ((given, True), ({"HostConfig": {"Devices": None}}, False)):
+        inside = looks.no_emulator(log, container=looks.inspected() | more)
+        assert found(seen(60.0, None, inside=inside))["no-kvm"].refutes is refutes
+    had = looks.no_emulator(log, container=looks.inspected() | given)
+    assert not found(seen(50.0, BOOTING), seen(60.0, None, inside=had))["no-kvm"].refutes
+
+
+@pytest.mark.parametrize("android", [Android("", error="failed to connect"), BOOTING])
+def test_emulator_that_hangs_says_so_when_its_time_is_up(android: Android) -> None:
+    hangs = looks.inside(device=f"{looks.LAUNCHED}{HANGS}")
+    told = found(seen(590.0, android, inside=hangs), seen(600.0, replace(android), inside=hangs), late=True)
+    assert any("hanging thread" in line for one in told.values() for line in one.lines)
+    assert not any(one.refutes for one in told.values())
 
 
 @pytest.mark.parametrize("fact", ["no-kvm", "kvm-unusable"])

@@ -77,6 +77,7 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
         watcher_ended=_ended(f"{supervisor_log}\n{look.log}"),
         memory_kills=look.memory_kills,
         killed=container.killed_for_memory(told_state),
+        without_device=_without_device(found),
         restarted=bool(told_state.facts["restarted"]),
         device_log=device_log,
         supervisor_log=supervisor_log,
@@ -182,6 +183,14 @@ def _emulator(processes: list[Process]) -> Process | None:
     starters = [one for one in processes if named(one) == "emulator"]
     with_words = [one for one in machines + starters if "-accel" in one.command]
     return next(iter([one for one in machines if one in with_words] or machines or starters), None)
+
+
+def _without_device(inspected: Mapping[str, Any]) -> bool:
+    """Where Docker says what devices it gave, and /dev/kvm is none of them."""
+    host = inspected.get("HostConfig")
+    if host is None or host.get("Privileged"):
+        return False
+    return all(one.get("PathInContainer") != "/dev/kvm" for one in host.get("Devices") or [])
 
 
 def _acceleration(command: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from lab.emulators.docker_android import words
 from lab.emulators.docker_android.boots import Boot
 from lab.emulators.docker_android.diagnosis.case import Case
 from lab.emulators.docker_android.sighting import Sighting
@@ -81,7 +82,7 @@ def adb(case: Case) -> Diagnosis | None:
     return Diagnosis(
         "no-adb",
         f"the emulator runs, and its ADB {'answers no more' if _ever_spoke(case) else 'never answered'}",
-        shown,
+        (*shown, *words.reason(case.last.inside.device_log)),
         "the VM may just be slow: raise the deadline for this acceleration",
         final=False,
         refutes=False,
@@ -103,7 +104,7 @@ def slow(case: Case) -> Diagnosis | None:
         return Diagnosis(
             "slow-boot",
             f"the boot has not ended after {case.age:.0f} s, and goes on",
-            (f"last change {quiet:.0f} s before",),
+            (f"last change {quiet:.0f} s before", *words.reason(case.last.inside.device_log)),
             "raise the deadline for this acceleration",
             final=False,
             refutes=False,

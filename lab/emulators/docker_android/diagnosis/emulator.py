@@ -93,7 +93,7 @@ def unaccelerated(case: Case) -> Diagnosis | None:
         "unaccelerated",
         "the setting emulator.env has the emulator run without KVM",
         (inside.told or f"-accel {inside.acceleration or 'off'}, on the emulator's command line",),
-        "take `-accel off` out of emulator.env, then `invoke emulator.restart`",
+        "take that -accel out of emulator.env, then `invoke emulator.restart`",
         final=True,
         refutes=False,
     )
@@ -115,7 +115,8 @@ def container_exited(case: Case) -> Diagnosis | None:
 
 
 def no_kvm(case: Case) -> Diagnosis | None:
-    shown = lines(case.last.inside.device_log, _NO_KVM)
+    inside = case.last.inside
+    shown = lines(inside.device_log, _NO_KVM)
     if not shown or case.alive:
         return None
     return Diagnosis(
@@ -124,8 +125,10 @@ def no_kvm(case: Case) -> Diagnosis | None:
         shown,
         "compare with the rung container.kvm",
         final=True,
-        # The log of a container that somebody started again tells of the start before.
-        refutes=not case.last.inside.restarted,
+        # It was not to have any, or had it; or the log tells of a start before this one, by somebody else.
+        refutes=not (
+            inside.without_device or inside.restarted or any(one.inside.made_vm for one in case.seen)
+        ),
     )
 
 
@@ -226,16 +229,15 @@ def no_emulator(case: Case) -> Diagnosis | None:
         return None
     novnc = case.last.novnc
     page = ", and noVNC shows a desktop with nothing on it" if novnc is not None and novnc.works else ""
-    what = (
-        "launched the emulator, which never said a word"
-        if inside.launched_at
-        else "never started the emulator"
-    )
+    launched = [one.at for one in case.seen if one.inside.launched_at]
+    vanished = bool(launched) and case.last.at - launched[0] >= _LAUNCH_SECONDS
+    what = "launched the emulator, which is gone without a word" if launched else "never started the emulator"
     return Diagnosis(
         "no-emulator",
         f"the container {what}{page}",
         lines(case.words, _ERROR) or tuple((inside.device_log or inside.log).splitlines()[-LINES:]),
         "see its words; emulator.device must be one the image knows",
-        final=inside.watcher_ended,
+        final=inside.watcher_ended or vanished,
         refutes=False,
+        again=vanished and not inside.watcher_ended,
     )
