@@ -546,6 +546,33 @@ def test_stages_are_left_in_the_vm_by_boot(tmp_path: Path, archive: Path) -> Non
     assert wish["stages"]["0b1c"] == {"adb-online": 37.5} and "kvm-open" in wish["stages"][""]
 
 
+@pytest.mark.parametrize("another_command", [False, True])
+def test_android_that_restarted_is_not_usable_by_the_launcher_it_had(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, another_command: bool
+) -> None:
+    """The whole way: what was looked at before, by this command or by another, is of another boot."""
+    starting = replace(
+        looks.ANDROID,
+        boot_id="another",
+        uptime=40.0,
+        focus="com.android.phone/com.android.phone.PhoneIsStarting",
+    )
+    answers = [looks.ANDROID, starting]
+    monkeypatch.setattr(looking, "android", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr(looking, "novnc", lambda _: looks.NOVNC)
+    emulator, guest = made(tmp_path, archive), FakeGuest().telling(looks.look())
+    assert emulator.health(reach(guest)).usable
+    if another_command:
+        emulator._watch.tell(cast(Guest, guest))
+        left = json.loads(guest.asked[-1].removeprefix("python3 - "))["stages"]
+        emulator = made(tmp_path, archive)
+        guest.telling(looks.look(stages=left))
+    found = emulator.health(reach(guest))
+    assert found.booted and not found.usable
+    assert {check.name: check.ok for check in found.checks}["launcher"] is False
+    assert {one.name: one.seconds for one in found.timeline}["launcher"] is None
+
+
 def test_boot_beside_which_the_clock_was_set_is_not_timed(tmp_path: Path, archive: Path) -> None:
     online = looks.look(at=looks.AT + 4000, said="List of devices attached\nemulator-5554\tdevice\n")
     gone = {"docker container inspect": "Error: No such container: lab-docker-android-compared"}
