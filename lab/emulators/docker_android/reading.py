@@ -69,7 +69,7 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
         emulator=emulator,
         acceleration=acceleration,
         told=told and f"{contract.arguments}={told}",
-        switched_off=bool({OFF, TCG} & {acceleration, _acceleration(_words(told))}) or fell_back,
+        switched_off=acceleration == OFF or _acceleration(_words(told)) in (OFF, TCG) or fell_back,
         holder=next((one for one in look.processes if "/dev/kvm" in one.kvm), None),
         made_vm=made_vm,
         spoke=words.spoke(device_log),
