@@ -11,6 +11,7 @@ from typing import Any
 
 from lab import redact
 from lab.deadline import Deadline
+from lab.emulators import lastwords
 from lab.emulators.protocol import ContainerState, Tell
 from lab.errors import BlockedError, CommandError, InconclusiveError, LabError
 from lab.guest.gather import gather
@@ -24,6 +25,8 @@ _WATCH_SECONDS = 24 * 3600.0
 _SHOWN_LINES, _SHOWN_BYTES = 200, 16 << 10
 """Of a log that is followed, to begin with: of Docker's, and of each file in the container."""
 _STRANGER, _NO_DOCKER, _NO_KVM = 90, 91, 92
+_NEVER = "0001-01-01"
+"""Docker's day for what has not happened."""
 
 # In one go: each word to Docker over SSH costs an emulated processor most of a second. An image that is not
 # there is not to be had from anywhere: only lab's own way brings one whose digest was checked. What is
@@ -98,6 +101,12 @@ class Container:
         if done.status == _NO_KVM:
             raise BlockedError(
                 f"the VM has no /dev/kvm, which {self.name} needs", hint="see the rung guest.kvm"
+            )
+        if done.status != 0 and lastwords.trouble(said) == lastwords.PORT:
+            raise InconclusiveError(
+                f"{lastwords.PORT}: Docker cannot publish {self.name}'s",
+                hint="something else in the VM listens there: `ss -ltnp` in it, as root, says what",
+                tail=said,
             )
         if done.status != 0:
             raise CommandError(["docker", "run", self.name], done.status, tail=said)
@@ -212,9 +221,27 @@ def parse(inspected: Mapping[str, Any] | None, facts: Mapping[str, str] | None =
             "reference": inspected["Config"].get("Image", ""),
             "started": state.get("StartedAt", ""),
             "lab": label(inspected),
+            "restarted": "yes" if _was_started_before(state) else "",
+            "out_of_memory": "yes" if state.get("OOMKilled") else "",
             **(facts or {}),
         },
     )
+
+
+def _was_started_before(state: Mapping[str, Any]) -> bool:
+    """It runs, and has ended once before; lab makes a new container for each launch."""
+    return bool(state["Running"]) and not state.get("FinishedAt", _NEVER).startswith(_NEVER)
+
+
+def ending(state: ContainerState) -> str:
+    """How an ended container ended, in words: `exit code 137, SIGKILL`."""
+    killed = ", ended by the kernel for want of memory" if killed_for_memory(state) else ""
+    return f"{lastwords.exit_code(state.exit_code)}{killed}"
+
+
+def killed_for_memory(state: ContainerState) -> bool:
+    """Docker says that the kernel ended it, or a process in it, for want of memory."""
+    return bool(state.facts.get("out_of_memory"))
 
 
 def label(inspected: Mapping[str, Any]) -> str:

@@ -49,11 +49,22 @@ class NestedProof:
 
 
 class NestedFailedError(LabError):
-    """Evidence that L2 does not run under KVM here: its monitor said so. `tail` has its words."""
+    """Evidence that L2 does not run under KVM here: KVM itself said so, or is not there.
+
+    `tail` has the words.
+    """
+
+    def __init__(self, what: str, *, hint: str = "", tail: str = "", lasting: bool = False) -> None:
+        super().__init__(what, hint=hint, tail=tail)
+        self.lasting = lasting
+        """Launching L2 anew does not change it."""
 
 
 class NestedLostError(InconclusiveError):
-    """L2 ran, and ended without a word that says why: evidence of nothing. `tail` has what was heard last."""
+    """L2 was launched and ended: by a signal, or without a word that says why. Evidence of nothing.
+
+    Launching it anew may go well. `tail` has what was heard last.
+    """
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Diagnosis:
     """Waiting longer will not mend it."""
     refutes: bool
     """It is evidence against the rung; without this nothing but time or lab itself failed."""
+    again: bool = False
+    """Launching the emulator anew may mend it: a signal ended it, or nothing says what did."""
 
 
 ABSENT = frozenset({"out-of-memory", "disk-full", "unaccelerated"})

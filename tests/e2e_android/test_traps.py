@@ -45,7 +45,7 @@ TRAPS: dict[str, Trap] = {
     "no-kvm": _trap("no-kvm", code=10),
     "kvm-denied": _trap("kvm-denied"),
     "novnc-no-emulator": _trap("no-emulator"),
-    "emulator-crash": _trap("emulator-crashed", code=10),
+    "emulator-crash": _trap("emulator-crashed"),
     "out-of-memory": _trap("out-of-memory"),
     "no-adb": _trap("no-adb"),
     "boot-loop": _trap("boot-loop", code=10, seconds=LOOP_SECONDS, words=LOOP_WORDS),

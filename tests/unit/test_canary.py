@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab import emulators, redact
 from lab.deadline import Deadline
@@ -42,6 +44,9 @@ CONTAINER_JSON: dict[str, Any] = {
         "Labels": {"io.lab.uuid": "u-1"},
     },
 }
+
+
+_ENDS = (("KILL", 137), ("SEGV", 139), ("ABRT", 134), ("TERM", 143))
 
 
 class FakeGuest:
@@ -113,6 +118,56 @@ def test_failure_in_the_log_is_told_apart(code: int, error: type[LabError]) -> N
     assert type(caught.value) is error
 
 
+_KVMS = ["KVM: entry failed, hardware error 0x0", "KVM internal error. Suberror: 1", "KVM: unknown exit 31"]
+_WORDS = st.sampled_from(
+    [
+        "",
+        *_KVMS,
+        *(f"KVM does not run L2: {line}" for line in _KVMS),
+        *(f"QEMU ended with status {status} before L2's user space: " for status in (0, 1, 126, 127)),
+        *(f"QEMU was ended by SIG{name} (status {n}) before L2's user space: " for name, n in _ENDS),
+        "QEMU ended with status 137 before L2's user space: a line of L2's",
+        "QEMU ended with status 1 before L2's user space: failed to initialize kvm: Permission denied",
+        "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+        "Could not set up host forwarding rule 'tcp::5555-:5555'",
+        "failed to set MSR 0x10a",
+        "error: kvm run failed Bad address",
+        "/dev/kvm cannot be opened: Too many open files",
+    ]
+)
+
+
+@given(st.integers(0, 255), _WORDS, st.lists(_WORDS, max_size=3), st.booleans())
+def test_only_kvms_own_words_refute_whatever_code_status_and_log_there_are(
+    code: int, why: str, lines: list[str], out_of_memory: bool
+) -> None:
+    log = "\n".join(("canary: qemu starts (kvm)", *lines, f"canary: failed ({code}): {why}", ""))
+    with pytest.raises(LabError) as caught:
+        console.proof(log, out_of_memory=out_of_memory)
+    if isinstance(caught.value, NestedFailedError):
+        assert code == 70 or (code == 72 and any(words in why for words in _KVMS))
+        assert caught.value.lasting is (code == 70)
+    assert why in caught.value.what
+
+
+@pytest.mark.parametrize("status", [0, 1, 127, 134, 137, 139])
+def test_word_of_an_entrypoint_of_before_is_read_as_what_it_says(status: int) -> None:
+    """It ended with 72 for all that ended QEMU early: killed, out of memory, its port taken."""
+    said = f"QEMU ended with status {status} before L2's user space: SeaBIOS (version 1.16)"
+    with pytest.raises(NestedLostError, match=f"status {status}"):
+        console.proof(f"canary: qemu starts (kvm)\ncanary: failed (72): {said}\n")
+
+
+def test_start_before_says_nothing_of_this_one() -> None:
+    """Docker's log of a container that was started again has both."""
+    gave_up = LOG.partition("canary: l2 init")[0] + "canary: failed (72): KVM: entry failed\n"
+    with pytest.raises(InconclusiveError, match="no report"):
+        console.proof(gave_up + LOG.partition("canary: l2 init")[0])
+    assert console.proof(gave_up + LOG).nonce == "abc"
+    with pytest.raises(NestedFailedError):
+        console.proof(LOG + gave_up)
+
+
 def test_properties_of_another_adbd_prove_nothing() -> None:
     proof = console.properties("/bin/sh: getprop: not found\n12.34 5.00\n")
     assert not proof.boot_completed and proof.nonce == "" and proof.uptime_seconds == 12.34
@@ -181,10 +236,13 @@ def built(tmp_path: Path) -> Emulator:
 REPLACED = {"Image": "sha256:another"}
 OTHERWISE = {"Path": "/bin/sh", "Args": ["-c", "echo canary: l2 ready"]}
 DEVICELESS = {"HostConfig": {"Devices": None}}
+RESTARTED = {"State": CONTAINER_JSON["State"] | {"FinishedAt": "2026-12-01T03:08:41.385917929Z"}}
+"""As Docker tells it of one that runs, and has ended before."""
 _STRANGERS = [
     (REPLACED, "not lab's canary"),
     (OTHERWISE, "it runs `/bin/sh"),
     (DEVICELESS, "not given /dev/kvm"),
+    (RESTARTED, "somebody started it again"),
 ]
 
 
@@ -363,6 +421,65 @@ def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
     )
     log, state = Container(CONTAINER, "u-1").told(cast(Guest, Shell(tmp_path, docker)), Deadline.after(10))
     assert console.proof(log).nonce == "abc" and state.running and state.facts["nonce"] == "abc"
+
+
+def ended(tmp_path: Path, log: str, **state: Any) -> Shell:
+    described = json.dumps(
+        [CONTAINER_JSON | {"State": {"Running": False, "FinishedAt": "2026-12-01T03:08:41Z", **state}}]
+    )
+    (tmp_path / "log").write_text(log)
+    return Shell(tmp_path, f"case $1 in logs) cat {tmp_path}/log ;; container) echo '{described}' ;; esac")
+
+
+def test_container_that_ended_after_l2_was_ready_says_how(tmp_path: Path) -> None:
+    why = "QEMU was ended by SIGKILL (status 137) after L2 had begun: canary: l2 ready at 3.90"
+    shell = ended(tmp_path, f"{LOG}canary: failed (74): {why}\n", ExitCode=74)
+    with pytest.raises(NestedLostError, match="SIGKILL"):
+        built(tmp_path).booted(cast(Guest, shell), Deadline.after(10))
+
+
+@pytest.mark.parametrize("log", [LOG, LOG.partition("canary: l2 init")[0]])
+@pytest.mark.parametrize(
+    ("state", "error", "words"),
+    [
+        ({"ExitCode": 137}, InconclusiveError, "exit code 137, SIGKILL"),
+        ({"ExitCode": 139}, InconclusiveError, "exit code 139, SIGSEGV"),
+    ],
+)
+def test_container_that_ended_without_a_word_names_the_signal(
+    tmp_path: Path, log: str, state: dict[str, Any], error: type[LabError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        built(tmp_path).booted(cast(Guest, ended(tmp_path, log, **state)), Deadline.after(10))
+    assert type(caught.value) is error
+
+
+def test_container_that_the_kernel_ended_for_want_of_memory_is_blocked(tmp_path: Path) -> None:
+    silent = ended(tmp_path, LOG.partition("canary: l2 init")[0], ExitCode=137, OOMKilled=True)
+    with pytest.raises(BlockedError, match=r"out of memory.*SIGKILL"):
+        built(tmp_path).booted(cast(Guest, silent), Deadline.after(10))
+    said = "canary: failed (75): QEMU was ended by SIGKILL (status 137) before L2's user space: \n"
+    shell = ended(tmp_path, said, ExitCode=75, OOMKilled=True)
+    with pytest.raises(BlockedError, match=r"out of memory.*SIGKILL") as caught:
+        canary(tmp_path).booted(cast(Guest, shell), Deadline.after(10))
+    assert "vm.memory_mib" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "docker: Error response from daemon: driver failed programming external connectivity on endpoint t8: "
+        "Bind for 10.0.2.15:5555 failed: port is already allocated.",
+        "docker: Error response from daemon: Error starting userland proxy: listen tcp4 10.0.2.15:5999: "
+        "bind: address already in use.",
+    ],
+)
+def test_port_that_docker_cannot_publish_is_named(tmp_path: Path, said: str) -> None:
+    """As Docker 26 says it."""
+    shell = Shell(tmp_path, f'{NOBODY_THERE}; case $1 in run) echo "{said}" >&2; exit 125 ;; esac')
+    with pytest.raises(InconclusiveError, match="a port is in use") as caught:
+        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
+    assert said in caught.value.tail
 
 
 @pytest.mark.parametrize(

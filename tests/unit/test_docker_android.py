@@ -453,7 +453,14 @@ def test_answer_without_a_signature_is_none() -> None:
         (looks.LAUNCHED, {"memory_kills": 1}, BlockedError, "out-of-memory"),
         (f"{looks.LAUNCHED}FATAL | Not enough space to create userdata\n", {}, BlockedError, "disk-full"),
         (f"{looks.LAUNCHED}FATAL | Unknown AVD name [x]\n", {}, InconclusiveError, "emulator-crashed"),
-        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedFailedError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedLostError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}failed to initialize kvm: Bad address\n", {}, InconclusiveError, "kvm-error"),
+        (
+            f"{looks.LAUNCHED}qemu-system-x86_64: cannot set up guest memory: Cannot allocate memory\n",
+            {},
+            BlockedError,
+            "out-of-memory",
+        ),
         (f"{looks.LAUNCHED}ERROR | qemu ended with status 0\n", {}, NestedLostError, "emulator-gone"),
     ],
 )
@@ -523,6 +530,50 @@ def test_clock_that_was_set_is_noticed_and_nothing_timed_by_it(ats: tuple[float,
     anew = looks.inspected(StartedAt="2026-11-26T00:00:00.000000000Z")
     watch.container(cast(Guest, FakeGuest().telling(looks.look(container=anew, at=looks.AT + 9999))))
     assert not watch.clock_was_set
+
+
+def test_l2_that_restarted_is_not_timed_by_its_first_boot(tmp_path: Path, archive: Path) -> None:
+    """It was online, restarted before it had answered, and then proved itself: that is no boot's time."""
+    told = [f"{ANSWERED}{FIRST.replace('0b1c', 'before')}", f"{ANSWERED}{ANSWER.replace('12.50', '3.50')}"]
+    guest = FakeGuest(**{"docker exec": lambda _: told.pop(0)}).telling(looks.look())
+    proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    assert proof.boot_id == "0b1c" and proof.seconds is None and not told
+
+
+def test_stages_are_left_in_the_vm_by_boot(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest(**{"docker exec": f"{ANSWERED}{ANSWER}"}).telling(looks.look())
+    emulator = made(tmp_path, archive)
+    emulator.booted(cast(Guest, guest), Deadline.after(60))
+    emulator._watch.tell(cast(Guest, guest))
+    wish = json.loads(guest.asked[-1].removeprefix("python3 - "))
+    assert wish["stages"]["0b1c"] == {"adb-online": 37.5} and "kvm-open" in wish["stages"][""]
+
+
+@pytest.mark.parametrize("another_command", [False, True])
+def test_android_that_restarted_is_not_usable_by_the_launcher_it_had(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, another_command: bool
+) -> None:
+    """The whole way: what was looked at before, by this command or by another, is of another boot."""
+    starting = replace(
+        looks.ANDROID,
+        boot_id="another",
+        uptime=40.0,
+        focus="com.android.phone/com.android.phone.PhoneIsStarting",
+    )
+    answers = [looks.ANDROID, starting]
+    monkeypatch.setattr(looking, "android", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr(looking, "novnc", lambda _: looks.NOVNC)
+    emulator, guest = made(tmp_path, archive), FakeGuest().telling(looks.look())
+    assert emulator.health(reach(guest)).usable
+    if another_command:
+        emulator._watch.tell(cast(Guest, guest))
+        left = json.loads(guest.asked[-1].removeprefix("python3 - "))["stages"]
+        emulator = made(tmp_path, archive)
+        guest.telling(looks.look(stages=left))
+    found = emulator.health(reach(guest))
+    assert found.booted and not found.usable
+    assert {check.name: check.ok for check in found.checks}["launcher"] is False
+    assert {one.name: one.seconds for one in found.timeline}["launcher"] is None
 
 
 def test_boot_beside_which_the_clock_was_set_is_not_timed(tmp_path: Path, archive: Path) -> None:

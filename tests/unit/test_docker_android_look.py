@@ -157,10 +157,28 @@ def test_no_container_is_no_error_and_no_docker_is(
 
 
 def test_stages_are_remembered_for_this_start_only(script: Any) -> None:
-    assert script.remembered("a", {"adb-online": 9.0}) == {"adb-online": 9.0}
-    assert script.remembered("a", {"adb-online": 12.0, "novnc": 3.0}) == {"adb-online": 9.0, "novnc": 3.0}
-    assert script.remembered("a", {}) == {"adb-online": 9.0, "novnc": 3.0}
+    first = {"": {"novnc": 3.0}, "boot-1": {"adb-online": 9.0}}
+    assert script.remembered("a", first) == first
+    assert script.remembered("a", {"boot-1": {"adb-online": 12.0, "launcher": 30.0}}) == {
+        "": {"novnc": 3.0},
+        "boot-1": {"adb-online": 9.0, "launcher": 30.0},
+    }
+    # Another boot of L2 in the same start has reached nothing yet.
+    assert script.remembered("a", {"boot-2": {"adb-online": 90.0}})["boot-2"] == {"adb-online": 90.0}
+    assert script.remembered("a", {})["boot-1"] == {"adb-online": 9.0, "launcher": 30.0}
     assert script.remembered("b", {}) == {}
+
+
+def test_guest_that_restarts_for_ever_fills_no_memory(script: Any) -> None:
+    for number in range(50):
+        known = script.remembered("a", {"": {"container": 0.0}, f"boot-{number}": {"adb-online": number}})
+    assert list(known) == ["", *(f"boot-{number}" for number in range(50 - script.BOOTS, 50))]
+
+
+def test_stages_that_an_older_lab_left_vouch_for_nothing(script: Any) -> None:
+    script.MEMORY.mkdir()
+    (script.MEMORY / "a.json").write_text(json.dumps({"launcher": 9.0}))
+    assert script.remembered("a", {}) == {}
 
 
 @as_root

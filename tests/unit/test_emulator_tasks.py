@@ -26,7 +26,7 @@ from lab.commands import open as opening
 from lab.commands.session import Reply
 from lab.commands.up import up
 from lab.commands.workbench import Workbench
-from lab.emulators.protocol import Check, Diagnosis, NestedLostError
+from lab.emulators.protocol import Check, Diagnosis, NestedFailedError, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
 from lab.errors import BlockedError, DeadlineError, ExitCode, UsageError
 from lab.store import Instance
@@ -212,6 +212,13 @@ def test_a_launch_that_fails_is_tried_again_and_none_is_hidden(bed: Bed, failure
     assert failed == ["KVM gave up"] * failures
     assert code == (10 if failures == 3 else 0)
     assert "KVM gave up" in json.dumps(document["emulator"]["health"])
+
+
+def test_a_launch_that_cannot_go_better_is_not_tried_again(bed: Bed) -> None:
+    bed.world.failures = [NestedFailedError("there is no /dev/kvm", lasting=True)] * 4
+    document, code = _up(bed, "second", "canary")
+    assert bed.lab().record().instances["second"].failed_launches == ["there is no /dev/kvm"]
+    assert code == 10 and "no /dev/kvm" in json.dumps(document["emulator"]["health"])
 
 
 @pytest.mark.parametrize("losses", [1, 3])

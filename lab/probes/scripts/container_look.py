@@ -8,8 +8,9 @@ Needs nothing but Python 3.6.
     files     paths or patterns in it whose last `bytes` bytes are wanted
     command   what to run in it (`docker exec`), or nothing, for at most `seconds`
     beside    words in a program's path: `command` is run only while one of the container's has one of them
-    stages    stages of its start the caller saw, in seconds from its start: the earliest word counts,
-              and all that were ever told come back, also to another caller
+    stages    stages of its start the caller saw, in seconds from its start, by the boot of its guest that
+              reached them ("": the container's own): the earliest word counts, and all that were ever told
+              come back, also to another caller
 """
 
 import contextlib
@@ -35,6 +36,8 @@ LIMIT = 2 << 20
 ALL_FILES = 8 << 20
 """Bytes that are told of all files together: a container may have any number of them."""
 LEFT_OUT = "[lab: left out, there is too much]\n"
+BOOTS = 5
+"""Of the guest, whose stages are remembered: one that restarts for ever fills nothing."""
 
 
 def run(argv: "list[str]", seconds: float, *, together: bool = False) -> "tuple[int, str, str]":
@@ -172,14 +175,18 @@ def kernel_lines(words: "tuple[str, ...]") -> "list[str]":
     return [line for line in lines if any(word in line.lower() for word in words)][-LINES:]
 
 
-def remembered(identity: str, stages: "dict[str, float]") -> "dict[str, float]":
-    """All stages ever told of this very start of the container, each at its earliest."""
-    place = MEMORY / f"{identity}.json"
-    known: dict[str, float] = {}
+def remembered(identity: str, stages: "dict[str, dict[str, float]]") -> "dict[str, dict[str, float]]":
+    """All stages ever told of this very start of the container, by boot, each at its earliest."""
+    place = MEMORY / f"{identity}-boots.json"
+    known: dict[str, dict[str, float]] = {}
     with contextlib.suppress(OSError, ValueError):
         known.update(json.loads(place.read_text()))
-    merged = {name: min(seconds, known.get(name, seconds)) for name, seconds in stages.items()}
-    merged = {**known, **merged}
+    merged = {boot: dict(reached) for boot, reached in known.items()}
+    for boot, reached in stages.items():
+        there = merged.setdefault(boot, {})
+        there.update({name: min(seconds, there.get(name, seconds)) for name, seconds in reached.items()})
+    for boot in [boot for boot in merged if boot][:-BOOTS]:
+        del merged[boot]
     if merged != known:
         MEMORY.mkdir(mode=0o700, exist_ok=True)
         part = place.with_suffix(".part")
