@@ -12,7 +12,7 @@ from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
 from lab.emulators import MAIN
 from lab.emulators.protocol import Emulator
-from lab.engines.protocol import State, why_dead
+from lab.engines.protocol import HELD, State, why_dead
 from lab.errors import BlockedError, CommandError
 from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
@@ -86,8 +86,8 @@ class Builder:
         state = bench.machine.status()
         if state is State.RUNNING:
             return
-        self._slept = state in (State.PAUSED, State.SUSPENDED)
-        if state is State.PAUSED:  # a suspend was cut short: its ports are still its own
+        self._slept = state is State.SUSPENDED or state in HELD
+        if state in HELD:  # a suspend was cut short: its ports are still its own
             bench.machine.resume(ports.forwards(bench.lab))
             return
         if state is State.CRASHED:  # what is left of it holds its ports and memory

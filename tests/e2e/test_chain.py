@@ -5,6 +5,7 @@ The tests share one lab and stand on each other: they run in the order of this f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lab.engines.qemu.network import is_apart
 from lab.host.ports import is_free
 from lab.ladder.model import Claim
 from lab.ladder.verdict import REQUIRED
@@ -59,6 +61,16 @@ def _qemu(lab: Lab) -> list[psutil.Process]:
             continue
         if words and "qemu" in words[0] and any(str(lab.state) in word for word in words):
             found.append(process)
+    return found
+
+
+def _network(lab: Lab) -> list[psutil.Process]:
+    """What joins those VMs' network namespaces to the host, where they have some."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(word.startswith(f"--api-socket={lab.state}") for word in process.cmdline()):
+                found.append(process)
     return found
 
 
@@ -133,8 +145,13 @@ def _no_secret_in(lab: Lab, bundle: Path) -> None:
 
 
 def test_everything_listens_on_the_loopback_only(lab: Lab) -> None:
-    (qemu,) = _qemu(lab)
-    listening = [item for item in qemu.net_connections() if item.status == psutil.CONN_LISTEN]
+    listening = [
+        item
+        for process in (*_qemu(lab), *_network(lab))
+        if not is_apart(process.pid)
+        for item in process.net_connections("inet")
+        if item.status == psutil.CONN_LISTEN
+    ]
     assert {item.laddr.ip for item in listening} == {"127.0.0.1"}
     assert len(listening) == 2
 

@@ -25,6 +25,7 @@ from lab.deadline import Deadline
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
 from lab.engines.qemu import QemuEngine
 from lab.engines.qemu.machine import QemuMachine
+from lab.engines.qemu.network import is_apart
 from lab.errors import BlockedError, LabError, UsageError
 from lab.journal import Journal
 
@@ -147,16 +148,25 @@ def test_what_qemu_set_is_read_back(make: Make) -> None:
 
 def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
     machine = _started(make(), Forward("ssh", free_port(), 22), Forward("adb", free_port(), 5555))
-    (running,) = _processes(machine)
-    listening = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
-    assert {address.ip for address in listening} == {"127.0.0.1"}
-    assert {address.port for address in listening} == {item.host_port for item in machine.forwards()}
+    forwards = machine.forwards()
+    assert len(forwards) == 2
+    assert _listening(machine) == {("127.0.0.1", item.host_port) for item in forwards}
 
 
 def _listening(machine: QemuMachine) -> set[tuple[str, int]]:
-    (running,) = _processes(machine)
-    found = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
-    return {(address.ip, address.port) for address in found}
+    """Where the machine's processes listen on the host: QEMU's own, or those of its slirp4netns."""
+    places = [item for item in _processes(machine) if not is_apart(item.pid)]
+    places += [
+        item for item in psutil.process_iter() if f"--api-socket={machine._layout.network}" in _words(item)
+    ]
+    found = [item for place in places for item in place.net_connections("inet")]
+    return {(item.laddr.ip, item.laddr.port) for item in found if item.status == psutil.CONN_LISTEN}
+
+
+def _words(candidate: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return list(candidate.cmdline())
+    return []
 
 
 def test_forwards_come_and_go_while_it_runs(make: Make) -> None:

@@ -20,6 +20,7 @@ from lab.engines.vagrant.engine import VagrantEngine
 from lab.engines.vagrant.libvirt import Libvirt, state
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.machine import VagrantMachine
+from lab.engines.virtualbox.host import Installed
 from lab.errors import LabError, UsageError
 from lab.journal import Journal
 from tests.unit import fakes
@@ -228,6 +229,17 @@ def test_virtualbox_is_set_as_labs_own_engine_sets_it(tmp_path: Path) -> None:
     assert ["modifyvm", ":id", "--vm-execution-engine", "interpreter"] in words
     assert ["setextradata", ":id", "VBoxInternal/A", "1=2"] in words
     assert words[-2][-2:] == ["--medium", str(tmp_path / "seed.iso")]
+
+
+@pytest.mark.parametrize(
+    ("version", "closed"), [("7.2.22_Debianr1", True), ("7.0.0r1", True), ("6.1.50r1", False)]
+)
+def test_the_hosts_loopback_is_closed_where_virtualbox_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, closed: bool
+) -> None:
+    monkeypatch.setattr(plan.host, "installed", lambda _: Installed(tmp_path, version))
+    words = plan.virtualbox(spec(tmp_path), tmp_path / "console.log", VirtualBoxOptions())["customize"]
+    assert (["modifyvm", ":id", "--nat-localhostreachable1", "off"] in words) is closed
 
 
 # --- the machine ---------------------------------------------------------------------------------

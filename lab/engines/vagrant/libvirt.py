@@ -18,6 +18,7 @@ from lab.engines.protocol import LOOPBACK, Forward, State
 from lab.engines.qemu import readback
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.forwarding import listed
+from lab.engines.qemu.launching import IO_ERROR
 from lab.engines.qemu.qmp import Monitor, RefusedError
 from lab.errors import CommandError, LabError
 
@@ -50,11 +51,14 @@ class Libvirt:
 
     def state(self) -> State:
         try:
-            return state(self._virsh("dominfo", self._uuid))
+            found = state(self._virsh("dominfo", self._uuid))
         except CommandError as error:
             if _NOT_THERE.search(error.tail):
                 return State.ABSENT
             raise
+        if found is State.PAUSED and self._monitor.execute("query-status")["status"] == IO_ERROR:
+            return State.DISK_FULL
+        return found
 
     def settings(self) -> dict[str, str]:
         return readback.settings(self._monitor)
