@@ -18,7 +18,7 @@ from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.host import packages
-from lab.images import debian
+from lab.images import cache, debian, uses
 from lab.ladder.model import Outcome
 from lab.steps import Background
 
@@ -119,6 +119,9 @@ class Builder:
             bench.lab.change(image=image, image_why=why)
             bench.changed_image()
             self._steps.note(f"image: {image} ({why})")
+        if bench.base_disk.parent.is_dir():  # another program's VM has none in the cache
+            use = uses.Use(uuid=bench.record.uuid, lab=bench.lab.name, folder=bench.lab.folder.absolute())
+            cache.mark_use(self._session.images, bench.record.image, use)
 
     def _create(self) -> None:
         bench = self._bench

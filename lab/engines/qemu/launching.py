@@ -134,6 +134,7 @@ class Launcher:
 
     def forget(self) -> None:
         """Drop what is only true of a running process. Call it when none runs."""
+        Namespace(self._layout.network).wait_gone()
         self._layout.process.unlink(missing_ok=True)
         if any(entry.key == self._spec.uuid for entry in self._journal.entries("process")):
             self._journal.gone("process", self._spec.uuid)
@@ -144,6 +145,7 @@ class Launcher:
         for path in dict.fromkeys((*self._layout.files(), *sockets)):
             if str(path) not in known:
                 self._journal.intend("file", str(path))
+        Namespace(self._layout.network).wait_gone()  # QEMU may just have ended by itself
         for control in sockets:
             if control.parent != self._layout.folder:
                 make_private(control.parent)

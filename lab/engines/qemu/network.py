@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import proc
-from lab.deadline import Deadline, check_cancelled
+from lab.deadline import Deadline, check_cancelled, cleaning_up, pause
 from lab.engines.protocol import LOOPBACK
 from lab.engines.qemu import process
 from lab.errors import DeadlineError, InterruptedByUser, LabError
@@ -44,6 +44,7 @@ _TOOLS = ("slirp4netns", "unshare")
 _TUN = Path("/dev/net/tun")
 _SECONDS = 20.0
 _API_SECONDS = 10.0
+_ENDING_SECONDS = 5.0
 _ANSWER_BYTES = 1 << 16
 
 # `mount` follows a link, so the file it leads to is covered. Mounts of the host come and go in the
@@ -130,6 +131,8 @@ class Namespace:
             if child is not None:
                 child.kill()
                 child.wait()
+                with cleaning_up():
+                    self.wait_gone()
             raise
         finally:
             os.close(ends)
@@ -151,6 +154,17 @@ class Namespace:
             os.close(ready)
             if told >= 0:
                 os.close(told)
+
+    def wait_gone(self) -> None:
+        """Wait for the end of the slirp4netns whose QEMU ended: until then it holds the forwards' ports."""
+        deadline = Deadline.after(_ENDING_SECONDS)
+        while not deadline.passed:
+            with socket.socket(socket.AF_UNIX) as stream:
+                try:
+                    stream.connect(str(self._control))
+                except OSError:
+                    return
+            pause(0.02)
 
     def forwards(self) -> list[Inward]:
         """What it listens for; empty when it does not answer, for then it listens for nothing."""
