@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lab.engines.qemu import network
 from lab.engines.qemu.network import is_apart
 from lab.host.ports import is_free
 from lab.ladder.model import Claim
@@ -154,6 +156,45 @@ def test_everything_listens_on_the_loopback_only(lab: Lab) -> None:
     ]
     assert {item.laddr.ip for item in listening} == {"127.0.0.1"}
     assert len(listening) == 2
+
+
+_REACH = """
+import socket, sys
+for name, port in (word.rsplit(":", 1) for word in sys.argv[1:]):
+    try:
+        socket.create_connection((name, int(port)), 5).close()
+        print(f"{name} reached")
+    except OSError as error:
+        print(f"{name} {error}")
+"""
+
+
+@pytest.mark.skipif(bool(network.why_open()), reason=network.why_open())
+def test_neither_l1_nor_its_container_reaches_the_hosts_loopback(lab: Lab) -> None:
+    """What they do reach, so that it is known that they ask: the host by an address of its network."""
+    own = next(
+        item.address
+        for addresses in psutil.net_if_addrs().values()
+        for item in addresses
+        if item.family == socket.AF_INET and not item.address.startswith("127.")
+    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as four,
+        socket.socket(socket.AF_INET6) as six,
+        socket.create_server((own, 0)) as outside,
+    ):
+        port, reached = four.getsockname()[1], outside.getsockname()[1]
+        six.bind(("::1", port))
+        six.listen()
+        ways = [f"10.0.2.2:{port}", f"fec0::2:{port}", f"{own}:{reached}"]
+        said = lab.json("lab.exec", "--", "sudo", "python3", "-c", _REACH, *ways)["out"].splitlines()
+        assert [line.split()[-1] == "reached" for line in said] == [False, False, True], said
+        outside.accept()[0].close()
+        inside = "nc -w 5 10.0.2.2 {port} </dev/null; nc -w 5 {own} {reached} </dev/null"
+        words = ["sudo", "docker", "exec", "lab-canary", "sh", "-c"]
+        lab.run("lab.exec", "--", *words, inside.format(port=port, own=own, reached=reached))
+        assert select.select([four, six], [], [], 2)[0] == []
+        assert select.select([outside], [], [], 0)[0] == [outside]
 
 
 def test_up_on_a_ready_lab_changes_nothing(lab: Lab) -> None:
