@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -409,3 +410,32 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not found.usable
     assert found.why == "vagrant and virsh not found"
     assert "apt-get install vagrant" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("io-error", State.DISK_FULL), ("paused", State.PAUSED), ("suspended", State.PAUSED)],
+)
+def test_libvirts_paused_is_asked_for_its_reason(
+    monkeypatch: pytest.MonkeyPatch, status: str, state: State
+) -> None:
+    def virsh(_: object, *words: str) -> str:
+        if words[0] == "dominfo":
+            return "State:          paused\n"
+        assert words[0] == "qemu-monitor-command" and "query-status" in words[2]
+        return json.dumps({"return": {"status": status}})
+
+    monkeypatch.setattr(Libvirt, "_virsh", virsh)
+    assert Libvirt("u").state() is state
+
+
+@pytest.mark.parametrize(
+    ("log", "state"), [("00:01:02.3 VD#0: Host disk full\n", State.DISK_FULL), ("", State.PAUSED)]
+)
+def test_virtualboxs_paused_is_looked_up_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, state: State
+) -> None:
+    described = f'VMState="paused"\nLogFldr="{tmp_path}"\n'
+    (tmp_path / "VBox.log").write_text(log)
+    monkeypatch.setattr(vboxmanage.VirtualBox, "_manage", lambda *_: described)
+    assert vboxmanage.VirtualBox("u").state() is state

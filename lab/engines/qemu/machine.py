@@ -107,9 +107,9 @@ class QemuMachine:
         if running := self._launcher.find():
             self._launcher.end(running)
         launch = self._launcher.launched()
-        recorded = [path for path in (launch.socket, launch.network) if path] if launch else []
-        recorded = [path for path in recorded if self._layout.owns(path)]
-        sockets = [self._layout.socket, self._layout.network, *recorded]
+        recorded = [launch.socket, launch.network] if launch else []
+        owned = [path for path in recorded if path and self._layout.owns(path)]
+        sockets = [self._layout.socket, self._layout.network, *owned]
         self._launcher.forget()
         for path in (*self._layout.files(), *sockets):
             path.unlink(missing_ok=True)
