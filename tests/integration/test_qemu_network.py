@@ -236,6 +236,24 @@ def test_an_ordinary_user_may_do_it_too(tmp_path: Path) -> None:
     assert done.stdout.strip() == "''", done
 
 
+def test_in_a_user_namespace_as_without_root(small: QemuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network.os, "geteuid", lambda: 1000)
+    forward, added = Forward("ssh", free_port(), 22), Forward("adb", free_port(), 5555)
+    small.start([forward])
+    Heart.wait(small)
+    running = small._launcher.find()
+    assert running is not None
+    assert Path(f"/proc/{running.pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()
+    small.add_forward(added)
+    assert small.forwards() == [forward, added]
+    with socket.create_connection(("127.0.0.1", added.host_port), 5):
+        pass
+    small.suspend()
+    small.resume([forward])
+    Heart.wait(small)
+    assert small.forwards() == [forward]
+
+
 def test_a_taken_port_is_named_before_anything_runs(small: QemuMachine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]

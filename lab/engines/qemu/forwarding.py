@@ -57,7 +57,8 @@ class Forwarding:
         self._launcher.amend(
             self._running, [*others, forward]
         )  # first: one that listens is known by its name
-        self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")  # half of one that was cut short
+        if forward.host_port not in {item.host_port for item in others}:  # half of one that was cut short
+            self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
         said = self._told(f"hostfwd_add {NETWORK} {self._inner(forward)}-:{forward.guest_port}")
         try:
             if self._apart is not None and not said:

@@ -56,12 +56,17 @@ class Libvirt:
             if _NOT_THERE.search(error.tail):
                 return State.ABSENT
             raise
-        if found is State.PAUSED and self._monitor.execute("query-status")["status"] == IO_ERROR:
-            return State.DISK_FULL
-        return found
+        return State.DISK_FULL if found is State.PAUSED and self._is_full() else found
+
+    def _is_full(self) -> bool:
+        try:
+            return bool(self._monitor.execute("query-status")["status"] == IO_ERROR)
+        except (RefusedError, CommandError):
+            return False  # it does not say
 
     def settings(self) -> dict[str, str]:
-        return readback.settings(self._monitor)
+        # libvirt starts QEMU, and not in a network namespace.
+        return readback.settings(self._monitor) | {"host_loopback": "within reach"}
 
     def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:
         asked = [Forward(name, *ports) for ports, name in names.items()]
