@@ -107,6 +107,7 @@ def _in_use(session: Session) -> dict[str, list[str]]:
             name = use.lab if own else str(use.folder)
             if name not in (known := used.setdefault(image_id, [])):
                 known.append(name)
+    used.pop("unknown", None)
     used = {image_id: names for image_id, names in used.items() if names}
     if unknown := _of_unknown_image(session, used):
         for image_id in (item.id for item in cache.entries(session.images) if item.manifest.kind == "guest"):
@@ -134,7 +135,8 @@ def _of_unknown_image(session: Session, used: dict[str, list[str]]) -> list[str]
             record = lab.read()
         except (LabError, OSError):
             record = None
-        if record is None and lab.name not in known and _has_vm(lab.vm_folder):
+        says = record is not None and record.image != "unknown"  # which is what a rebuilt record says
+        if not says and lab.name not in known and _has_vm(lab.vm_folder):
             unknown.append(f"{lab.name} (perhaps: its record cannot be read)")
     return unknown
 

@@ -121,6 +121,15 @@ def test_a_reachable_loopback_is_told_with_the_reason(
 
 def test_only_linux_has_network_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
-    network.why_open.cache_clear()
     assert "Linux" in network.why_open()
-    network.why_open.cache_clear()
+
+
+def test_what_was_just_installed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(network, "_TUN", Path("/dev/null"))
+    monkeypatch.setattr(network, "_why_it_fails", lambda: "")
+    there: list[str] = ["unshare"]
+    monkeypatch.setattr(network, "find_program", lambda name: Path(name) if name in there else None)
+    assert network.why_open() == "slirp4netns not found"
+    there.append("slirp4netns")
+    assert network.why_open() == ""

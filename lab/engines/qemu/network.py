@@ -69,15 +69,19 @@ class Inward:
     host_port: int
 
 
-@lru_cache
 def why_open() -> str:
-    """Why QEMU cannot be put in a network namespace on this host; empty when it can, which is tried."""
+    """Why QEMU cannot be put in a network namespace on this host; empty when it can, which is tried once."""
     if sys.platform != "linux":
         return "network namespaces are Linux's"
     if absent := [name for name in _TOOLS if not find_program(name)]:
         return f"{' and '.join(absent)} not found"
     if not os.access(_TUN, os.R_OK | os.W_OK):
         return f"{_TUN} cannot be opened"
+    return _why_it_fails()
+
+
+@lru_cache
+def _why_it_fails() -> str:
     with tempfile.TemporaryDirectory(prefix="lab-net-") as folder:
         place = Path(folder)
         log = place / "log"
