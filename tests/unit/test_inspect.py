@@ -124,7 +124,7 @@ def test_list_and_config(bed: Bed) -> None:
 def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def answer(_cache: Path, fresh: bool, kernel: Path | None) -> kvm.KvmAnswer:
+    def answer(_cache: Path, fresh: bool, kernel: Path | None, qemu: str) -> kvm.KvmAnswer:
         asked.append(fresh)
         return kvm.KvmAnswer(False, "a kernel booted under it hangs", False)
 

@@ -133,3 +133,13 @@ def test_what_was_just_installed_is_used(monkeypatch: pytest.MonkeyPatch) -> Non
     assert network.why_open() == "slirp4netns not found"
     there.append("slirp4netns")
     assert network.why_open() == ""
+
+
+def test_kvm_is_probed_with_the_configured_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "lab.host.kvm.functional_probe", lambda *_, qemu="", **__: asked.append(qemu) or Answer(True)
+    )
+    made = engine("qemu", Options(tmp_path, QemuOptions("auto", binary="/usr/libexec/qemu-kvm")))
+    assert isinstance(made, QemuEngine) and made._host.accelerator == "kvm"
+    assert asked == ["/usr/libexec/qemu-kvm"]
