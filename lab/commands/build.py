@@ -13,13 +13,13 @@ from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
 from lab.emulators import MAIN
 from lab.emulators.protocol import Emulator
-from lab.engines.protocol import State, why_dead
+from lab.engines.protocol import HELD, State, why_dead
 from lab.errors import BlockedError, CommandError
 from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.host import packages
-from lab.images import debian
+from lab.images import cache, debian, uses
 from lab.ladder.model import Outcome
 from lab.steps import Background
 
@@ -89,8 +89,8 @@ class Builder:
         state = bench.machine.status()
         if state is State.RUNNING:
             return
-        self._slept = state in (State.PAUSED, State.SUSPENDED)
-        if state is State.PAUSED:  # a suspend was cut short: its ports are still its own
+        self._slept = state is State.SUSPENDED or state in HELD
+        if state in HELD:  # a suspend was cut short: its ports are still its own
             bench.machine.resume(ports.forwards(bench.lab))
             return
         if state is State.CRASHED:  # what is left of it holds its ports and memory
@@ -122,6 +122,9 @@ class Builder:
             bench.lab.change(image=image, image_why=why)
             bench.changed_image()
             self._steps.note(f"image: {image} ({why})")
+        if bench.base_disk.parent.is_dir():  # another program's VM has none in the cache
+            use = uses.Use(uuid=bench.record.uuid, lab=bench.lab.name, folder=bench.lab.folder.absolute())
+            cache.mark_use(self._session.images, bench.record.image, use)
 
     def _create(self) -> None:
         bench = self._bench

@@ -25,7 +25,9 @@ def doctor(session: Session, deep: bool = False) -> Reply:
     settings = session.settings
     host = host_facts.read()
     with session.steps.step("doctor.kvm", "does a kernel really run under this host's KVM?"):
-        answer = kvm.functional_probe(settings.cache_dir, fresh=deep, kernel=session.kernel)
+        answer = kvm.functional_probe(
+            settings.cache_dir, fresh=deep, kernel=session.kernel, qemu=settings.qemu.binary
+        )
     rows = [_engine(session, name) for name in engines.NAMES]
     document: dict[str, Any] = {
         "schema": "lab.doctor/1",

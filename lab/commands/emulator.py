@@ -16,7 +16,7 @@ from lab.commands.looking import Sight
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_instance_name
-from lab.engines.protocol import State
+from lab.engines.protocol import HELD, State
 from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.evidence import Run
 from lab.store import Instance
@@ -122,7 +122,7 @@ def require_running(bench: Workbench, what: str = "an emulator") -> None:
     bench.lab.record()
     state = bench.machine_state()
     if state is not State.RUNNING:
-        verb = "lab.resume" if state in (State.SUSPENDED, State.PAUSED) else "lab.up"
+        verb = "lab.resume" if state in {State.SUSPENDED, *HELD} else "lab.up"
         raise BlockedError(
             f"{what} needs a VM that runs, and that of lab {bench.lab.name} is {state}",
             hint=f"`invoke {verb} --name {bench.lab.name}`",

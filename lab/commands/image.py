@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from lab.commands import choose
 from lab.commands.session import Reply, Session
 from lab.deadline import Deadline
 from lab.errors import ExitCode, LabError, UsageError
-from lab.images import cache, canary, debian, registry
+from lab.images import cache, canary, debian, registry, uses
 from lab.images.registry import Reference
 from lab.steps import Step
 
@@ -101,6 +102,17 @@ def _fetch_android(session: Session, update: bool) -> dict[str, Any]:
 def _in_use(session: Session) -> dict[str, list[str]]:
     """Image id to the labs that stand on it, or run it as their emulator."""
     used = session.store.images_in_use()
+    for image_id in uses.marked(session.images):
+        for use in uses.of(session.images, image_id):
+            own = use.folder.parent == session.store.labs_folder.absolute()
+            name = use.lab if own else str(use.folder)
+            if name not in (known := used.setdefault(image_id, [])):
+                known.append(name)
+    used.pop("unknown", None)
+    used = {image_id: names for image_id, names in used.items() if names}
+    if unknown := _of_unknown_image(session, used):
+        for image_id in (item.id for item in cache.entries(session.images) if item.manifest.kind == "guest"):
+            used.setdefault(image_id, []).extend(unknown)
     android = None
     for lab in session.store.labs():
         with contextlib.suppress(LabError):
@@ -113,6 +125,30 @@ def _in_use(session: Session) -> dict[str, list[str]]:
                 if android and (entry := registry.find(session.images, android)):
                     used.setdefault(entry.id, []).append(lab.name)
     return used
+
+
+def _of_unknown_image(session: Session, used: dict[str, list[str]]) -> list[str]:
+    """The labs that stand on an image and do not say on which: their record is lost or cannot be read."""
+    known = {name for names in used.values() for name in names}
+    unknown = []
+    for lab in session.store.labs():
+        try:
+            record = lab.read()
+        except (LabError, OSError):
+            record = None
+        says = record is not None and record.image != "unknown"  # which is what a rebuilt record says
+        if not says and lab.name not in known and _has_vm(lab.vm_folder):
+            unknown.append(f"{lab.name} (perhaps: its record cannot be read)")
+    return unknown
+
+
+def _has_vm(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _android_digest(session: Session) -> str:
@@ -173,7 +209,8 @@ def prune(session: Session) -> Reply:
             }
         )
     left = {entry.id for entry in cache.entries(session.images)} | set(used)
-    for path, size in engines.prune(session.settings.cache_dir, left):
+    derived = [] if _of_unknown_image(session, used) else engines.prune(session.settings.cache_dir, left)
+    for path, size in derived:
         rows.append(
             {
                 "id": path.name,

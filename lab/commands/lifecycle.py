@@ -18,7 +18,7 @@ from lab.config.names import check_name, check_snapshot_name
 from lab.deadline import Deadline
 from lab.emulators import MAIN
 from lab.engines import traces
-from lab.engines.protocol import Forward, State
+from lab.engines.protocol import HELD, DiskFullError, Forward, State
 from lab.errors import BlockedError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.evidence import Run
 from lab.guest import clock
@@ -49,6 +49,8 @@ def suspend(session: Session, name: str) -> Reply:
         state = _state_of(bench)
         if state is State.SUSPENDED:
             return _reply(bench, "suspend", False, ["was suspended"])
+        if state is State.DISK_FULL:
+            raise DiskFullError(bench.lab.vm_folder, name)  # its memory would find no place either
         if state not in (State.RUNNING, State.PAUSED):  # paused: a suspend was cut short
             raise UsageError(f"lab {name} is {state}: only a running lab can be suspended")
         with session.steps.step("vm.suspend"):
@@ -65,12 +67,12 @@ def resume(session: Session, name: str) -> Reply:
         if state is State.RUNNING:
             _set_clock(bench)  # an earlier resume may have been cut short before it was
             return _reply(bench, "resume", False, ["was running"])
-        if state not in (State.SUSPENDED, State.PAUSED):
+        if state is not State.SUSPENDED and state not in HELD:
             raise UsageError(
                 f"lab {name} is {state}: there is nothing to resume", hint="`invoke lab.up` starts it"
             )
         with session.steps.step("vm.resume"):
-            if state is State.PAUSED:  # it holds its ports itself
+            if state in HELD:  # it holds its ports itself
                 bench.machine.resume(ports.forwards(bench.lab))
                 bench.close()
             else:
@@ -196,7 +198,7 @@ def _state_of(bench: Workbench) -> State:
 
 def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) -> None:
     """Start on the lab's ports, those it holds while it runs among them."""
-    running = bench.machine.status() in (State.RUNNING, State.PAUSED)
+    running = bench.machine.status() in {State.RUNNING, *HELD}
     held = [forward.host_port for forward in ports.forwards(bench.lab)] if running else []
     fixed = bench.session.settings.ports.model_dump()
     ports.start_on_free_ports(

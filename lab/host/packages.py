@@ -41,6 +41,8 @@ class Requirement:
     files: tuple[Path, ...] = ()
     unprivileged: bool = False
     shipped: Path | None = None
+    optional: bool = False
+    """lab works without it: it is installed along with what must be, where it can be, and never asked for."""
 
     def absent(self, instead: Mapping[str, str]) -> list[str]:
         """Those of its programs and files that are not there."""
@@ -71,6 +73,14 @@ TABLE: tuple[Requirement, ...] = (
         "qemu-utils",
         "qemu",
         _for("qemu", "convert-disk", "build-image"),
+    ),
+    Requirement(
+        ("slirp4netns",),
+        "keeps the host's loopback out of the VM's reach",
+        "slirp4netns",
+        None,
+        _for("qemu"),
+        optional=True,
     ),
     Requirement(
         ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", "openssh", _for("ssh", "tests")
@@ -156,11 +166,15 @@ def missing(purposes: Collection[Purpose], *, instead: Mapping[str, str] | None 
     `instead` maps a program to the one the configuration uses in its place.
     """
     root = os.geteuid() == 0
-    return [
+    absent = [
         item
         for item in TABLE
         if item.needed_for & set(purposes) and not (item.unprivileged and root) and item.absent(instead or {})
     ]
+    if all(item.optional for item in absent):
+        return []
+    installer = Installer.detect()
+    return [item for item in absent if not item.optional or installer.package(item)]
 
 
 def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -355,8 +356,6 @@ def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Ins
         f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
         "with api.locked(machine, 'write'):\n    print('held', flush=True); time.sleep(600)\n"
     )
-    import subprocess
-
     holder = subprocess.Popen(
         [str(vbox.python), "-c", code], env=other._env, stdout=subprocess.PIPE, text=True
     )
@@ -371,6 +370,65 @@ def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Ins
     assert machine.status() is State.STOPPED  # Aborted, though it never ran
     machine.start([])
     Heart.wait(machine)
+
+
+def test_saved_memory_outlives_whoever_held_the_vm_and_goes_with_a_restore(
+    make: Make, vbox: Instance
+) -> None:
+    """A holder that is killed makes Saved AbortedSaved: the memory is whole, and is resumed."""
+    machine = _started(make())
+    machine.snapshot("live")
+    _suspended(machine)
+    boots = Heart.numbers(machine, "boot")[-1]
+    _kill_a_holder(machine, vbox)
+    assert machine._look()["state"] == "AbortedSaved"
+    assert machine.status() is State.SUSPENDED
+    machine.resume([])
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot")[-1:] in ([], [boots]), "it did not boot anew"
+    for aborted in (False, True):
+        _suspended(machine)
+        if aborted:
+            _kill_a_holder(machine, vbox)
+        machine.restore("live", [])
+        assert machine.status() is State.RUNNING
+        Heart.wait(machine)
+
+
+def test_nat_is_kept_from_the_hosts_loopback(make: Make, vbox: Instance) -> None:
+    machine = make()
+    machine.create()
+    code = (
+        "from lab.engines.virtualbox.worker.api import Api\n"
+        f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
+        "with api.locked(machine, 'write') as session:\n"
+        "    session.machine.get_network_adapter(0).nat_engine._i.localhostReachable = True\n"
+        "    session.machine.save_settings()\n"
+    )
+    _in_a_process_of_its_own(vbox, code).wait(60)
+    assert machine.settings()["host_loopback"] == "within reach"
+    machine.create()  # converges
+    assert machine.settings()["host_loopback"] == "out of reach"
+
+
+def _in_a_process_of_its_own(vbox: Instance, code: str) -> subprocess.Popen[str]:
+    """Python code that has VirtualBox's API, as lab's worker has it."""
+    env = Client(str(vbox.python), HOME, (GLUE,))._env
+    return subprocess.Popen([str(vbox.python), "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+
+
+def _kill_a_holder(machine: VirtualBoxMachine, vbox: Instance) -> None:
+    holder = _in_a_process_of_its_own(
+        vbox,
+        "import time\n"
+        "from lab.engines.virtualbox.worker.api import Api\n"
+        f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
+        "with api.locked(machine, 'write'):\n    print('held', flush=True); time.sleep(600)\n",
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    poll(lambda: machine._look()["state"] != "Saved" or None, Deadline.after(30), "the notice of it")
 
 
 def test_two_processes_see_one_machine(make: Make, vbox: Instance, client: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,9 +23,9 @@ from lab.commands.up import up
 from lab.engines.protocol import Availability, State
 from lab.errors import InterruptedByUser, LabError, UsageError
 from lab.host import kvm
-from lab.images import cache
+from lab.images import cache, uses
 from lab.lock import hold
-from lab.store import Instance
+from lab.store import Instance, Lab, Record
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import FakeEngine
 
@@ -206,7 +207,7 @@ def test_list_and_config(bed: Bed) -> None:
 def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def answer(_cache: Path, fresh: bool, kernel: Path | None) -> kvm.KvmAnswer:
+    def answer(_cache: Path, fresh: bool, kernel: Path | None, qemu: str) -> kvm.KvmAnswer:
         asked.append(fresh)
         return kvm.KvmAnswer(False, "a kernel booted under it hangs", False)
 
@@ -256,6 +257,104 @@ def test_images_are_listed_with_who_uses_them_and_only_others_pruned(bed: Bed) -
     }
     assert kept.path.exists()
     assert not unused.folder.exists()
+
+
+def _second(bed: Bed, tmp_path: Path, name: str) -> Session:
+    """The session of another state folder on the same cache, with a lab in it."""
+    other = Bed(tmp_path / "second", bed.patch)
+    session = other.session(cache_dir=bed.session().settings.cache_dir)
+    up(session, name)
+    return session
+
+
+def test_a_lab_of_another_state_folder_keeps_its_image_and_loses_it_when_destroyed(
+    bed: Bed, tmp_path: Path
+) -> None:
+    kept = _cached(bed, "debian-13-fake")
+    other = _second(bed, tmp_path, "elsewhere")
+    assert other.images == bed.session().images
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and "elsewhere" in rows[kept.id]["why"]
+    assert kept.path.exists()
+    lifecycle.destroy(other, "elsewhere")
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "removed"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("record", ['{"of": "a newer version"}', None, "rebuilt"])
+def test_a_lab_whose_record_cannot_be_read_keeps_its_image(
+    bed: Bed, marked: bool, record: str | None
+) -> None:
+    kept, unused = _cached(bed, "debian-13-fake"), _cached(bed, "debian-13-old")
+    up(bed.session(), NAME)
+    vdi = bed.session().settings.cache_dir / "virtualbox" / f"{kept.id}-12g.vdi"
+    vdi.parent.mkdir(parents=True)
+    vdi.touch()
+    lab = bed.lab(NAME)
+    (lab.vm_folder / "disk.qcow2").parent.mkdir(parents=True, exist_ok=True)
+    (lab.vm_folder / "disk.qcow2").touch()
+    if record is None:
+        (lab.folder / "lab.json").unlink()
+    elif record == "rebuilt":  # from the journal, which does not know the image
+        lab.change(image="unknown")
+    else:
+        (lab.folder / "lab.json").write_text(record)
+    if not marked:  # a lab of an earlier version
+        shutil.rmtree(bed.session().images / "uses")
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and NAME in rows[kept.id]["why"]
+    assert kept.path.exists() and vdi.exists()
+    # Without a mark nobody knows which it is: all that it may be stay.
+    assert unused.folder.exists() is not marked
+
+
+def test_marks_of_what_is_gone_are_dropped_and_doubt_keeps(tmp_path: Path) -> None:
+    images, labs = tmp_path / "cache", tmp_path / "state" / "labs"
+    use = uses.Use(uuid="u", lab="a", folder=labs / "a")
+    uses.mark(images, "x-1", use)
+    assert uses.of(images, "x-1") == [use], "the state folder is not there: perhaps not mounted"
+    (labs / "a").mkdir(parents=True)
+    assert uses.of(images, "x-1") == [use], "its creation was cut short"
+    lab = Lab(labs / "a")
+    record = Record(
+        name="a",
+        uuid="u",
+        created="2026-01-01T00:00:00+00:00",
+        engine="qemu",
+        emulator="none",
+        image="x-1",
+        cpus=1,
+        memory_mib=1,
+        disk_gib=1,
+        paravirt="kvm",
+        nested=True,
+    )
+    lab.write(record)
+    assert uses.of(images, "x-1") == [use]
+    lab.write(record.model_copy(update={"uuid": "v"}))
+    assert uses.of(images, "x-1") == [], "another lab of that name"
+    assert uses.marked(images) == ["x-1"]
+    uses.mark(images, "x-1", use)
+    shutil.rmtree(labs / "a")
+    assert uses.of(images, "x-1") == [] and list((images / "uses/x-1").iterdir()) == []
+
+
+def test_a_lab_begun_while_images_are_pruned_keeps_its_image(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = _cached(bed, "debian-13-fake")
+    use = uses.Use(uuid="u", lab="late", folder=bed.session().store.place("late").folder)
+    owned = cache._owned
+
+    def late(folder: Path) -> list[cache.CachedImage]:
+        found = list(owned(folder))
+        cache.mark_use(folder, entry.id, use)
+        return found
+
+    monkeypatch.setattr(cache, "_owned", late)
+    assert cache.prune(bed.session().images, set()) == []
+    assert entry.path.exists()
 
 
 def test_a_damaged_image_is_found(bed: Bed) -> None:

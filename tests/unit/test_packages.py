@@ -259,6 +259,18 @@ def test_missing_goes_by_purpose_program_and_file(fake, monkeypatch, tmp_path):
     assert missing(["tests"]) == [unprivileged]
 
 
+def test_what_is_optional_comes_along_and_is_never_asked_for_alone(monkeypatch):
+    wanted = Requirement(("no-such",), "runs it", "it", "it", frozenset({"qemu"}))
+    extra = Requirement(("nor-this",), "helps it", "helper", None, frozenset({"qemu"}), optional=True)
+    monkeypatch.setattr(packages, "TABLE", (extra,))
+    assert missing(["qemu"]) == []
+    monkeypatch.setattr(packages, "TABLE", (wanted, extra))
+    monkeypatch.setattr(Installer, "detect", lambda: ROOT)
+    assert missing(["qemu"]) == [wanted, extra]
+    monkeypatch.setattr(Installer, "detect", lambda: MAC)
+    assert missing(["qemu"]) == [wanted], "there is none for it"
+
+
 def test_programs_are_found_beyond_an_ordinary_users_path(monkeypatch, tmp_path):
     program = tmp_path / "frobnicate"
     program.touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lab.engines.vagrant.engine import VagrantEngine
 from lab.engines.vagrant.libvirt import Libvirt, state
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.machine import VagrantMachine
+from lab.engines.virtualbox.host import Installed
 from lab.errors import InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 from tests.unit import fakes
@@ -283,6 +285,17 @@ def test_virtualbox_is_set_as_labs_own_engine_sets_it(tmp_path: Path) -> None:
     assert words[-2][-2:] == ["--medium", str(tmp_path / "seed.iso")]
 
 
+@pytest.mark.parametrize(
+    ("version", "closed"), [("7.2.22_Debianr1", True), ("7.0.0r1", True), ("6.1.50r1", False)]
+)
+def test_the_hosts_loopback_is_closed_where_virtualbox_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, closed: bool
+) -> None:
+    monkeypatch.setattr(plan.host, "installed", lambda _: Installed(tmp_path, version))
+    words = plan.virtualbox(spec(tmp_path), tmp_path / "console.log", VirtualBoxOptions())["customize"]
+    assert (["modifyvm", ":id", "--nat-localhostreachable1", "off"] in words) is closed
+
+
 # --- the machine ---------------------------------------------------------------------------------
 
 
@@ -461,3 +474,32 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not found.usable
     assert found.why == "vagrant and virsh not found"
     assert "apt-get install vagrant" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("io-error", State.DISK_FULL), ("paused", State.PAUSED), ("suspended", State.PAUSED)],
+)
+def test_libvirts_paused_is_asked_for_its_reason(
+    monkeypatch: pytest.MonkeyPatch, status: str, state: State
+) -> None:
+    def virsh(_: object, *words: str) -> str:
+        if words[0] == "dominfo":
+            return "State:          paused\n"
+        assert words[0] == "qemu-monitor-command" and "query-status" in words[2]
+        return json.dumps({"return": {"status": status}})
+
+    monkeypatch.setattr(Libvirt, "_virsh", virsh)
+    assert Libvirt("u").state() is state
+
+
+@pytest.mark.parametrize(
+    ("log", "state"), [("00:01:02.3 VD#0: Host disk full\n", State.DISK_FULL), ("", State.PAUSED)]
+)
+def test_virtualboxs_paused_is_looked_up_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, state: State
+) -> None:
+    described = f'VMState="paused"\nLogFldr="{tmp_path}"\n'
+    (tmp_path / "VBox.log").write_text(log)
+    monkeypatch.setattr(vboxmanage.VirtualBox, "_manage", lambda *_: described)
+    assert vboxmanage.VirtualBox("u").state() is state

@@ -33,7 +33,14 @@ V6 = Installed(Path("/Applications/VirtualBox.app/Contents/MacOS"), "6.1.50r1610
         (replace(LINUX, driver_device=False, driver_loaded=False), V7, "default", False, "is not loaded"),
         (replace(LINUX, driver_usable=False), V7, "default", False, "can open neither"),
         (replace(LINUX, five_level_paging=True), V7, "default", True, "5-level paging"),
-        (replace(LINUX, kvm_modules=("kvm", "kvm_amd")), V7, "default", True, "unless kvm_amd holds"),
+        (replace(LINUX, kvm_modules=("kvm", "kvm_amd")), V7, "default", True, "unless kvm_amd runs a guest"),
+        (
+            replace(LINUX, kvm_modules=("kvm", "kvm_amd"), kvm_at_load=True),
+            V7,
+            "default",
+            True,
+            "unless kvm_amd holds",
+        ),
         (replace(LINUX, driver_device=False, extensions=()), V7, "interpreter", True, "slow"),
         (LINUX, V6, "interpreter", False, "from 7.1 on"),
         (M3, V7, "default", False, "Apple silicon"),
@@ -70,7 +77,9 @@ def test_a_caution_only_where_a_whole_host_can_be_lost():
 def test_a_sound_linux_host():
     found = findings(LINUX, V7, "7.2.22_Debian", "/usr/lib/python3/dist-packages", "hwvirt")
     lines = [item for item in found if not item.source]
-    assert [item.name for item in lines] == ["version", "api", "driver", "cpu", "kvm modules", "last run"]
+    assert [item.name for item in lines] == [
+        "version", "api", "host's loopback", "driver", "cpu", "kvm modules", "last run",
+    ]  # fmt: skip
     assert all(item.good for item in lines)
     assert {"host-hard-lock", "svm-guest-modes"} <= {item.name for item in found if item.source}
     assert all(not item.good and item.observed for item in found if item.source)
@@ -78,7 +87,12 @@ def test_a_sound_linux_host():
 
 def test_what_is_bad_has_a_hint():
     host = replace(
-        LINUX, driver_device=False, driver_loaded=False, kvm_modules=("kvm", "kvm_amd"), bare_metal=False
+        LINUX,
+        driver_device=False,
+        driver_loaded=False,
+        kvm_modules=("kvm", "kvm_amd"),
+        kvm_at_load=True,
+        bare_metal=False,
     )
     by_name = {item.name: item for item in findings(host, V7, "7.2.22", "", "interpreter", "no module xpcom")}
     assert "no module xpcom" in by_name["api"].observed
@@ -87,6 +101,20 @@ def test_what_is_bad_has_a_hint():
     assert "rmmod kvm_amd" in by_name["kvm modules"].hint
     assert not by_name["last run"].good
     assert "host-hard-lock" not in by_name
+
+
+def test_before_linux_6_12_a_loaded_kvm_is_nothing_bad():
+    host = replace(LINUX, kvm_modules=("kvm", "kvm_amd"))
+    by_name = {item.name: item for item in findings(host, V7, "7.1.12", "x", "")}
+    assert by_name["kvm modules"].good and "while a guest of it runs" in by_name["kvm modules"].observed
+    assert not {"kvm-holds-the-cpu", "kvm-beside-virtualbox"} & set(by_name)
+
+
+@pytest.mark.parametrize(("version", "closed"), [("7.0.0", True), ("7.2.22", True), ("6.1.50r161033", False)])
+def test_where_nat_leads_to_the_hosts_loopback(version, closed):
+    by_name = {item.name: item for item in findings(LINUX, V7, version, "x", "")}
+    finding = by_name["host's loopback"]
+    assert finding.good is closed and bool(finding.hint) is not closed
 
 
 def test_not_installed():

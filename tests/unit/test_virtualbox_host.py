@@ -92,6 +92,17 @@ def test_the_other_vendors_module_holds_nothing(
     assert found.holders == holders
 
 
+@pytest.mark.parametrize(
+    ("parameter", "at_load"), [("Y\n", True), ("1\n", True), ("N\n", False), (None, None)]
+)
+def test_whether_kvm_keeps_the_extension_is_read_where_linux_tells(tmp_path, on, parameter, at_load):
+    on("linux")
+    if parameter is not None:
+        (tmp_path / "sys/module/kvm/parameters").mkdir(parents=True)
+        (tmp_path / "sys/module/kvm/parameters/enable_virt_at_load").write_text(parameter)
+    assert host.read(facts(Cpu()), tmp_path).kvm_at_load is at_load
+
+
 def test_a_module_without_a_device_and_a_file_that_is_none(tmp_path, on):
     on("linux")
     (tmp_path / "proc").mkdir()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,15 +83,23 @@ def test_windows():
 
 
 def test_linux():
-    loaded = HostVirtualBox(
+    early = HostVirtualBox(
         "linux", extensions=("svm",), bare_metal=True, driver_device=True, kvm_modules=("kvm", "kvm_amd")
     )
+    loaded = replace(early, kvm_at_load=True)
     assert "host-hard-lock" in ids(LINUX, "7.1.10")
     assert "host-hard-lock" not in ids(LINUX, "7.1.8")
     assert not {"host-panic-kvm-loaded", "kvm-beside-virtualbox", "kvm-holds-the-cpu"} & ids(LINUX, "7.2.10")
     assert {"host-panic-kvm-loaded", "kvm-beside-virtualbox"} <= ids(loaded, "7.2.10")
     assert "host-panic-kvm-loaded" not in ids(loaded, "7.2.22")
     assert "kvm-holds-the-cpu" in ids(loaded, "7.1.12")
+    not_at_load = replace(early, kvm_at_load=False)
+    assert "kvm-holds-the-cpu" not in ids(not_at_load, "7.1.12")
+    assert "kvm-beside-virtualbox" in ids(not_at_load, "7.2.22")
+    for version in ("7.1.12", "7.2.22"):
+        before_6_12 = ids(early, version)
+        assert not {"kvm-holds-the-cpu", "kvm-beside-virtualbox"} & before_6_12
+    assert "host-panic-kvm-loaded" in ids(early, "7.2.10")
     assert "kvm-backend" not in ids(loaded, "7.2.22")
     assert "kvm-backend" in ids(HostVirtualBox("linux", kvm_modules=("kvm", "kvm_intel")), "7.2.22")
     assert "five-level-paging" in ids(HostVirtualBox("linux", five_level_paging=True), "")

@@ -45,6 +45,13 @@ WINDOWS = """\
 00:00:01.300001 NEM: NEMR3Init: Snail execution mode is active!
 00:00:01.300002 NEM: Note! VirtualBox is not able to run at its full potential in this execution mode.
 """
+WINDOWS_6_1 = """\
+00:00:02.468829 HM: HMR3Init: Attempting fall back to NEM: VT-x is not available
+00:00:02.522748 NEM: WHvCapabilityCodeHypervisorPresent is TRUE, so this might work...
+00:00:02.523612 NEM: Created partition 0000000001d74800.
+00:00:02.523713 NEM: NEMR3Init: Active.
+00:00:02.523721 MM: cbHyperHeap=0x240000 (2359296)
+"""
 MACOS = """\
 00:00:01.345849 HM: HMR3Init: Attempting fall back to NEM: Driverless mode
 00:00:01.349809 NEM:  info: Found optional import Hypervisor!hv_capability.
@@ -83,6 +90,7 @@ GURU = """\
         (AMD, "hwvirt", "HM: HMR3Init: AMD-V w/ nested paging"),
         ("00:00:00.1 HM: HMR3Init: VT-x\n", "hwvirt", "HM: HMR3Init: VT-x"),
         (WINDOWS, "native", "NEM: NEMR3Init: Snail execution mode is active!"),
+        (WINDOWS_6_1, "native", "NEM: NEMR3Init: Active."),
         (MACOS, "native", "NEM: NEMR3Init: Turtle execution mode is active!"),
         (KVM_BACKEND, "native", "NEM: NEMR3Init: Turtle execution mode is active!"),
         (INTERPRETER, "interpreter", "HM: HMR3Init: Falling back on IEM: NEM not available"),

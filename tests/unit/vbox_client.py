@@ -144,7 +144,7 @@ class FakeClient:
         self.listed.append({"name": name, "id": str(uuid.uuid4()), "created": made, "live": live})
 
     def _restore(self, identity: str) -> None:
-        self._must_be("PoweredOff", "Aborted")
+        self._must_be(*OFF)
         (found,) = (item for item in self.listed if item["id"] == identity)
         self.state = "Saved" if found["live"] else "PoweredOff"
 

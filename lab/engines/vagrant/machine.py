@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from lab.deadline import Deadline
-from lab.engines.protocol import Forward, MachineSpec, PortTakenError, Snapshot, State
+from lab.engines.protocol import HELD, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.vagrant import link as links
 from lab.engines.vagrant.hypervisor import Hypervisor
 from lab.engines.vagrant.libvirt import Libvirt
@@ -69,7 +69,7 @@ class VagrantMachine:
         self._open(forwards)
 
     def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
-        if self.status() not in (State.RUNNING, State.PAUSED, State.CRASHED):
+        if self.status() not in {State.RUNNING, State.CRASHED, *HELD}:
             return "already"  # a suspended machine's memory is kept
         if self.status() is State.RUNNING:
             try:
@@ -90,7 +90,7 @@ class VagrantMachine:
 
     def resume(self, forwards: Sequence[Forward]) -> None:
         state = self.status()
-        if state not in (State.SUSPENDED, State.PAUSED, State.RUNNING):
+        if state not in {State.SUSPENDED, State.RUNNING, *HELD}:
             raise UsageError(
                 f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
             )

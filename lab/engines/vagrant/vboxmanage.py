@@ -55,14 +55,17 @@ class VirtualBox:
 
     def state(self) -> State:
         try:
-            said = self._described()["VMState"]
+            described = self._described()
         except CommandError as error:
             if _NOT_THERE in error.tail:
                 return State.ABSENT
             raise
+        said = described["VMState"]
         if said not in _STATES:
             raise LabError(f"VirtualBox tells a state that lab does not know: {said}")
-        return _STATES[said]
+        found = _STATES[said]
+        full = found is State.PAUSED and vboxlog.parse(self._log(described)).disk_full
+        return State.DISK_FULL if full else found
 
     def settings(self) -> dict[str, str]:
         described = self._described()

@@ -45,6 +45,7 @@ _KINDS: dict[str, type[LabError]] = {
     "missing": MissingError,
     "busy": BusyError,
     "nesting": NestingRefusedError,
+    "blocked": BlockedError,
     "foreign": ForeignError,
     "glue": BlockedError,
 }

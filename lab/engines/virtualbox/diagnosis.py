@@ -25,6 +25,7 @@ _HYPERV_OFF = (
 )
 _NEM = "VirtualBox runs on Windows' hypervisor (NEM), slowly, and nesting is not delivered"
 _FIRST_FRAMEWORK = "7.0"
+_FIRST_CLOSED = "7.0"
 _FIRST_INTERPRETER = "7.1"
 
 _RAN = {
@@ -51,6 +52,7 @@ def findings(
     found = []
     if installed:  # that it is not is what `can_start_64bit` says
         found += [_version(installed, version), _api(glue, glue_error)]
+        found.append(_loopback(version))
     found += [_hypervisor(host, version), _cpu(host)]
     if host.system == "windows":
         found.append(_hyperv(host))
@@ -155,9 +157,8 @@ def _on_linux(host: HostVirtualBox) -> Availability:
             True, f"{why}, though a VM is known to hang under 5-level paging", "boot the host with no5lvl"
         )
     if host.holders:
-        return Availability(
-            True, f"{why}, unless {' and '.join(host.holders)} holds the extension", _unload(host)
-        )
+        when = "holds the extension" if host.kvm_at_load else "runs a guest meanwhile"
+        return Availability(True, f"{why}, unless {' and '.join(host.holders)} {when}", _unload(host))
     return Availability(True, why)
 
 
@@ -185,6 +186,18 @@ def _api(glue: str, error: str) -> Finding:
         f"no Python glue (vboxapi) of it answers{f': {error}' if error else ''}",
         "install VirtualBox's Python bindings: the distribution's, or those of the SDK of that very version",
     )
+
+
+def _loopback(version: str) -> Finding:
+    name = "host's loopback"
+    if _before(version, _FIRST_CLOSED):
+        return Finding(
+            name,
+            False,
+            f"within the VM's reach at 10.0.2.2: NAT of {version} cannot be kept from it",
+            f"use VirtualBox {_FIRST_CLOSED} or newer, or stop what listens on 127.0.0.1 and is not for it",
+        )
+    return Finding(name, True, "out of the VM's reach: NAT is told so")
 
 
 def _hypervisor(host: HostVirtualBox, version: str) -> Finding:
@@ -237,7 +250,10 @@ def _hyperv(host: HostVirtualBox) -> Finding:
 
 def _kvm(host: HostVirtualBox) -> Finding:
     if host.holders:
-        return Finding("kvm modules", False, f"{' and '.join(host.holders)} loaded", _unload(host))
+        observed = f"{' and '.join(host.holders)} loaded"
+        if not host.kvm_at_load:
+            return Finding("kvm modules", True, f"{observed}: it has the extension while a guest of it runs")
+        return Finding("kvm modules", False, observed, _unload(host))
     others = " and ".join(host.kvm_modules)
     return Finding("kvm modules", True, f"only {others} loaded" if others else "none loaded")
 

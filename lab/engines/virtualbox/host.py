@@ -104,6 +104,9 @@ class HostVirtualBox:
     root, as Oracle and Debian install them. Only a start proves it."""
     kvm_modules: tuple[str, ...] = ()
     """Linux's KVM modules, built-in ones too."""
+    kvm_at_load: bool | None = None
+    """KVM takes the CPU's extension when it is loaded, and keeps it (kvm.enable_virt_at_load); None before
+    Linux 6.12, which brought that: KVM has it only while a guest of its own runs."""
     hyperv_active: bool | None = None
     """Windows runs under its own hypervisor; None off Windows, or when it did not answer."""
     vbs_running: bool | None = None
@@ -164,7 +167,12 @@ def read(facts: HostFacts | None = None, root: Path = Path("/")) -> HostVirtualB
         driver_usable=_is_device(devices[0])
         and any(_is_device(path) and os.access(path, os.R_OK | os.W_OK) for path in devices),
         kvm_modules=_modules(facts),
+        kvm_at_load=_at_load(_text(root / "sys/module/kvm/parameters/enable_virt_at_load")),
     )
+
+
+def _at_load(parameter: str) -> bool | None:
+    return parameter.strip() in ("Y", "1") if parameter.strip() else None
 
 
 def parse_modules(text: str) -> set[str]:

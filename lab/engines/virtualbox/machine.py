@@ -15,7 +15,15 @@ import psutil
 from lab import bounds
 from lab.deadline import Deadline, NotYet, poll
 from lab.engines.options import VirtualBoxOptions
-from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError, Snapshot, State
+from lab.engines.protocol import (
+    LOOPBACK,
+    Forward,
+    MachineSpec,
+    PortTakenError,
+    Snapshot,
+    State,
+    refuse_full,
+)
 from lab.engines.virtualbox import basedisk, vboxlog
 from lab.engines.virtualbox.client import Client, MissingError
 from lab.engines.virtualbox.layout import Layout
@@ -28,10 +36,11 @@ _STATES = {
     "Running": State.RUNNING,
     "Paused": State.PAUSED,
     "Saved": State.SUSPENDED,
+    # Since 7.0: its process died while it loaded the saved memory, which is still whole.
+    "AbortedSaved": State.SUSPENDED,
     # Its memory is in the guest's own hands no more: power on anew.
     "PoweredOff": State.STOPPED,
     "Aborted": State.STOPPED,
-    "AbortedSaved": State.STOPPED,
     "Stuck": State.CRASHED,  # VirtualBox's guru meditation
 }
 """What VirtualBox's settled states are to lab."""
@@ -102,13 +111,13 @@ class VirtualBoxMachine:
         if state == "":
             raise LabError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
         if state == "Paused":
+            if self._is_full():
+                refuse_full(self.spec.folder, self.spec.name)
             self._ask("resume", uuid=self.spec.uuid)
         if state in ("Running", "Paused"):
             return
         if state == "Stuck":
             self._ask("power_off", uuid=self.spec.uuid)
-        if state == "AbortedSaved":
-            self._ask("discard", uuid=self.spec.uuid)
         self._launch(forwards)
 
     def _launch(self, forwards: Sequence[Forward]) -> None:
@@ -130,14 +139,14 @@ class VirtualBoxMachine:
 
     def suspend(self) -> None:
         state = self._settled()
-        if state == "Saved":
+        if state in ("Saved", "AbortedSaved"):
             return
         if state not in ("Running", "Paused"):
             raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
         self._slowly("save", self._memory_seconds)
 
     def resume(self, forwards: Sequence[Forward]) -> None:
-        if self._settled() not in ("Saved", "Paused", "Running"):
+        if self._settled() not in ("Saved", "AbortedSaved", "Paused", "Running"):
             raise UsageError(
                 f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
             )
@@ -185,7 +194,7 @@ class VirtualBoxMachine:
         found = self._named(name)
         if self._settled() not in ("PoweredOff", "Saved", "Aborted", "AbortedSaved"):
             self._ask("power_off", uuid=self.spec.uuid)
-        self._ask("discard", uuid=self.spec.uuid)  # that present is given up
+        # Saved memory goes with it, and not before: VirtualBox drops it once the snapshot is in its place.
         self._slowly("restore", self._memory_seconds, identity=found["id"])
         if found["live"]:
             self._launch(forwards)
@@ -202,7 +211,12 @@ class VirtualBoxMachine:
     # What is
 
     def status(self) -> State:
-        return _STATES.get(self._settled(), State.PAUSED)
+        state = _STATES.get(self._settled(), State.PAUSED)
+        return State.DISK_FULL if state is State.PAUSED and self._is_full() else state
+
+    def _is_full(self) -> bool:
+        """Whether VirtualBox paused it for want of space on the host: only its log says so."""
+        return bool(vboxlog.parse(self._log()).disk_full)
 
     def forwards(self) -> list[Forward]:
         if self.status() is not State.RUNNING:

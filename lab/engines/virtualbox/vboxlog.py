@@ -18,7 +18,8 @@ _STAMP = re.compile(r"^\s*(?:[0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)?\s*")
 _ENGINES: tuple[tuple[RanBy, re.Pattern[str]], ...] = (
     ("hwvirt", re.compile(r"HM: HMR3Init: (?:VT-x|AMD-V)(?: w/| and|$)")),
     # "Snail" on Windows (WinHvPlatform), "Turtle" on macOS (Hypervisor.framework) and Linux (KVM).
-    ("native", re.compile(r"NEM: NEMR3Init: \w+ execution mode is active")),
+    # Before 7.0 it said but "Active." on Windows.
+    ("native", re.compile(r"NEM: NEMR3Init: (?:\w+ execution mode is active|Active\.)")),
     ("interpreter", re.compile(r"HM: HMR3Init: Falling back on IEM")),
 )
 _FALLBACK = "HM: HMR3Init: Attempting fall back to NEM"
@@ -26,6 +27,9 @@ _ASKED = re.compile(r"NestedHWVirt\s+<integer>\s+= 0x([0-9a-fA-F]{1,16})\b")
 _CPUID = re.compile(r"(VMX - Virtual Machine|SVM - AMD)\b.*= ([01]) \([01]\)")
 _NESTED = re.compile(r"(?:CPUM|HM|NEM|EM|VMSetError|IEM): .*nested", re.IGNORECASE)
 _NESTED_PAGING = re.compile(r"nested.?paging", re.IGNORECASE)
+# The runtime errors DrvVD_DISKFULL and DevATA_DISKFULL (src/VBox/Devices/Storage: DrvVD.cpp, DevATA.cpp).
+_DISK_FULL = re.compile(r"\b\w+_DISKFULL\b|: Host disk full$")
+_RUNS_ON = re.compile(r"Changing the VM state from '\w+' to '(?:RESUMING|RUNNING)'")
 _ERROR = re.compile(r"\bVERR_[A-Z0-9_]+|Guru Meditation|^VMSetError: ")
 _OF_GUEST = ("Guest Log: ", "VMMDev: Guest Log: ")
 
@@ -47,6 +51,8 @@ class RunLog:
     """Whether the CPUID given to the guest has vmx or svm."""
     nested_lines: tuple[str, ...] = ()
     """What it says of nested virtualization, runs of spaces made one."""
+    disk_full: str = ""
+    """The line with which the VM was paused for want of space on the host, unless it ran on since."""
     errors: tuple[str, ...] = ()
     """Lines with a VERR_ code, a guru meditation or a failed start's reason. A sound run has some too."""
 
@@ -54,7 +60,7 @@ class RunLog:
 def parse(text: str) -> RunLog:
     """Never raises. Lines are given without their time stamp; what the guest itself logs is left out."""
     engine: RanBy = ""
-    engine_line = fallback = ""
+    engine_line = fallback = full = ""
     asked: bool | None = None
     shown: bool | None = None
     nested: dict[str, None] = {}
@@ -66,6 +72,10 @@ def parse(text: str) -> RunLog:
         for name, pattern in _ENGINES:
             if pattern.match(line):
                 engine, engine_line = name, line
+        if _DISK_FULL.search(line):
+            full = line
+        elif _RUNS_ON.match(line):
+            full = ""
         if line.startswith(_FALLBACK):
             fallback = line
         if found := _ASKED.match(line):
@@ -86,6 +96,7 @@ def parse(text: str) -> RunLog:
         nested_asked=asked,
         nested_shown=shown,
         nested_lines=tuple(nested)[:_KEPT],
+        disk_full=full,
         errors=tuple(errors)[:_KEPT],
     )
 

@@ -129,6 +129,7 @@ def says_what_it_set(worker: Worker) -> None:
                 "nested_paging": "on",
                 "paravirt": effective,
                 "execution_engine": "default" if since(worker, "7.1") else "",
+                "host_loopback": "out of reach" if since(worker, "7.0") else "within reach",
                 "uuid": worker.uuid,
                 "version": worker.world.release,
             }
