@@ -16,8 +16,8 @@ from lab.deadline import Deadline, NotYet, poll
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.virtualbox import basedisk, vboxlog
-from lab.engines.virtualbox.client import Client, MissingError
 from lab.engines.virtualbox.layout import Layout
+from lab.engines.virtualbox.transport import MissingError, Transport
 from lab.errors import DeadlineError, LabError, UsageError
 from lab.host.ports import is_free
 from lab.journal import Journal
@@ -51,7 +51,7 @@ class VirtualBoxMachine:
         self,
         spec: MachineSpec,
         journal: Journal,
-        connect: Callable[[], Client],
+        connect: Callable[[], Transport],
         options: VirtualBoxOptions,
         cache: Path,
     ) -> None:

@@ -1,0 +1,62 @@
+"""VBoxManage as a command: in English, asked again while VirtualBox is busy, its failures as one error."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from lab import proc
+from lab.deadline import Deadline, pause
+from lab.engines.virtualbox.transport import as_error
+from lab.engines.virtualbox.worker import faults
+from lab.errors import BlockedError, CommandError
+
+_BUSY_SECONDS = 10.0
+"""A VM process that ends lets go of its VM a moment later than VirtualBox says it ended."""
+_CODE = re.compile(r"\(0x([0-9a-f]{8})\)")
+_ERROR = re.compile(r"^VBoxManage(?:\.exe)?: error: (.*)$", re.MULTILINE)
+_PERCENT = re.compile(r"^[0-9%. ]+$", re.MULTILINE)
+
+
+class Program:
+    """The VBoxManage at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run(self, doing: str, *words: str | Path, deadline: Deadline) -> str:
+        """What it prints. `doing` is what an error calls the attempt.
+
+        A busy VM is tried for ten seconds. Raises the error of the kind of VirtualBox's fault, with its own
+        words (lab.engines.virtualbox.transport); DeadlineError, InterruptedByUser.
+        """
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                return self._once(*words, deadline=deadline)
+            except CommandError as error:
+                fault = explain(error.tail, doing)
+                if fault.kind != "busy" or time.monotonic() > until:
+                    raise as_error(fault.kind, fault.what, fault.tail, fault.hint) from error
+            pause(0.1)
+
+    def _once(self, *words: str | Path, deadline: Deadline) -> str:
+        try:
+            return proc.run(
+                [self.path, *words], deadline=deadline, env={"LANG": "C", "LC_ALL": "C", "LANGUAGE": "C"}
+            ).out
+        except BlockedError as error:
+            raise BlockedError(
+                f"{self.path} cannot be run",
+                tail=error.tail,
+                hint="install VirtualBox, or set virtualbox.home to its program folder",
+            ) from error
+
+
+def explain(output: str, doing: str) -> faults.FaultError:
+    """The fault behind what a failed VBoxManage printed."""
+    codes = [int(code, 16) for code in _CODE.findall(output)]
+    words = [line for line in _ERROR.findall(output) if not line.startswith(("Details:", "Context:"))]
+    tail = proc.tail(_PERCENT.sub("", output))
+    return faults.of_code(codes[0] if codes else 0, " ".join(words) or tail, doing, tail)
