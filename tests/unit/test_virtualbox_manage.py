@@ -251,7 +251,7 @@ esac
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A program folder whose VBoxManage writes down what it is asked; the integration tier has the real one."""
+    """A program folder with a VBoxManage that writes down what it is asked."""
     program = tmp_path / "VBoxManage"
     program.write_text(SCRIPT)
     program.chmod(0o755)
