@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +19,20 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 12
     BUSY = 20
     INTERRUPTED = 130
+
+
+def ending(status: int | None) -> str:
+    """How a program ended, by its exit status, as the end of a sentence; a signal by its name.
+
+    A status is None where there was none to be had, below 0 where a signal ended a child of lab's own,
+    and 128 and the signal's number where a shell or Docker tells of one.
+    """
+    names = {known.value: known.name for known in signal.Signals}
+    if status is None or status < 0:
+        name = names.get(-(status or 0), "")
+        return f"was killed by {name}" if name and status != -1 else "was killed"
+    name = names.get(status - 128, "")
+    return f"ended with status {status}" + (f" ({name})" if name else "")
 
 
 class LabError(Exception):
@@ -91,7 +106,8 @@ class CommandError(LabError):
         evidence: Sequence[Path | str] = (),
         what: str = "",
     ) -> None:
-        ended = "was killed" if status is None else f"ended with status {status}"
-        super().__init__(what or f"`{' '.join(argv)}` {ended}", hint=hint, evidence=evidence, tail=tail)
+        super().__init__(
+            what or f"`{' '.join(argv)}` {ending(status)}", hint=hint, evidence=evidence, tail=tail
+        )
         self.argv = list(argv)
         self.status = status

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lab import redact
+from lab import bounds, redact
 from lab.errors import InterruptedByUser, LabError
 from lab.files import write_atomic, write_json
 from lab.steps import JsonLines
 
-_BINARY = {".png", ".gz"}
+_BINARY = {".png"}
 
 
 class Run:
@@ -40,14 +40,17 @@ class Run:
         return self.text(name, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
     def copy(self, source: Path, name: str = "") -> Path | None:
-        """Keep a copy of a file (redacted unless it is binary), or None when there is none."""
+        """Keep a copy of a file (redacted unless it is binary), or None when there is none.
+
+        Of a text of more than 16 MiB the beginning and the end: a guest may write to its console for ever.
+        """
         if not source.is_file():
             return None
         target = self.path / (name or source.name)
         if source.suffix in _BINARY:
             shutil.copyfile(source, target)
         else:
-            write_atomic(target, redact.clean(source.read_text(errors="replace")))
+            write_atomic(target, redact.clean(bounds.read_text(source)))
         return target
 
     def collect(self, sources: Mapping[str, Callable[[], str | Path | None]]) -> list[str]:

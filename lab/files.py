@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,27 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", mode)
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without the byte order mark that some editors put in front.
+
+    Raises OSError, UnicodeDecodeError.
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
 def read_json(path: Path) -> Any | None:
-    """The JSON in `path`, or None when there is no such file."""
+    """The JSON in `path`, or None when there is no such file. Raises OSError, ValueError."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_text(path))
     except FileNotFoundError:
         return None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The TOML in `path`. Raises OSError, tomllib.TOMLDecodeError, UnicodeDecodeError."""
+    return tomllib.loads(read_text(path))
 
 
 @contextlib.contextmanager

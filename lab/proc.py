@@ -17,16 +17,21 @@ from pathlib import Path
 from typing import IO
 
 from lab import redact
+from lab.bounds import CHUNK_BYTES, Kept, Lines
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, CommandError, DeadlineError
 
 TAIL_LINES = 15
 _GRACE_SECONDS = 3.0
+_LOG_CHARACTERS = 64 << 20
 
 
 @dataclass(frozen=True)
 class Completed:
-    """What a command left: exit status, standard output and error as text, seconds taken."""
+    """What a command left: exit status, standard output and error as text, seconds taken.
+
+    A text of more than 16 MiB lacks its middle, and says so there.
+    """
 
     argv: list[str]
     status: int
@@ -37,8 +42,8 @@ class Completed:
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
     """The last `lines` non-empty lines, redacted."""
-    kept = deque((line for line in text.splitlines() if line.strip()), maxlen=lines)
-    return redact.clean("\n".join(kept))
+    # Cut after it was cleaned: half of a secret would be known to nobody.
+    return "\n".join(deque((line for line in redact.clean(text).splitlines() if line.strip()), maxlen=lines))
 
 
 def run(
@@ -54,7 +59,7 @@ def run(
 ) -> Completed:
     """Run a command to its end.
 
-    `env` is added to this process's own; `log` also receives all output as it comes;
+    `env` is added to this process's own; `log` also receives all output as it comes (64 MiB at most);
     `on_line` sees each line of standard error. Raises CommandError on a non-zero status
     (unless `check` is False), DeadlineError, InterruptedByUser, and BlockedError when the
     program is not installed. The command's whole process group is ended in each case.
@@ -77,10 +82,9 @@ def run(
             hint="`invoke lab.doctor` shows what is missing and how to install it",
         ) from error
 
-    out: list[str] = []
-    err: list[str] = []
+    out, err = Kept(), Kept()
     with contextlib.ExitStack() as stack:
-        sink = stack.enter_context(log.open("a")) if log else None
+        sink = _Log(stack.enter_context(log.open("a"))) if log else None
         readers = [
             threading.Thread(target=_drain, args=(process.stdout, out, sink, None), daemon=True),
             threading.Thread(target=_drain, args=(process.stderr, err, sink, on_line), daemon=True),
@@ -100,7 +104,7 @@ def run(
         finally:
             for reader in readers:
                 reader.join(timeout=_GRACE_SECONDS)
-    done = Completed(words, process.returncode, "".join(out), "".join(err), time.monotonic() - started)
+    done = Completed(words, process.returncode, out.text, err.text, time.monotonic() - started)
     if check and done.status != 0:
         raise CommandError(
             words, done.status, tail=tail(done.out + "\n" + done.err), evidence=[log] if log else []
@@ -108,21 +112,43 @@ def run(
     return done
 
 
+class _Log:
+    """A file for all that one command prints, up to a size: it may print for ever."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._room = _LOG_CHARACTERS
+
+    def write(self, cleaned: str) -> None:
+        if self._room < 0:
+            return
+        self._room -= len(cleaned)
+        self._stream.write(cleaned if self._room >= 0 else "[lab: the rest is left out]\n")
+        self._stream.flush()
+
+
 def _drain(
     stream: IO[bytes] | None,
-    kept: list[str],
-    sink: IO[str] | None,
+    kept: Kept,
+    sink: _Log | None,
     on_line: Callable[[str], None] | None,
 ) -> None:
     assert stream is not None  # noqa: S101 - Popen was given a pipe
-    for raw in stream:
-        line = raw.decode(errors="replace")
-        kept.append(line)
+    cleaned = redact.Lines()
+
+    def hear(line: str) -> None:
         if sink:
-            sink.write(redact.clean(line))
-            sink.flush()
+            sink.write(cleaned.add(f"{line}\n"))
         if on_line:
-            on_line(line.rstrip("\n"))
+            on_line(line)
+
+    lines = Lines(hear)
+    while chunk := os.read(stream.fileno(), CHUNK_BYTES):
+        kept.add(chunk)
+        lines.add(chunk)
+    lines.end()
+    if sink:
+        sink.write(cleaned.end())
 
 
 def _wait(process: subprocess.Popen[bytes], name: str, deadline: Deadline | None) -> None:

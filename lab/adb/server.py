@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from adbutils.errors import AdbError
 
-from lab import files, proc
+from lab import bounds, files, proc
 from lab.adb.client import Client, adb_program
 from lab.deadline import Deadline, poll
 from lab.engines.protocol import LOOPBACK
@@ -152,7 +152,7 @@ class Server:
             return {}
 
     def _said(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+        return bounds.read_text(self.log) if self.log.exists() else ""
 
 
 def _runs(process: psutil.Process) -> bool:

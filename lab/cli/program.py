@@ -18,7 +18,7 @@ from invoke.parser import Parser
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program
 
-from lab import __version__
+from lab import __version__, web
 from lab.cli import refusal
 from lab.errors import ExitCode, UsageError
 
@@ -104,4 +104,5 @@ def hold_environment() -> None:
 def main() -> None:
     """Entry point of `invoke` in lab's environment."""
     hold_environment()
+    web.spare_loopback()
     LabProgram(version=__version__, binary="invoke").run()

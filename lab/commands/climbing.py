@@ -18,13 +18,13 @@ from lab.deadline import cancelled
 from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
+from lab.host.facts import SOFTWARE_SIGNATURES
 from lab.ladder import report, rungs
 from lab.ladder.climb import Climb, climb
 from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.ladder.site import Site
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
 from lab.steps import Background
-from lab.theory.situation import software
 
 
 @dataclass
@@ -153,11 +153,17 @@ def _explained(claims: dict[Claim, ClaimVerdict], bench: Workbench) -> dict[Clai
     return claims
 
 
-def _emulated(site: Site) -> bool:
-    """Whether any processor in the chain is software: L1's, or already the host's own."""
+def _emulated(site: Site) -> bool | None:
+    """Whether any processor in the chain is software: L1's, or already the host's own; None if not known."""
     facts = site.engine_facts
+    signature = site.kvm.facts.cpu.hypervisor if site.kvm else None
     below = facts is not None and (facts.acceleration in SOFTWARE or facts.nesting == "emulated")
-    return below or software(site.host.cpu.model)
+    if below or signature in SOFTWARE_SIGNATURES or site.host.cpu.emulated:
+        return True
+    # What the engine ran with is its own word, where it has one; what it was to run with is none.
+    settings = site.facts.get("vm.settings")
+    mute = settings is not None and settings.get("acceleration", "") in ("", "unknown")
+    return None if mute or site.host.cpu.emulated is None else False
 
 
 def _ran(bench: Workbench, site: Site) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import proc
+from lab.bounds import CHUNK_BYTES
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, pause
@@ -100,7 +101,7 @@ def logs(session: Session, name: str, follow: bool, source: str) -> Reply:
 def _print_file(path: Path, follow: bool) -> None:
     with path.open(errors="replace") as stream:
         while True:
-            if text := stream.read():
+            if text := stream.read(CHUNK_BYTES):
                 _write(text)
             elif not follow:
                 return

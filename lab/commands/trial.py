@@ -180,5 +180,6 @@ def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
     try:
         seen = guest.kvm(site)
     except LabError as error:
-        return Trial(turn, Outcome.INCONCLUSIVE, delivered=got, accepted=accepted, why=error.what)
+        outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
+        return Trial(turn, outcome, delivered=got, accepted=accepted, why=error.what)
     return Trial(turn, Outcome.OBSERVED, seen.ok, got, accepted, seen.observed)

@@ -14,7 +14,7 @@ from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from lab import redact
+from lab import files, redact
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
 
 NOT_KEYS = (
@@ -81,8 +81,7 @@ class Layers:
 def read_file(layers: Layers, path: Path, name: str) -> None:
     """Read one TOML file, named `name` in origins and problems."""
     try:
-        with path.open("rb") as stream:
-            document = tomllib.load(stream)
+        document = files.read_toml(path)
     except tomllib.TOMLDecodeError as error:
         return layers.problem(f"{name} is not valid TOML: {error}")
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -94,9 +95,10 @@ def _ensure_pair(private: Path, comment: str) -> KeyPair:
 def _public_of(private: Path) -> str:
     try:
         key = load_ssh_private_key(private.read_bytes(), password=None)
-    except ValueError as error:
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        locked = isinstance(error, TypeError)  # cryptography's word for a passphrase
         raise LabError(
-            f"{private} is not an OpenSSH private key",
+            f"{private} has a passphrase" if locked else f"{private} is not an OpenSSH private key",
             hint="`invoke lab.destroy` and `invoke lab.up` make a new lab with new keys",
             evidence=[private],
         ) from error

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from lab.bounds import TEXT_BYTES
 from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import LOOPBACK
 from lab.errors import CommandError, DeadlineError, LabError
 from lab.guest import login
-from lab.guest.channel import Running, end_line, remote_line
+from lab.guest.channel import STALL_SECONDS, Running, end_line, remote_line, sftp_client
 from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
 from lab.guest.waiting import wait_for_ssh
 from lab.proc import tail
@@ -43,7 +44,6 @@ __all__ = [
 DEFAULT_SECONDS = 600.0
 """The deadline of a command that was given none: nothing waits for ever on a VM that hangs."""
 
-_STALL_SECONDS = 120.0
 _CHUNK = 32768
 """As much as one SFTP packet carries."""
 
@@ -54,7 +54,10 @@ class ConnectionLostError(LabError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a command in the guest left. `seconds` as seen from here."""
+    """What a command in the guest left. `seconds` as seen from here.
+
+    Of a stream of more than 16 MiB the middle is left out, and a line there says so.
+    """
 
     argv: list[str]
     out: str
@@ -200,11 +203,25 @@ class Guest:
         on_progress: Progress | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        """Copy `remote` to `local`, which appears only when whole."""
+        """Copy `remote` to `local`, which appears only when whole: as much of it as there is now."""
         part = local.with_name(f".{local.name}.part")
+        watch = _watch(on_progress, deadline, remote)
         try:
-            with self._sftp(deadline, f"copying {remote}") as sftp, part.open("wb") as stream:
-                sftp.getfo(remote, stream, callback=_watch(on_progress, deadline, remote))
+            with (
+                self._sftp(deadline, f"copying {remote}") as sftp,
+                part.open("wb") as stream,
+                sftp.open(remote, "rb") as source,
+            ):
+                size = source.stat().st_size or 0
+                source.prefetch(size)
+                # One that tells no size, as those of /proc, is not without an end for that.
+                done, most = 0, size or TEXT_BYTES
+                while done < most and (chunk := source.read(min(_CHUNK, most - done))):
+                    stream.write(chunk)
+                    done += len(chunk)
+                    watch(done, max(done, size))
+                if done < size:
+                    raise LabError(f"copying {remote} failed: {done} of {size} bytes arrived")
             part.replace(local)
         finally:
             part.unlink(missing_ok=True)
@@ -263,16 +280,14 @@ class Guest:
 
     @contextlib.contextmanager
     def _sftp(self, deadline: Deadline | None, what: str) -> Any:
-        from paramiko import SFTPClient
-
         channel = self._session(deadline or Deadline.after(DEFAULT_SECONDS))
         try:
-            channel.settimeout(_STALL_SECONDS)
+            channel.settimeout(STALL_SECONDS)
             channel.invoke_subsystem("sftp")
-            with SFTPClient(channel) as sftp:
+            with sftp_client(channel, deadline) as sftp:
                 yield sftp
         except TimeoutError as error:
-            raise DeadlineError(f"{what} stalled for {_STALL_SECONDS:.0f} s") from error
+            raise DeadlineError(f"{what} stalled for {STALL_SECONDS:.0f} s") from error
         except login.transport_errors() as error:
             raise LabError(f"{what} failed: {error or type(error).__name__}") from error
         finally:
@@ -297,14 +312,21 @@ def ssh_command(guest: Guest) -> list[str]:
     return [
         "ssh",
         *("-F", "/dev/null"),
-        *("-i", str(guest.key)),
+        *("-o", f"IdentityFile={_quoted(guest.key)}"),
         *("-o", "IdentitiesOnly=yes"),
         *("-o", "StrictHostKeyChecking=yes"),
-        *("-o", f"UserKnownHostsFile={guest.known_hosts}"),
+        *("-o", f"UserKnownHostsFile={_quoted(guest.known_hosts)}"),
         *alias,
         *("-p", str(guest.port)),
         f"{guest.user}@{guest.host}",
     ]
+
+
+def _quoted(path: Path) -> str:
+    """The path as ssh's options take it: in quotes, for words apart are several files (macOS has a folder
+    `Application Support`), and a per cent sign begins a token (ssh_config, TOKENS).
+    """
+    return '"{}"'.format(str(path).replace("%", "%%"))
 
 
 def _as_bytes(text: str | bytes) -> bytes:

@@ -15,7 +15,7 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.formats import oci, program
 from lab.formats.cpio import Entry
-from lab.guest import docker
+from lab.guest import docker, python
 from lab.guest.ssh import Guest
 from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
 
@@ -37,7 +37,7 @@ def container(guest: Guest, deadline: Deadline | None = None) -> None:
 def kvm(guest: Guest, deadline: Deadline) -> Probe:
     """The same, and the functional KVM probe in it, with `--device /dev/kvm`, as nobody in group kvm.
 
-    Raises BlockedError when L1 has no /dev/kvm, LabError as `container` does.
+    Raises BlockedError when L1 has no /dev/kvm or no Python, LabError as `container` does.
     """
     owner = guest.run(["stat", "--format", "%g", "/dev/kvm"], check=False, deadline=deadline)
     if owner.status != 0:
@@ -59,7 +59,8 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
         guest.run(["docker", "load", "--quiet"], stdin=image(reference, word), deadline=deadline)
         out = guest.run(words, stdin=script("kvm_probe.py") if command else "", deadline=deadline).out
     except CommandError as error:
-        raise docker.explained(error) from error
+        lacking = python.explained(error)
+        raise (docker.explained(error) if lacking is error else lacking) from error
     finally:
         with contextlib.suppress(DeadlineError):  # a VM that stands still is not waited for twice
             tidying = Deadline.after(_TIDY_SECONDS)

@@ -201,9 +201,10 @@ def counted(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """lab.validation/1's `cell` as columns."""
+    """lab.validation/1's `cell` as columns; a processor that is not known to be real counts as emulated."""
     host = cell["host"]
-    return {name: host[name] if name in _HOST else cell[name] for name in CELL}
+    columns = {name: host[name] if name in _HOST else cell[name] for name in CELL}
+    return columns | {"emulated": cell["emulated"] is None or bool(cell["emulated"])}
 
 
 def cell_document(columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""What this host is: system, CPU, memory, virtualization. Reads only, starts nothing but sysctl."""
+"""What this host is: system, CPU, memory, virtualization. Reads only, CPUID in a process of its own."""
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
+import re
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from pydantic import TypeAdapter
 
 from lab import proc
 from lab.deadline import Deadline
+from lab.errors import InterruptedByUser, LabError
+from lab.probes.kvm import CpuFacts, parsed, script
 
 _EXTENSIONS = ("vmx", "svm")
 _KVM_PARAMETERS = ("nested", "ept", "npt", "unrestricted_guest")
@@ -32,6 +36,28 @@ _SYSCTLS = (
     "machdep.cpu.features",
 )
 _SYSCTL_SECONDS = 10
+_CPUID_SECONDS = 20
+
+SOFTWARE_SIGNATURES = ("TCGTCGTCGTCG",)
+"""Signatures of hypervisors whose processors are software: QEMU's plain emulation."""
+_HARDWARE = (
+    "KVMKVMKVM",
+    "VMwareVMware",
+    "Microsoft Hv",
+    "XenVMMXenVMM",
+    "VBoxVBoxVBox",
+    "bhyve bhyve",
+    "prl hyperv",
+    " lrpepyh vr",
+    "ACRNACRNACRN",
+    "___ NVMM ___",
+    "OpenBSDVMM58",
+)
+"""Signatures of those that run guests on the processor itself (Linux: arch/x86/kernel/cpu, virt-what)."""
+_SOFTWARE_NAMES = ("QEMU TCG", "VirtualApple")
+"""What an emulated processor may call itself or its maker: QEMU's `max`, and Rosetta. Or any other name."""
+_EMULATORS_BOARDS = re.compile(r"qemu|bochs|seabios", re.IGNORECASE)
+_BOARD = ("sys_vendor", "product_name", "bios_vendor")
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,25 @@ class Cpu:
     """True when this host is itself a virtual machine, as far as its CPU tells."""
     five_level_paging: bool = False
     """In use by the host's kernel: VirtualBox's nested page tables are known to fail with it."""
+    signature: str | None = None
+    """CPUID's hypervisor signature, such as KVMKVMKVM; empty on bare hardware, None where it is not known."""
+    board: str = ""
+    """Linux: what the firmware says of board and BIOS."""
+
+    @property
+    def emulated(self) -> bool | None:
+        """Whether it is software; None where nothing shows that it is not.
+
+        The signature says it, and never the model alone: QEMU emulates a processor under any name
+        (`-accel tcg -cpu EPYC`). A machine without a hypervisor on an emulator's own board hides one, or
+        is wholly emulated (Bochs).
+        """
+        if self.signature in SOFTWARE_SIGNATURES or any(
+            name in text for name in _SOFTWARE_NAMES for text in (self.model, self.vendor)
+        ):
+            return True
+        bare = self.signature == "" and not self.hypervisor and not _EMULATORS_BOARDS.search(self.board)
+        return False if bare or self.signature in _HARDWARE else None
 
 
 @dataclass(frozen=True)
@@ -136,11 +181,15 @@ def mac_cpu(values: Mapping[str, str]) -> Cpu:
     if values.get("kern.hv_support") == "1":
         found.append("hv_support")
     silicon = _silicon(values)
+    virtual = values.get("kern.hv_vmm_present") == "1" or "vmm" in features
+    # The system says whether there is a hypervisor, not which one it is.
+    bare = not virtual and (values.get("kern.hv_vmm_present") == "0" or bool(features))
     return Cpu(
         model=values.get("machdep.cpu.brand_string", ""),
         vendor=values.get("machdep.cpu.vendor", "Apple" if silicon else ""),
         extensions=tuple(found),
-        hypervisor=values.get("kern.hv_vmm_present") == "1" or "vmm" in features,
+        hypervisor=virtual,
+        signature="" if bare else None,
     )
 
 
@@ -156,20 +205,38 @@ def _silicon(values: Mapping[str, str]) -> bool:
 def _read_mac() -> HostFacts:
     done = proc.run(["sysctl", *_SYSCTLS], check=False, deadline=Deadline.after(_SYSCTL_SECONDS))
     values = parse_sysctl(done.out)  # names a machine does not know are left out
-    mac = mac_facts(values)
+    mac, cpu = mac_facts(values), mac_cpu(values)
+    if cpu.signature is None and not mac.silicon:
+        cpu = replace(cpu, signature=signature())
     memory = psutil.virtual_memory()
     return HostFacts(
         os="macOS",
         os_version=values.get("kern.osproductversion", ""),
         kernel=values.get("kern.osrelease", ""),
         arch="arm64" if mac.silicon else platform.machine(),
-        cpu=mac_cpu(values),
+        cpu=cpu,
         cpus=os.cpu_count() or 1,
         memory_total=memory.total,
         memory_available=memory.available,
         boot_id=values.get("kern.bootsessionuuid", ""),
         mac=mac,
     )
+
+
+@functools.cache
+def signature() -> str | None:
+    """CPUID's hypervisor signature on this host; empty on bare hardware, None where it cannot be read.
+
+    Read once, in a process of its own, as the VM's is.
+    """
+    try:
+        argv = [sys.executable, "-I", "-"]
+        done = proc.run(argv, stdin=script("cpu_facts.py"), deadline=Deadline.after(_CPUID_SECONDS))
+        return parsed(CpuFacts, done.out, done.err).cpu.hypervisor
+    except InterruptedByUser:
+        raise
+    except (LabError, OSError):
+        return None
 
 
 def _read_linux(root: Path) -> HostFacts:
@@ -180,7 +247,11 @@ def _read_linux(root: Path) -> HostFacts:
         os_version=version,
         kernel=platform.release(),
         arch=platform.machine(),
-        cpu=parse_cpuinfo(_text(root / "proc/cpuinfo")),
+        cpu=replace(
+            parse_cpuinfo(_text(root / "proc/cpuinfo")),
+            signature=signature() if root == Path("/") else None,
+            board=", ".join(filter(None, (_text(root / "sys/class/dmi/id" / name) for name in _BOARD))),
+        ),
         cpus=os.cpu_count() or 1,
         memory_total=memory.total,
         memory_available=memory.available,

@@ -12,12 +12,12 @@ from typing import Literal
 from lab import lock, proc
 from lab.deadline import Deadline, NotYet, check_cancelled, poll
 from lab.errors import BlockedError, BusyError
+from lab.host import aptwords
 from lab.host.packages import Installer, Purpose, Requirement, missing
 from lab.steps import Step, Steps
 
 _STATUS = ("dlstatus:", "pmstatus:", "pmerror:", "pmconffile:", "media-change:")
 _APT_OPTIONS = ("-q", "-o", "APT::Status-Fd=2", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30")
-_INTERRUPTED = "dpkg --configure -a"
 _UNREACHABLE = (
     "Failed to fetch",
     "Unable to locate package",
@@ -151,7 +151,7 @@ class _Apt:
             *("-o", "Dpkg::Options::=--force-confold", *names),
         )
         done = self._run(*words)
-        if done.status and _INTERRUPTED in done.err:
+        if done.status and aptwords.BROKEN_OFF in done.err:
             self._step.note("an earlier installation was interrupted: finishing it first")
             self._run("dpkg", "--configure", "-a", "--force-confold")
             done = self._run(*words)
@@ -169,7 +169,7 @@ class _Apt:
             env={"DEBIAN_FRONTEND": "noninteractive"},
             on_line=self._progress,
         )
-        if done.status and "Could not get lock" in done.err:
+        if done.status and aptwords.LOCKED.search(done.err):
             raise NotYet(_said(done).splitlines()[-1])
         return done
 

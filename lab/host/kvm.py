@@ -21,14 +21,19 @@ from pydantic import TypeAdapter
 
 from lab import files, proc
 from lab.deadline import Deadline
-from lab.errors import DeadlineError, LabError
+from lab.errors import DeadlineError, LabError, ending
 from lab.host import tiny_guest
-from lab.probes.kvm import Probe, parse_probe, script
+from lab.host.facts import parse_cpuinfo
+from lab.probes.kvm import Probe, own_module, parse_probe, script
 
 DEVICE = Path("/dev/kvm")
 MODULES = Path("/sys/module")
+CPUINFO = Path("/proc/cpuinfo")
 BOOT_SECONDS = 20.0
 """How long the tiny guest may take to its user space: about a second on working hardware."""
+
+_KVMS_WORD = re.compile(r"does not reach user space|KVM|kvm|MSR|entry failed|internal error")
+"""How a boot ends that will do so again. One of a QEMU that was killed or had no memory may not."""
 
 _QEMU = "qemu-system-x86_64"
 _CACHE = "kvm-probe-{accel}.json"
@@ -113,7 +118,7 @@ def _recalled(kept: Path, key: dict[str, str]) -> KvmAnswer | None:
 def _decide(
     key: dict[str, str], kernel: Path | None, accel: Accelerator, seconds: float, qemu: str
 ) -> tuple[KvmAnswer, bool]:
-    """The answer, and whether it is one to keep."""
+    """The answer, and whether it is one to keep: not where a tool, memory or a right was missing."""
     nested = nested_parameter()
     checked: dict[str, Any] = {**key, "accelerator": accel, "kernel": str(kernel) if kernel else ""}
     if accel == "kvm":
@@ -122,9 +127,9 @@ def _decide(
         if run is not None and run.device.error:
             return KvmAnswer(False, run.device.error, nested, checked), False
         if run is not None and not (run.real_mode and run.real_mode.ok):
-            return KvmAnswer(
-                False, f"KVM does not run a guest's first instructions: {run.why}", nested, checked
-            ), True
+            lasting = run.real_mode is not None and run.real_mode.failure in ("kvm", "timeout")
+            what = "KVM does not run a guest's first instructions" if lasting else "not proven"
+            return KvmAnswer(False, f"{what}: {run.why}", nested, checked), lasting
     if kernel is None:
         why = "not proven: there is no kernel here yet to boot under it (lab's guest image brings one)"
         return KvmAnswer(False, why, nested, checked), False
@@ -133,7 +138,7 @@ def _decide(
     except OSError as error:
         return KvmAnswer(False, f"not proven: {error}", nested, checked), False
     if failure:
-        return KvmAnswer(False, failure, nested, checked), True
+        return KvmAnswer(False, failure, nested, checked), _KVMS_WORD.search(failure) is not None
     why = f"a kernel boots to user space under it ({kernel.name}, {key['qemu']})"
     return KvmAnswer(True, why, nested, checked), True
 
@@ -169,7 +174,7 @@ def boot(kernel: Path, accel: Accelerator, deadline: Deadline, qemu: str = _QEMU
         said = _text(serial)
     if word in said:
         return ""
-    reason = proc.tail(done.err, 1) or proc.tail(said, 1) or f"status {done.status}"
+    reason = proc.tail(done.err, 1) or proc.tail(said, 1) or ending(done.status)
     return f"QEMU ended before its guest reached user space: {reason}"
 
 
@@ -190,10 +195,9 @@ def host_kernel() -> Path | None:
 
 
 def nested_parameter() -> bool:
-    """Whether the loaded KVM module lets its guests have vmx or svm."""
-    for module in ("kvm_intel", "kvm_amd"):
-        try:
-            return (MODULES / module / "parameters/nested").read_text().strip() in ("Y", "1")
-        except OSError:
-            continue
-    return False
+    """Whether KVM's module for this processor lets its guests have vmx or svm."""
+    try:
+        module = own_module(parse_cpuinfo(CPUINFO.read_text()).extensions)
+        return (MODULES / (module or "none") / "parameters/nested").read_text().strip() in ("Y", "1")
+    except OSError:
+        return False

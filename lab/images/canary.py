@@ -7,16 +7,14 @@ import json
 import lzma
 import shutil
 import struct
-import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import requests
 from pydantic import BaseModel, ConfigDict
 
-from lab import files
+from lab import files, web
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import BlockedError, LabError
 from lab.formats import cpio, elf, oci
@@ -71,7 +69,7 @@ class Recipe(BaseModel):
 
 
 def recipe() -> Recipe:
-    return Recipe.model_validate(tomllib.loads((SOURCES / "recipe.toml").read_text()))
+    return Recipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
 def recipe_hash() -> str:
@@ -101,7 +99,7 @@ def build(cache: Path, step: Step, mirror: str = "") -> images.CachedImage:
     deadline = Deadline.after(_BUILD_SECONDS)
     step.note(f"asking Debian {made.suite} for the canary's packages")
     keys = Keys(SOURCES / made.keys, tuple(made.fingerprints))
-    archive = Archive(mirror or _machine_mirror(), made.suite, keys, requests.Session())
+    archive = Archive(mirror or _machine_mirror(), made.suite, keys, web.Session())
     packages = archive.resolve(made.packages, deadline)
     image_id = _image_id(_versions(packages))
     with images.lock(cache, image_id, say=step.note):

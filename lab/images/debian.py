@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,7 +51,7 @@ class Recipe(BaseModel):
 
 
 def recipe(sources: Path = SOURCES) -> Recipe:
-    return Recipe.model_validate(tomllib.loads((sources / "recipe.toml").read_text()))
+    return Recipe.model_validate(files.read_toml(sources / "recipe.toml"))
 
 
 def recipe_hash(sources: Path = SOURCES) -> str:

@@ -8,17 +8,16 @@ import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
-import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files
+from lab import files, web
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError, UsageError
 from lab.images import cache as images
 from lab.images.download import download
 from lab.images.signature import verify_detached
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience, TransientError, opened, shown
+from lab.images.transport import Patience, TransientError, opened
 from lab.steps import Step
 
 _LIST_LIMIT = 1 << 20
@@ -51,7 +50,7 @@ class PublishedImage:
         manifest: Path,
         *,
         base: str = "",
-        session: requests.Session | None = None,
+        session: web.Session | None = None,
         patience: Patience | None = None,
     ) -> None:
         """Raises UsageError when the manifest is missing or wrong."""
@@ -60,7 +59,7 @@ class PublishedImage:
         self.keyring = manifest.parent / self.publication.keyring
         self.base = (base or self.publication.base).rstrip("/") + "/"
         self.patience = patience or Patience()
-        self._session = session or requests.Session()
+        self._session = session or web.Session()
 
     def reachable(self, timeout: float = 10.0) -> str | None:
         """None when the list of hashes can be fetched within `timeout` seconds, else why not."""
@@ -74,7 +73,7 @@ class PublishedImage:
         except BlockedError as error:
             return error.what
         except DeadlineError:
-            return f"no answer from {shown(self.base)} in {timeout:.0f} s"
+            return f"no answer from {web.shown(self.base)} in {timeout:.0f} s"
 
     def find(self, cache: Path) -> Path | None:
         """The folder (its name is the image id) of the newest cached release, None if there is none.
@@ -146,7 +145,7 @@ class PublishedImage:
                 path.write_bytes(content)
             verify_detached(paths[0], paths[1], self.keyring, publication.fingerprint)
             listed = paths[0].read_text(errors="replace")
-        step.note(f"{shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
+        step.note(f"{web.shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
         found = {
             match[1].lower()
             for match in map(_SUM.fullmatch, listed.splitlines())
@@ -154,7 +153,7 @@ class PublishedImage:
         }
         if len(found) != 1:
             raise BlockedError(
-                f"{shown(self.base + publication.sums)} has {len(found)} hashes for {publication.file}",
+                f"{web.shown(self.base + publication.sums)} has {len(found)} hashes for {publication.file}",
                 hint="the release may have been renamed: look at the base URL in a browser",
             )
         return found.pop()
@@ -164,7 +163,7 @@ class PublishedImage:
             head = stream.read(4)
         if head != _MAGIC[self.publication.format]:
             raise BlockedError(
-                f"{shown(self.base + self.publication.file)} is no {self.publication.format} disk"
+                f"{web.shown(self.base + self.publication.file)} is no {self.publication.format} disk"
             )
 
     def _manifest(self, name: str, sha256: str, file: str, size: int) -> images.Manifest:
@@ -172,7 +171,7 @@ class PublishedImage:
             id=name,
             kind="guest",
             name=self.name,
-            url=shown(self.base + self.publication.file),
+            url=web.shown(self.base + self.publication.file),
             file=file,
             format=self.publication.format,
             bytes=size,
@@ -187,7 +186,7 @@ class PublishedImage:
 
 def _read(manifest: Path) -> Publication:
     try:
-        return Publication.model_validate(tomllib.loads(manifest.read_text()))
+        return Publication.model_validate(files.read_toml(manifest))
     except FileNotFoundError as error:
         raise UsageError(f"{manifest} is missing") from error
     except (tomllib.TOMLDecodeError, ValidationError) as error:

@@ -214,8 +214,9 @@ class Cell:
     """The combination a verdict holds for, and no other.
 
     `emulated` is true when any processor in the chain is emulated in software: that of L1, or the
-    host's own. `emulator` is `canary`, `none`, or the name of an Android emulator, `emulator_image`
-    its content id (empty when none), and `android` whether it is Android: a test double never is.
+    host's own; None when nothing shows that they are real. `emulator` is `canary`, `none`, or the name of
+    an Android emulator, `emulator_image` its content id (empty when none), and `android` whether it is
+    Android: a test double never is.
     """
 
     host: Host
@@ -223,7 +224,7 @@ class Cell:
     engine_version: str
     acceleration: str
     nesting: Nesting
-    emulated: bool
+    emulated: bool | None
     paravirt: str
     image: str
     emulator: str

@@ -121,6 +121,8 @@ def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
         found.append("anything about other versions, settings or machines than the ones named above")
     if cell.emulated:
         found.append("that real hardware behaves the same: a processor here is emulated in software")
+    elif cell.emulated is None:
+        found.append("that real hardware behaves the same: nothing shows that the processors here are real")
     if not cell.android:
         found.append("that Android boots: no Android ran here")
     elif verdict is Verdict.CONFIRMED:

@@ -121,6 +121,11 @@ def _untestable(claim: Claim, cell: Cell) -> ClaimVerdict | None:
             Verdict.BLOCKED,
             "not tested here: the processor is emulated in software, which says nothing of a real one",
         )
+    if cell.emulated is None:
+        return ClaimVerdict(
+            Verdict.BLOCKED,
+            "not tested here: nothing shows that the processor is a real one and not emulated in software",
+        )
     return None
 
 

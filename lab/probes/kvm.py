@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib import resources
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,30 @@ from lab.proc import tail
 
 SECONDS_PER_MODE = 20
 """How long each entry of the tiny guest may take: a fraction of a second where it works."""
+
+Failure = Literal[
+    "", "kvm", "absent", "permission", "resource", "killed", "timeout", "tool", "system", "unknown"
+]
+"""Whose word a failure of the probe is; empty where nothing failed. Only the first two can be KVM's.
+
+`kvm`: KVM ran the guest, and what came of it is not what the guest does: an entry that failed, an
+internal error, an unexpected exit, no halt, another byte. `absent`: there is no device, or no driver
+behind it. `permission`, `resource` (memory, open files, a processor that another hypervisor holds) and
+`system` are errnos, which `error` names; `killed` a signal, `timeout` silence, `tool` a fault of the
+probe or of the Python that it ran under. `unknown` is a report from before failures had a kind.
+"""
+
+
+MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
+"""A processor's extension, and KVM's module for it."""
+
+
+def own_module(extensions: Collection[str]) -> str:
+    """KVM's module for the processor that has these extensions; empty where there is none.
+
+    Another vendor's module may be there beside it, or alone: built into the kernel, or loaded by mistake.
+    """
+    return next((module for extension, module in MODULES.items() if extension in extensions), "")
 
 
 class _Model(BaseModel):
@@ -34,6 +59,7 @@ class Entry(_Model):
     exit_reason: int | None
     """KVM's number of the last exit."""
     hardware_entry_failure_reason: int | None
+    failure: Failure = "unknown"
     error: str
     seconds: float
 
@@ -47,7 +73,13 @@ class Device(_Model):
     mode: str
     owner: str
     group: str
+    failure: Failure = "unknown"
     error: str
+
+    @property
+    def absent(self) -> bool:
+        """No device, or no driver behind it."""
+        return self.failure == "absent" or (self.failure == "unknown" and not self.exists)
 
 
 class Probe(_Model):
@@ -65,13 +97,29 @@ class Probe(_Model):
         return all(mode is not None and mode.ok for mode in modes)
 
     @property
+    def denied(self) -> bool:
+        """KVM itself said no: it ran the tiny guest in some mode, and that did not come out as it must."""
+        return any(
+            mode and not mode.ok and mode.failure == "kvm" for mode in (self.real_mode, self.long_mode)
+        )
+
+    @property
+    def failure(self) -> Failure:
+        """The first failure that is not KVM's own no; empty when there is none."""
+        if self.device.error:
+            return self.device.failure
+        modes = [mode for mode in (self.real_mode, self.long_mode) if mode is None or not mode.ok]
+        kinds: list[Failure] = ["unknown" if mode is None else mode.failure for mode in modes]
+        return next((kind for kind in kinds if kind != "kvm"), "")
+
+    @property
     def why(self) -> str:
         """One sentence on what was observed."""
         if self.device.error:
             return self.device.error
         modes = {"real mode": self.real_mode, "long mode": self.long_mode}
-        said = [f"{name}: {'runs' if mode.ok else mode.error}" for name, mode in modes.items() if mode]
-        return "; ".join(said)
+        words = [f"{name}: {'runs' if mode.ok else mode.error}" for name, mode in modes.items() if mode]
+        return "; ".join(words) or "the probe tried no guest"
 
 
 class Cpu(_Model):
@@ -157,6 +205,9 @@ class ContainerLook(_Model):
     said: str
     stages: dict[str, float]
     """Stage to seconds from the container's start: all that any look was told of."""
+
+
+SCRIPTS = ("kvm_probe.py", "cpu_facts.py", "container_look.py", "container_follow.py")
 
 
 def script(name: str) -> str:

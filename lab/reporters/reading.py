@@ -14,6 +14,7 @@ from lab.errors import LabError, UsageError
 from lab.files import read_json
 from lab.host.facts import HostFacts
 from lab.ladder.report import describe
+from lab.probes.kvm import own_module
 from lab.reporters import measured, spans
 from lab.reporters.model import Compared, Comparison, Measure, Past, Prediction, ReportInput, Run, Stage
 from lab.theory.documents import predictions
@@ -91,7 +92,8 @@ def _host(run: Run) -> Situation | None:
     except (OSError, ValueError):
         return None
     modules = host.kvm.parameters if host.kvm else {}
-    nested = next((value in ("1", "Y") for name, value in modules.items() if name.endswith(".nested")), None)
+    value = modules.get(f"{own_module(host.cpu.extensions)}.nested")
+    nested = None if value is None else value in ("1", "Y")
     # Whether its KVM really ran is in the cell, where the engine was one that uses it.
     return of_host(host, None, nested)
 

@@ -64,7 +64,11 @@ def engine(cell: Cell) -> str:
 
 def short(cell: Cell) -> str:
     """The cell in a few words."""
-    software = " and a processor emulated in software" if cell.emulated else ""
+    software = {
+        True: " and a processor emulated in software",
+        None: " and a processor that nothing shows to be real",
+        False: "",
+    }[cell.emulated]
     return f"{engine(cell)}{software} on {cell.host.os}"
 
 

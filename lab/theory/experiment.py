@@ -44,7 +44,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What reached the guest, by its own word. `paravirt` is None when it is neither there nor absent."""
+    """What reached the guest, by its own word. `paravirt` is None when it is neither there nor absent.
+
+    It is so where half of it is there, and where the signature could not be read.
+    """
 
     paravirt: bool | None
     """KVM's interface: its CPUID signature, and kvm-clock on offer."""
@@ -114,9 +117,10 @@ def delivered(facts: CpuFacts) -> Delivered:
     """What L1 says it got."""
     signature = facts.cpu.hypervisor or ""
     whole = {signature == KVM_SIGNATURE, "kvm-clock" in facts.clocksources}
+    known = facts.cpu.hypervisor is not None and len(whole) == 1
     extensions = tuple(flag for flag in ("vmx", "svm") if flag in facts.cpu.flags)
     return Delivered(
-        paravirt=whole.pop() if len(whole) == 1 else None,
+        paravirt=whole.pop() if known else None,
         nested=bool(extensions),
         signature=signature,
         clocksources=tuple(facts.clocksources),

@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from lab.engines.protocol import SOFTWARE
 from lab.errors import UsageError
-from lab.host.facts import HostFacts
+from lab.host.facts import Cpu, HostFacts
 from lab.ladder.model import Cell, Nesting
 from lab.versions import numbers
 
@@ -64,8 +65,6 @@ _VENDORS: dict[str, Vendor] = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "
 _BY_MODEL: tuple[tuple[str, Vendor], ...] = (("Intel", "intel"), ("AMD", "amd"), ("Apple", "apple"))
 _APPLE = re.compile(r"\bApple M([0-9]+)")
 _CORE = re.compile(r"\bCore\b.* i[3579]-(1[0-9](?=[0-9]{2})|[2-9](?=[0-9]{3}(?![0-9])))")
-_SOFTWARE_CPU = "QEMU TCG"
-"""How a processor that QEMU emulates in software names itself."""
 _HOST = re.compile(
     r"^(?P<system>linux|macos|windows)-(?P<cpu>intel|amd|arm|m(?=[0-9]))"
     r"(?P<generation>(?<=l)[0-9]{1,2}|(?<=m)[0-9]{1,2})?(?::(?P<release>[0-9][0-9.]*))?$"
@@ -154,7 +153,7 @@ def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation
         generation,
         virtual=host.cpu.hypervisor,
         extensions=bool(host.cpu.extensions),
-        emulated=software(host.cpu.model),
+        emulated=host.cpu.emulated,
         la57=host.cpu.five_level_paging,
         hyperv=None if system == "windows" else False,
         kvm=kvm,
@@ -178,7 +177,7 @@ def of_cell(cell: Cell, here: Situation | None = None) -> Situation:
         vendor,
         release if known else "",
         generation,
-        emulated=True if software(cell.host.cpu) else None,
+        emulated=_host_emulated(cell),
         engine=_BY_VAGRANT.get(cell.engine, cell.engine),
         engine_version=cell.engine_version,
         **_linux(system, name if known else cell.host.os, cell.host.kernel),
@@ -253,9 +252,12 @@ def _same_machine(here: Situation, found: Situation) -> bool:
     """As far as a cell can tell: what its processor calls itself may name no maker."""
     if (here.system, here.os_version) != (found.system, found.os_version):
         return False
+    if found.emulated and not here.emulated:  # an emulated processor takes any name
+        return False
     return found.cpu is None or (here.cpu, here.generation) == (found.cpu, found.generation)
 
 
-def software(model: str) -> bool:
-    """Whether a processor is itself emulated, by what it calls itself."""
-    return _SOFTWARE_CPU in model
+def _host_emulated(cell: Cell) -> bool | None:
+    """Whether the host's own processor is software, as far as the cell says so of no other in the chain."""
+    below = cell.acceleration in SOFTWARE or cell.nesting is Nesting.EMULATED
+    return True if (cell.emulated and not below) or Cpu(cell.host.cpu).emulated else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from tests.unit.fakes import FakeAndroid, FakeEmulator, FakeEngine, FakeGuest, W
 IMAGE = "debian-13-fake"
 
 
-def host(cpu: str = "A CPU", memory: int = 1 << 36) -> HostFacts:
-    cpuinfo = parse_cpuinfo(f"model name : {cpu}\nflags : svm\n")
+def host(cpu: str = "A CPU", memory: int = 1 << 36, signature: str | None = "") -> HostFacts:
+    cpuinfo = replace(parse_cpuinfo(f"model name : {cpu}\nflags : svm\n"), signature=signature)
     return HostFacts("Debian", "12", "6.1", "x86_64", cpuinfo, 2, memory, memory, "boot-of-l0")
 
 

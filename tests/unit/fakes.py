@@ -311,6 +311,7 @@ def kvm_entry(ok: bool = True, **changes: Any) -> dict[str, Any]:
         "exits": ["io", "io", "hlt"] if ok else [],
         "exit_reason": 5 if ok else 9,
         "hardware_entry_failure_reason": None,
+        "failure": "" if ok else "kvm",
         "error": "" if ok else "entry failed",
         "seconds": 0.1,
     } | changes
@@ -319,7 +320,7 @@ def kvm_entry(ok: bool = True, **changes: Any) -> dict[str, Any]:
 def kvm_probe(ok: bool = True, **changes: Any) -> dict[str, Any]:
     """What kvm_probe.py prints."""
     device = {"exists": True, "opened": True, "api_version": 12, "mode": "0660"}
-    device |= {"owner": "root", "group": "kvm", "error": ""}
+    device |= {"owner": "root", "group": "kvm", "failure": "", "error": ""}
     return {
         "schema": "lab.kvm_probe/1",
         "device": device,

@@ -278,7 +278,7 @@ class Shell:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
 
 
-NOBODY_THERE = 'case $1$2 in containerinspect) echo "Error: No such container: x" >&2; exit 1 ;; esac'
+NOBODY_THERE = "true"
 
 
 def test_device_is_given_through_the_group_that_owns_it(tmp_path: Path) -> None:
@@ -298,23 +298,55 @@ def test_no_kvm_blocks_the_start(tmp_path: Path) -> None:
     assert not any(line.startswith("run") for line in shell.did())
 
 
-@pytest.mark.parametrize("label", ["", "<no value>"])
-def test_a_strangers_container_is_left_alone(tmp_path: Path, label: str) -> None:
-    shell = Shell(tmp_path, f'case $1$2 in containerinspect) echo "{label}" ;; esac')
+WARNING = "WARNING: Error loading config file: /root/.docker/config.json: EOF"
+"""What the client prints on standard error before a right answer."""
+ID = "f" * 64
+
+
+@pytest.mark.parametrize("answer", [f"{ID} ", f"{ID} <no value>", ID])
+def test_a_strangers_container_is_left_alone(tmp_path: Path, answer: str) -> None:
+    shell = Shell(tmp_path, f'echo "{WARNING}" >&2; case $1$2 in containerls) echo "{answer}" ;; esac')
     with pytest.raises(LabError, match="lab did not start"):
         Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
     assert not any(line.startswith(("rm", "run")) for line in shell.did())
     stranger = CONTAINER_JSON | {"Config": {"Labels": None}}
-    at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), "")})
+    at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), WARNING)})
     with pytest.raises(LabError, match="lab did not start"):
         Container(CONTAINER, "u-1").remove(at)
     assert not any(line.startswith("docker rm") for line in asked)
 
 
-def test_an_old_container_of_labs_is_replaced(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, 'case $1$2 in containerinspect) echo "u-1" ;; esac')
+def test_an_old_container_of_labs_is_replaced_by_its_id(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, f'echo "{WARNING}" >&2; case $1$2 in containerls) echo "{ID} u-1" ;; esac')
     Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
-    assert [line.split()[0] for line in shell.did()] == ["container", "rm", "run"]
+    listed, removed, run = shell.did()
+    assert listed.startswith(f"container ls --all --no-trunc --filter name=^/?{CONTAINER}$ ")
+    assert removed == f"rm --force --volumes {ID}" and run.startswith("run ")
+
+
+def test_a_warning_of_docker_is_never_part_of_an_answer(tmp_path: Path) -> None:
+    ours = CONTAINER_JSON | {"Id": ID}
+    at, asked = guest({"docker container inspect": (0, json.dumps([ours]), WARNING)})
+    assert Container(CONTAINER, "u-1").state(at).running
+    Container(CONTAINER, "u-1").remove(at)
+    assert asked[-1] == f"docker rm --force --volumes {ID}"
+    absent = (1, "[]\n", f"{WARNING}\nError response from daemon: No such container: {CONTAINER}\n")
+    at, asked = guest({"docker container inspect": absent})
+    assert not Container(CONTAINER, "u-1").state(at).exists
+    Container(CONTAINER, "u-1").remove(at)
+    assert len(asked) == 2
+    shell = Shell(tmp_path, f'echo "{WARNING}" >&2; echo 12.5')
+    assert Container(CONTAINER, "u-1").exec(cast(Guest, shell), ["date"]) == "12.5\n"
+
+
+def test_the_secrets_of_a_described_container_are_masked_though_docker_warns(tmp_path: Path) -> None:
+    secret = "hunter2-of-the-warned"
+    described = CONTAINER_JSON | {"Config": {"Env": [f"VNC_PASSWORD={secret}"], "Labels": {}}}
+    shell = Shell(tmp_path, f"echo '{WARNING}' >&2; [ $1 = logs ] || echo '{json.dumps([described])}'")
+    files = Container(CONTAINER, "u-1").evidence(cast(Guest, shell))
+    assert json.loads(files["container-inspect.json"]) == [described]
+    assert WARNING in files["container-inspect.json.stderr"] and WARNING in files["container.log"]
+    assert secret not in redact.clean(f"its password is {secret}")
 
 
 def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None:
@@ -326,7 +358,9 @@ def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None
 def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
     lines = "".join(f"echo '{line.strip()}'; " for line in LOG.splitlines())
     described = json.dumps([CONTAINER_JSON])
-    docker = f"case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    docker = (
+        f"echo '{WARNING}' >&2; case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    )
     log, state = Container(CONTAINER, "u-1").told(cast(Guest, Shell(tmp_path, docker)), Deadline.after(10))
     assert console.proof(log).nonce == "abc" and state.running and state.facts["nonce"] == "abc"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lab.engines.protocol import EngineFacts, State
 from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
 from lab.ladder.model import Claim
+from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import KVM, TCG, FakeEmulator, World
 
@@ -143,20 +145,41 @@ def test_a_claim_is_one_of_those_there_are(ready: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "cpu", "emulated"),
+    ("engine", "cpu", "signature", "emulated"),
     [
-        (("kvm", "hardware"), "AMD EPYC", False),
-        (("tcg", "emulated"), "AMD EPYC", True),
-        (("tcg", "none"), "AMD EPYC", True),
-        (("kvm", "hardware"), "QEMU TCG CPU version 2.5+", True),
+        (("kvm", "hardware"), "AMD EPYC", "", False),
+        (("kvm", "hardware"), "AMD EPYC", KVM, False),
+        (("tcg", "emulated"), "AMD EPYC", "", True),
+        (("tcg", "none"), "AMD EPYC", "", True),
+        (("kvm", "hardware"), "QEMU TCG CPU version 2.5+", KVM, True),
+        (("kvm", "hardware"), "AMD EPYC", TCG, True),
+        (("kvm", "hardware"), "QEMU Virtual CPU version 2.5+", None, None),
+        (("kvm", "hardware"), "AMD EPYC", "SomethingNew", None),
+        (("unknown", "hardware"), "AMD EPYC", "", None),
     ],
 )
 def test_a_software_processor_anywhere_makes_the_cell_emulated(
-    ready: Bed, monkeypatch: pytest.MonkeyPatch, engine: Any, cpu: str, emulated: bool
+    ready: Bed, monkeypatch: pytest.MonkeyPatch, engine: Any, cpu: str, signature: str | None, emulated: bool
 ) -> None:
     ready.world.facts = EngineFacts("qemu", "7.2", engine[0], engine[1], "fake")
-    monkeypatch.setattr(facts, "read", lambda: host(cpu=cpu))
+    monkeypatch.setattr(facts, "read", lambda: host(cpu=cpu, signature=signature))
     assert _validate(ready)[0]["cell"]["emulated"] is emulated
+
+
+def test_what_l1_itself_says_of_its_processor_counts(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = fakes.cpu_facts()["cpu"] | {"hypervisor": TCG}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    assert _validate(ready)[0]["cell"]["emulated"] is True
+
+
+@pytest.mark.parametrize(("signature", "verdict"), [(None, "blocked"), (TCG, "blocked"), ("", "confirmed")])
+def test_android_is_not_confirmed_where_nothing_shows_that_the_hardware_is_real(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, signature: str | None, verdict: str
+) -> None:
+    monkeypatch.setattr(facts, "read", lambda: host(signature=signature))
+    bed.world.android = True
+    document = checked(up(bed.session(emulator="docker-android"), "default"))
+    assert document["claims"]["android"]["verdict"] == verdict
 
 
 def test_an_engine_without_nesting_never_confirms(ready: Bed) -> None:

@@ -155,6 +155,13 @@ def test_a_mistake_in_a_file_names_file_key_and_the_nearest_valid_one(mine, text
     assert hint in error.hint
 
 
+def test_a_byte_order_mark_is_no_mistake(mine):
+    """As Windows' editors write it."""
+    mine('\ufeffengine = "qemu"\n[vm]\ncpus = 3\n')
+    settings = load()
+    assert (settings.engine, settings.vm.cpus) == ("qemu", 3)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "what", "hint"),
     [

@@ -103,7 +103,8 @@ def test_a_ready_labs_access_is_todays(bed: Bed) -> None:
 def test_a_container_probe_that_took_too_long_refutes_nothing(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = fakes.kvm_entry(False, started=True, error="KVM_RUN did not end in 20 s (killed)")
+    why = "KVM_RUN did not end in 20 s (killed; 19.8 s of them on the processor)"
+    killed = fakes.kvm_entry(False, started=True, failure="timeout", error=why)
     slow = json.dumps(fakes.kvm_probe(real_mode=killed))
     answer = FakeGuest._answer
 
@@ -125,7 +126,12 @@ def test_a_device_that_labs_user_may_not_open_refutes_nothing(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denied = fakes.kvm_probe(False, real_mode=None, long_mode=None)
-    denied["device"] |= {"opened": False, "api_version": None, "error": "/dev/kvm: Permission denied"}
+    denied["device"] |= {
+        "opened": False,
+        "api_version": None,
+        "failure": "permission",
+        "error": "/dev/kvm: Permission denied",
+    }
     monkeypatch.setattr(fakes, "kvm_probe", lambda _ok: denied)
     document, code = _up(bed)
     assert (document["verdict"], code) == ("inconclusive", 12)

@@ -64,7 +64,10 @@ class FakeGuest:
             mark = "".join(re.findall(r"mark=(\w+); mark=\$\{mark\}(\w+)", line)[0])
             return Result(list(argv), f"{mark}\nsaid\n" * line.count("\necho $mark; cat"), "", 0, 0.0)
         found = next((answer for start, answer in self.answers.items() if line.startswith(start)), "")
-        return Result(list(argv), found if isinstance(found, str) else found(stdin), "", 0, 0.0)
+        text = found if isinstance(found, str) else found(stdin)
+        if text.startswith("Error: "):
+            return Result(list(argv), "[]\n", text, 1, 0.0)
+        return Result(list(argv), text, "", 0, 0.0)
 
     def read(self, _: str) -> str:
         return "MemTotal: 4000000 kB\nMemAvailable: 1024000 kB\n"

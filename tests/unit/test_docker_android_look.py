@@ -53,7 +53,7 @@ def container(
     docker = tmp_path / "docker"
     docker.write_text(
         f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\ncase $1 in\n'
-        f"container) cat {tmp_path}/inspected.json ;;\n"
+        f"container) echo 'WARNING: Error loading config file: EOF' >&2; cat {tmp_path}/inspected.json ;;\n"
         "logs) echo supervisord said this ;;\n"
         'exec) shift 2; echo "ran $*"; exit 3 ;;\nesac\n'
     )
@@ -113,6 +113,27 @@ def test_ended_container_is_asked_for_its_log_only(
         seen = looked(script, capsys, monkeypatch, files=["/etc/hostname"], command=["adb", "devices"])
     assert seen.log == "supervisord said this\n" and seen.processes == [] and seen.files == {}
     assert seen.status is None and "exec" not in (tmp_path / "asked").read_text()
+
+
+def test_what_a_command_says_is_bounded_and_its_errors_are_apart(script: Any) -> None:
+    long = "echo first; echo warning >&2; seq 1000000; echo last"
+    status, out, err = script.run(["sh", "-c", long], 20)
+    assert (status, err) == (0, "warning\n") and out.endswith("\n1000000\nlast\n")
+    mark, _, rest = out.partition("\n")
+    assert mark == f"[lab: {6888907 - script.LIMIT} bytes were left out here]" and len(rest) == script.LIMIT
+    assert script.run(["sh", "-c", "echo a >&2; echo b"], 20, together=True) == (0, "a\nb\n", "")
+    assert script.run(["sleep", "9"], 0.1)[0] == -1
+
+
+@as_root
+def test_files_of_any_number_are_told_up_to_a_size(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.log").write_text("x" * 100)
+    monkeypatch.setattr(script, "ALL_FILES", 250)
+    told = script.tails(os.getpid(), [f"{tmp_path}/*.log"], 1000)
+    assert [len(text) for text in told.values()] == [100, 100, 50, len(script.LEFT_OUT)]
 
 
 @pytest.mark.parametrize(

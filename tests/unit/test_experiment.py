@@ -44,7 +44,12 @@ class Engine:
     def _answer(self, guest: FakeGuest, argv: list[str], stdin: Any) -> str:
         spec = self.specs[-1]
         if argv[0] == "python3" and "--seconds" in argv:
-            device = kvm_probe()["device"] | {"exists": False, "opened": False, "error": "/dev/kvm is absent"}
+            device = kvm_probe()["device"] | {
+                "exists": False,
+                "opened": False,
+                "failure": "absent",
+                "error": "it is absent",
+            }
             absent = {"device": device, "real_mode": None, "long_mode": None}
             return json.dumps(kvm_probe() if spec.nested else kvm_probe(**absent))
         if argv[0] == "python3":
@@ -147,19 +152,25 @@ def test_a_vm_that_does_not_come_up_is_inconclusive(bed: Bed, engine: Engine) ->
     assert "2 of 6 runs gave no answer (2 inconclusive)" in document["sentence"]
 
 
-def test_a_probe_that_could_not_look_shows_nothing(bed: Bed, engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("failure", "outcome", "code"),
+    [("permission", "inconclusive", 12), ("resource", "inconclusive", 12), ("tool", "blocked", 11)],
+)
+def test_a_probe_that_could_not_look_shows_nothing(
+    bed: Bed, engine: Engine, failure: str, outcome: str, code: int
+) -> None:
     answer = FakeGuest._answer
 
     def denied(guest: FakeGuest, argv: list[str], stdin: Any) -> str:
         if argv[0] == "python3" and "--seconds" in argv:
-            device = kvm_probe()["device"] | {"opened": False, "error": "Permission denied"}
+            device = kvm_probe()["device"] | {"opened": False, "failure": failure, "error": "it failed"}
             return json.dumps(kvm_probe(device=device, real_mode=None, long_mode=None))
         return answer(guest, argv, stdin)
 
     bed.patch.setattr(FakeGuest, "_answer", denied)
     reply = experiment(bed.session(), runs=1)
-    assert {row["outcome"] for row in checked(reply)["trials"]} == {"inconclusive"}
-    assert reply.code == 12
+    assert {row["outcome"] for row in checked(reply)["trials"]} == {outcome}
+    assert reply.code == code
 
 
 @pytest.mark.parametrize("error", [InterruptedByUser("interrupted"), KeyboardInterrupt()])

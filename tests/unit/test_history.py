@@ -152,6 +152,14 @@ def test_a_cell_survives_its_columns(values: dict[str, Any]) -> None:
     assert cell_columns(cell_document(columns)) == columns
 
 
+def test_a_processor_not_known_to_be_real_is_kept_as_emulated() -> None:
+    host = {"system": "linux", "os": "Debian 12", "kernel": "6.1", "cpu": "A CPU"}
+    rest = {name: "x" for name in CELL if name not in host} | {"android": True}
+    for emulated, kept in ((None, True), (True, True), (False, False)):
+        columns = cell_columns({"host": host, **rest, "emulated": emulated})
+        assert columns["emulated"] is kept
+
+
 def test_only_nights_of_the_same_cell_come_before(history: History) -> None:
     night(history)
     key = begin(history)

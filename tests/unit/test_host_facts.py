@@ -1,9 +1,14 @@
 import json
 import platform
 import sys
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from lab.errors import CommandError, DeadlineError
+from lab.host import facts
 from lab.host.facts import (
     Cpu,
     HostFacts,
@@ -15,6 +20,7 @@ from lab.host.facts import (
     read,
     read_kvm,
 )
+from lab.proc import Completed
 
 INTEL = """\
 processor	: 0
@@ -120,6 +126,100 @@ def test_sysctl_of_a_mac_that_is_a_virtual_machine():
     cpu = mac_cpu(parse_sysctl(MAC_VM))
     assert cpu.hypervisor
     assert cpu.extensions == ()
+
+
+EMULATED = """\
+processor	: 0
+vendor_id	: AuthenticAMD
+cpu family	: 15
+model		: 107
+model name	: QEMU Virtual CPU version 2.5+
+flags		: fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov syscall nx lm hypervisor lahf_lm svm
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "board", "emulated"),
+    [
+        # Named as real processors are: `-accel tcg -cpu EPYC`, and the qemu64 that KVM's guests have, too.
+        (EMULATED, "TCGTCGTCGTCG", "", True),
+        (AMD_GUEST, "TCGTCGTCGTCG", "QEMU, Standard PC", True),
+        (EMULATED, "KVMKVMKVM", "QEMU", False),
+        (AMD_GUEST, "KVMKVMKVM", "Amazon EC2", False),
+        (CLOUD, "Microsoft Hv", "Microsoft Corporation", False),
+        (CLOUD, "VMwareVMware", "VMware, Inc.", False),
+        (INTEL, "", "LENOVO", False),
+        (INTEL, "", "", False),
+        # What is not known is not real hardware.
+        (EMULATED, None, "", None),
+        (AMD_GUEST, None, "Amazon EC2", None),
+        (INTEL, None, "LENOVO", None),
+        (AMD_GUEST, "SomethingNew", "", None),
+        (AMD_GUEST, "", "", None),  # it says that it is in a VM, and of which kind it does not
+        (INTEL, "", "QEMU", None),  # `-cpu EPYC,-hypervisor`
+        (INTEL, "", "Bochs", None),  # has no hypervisor, and is one
+        # A name that no real processor has is a word, too, wherever KVM handed it on.
+        ("model name : QEMU TCG CPU version 2.5+", "KVMKVMKVM", "", True),
+        ("vendor_id : VirtualApple", None, "", True),
+    ],
+)
+def test_emulation_is_judged_by_the_hypervisors_signature(text, signature, board, emulated):
+    assert replace(parse_cpuinfo(text), signature=signature, board=board).emulated is emulated
+
+
+@given(st.text(), st.text(), st.none() | st.text(), st.booleans(), st.text())
+def test_only_a_known_signature_shows_real_hardware(model, vendor, signature, hypervisor, board):
+    cpu = Cpu(model, vendor, (), hypervisor, False, signature, board)
+    if cpu.emulated is False:
+        assert signature in facts._HARDWARE or (signature == "" and not hypervisor)
+    assert cpu.emulated is True or signature != "TCGTCGTCGTCG"
+
+
+@pytest.mark.parametrize(
+    ("text", "signature", "emulated"),
+    [
+        (INTEL_MAC, "", False),
+        (M2_MAC, "", False),
+        (MAC_VM, None, None),  # sysctl says that there is a hypervisor, not which
+        ("machdep.cpu.features: FPU VME", "", False),  # before kern.hv_vmm_present
+        ("hw.optional.arm64: 1", None, None),
+        ("", None, None),
+    ],
+)
+def test_a_mac_is_real_when_it_says_that_it_is_no_virtual_machine(text, signature, emulated):
+    cpu = mac_cpu(parse_sysctl(text))
+    assert (cpu.signature, cpu.emulated) == (signature, emulated)
+
+
+@pytest.mark.parametrize("text", [MAC_VM, INTEL_MAC])
+def test_a_mac_that_is_a_virtual_machine_is_asked_for_the_signature(monkeypatch, text):
+    asked = []
+    monkeypatch.setattr(facts.proc, "run", lambda argv, **_: Completed(argv, 0, text, "", 0.0))
+    monkeypatch.setattr(facts, "signature", lambda: asked.append("x") or "TCGTCGTCGTCG")
+    cpu = facts._read_mac().cpu
+    assert (cpu.emulated, asked) == ((True, ["x"]) if text == MAC_VM else (False, []))
+
+
+@pytest.mark.parametrize(
+    "error", [CommandError(["python3"], 1), DeadlineError("silence"), OSError("no fork")]
+)
+def test_a_signature_that_cannot_be_read_is_not_known(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(facts.proc, "run", fail)
+    facts.signature.cache_clear()
+    try:
+        assert facts.signature() is None
+        assert read().cpu.emulated is not False
+    finally:
+        facts.signature.cache_clear()
+
+
+def test_the_signature_is_this_machines():
+    cpu = read().cpu
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        assert (cpu.signature != "") == cpu.hypervisor
 
 
 def test_os_release():

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from lab.host import kvm
+from lab.probes.kvm import Probe
+from tests.unit.fakes import kvm_entry, kvm_probe
 
 
 @pytest.fixture
@@ -71,6 +73,43 @@ def test_negative_answer_is_kept_too_with_its_reason(host: Path, boots: list[str
     assert _probe(host, fresh=True).usable
 
 
+@pytest.mark.parametrize(
+    ("failure", "kept"),
+    [
+        ("QEMU ended before its guest reached user space: was killed by SIGKILL", False),
+        (
+            "QEMU ended before its guest reached user space: Cannot allocate memory",
+            False,
+        ),
+        ("QEMU ended before its guest reached user space: KVM: entry failed, hardware error 0x0", True),
+        ("QEMU ended before its guest reached user space: failed to set MSR 0x10a", True),
+        ("a kernel booted under it does not reach user space in 20 s (it said nothing)", True),
+    ],
+)
+def test_only_what_will_fail_again_is_kept(host: Path, boots: list[str], failure: str, kept: bool) -> None:
+    ANSWERS["now"] = failure
+    assert not _probe(host).usable
+    ANSWERS["now"] = ""
+    assert _probe(host).usable is not kept
+
+
+@pytest.mark.parametrize(
+    ("failure", "kept"),
+    [("kvm", True), ("timeout", True), ("resource", False), ("killed", False), ("tool", False)],
+)
+def test_a_tiny_guest_that_failed_by_itself_is_no_lasting_answer(
+    host: Path, boots: list[str], monkeypatch: pytest.MonkeyPatch, failure: str, kept: bool
+) -> None:
+    entry = kvm_entry(False, failure=failure, error="it failed")
+    probed = Probe.model_validate(kvm_probe(real_mode=entry, long_mode=entry))
+    monkeypatch.setattr(kvm, "_tiny_entries", lambda: probed)
+    answer = _probe(host)
+    assert not answer.usable and "it failed" in answer.why
+    assert answer.why.startswith("not proven") is not kept
+    monkeypatch.setattr(kvm, "_tiny_entries", lambda: None)
+    assert _probe(host).usable is not kept
+
+
 def test_damaged_memory_of_an_answer_is_no_answer(host: Path, boots: list[str]) -> None:
     _probe(host)
     (kept,) = (host / "cache").iterdir()
@@ -111,10 +150,22 @@ def test_refusals_are_not_remembered(host: Path, boots: list[str], monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("module", "text", "nested"),
-    [("kvm_amd", "1", True), ("kvm_intel", "Y", True), ("kvm_intel", "N", False), ("kvm_pvm", "1", False)],
+    ("flag", "module", "text", "nested"),
+    [
+        ("svm", "kvm_amd", "1", True),
+        ("vmx", "kvm_intel", "Y", True),
+        ("vmx", "kvm_intel", "N", False),
+        ("svm", "kvm_pvm", "1", False),
+        ("svm", "kvm_intel", "Y", False),  # the other vendor's, built into the kernel
+        ("vmx", "kvm_amd", "1", False),
+        ("lm", "kvm_amd", "1", False),
+    ],
 )
-def test_nested_comes_from_the_loaded_module(host: Path, module: str, text: str, nested: bool) -> None:
+def test_nested_comes_from_the_processors_own_module(
+    host: Path, monkeypatch: pytest.MonkeyPatch, flag: str, module: str, text: str, nested: bool
+) -> None:
+    (host / "cpuinfo").write_text(f"flags : fpu {flag}\n")
+    monkeypatch.setattr(kvm, "CPUINFO", host / "cpuinfo")
     parameters = host / "modules" / module / "parameters"
     parameters.mkdir(parents=True)
     (parameters / "nested").write_text(f"{text}\n")

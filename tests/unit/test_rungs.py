@@ -24,7 +24,7 @@ from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder import rungs
 from lab.ladder.rungs import container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
-from lab.probes.kvm import Device, Entry, Probe
+from lab.probes.kvm import Device, Entry, KvmFacts, Probe
 from tests.unit import fakes
 
 NONCE, L1_BOOT, L2_BOOT = "nonce-of-this-launch", "boot-of-l1", "boot-of-l2"
@@ -233,37 +233,66 @@ def _entry(**changes: Any) -> Entry:
         "exits": ["io", "io", "hlt"],
         "exit_reason": 5,
         "hardware_entry_failure_reason": None,
+        "failure": "",
         "error": "",
         "seconds": 0.1,
     }
     return Entry(**(good | changes))
 
 
-_DEVICE = Device(exists=True, opened=True, api_version=12, mode="0660", owner="root", group="kvm", error="")
+_DEVICE = Device.model_validate(fakes.kvm_probe()["device"])
 
 
 def _probe(real: Entry | None, long: Entry | None, device: Device = _DEVICE) -> Probe:
     return Probe(schema="lab.kvm_probe/1", device=device, real_mode=real, long_mode=long)
 
 
-_BAD = _entry(ok=False, error="entry failed, hardware error 0xffffffff")
+_BAD = _entry(ok=False, failure="kvm", error="entry failed, hardware error 0xffffffff")
 
 
-@pytest.mark.parametrize(
-    ("real", "long"), [(_BAD, _entry()), (_entry(), _BAD), (_BAD, _BAD), (None, None), (None, _entry())]
-)
+@pytest.mark.parametrize(("real", "long"), [(_BAD, _entry()), (_entry(), _BAD), (_BAD, _BAD)])
 def test_kvm_works_only_when_both_modes_run(real: Entry | None, long: Entry | None) -> None:
-    assert not guest.settled(_probe(real, long)).ok
+    assert not guest.settled(_probe(real, long), "here").ok
 
 
-def test_a_probe_that_never_got_to_run_settles_nothing() -> None:
-    killed = _entry(
-        started=False, entered=False, ok=False, error="setting up the guest did not end in 20 s (killed)"
+@pytest.mark.parametrize(("real", "long"), [(None, None), (None, _entry()), (_entry(), None)])
+def test_a_mode_that_was_not_tried_settles_nothing(real: Entry | None, long: Entry | None) -> None:
+    with pytest.raises(InconclusiveError):
+        guest.settled(_probe(real, long), "here")
+
+
+_NOT_KVMS = ("permission", "resource", "killed", "timeout", "tool", "system", "unknown")
+_CLASSES = {"timeout": DeadlineError, "tool": BlockedError}
+
+
+@pytest.mark.parametrize("started", [True, False])
+@pytest.mark.parametrize("failure", _NOT_KVMS)
+def test_what_is_not_kvms_own_word_settles_nothing_and_names_itself(failure: str, started: bool) -> None:
+    """A KVM_RUN that hangs is silence, too: a machine that stands still looks the same."""
+    failed = _entry(started=started, entered=False, ok=False, failure=failure, error="KVM_RUN: ENOMEM")
+    for probe in (_probe(failed, _entry()), _probe(_entry(), failed), _probe(failed, failed)):
+        with pytest.raises(_CLASSES.get(failure, InconclusiveError), match="KVM_RUN: ENOMEM"):
+            guest.settled(probe, "here")
+
+
+@given(st.data())
+def test_only_kvms_own_word_refutes(data: st.DataObject) -> None:
+    """Whatever the probe reports, in L1 and in the container."""
+    failures = st.sampled_from(["kvm", *_NOT_KVMS])
+    entries = st.one_of(
+        st.just(_entry()), failures.map(lambda kind: _entry(ok=False, failure=kind, error="it failed"))
     )
-    with pytest.raises(DeadlineError):
-        guest.settled(_probe(killed, _entry()))
-    hung = _entry(entered=False, ok=False, error="KVM_RUN did not end in 20 s (killed)")
-    assert not guest.settled(_probe(hung, _entry())).ok
+    kind = data.draw(st.sampled_from(["", *_NOT_KVMS]))
+    device = _device(failure=kind, opened=not kind, error="it failed" if kind else "")
+    tried = [None if kind else data.draw(entries) for _ in range(2)]
+    probe = _probe(*tried, device)
+    denied = any(entry and not entry.ok and entry.failure == "kvm" for entry in tried)
+    try:
+        settled = guest.settled(probe, "here")
+    except (InconclusiveError, BlockedError):
+        assert not denied and not probe.ok
+    else:
+        assert settled.ok != denied
 
 
 @pytest.mark.parametrize(("flags", "ok"), [("fpu svm", True), ("fpu vmx", True), ("fpu hypervisor", False)])
@@ -363,12 +392,18 @@ def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path, monkeypatch: pytes
     assert not guest.cpu(_l1(fakes.World(), tmp_path)).ok
 
 
-_ABSENT = {"exists": False, "opened": False, "api_version": None, "error": "/dev/kvm: No such file"}
+_ABSENT = {"exists": False, "opened": False, "api_version": None, "failure": "absent"}
+_ABSENT |= {"error": "/dev/kvm: ENOENT (No such file or directory)"}
 _LOADED = {"kvm": {}, "kvm_amd": {"nested": "1", "npt": "1"}}
 _WAS_LOADED = ["[1.1] kvm_amd: Nested Virtualization enabled", "[1.1] SVM: kvm: Nested Paging disabled"]
 
 
-_EMPTY = {"opened": False, "api_version": None, "error": "/dev/kvm: No such device"}
+_EMPTY = {
+    "opened": False,
+    "api_version": None,
+    "failure": "absent",
+    "error": "/dev/kvm: ENODEV (No such device)",
+}
 
 
 def _without_device(
@@ -395,9 +430,12 @@ def test_a_module_that_was_kept_out_says_nothing_of_the_processor(
 @pytest.mark.parametrize(
     "facts",
     [
-        {"modules": _LOADED},
+        {"modules": _LOADED, "kernel_lines": ["kvm: disabled by bios"]},
         {"kernel_lines": ["kvm_amd: SVM not supported by CPU 0"]},
-        {"kernel_lines": ["kvm_intel: VMX not enabled (by BIOS) in MSR_IA32_FEAT_CTL on CPU 1"]},
+        {
+            "kernel_lines": ["kvm_intel: VMX not enabled (by BIOS) in MSR_IA32_FEAT_CTL on CPU 1"],
+            "cpu": fakes.cpu_facts()["cpu"] | {"flags": ["vmx"]},
+        },
         {"kernel_lines": ["kvm: disabled by bios"]},
         {"kernel_lines": ["kvm: enabling virtualization on CPU0 failed"]},
         # theory.experiment asks where the processor offers nothing, too: that is its finding.
@@ -408,7 +446,70 @@ def test_a_missing_device_is_evidence_once_the_processor_was_asked(
     facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = guest.kvm(_without_device(tmp_path, monkeypatch, **facts))
-    assert not seen.ok and seen.observed == _ABSENT["error"]
+    assert not seen.ok and seen.observed.startswith(_ABSENT["error"])
+    assert all(line in seen.observed for line in facts.get("kernel_lines", []))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "kvm: no hardware support",
+        "kvm_intel: CPU 0 doesn't support VMX",
+        "kvm_intel: VMX not supported by CPU 0",
+        "kvm_intel: VMX not enabled (by BIOS) in MSR_IA32_FEAT_CTL on CPU 1",
+    ],
+)
+def test_the_other_vendors_module_says_nothing_of_this_processor(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = {"kvm": {}, "kvm_intel": {"nested": "Y"}}
+    site = _without_device(tmp_path, monkeypatch, modules=modules, kernel_lines=[line])
+    with pytest.raises(BlockedError, match="has not loaded kvm_amd"):
+        guest.kvm(site)
+
+
+@pytest.mark.parametrize("line", ["kvm: no hardware support", "kvm_amd: CPU 0 isn't AMD or Hygon"])
+def test_amds_module_says_nothing_of_intels_processor(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = fakes.cpu_facts()["cpu"] | {"flags": ["vmx"]}
+    site = _without_device(tmp_path, monkeypatch, cpu=cpu, modules={"kvm_amd": {}}, kernel_lines=[line])
+    with pytest.raises(BlockedError, match="has not loaded kvm_intel"):
+        guest.kvm(site)
+
+
+def test_a_report_from_before_failures_had_a_kind_is_read(tmp_path: Path) -> None:
+    """As a clear Linux's, in which the module of the other vendor was loaded."""
+    device = {"exists": False, "opened": False, "api_version": None, "mode": "", "owner": "", "group": ""}
+    probe = {"device": device | {"error": "there is no /dev/kvm"}, "real_mode": None, "long_mode": None}
+    facts = fakes.cpu_facts(modules={"kvm": {}, "kvm_intel": {"nested": "Y"}})
+    facts["kernel_lines"] = ["[    0.894716] kvm: no hardware support"]
+    site = _l1(fakes.World(), tmp_path)
+    site.kvm = KvmFacts.model_validate({"probe": {"schema": "lab.kvm_probe/1", **probe}, "facts": facts})
+    with pytest.raises(BlockedError, match="has not loaded kvm_amd"):
+        guest.kvm(site)
+
+
+@pytest.mark.parametrize("lines", [None, [], _WAS_LOADED])
+def test_a_device_missing_beside_its_module_settles_nothing(
+    lines: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InconclusiveError, match="kvm_amd is loaded, and the kernel does not say"):
+        guest.kvm(_without_device(tmp_path, monkeypatch, modules=_LOADED, kernel_lines=lines))
+
+
+def test_another_kind_of_processor_is_no_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = fakes.cpu_facts()["cpu"] | {"flags": []}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, machine="aarch64", cpu=cpu))
+    with pytest.raises(BlockedError, match="aarch64"):
+        guest.cpu(_l1(fakes.World(), tmp_path))
+
+
+def test_a_signature_that_cannot_be_read_is_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = fakes.cpu_facts()["cpu"] | {"hypervisor": None}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    with pytest.raises(InconclusiveError, match="signature"):
+        guest.paravirt(_l1(fakes.World(), tmp_path))
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -419,18 +520,26 @@ def test_a_container_is_probed_as_l1_is(ok: bool, tmp_path: Path) -> None:
 def test_a_container_probe_that_was_killed_settles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = fakes.kvm_probe(long_mode=fakes.kvm_entry(False, started=False, error="it was killed"))
+    failed = fakes.kvm_entry(False, started=False, failure="killed", error="it was killed by SIGKILL")
+    killed = fakes.kvm_probe(long_mode=failed)
     monkeypatch.setattr(fakes, "kvm_probe", lambda _ok: killed)
     for rung in (guest.kvm, container.kvm):
-        with pytest.raises(DeadlineError):
-            rung(_l1(fakes.World(), tmp_path))
+        site = _l1(fakes.World(), tmp_path)
+        with pytest.raises(InconclusiveError, match="killed by SIGKILL"):
+            rung(site)
+        assert "SIGKILL" in str(site.facts), "it is kept all the same"
 
 
-def test_a_missing_device_is_evidence() -> None:
-    missing = _device(exists=False, opened=False, api_version=None, error="/dev/kvm does not exist")
-    seen = guest.settled(_probe(None, None, missing))
-    assert not seen.ok
-    assert seen.why == "/dev/kvm does not exist"
+@pytest.mark.parametrize("failure", ["absent", "permission"])
+def test_a_device_that_docker_does_not_hand_on_is_no_word_of_kvms(
+    failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = fakes.kvm_probe()["device"] | {"opened": False, "api_version": None}
+    device |= {"failure": failure, "error": "/dev/kvm: EPERM (Operation not permitted)"}
+    probe = fakes.kvm_probe(device=device, real_mode=None, long_mode=None)
+    monkeypatch.setattr(fakes, "kvm_probe", lambda _ok: probe)
+    with pytest.raises(InconclusiveError, match="EPERM"):
+        container.kvm(_l1(fakes.World(), tmp_path))
 
 
 def _device(**changes: Any) -> Device:

@@ -186,3 +186,26 @@ def test_the_step_log_is_json_lines(tmp_path: Path) -> None:
         step.note("so far")
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["started", "note", "finished"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_json_and_toml_of_people_are_read_with_a_byte_order_mark_too(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "a.json").write_text(f'{mark}{{"ü": 1}}', encoding="utf-8")
+    (tmp_path / "a.toml").write_text(f"{mark}ü = 1\n".replace("ü", '"ü"'), encoding="utf-8")
+    assert files.read_json(tmp_path / "a.json") == files.read_toml(tmp_path / "a.toml") == {"ü": 1}
+    (tmp_path / "a.json").write_text(mark + "[" * 200_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_a_key_in_the_output_of_a_command_is_in_no_log_and_in_no_tail(tmp_path: Path) -> None:
+    """It comes in lines, of which none but the first and the last says what it is."""
+    key = "\n".join(["-----BEGIN PRIVATE KEY-----", *["MIIEvQIBADANBgkqhkiG9w0B" * 3] * 20])
+    key += "\n-----END PRIVATE KEY-----"
+    log = tmp_path / "log"
+    script = f"import sys; print({key!r}); print('after'); sys.exit(3)"
+    with pytest.raises(CommandError) as failed:
+        proc.run([sys.executable, "-c", script], log=log)
+    assert failed.value.tail == "[redacted]\nafter"
+    assert log.read_text() == "[redacted]\nafter\n"
+    assert proc.tail(key, lines=3) == "[redacted]"

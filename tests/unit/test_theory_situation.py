@@ -61,7 +61,7 @@ def test_this_kind_of_host() -> None:
         "12",
         "6.1",
         "x86_64",
-        Cpu("AMD EPYC", "AuthenticAMD", (), True, False),
+        Cpu("AMD EPYC", "AuthenticAMD", (), True, False, "KVMKVMKVM"),
         2,
         1,
         1,
@@ -203,6 +203,27 @@ def test_qemu_under_libvirt_is_qemu() -> None:
 def test_an_emulated_processor_is_known_by_its_name() -> None:
     host = dataclasses.replace(CELL.host, cpu="QEMU TCG CPU version 2.5+")
     assert of_cell(dataclasses.replace(CELL, host=host)).emulated is True
+
+
+@pytest.mark.parametrize(
+    ("emulated", "acceleration", "nesting", "known"),
+    [
+        (True, "hwvirt", Nesting.HARDWARE, True),  # no other processor in the chain is software
+        (True, "tcg", Nesting.EMULATED, None),
+        (False, "hwvirt", Nesting.HARDWARE, None),  # told by the processor's name, once
+        (None, "hwvirt", Nesting.HARDWARE, None),
+    ],
+)
+def test_an_emulated_host_is_known_from_its_cell(
+    emulated: bool | None, acceleration: str, nesting: Nesting, known: bool | None
+) -> None:
+    cell = dataclasses.replace(
+        CELL, engine="virtualbox", acceleration=acceleration, nesting=nesting, emulated=emulated
+    )
+    assert of_cell(cell).emulated is known
+    real = Situation("linux", "amd", "12", extensions=True, emulated=False)
+    filled = of_cell(cell, real)
+    assert (filled.extensions, filled.emulated) == ((None, True) if known else (True, False))
 
 
 def test_a_processor_that_names_no_maker_is_the_hosts_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from virtualbox.library import MachineState
 
-from lab import engines, versions
+from lab import engines, proc, versions
 from lab.deadline import Deadline
 from lab.engines.options import Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
@@ -99,13 +100,65 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 
 def test_ssh_config_says_how_to_log_in() -> None:
     assert program.entrance(SSH_CONFIG, "vagrant") == program.Entrance(
-        "127.0.0.1", 10022, "lab", Path("/state/of lab/id_ed25519")
+        "127.0.0.1", 10022, "lab", (Path("/state/of lab/id_ed25519"),)
     )
 
 
-def test_an_ssh_config_of_nothing_is_an_error() -> None:
-    with pytest.raises(LabError, match="does not say how to log in"):
-        program.entrance("Host vagrant\n  HostName 127.0.0.1\n", "vagrant")
+_WARNINGS = """\
+There were warnings and/or errors while loading your Vagrantfile.
+compatible, there are some cases where things have changed
+
+  Port 1
+Warnings:
+* `config.vm.customize` calls are VirtualBox-specific. If you're
+
+"""
+_BLOCK = """\
+Host default
+  HostName 127.0.0.1
+  User vagrant
+  Port 2222
+  StrictHostKeyChecking no
+  IdentityFile /home/user/.vagrant.d/insecure_private_key
+  IdentityFile "/home/a user/second"
+  IdentitiesOnly yes
+"""
+
+
+def test_an_ssh_config_is_read_within_vagrants_warnings_with_all_its_keys() -> None:
+    keys = (Path("/home/user/.vagrant.d/insecure_private_key"), Path("/home/a user/second"))
+    wanted = program.Entrance("127.0.0.1", 2222, "vagrant", keys)
+    after = "==> vagrant: A new version of Vagrant is available: 2.4.9!\n  User root\n"
+    assert program.entrance(_WARNINGS + _BLOCK + "\n" + after, "default") == wanted
+    assert program.entrance("Host other\n  User x\n  Port 9\n" + _BLOCK, "default") == wanted
+
+
+@pytest.mark.parametrize(
+    ("config", "lacking"),
+    [
+        ("Host default\n  HostName 127.0.0.1\n", "user, private key"),
+        (
+            "Host default\n  HostName 127.0.0.1\n  User vagrant\n  Port 2222\n  IdentityFile \n"
+            "  IdentitiesOnly yes\n",
+            "private key",
+        ),
+        (_BLOCK.replace("Port 2222", "Port twenty"), "port, but 'twenty'"),
+        (_WARNINGS, "hostname, user, private key"),
+        ("", "hostname, user, private key"),
+    ],
+)
+def test_an_ssh_config_that_lacks_something_is_an_error_with_vagrants_words(
+    config: str, lacking: str
+) -> None:
+    with pytest.raises(UsageError, match=f"does not say how to log in: it names no {lacking}$") as caught:
+        program.entrance(config, "default")
+    assert caught.value.tail == proc.tail(config)
+
+
+@given(some.text(), some.text())
+def test_any_words_of_vagrants_give_a_way_in_or_the_error_that_shows_them(before: str, inside: str) -> None:
+    with contextlib.suppress(UsageError):
+        assert program.entrance(f"{before}\n{_BLOCK}  {inside}\n", "default").keys
 
 
 def test_the_id_is_where_vagrant_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,18 @@ def test_android_in_an_emulated_processor_settles_only_nesting() -> None:
     assert judge(map(passed, NAMES), on_mac)[Claim.THEORY].verdict is Verdict.BLOCKED
 
 
+def test_a_processor_that_nothing_shows_to_be_real_settles_only_nesting() -> None:
+    unknown = dataclasses.replace(ANDROID_ON_MAC, emulated=None)
+    verdicts = judge(map(passed, NAMES), unknown)
+    assert verdicts[Claim.NESTING].verdict is Verdict.CONFIRMED
+    for claim in (Claim.ANDROID, Claim.THEORY):
+        assert verdicts[claim].verdict is Verdict.BLOCKED
+        assert "nothing shows that the processor is a real one" in verdicts[claim].reason
+    refuted = [ended(name, Status.FAILED) if name == "android.boot" else passed(name) for name in NAMES]
+    assert judge(refuted, unknown)[Claim.ANDROID].verdict is Verdict.BLOCKED
+    assert strongest_claim(unknown) is Claim.NESTING
+
+
 def test_theory_wants_paravirt_looked_at_but_not_passed() -> None:
     def theory(*paravirt: Outcome) -> Verdict:
         rest = [passed(name) for name in NAMES if name != "guest.paravirt"]

@@ -82,6 +82,16 @@ def test_linux(tmp_path, on, monkeypatch):
     assert not host.read(facts(cpu), tmp_path).driver_usable
 
 
+@pytest.mark.parametrize(("extension", "holders"), [("svm", ("kvm_amd",)), ("vmx", ("kvm_intel",))])
+def test_the_other_vendors_module_holds_nothing(
+    tmp_path: Path, extension: str, holders: tuple[str, ...]
+) -> None:
+    """Both may be built into the kernel."""
+    cpu = Cpu("A CPU", "", (extension,))
+    found = host.read(facts(cpu, kvm=Kvm(("kvm", "kvm_amd", "kvm_intel"))), tmp_path)
+    assert found.holders == holders
+
+
 def test_a_module_without_a_device_and_a_file_that_is_none(tmp_path, on):
     on("linux")
     (tmp_path / "proc").mkdir()

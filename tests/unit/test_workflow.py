@@ -1,4 +1,4 @@
-""".github/workflows/nightly.yml: valid, pinned, the least of permissions, evidence kept in any case."""
+""".github/workflows: valid, pinned, the least of permissions; the night's evidence is kept in any case."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]
-FILE = ROOT / ".github" / "workflows" / "nightly.yml"
-TEXT = FILE.read_text()
-WORKFLOW: dict[str, Any] = YAML(typ="safe", pure=True).load(TEXT)
+FOLDER = ROOT / ".github" / "workflows"
+TEXTS = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.yml"))}
+WORKFLOWS: dict[str, dict[str, Any]] = {
+    name: YAML(typ="safe", pure=True).load(text) for name, text in TEXTS.items()
+}
+WORKFLOW = WORKFLOWS["nightly.yml"]
+EACH = pytest.mark.parametrize("name", TEXTS)
 JOBS = pytest.mark.parametrize("job", WORKFLOW["jobs"].values(), ids=list(WORKFLOW["jobs"]))
 _PINNED = re.compile(r"^\s*-? *uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 
@@ -26,8 +30,9 @@ def _schema() -> dict[str, Any]:
     return found
 
 
-def test_githubs_schema_takes_it() -> None:
-    faults = [fault.message for fault in Draft7Validator(_schema()).iter_errors(WORKFLOW)]
+@EACH
+def test_githubs_schema_takes_it(name: str) -> None:
+    faults = [fault.message for fault in Draft7Validator(_schema()).iter_errors(WORKFLOWS[name])]
     assert faults == []
 
 
@@ -36,15 +41,16 @@ def test_githubs_schema_would_not_take_anything() -> None:
     assert list(Draft7Validator(_schema()).iter_errors(broken))
 
 
-def test_every_action_is_pinned_by_a_full_hash_and_says_its_version() -> None:
-    uses = [line for line in TEXT.splitlines() if "uses:" in line]
-    assert len(uses) >= 4
+@EACH
+def test_every_action_is_pinned_by_a_full_hash_and_says_its_version(name: str) -> None:
+    uses = [line for line in TEXTS[name].splitlines() if "uses:" in line]
+    assert uses
     assert [line for line in uses if not _PINNED.match(line)] == []
 
 
 def test_one_action_has_one_hash() -> None:
     pins: dict[str, set[str]] = {}
-    for action, digest in re.findall(r"uses: ([\w-]+/[\w-]+)[\w/-]*@(\w+)", TEXT):
+    for action, digest in re.findall(r"uses: ([\w-]+/[\w-]+)[\w/-]*@(\w+)", "\n".join(TEXTS.values())):
         pins.setdefault(action, set()).add(digest)
     assert all(len(found) == 1 for found in pins.values())
 
@@ -53,6 +59,15 @@ def test_nothing_is_permitted_but_what_a_job_needs() -> None:
     assert WORKFLOW["permissions"] == {}
     for job in WORKFLOW["jobs"].values():
         assert job["permissions"] == {"contents": "read", "issues": "write"}
+
+
+def test_each_push_is_looked_at_on_linux_and_on_both_kinds_of_mac() -> None:
+    ci = WORKFLOWS["ci.yml"]
+    assert set(ci["on"]) == {"push", "pull_request"}
+    assert ci["permissions"] == {"contents": "read"}
+    (job,) = ci["jobs"].values()
+    assert job["strategy"]["matrix"]["runner"] == ["ubuntu-24.04", "macos-26-intel", "macos-26"]
+    assert job["steps"][-1]["run"] == "bin/invoke test --tier unit"
 
 
 def test_only_the_clock_and_a_person_start_it() -> None:

@@ -15,15 +15,17 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import requests
+import urllib3.exceptions as low
 import websocket
 
+from lab import web
 from lab.adb import AdbServer
 from lab.deadline import Deadline
 from lab.emulators.docker_android import reading, sighting, timeline
 from lab.emulators.docker_android.contract import EMULATORS, Contract
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
 from lab.emulators.protocol import ContainerState, Reach
-from lab.errors import LabError
+from lab.errors import BlockedError, DeadlineError, LabError
 from lab.guest.ssh import Guest
 from lab.journal import Journal
 from lab.probes.kvm import ContainerLook, parsed, script
@@ -37,6 +39,10 @@ _CLOCK_SECONDS = 1.0
 _ASK_SECONDS = 20.0
 """One question to Android: a slow one may take its time over `dumpsys`."""
 _NOVNC_SECONDS = 10.0
+"""For the page, and again for the WebSocket: each as a whole."""
+_NOVNC_BYTES = 1 << 20
+"""Of either; what is looked at is the page's status, and twelve bytes of the VNC server."""
+_GREETING = 200
 
 BASICS = {
     "boot_id": "cat /proc/sys/kernel/random/boot_id",
@@ -218,28 +224,47 @@ def screenshot(server: AdbServer, address: str, deadline: Deadline) -> bytes:
 def novnc(address: str) -> Novnc:
     """The page, and over the WebSocket beside it the VNC server's first words."""
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy has no business on the loopback
-            page = session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS).status_code
-    except requests.RequestException as error:
+        with (
+            web.bounded("noVNC's page", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES),
+            web.Session() as session,
+            session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS, stream=True) as answer,
+        ):
+            page = answer.status_code
+            web.read_whole(answer, _NOVNC_BYTES)
+    except (requests.RequestException, low.HTTPError, OSError, ValueError) as error:
         return Novnc(None, error=f"no page: {type(error).__name__}")
+    except (BlockedError, DeadlineError) as error:
+        return Novnc(None, error=f"no page: {error.what}")
+    try:
+        with web.bounded("noVNC's WebSocket", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES):
+            greeting, error_text = _greeting(address)
+    except (BlockedError, DeadlineError) as error:
+        return Novnc(page, error=f"no WebSocket: {error.what}")
+    return Novnc(page, greeting, error=error_text)
+
+
+def _greeting(address: str) -> tuple[str, str]:
+    """The first words of the VNC server behind the WebSocket, and why there are none."""
     try:
         host, _, port = address.partition(":")
         # A connection of our own: given an address, the library would ask the environment's proxy.
-        way = socket.create_connection((host, int(port)), _NOVNC_SECONDS)
+        way = web.Watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
         page_socket = websocket.create_connection(
-            f"ws://{address}/websockify", timeout=_NOVNC_SECONDS, subprotocols=["binary"], socket=way
+            f"ws://{address}/websockify",
+            timeout=_NOVNC_SECONDS,
+            subprotocols=["binary"],
+            socket=way,
         )
-    except (websocket.WebSocketException, OSError) as error:
-        return Novnc(page, error=f"no WebSocket: {error}"[:200])
+    except (websocket.WebSocketException, OSError, ValueError) as error:
+        return "", f"no WebSocket: {error}"[:200]
     try:
-        said = page_socket.recv()
-    except (websocket.WebSocketException, OSError) as error:
-        return Novnc(page, error=f"the VNC server says nothing: {error}"[:200])
+        words = page_socket.recv()
+    except (websocket.WebSocketException, OSError, ValueError) as error:
+        return "", f"the VNC server says nothing: {error}"[:200]
     finally:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
+        with contextlib.suppress(websocket.WebSocketException, OSError, BlockedError, DeadlineError):
             page_socket.close(timeout=1)
-    return Novnc(page, said.decode("latin-1") if isinstance(said, bytes) else said)
+    return (words.decode("latin-1") if isinstance(words, bytes) else words)[:_GREETING], ""
 
 
 def _told(server: AdbServer, address: str, parts: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from lab import files, proc
+from lab import bounds, files, proc
 from lab.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError
 from lab.engines.qemu import process, qmp
@@ -126,9 +126,7 @@ class Launcher:
 
     def _explain(self, seen: int, forwards: Sequence[Forward], error: Exception) -> LabError:
         log = self._layout.log
-        with log.open("rb") as stream:
-            stream.seek(seen)
-            said = stream.read().decode(errors="replace")
+        said = bounds.read_text(log, seen)
         if match := _REFUSED_FORWARD.search(said):
             return port_error(int(match[1]), forwards, proc.tail(said), log)
         if isinstance(error, BlockedError):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import proc
+from lab import bounds, proc
 from lab.deadline import Deadline
 from lab.engines.protocol import LOOPBACK, Forward, State
 from lab.engines.virtualbox import vboxlog
@@ -101,7 +101,7 @@ class VirtualBox:
 
     def _log(self, described: Mapping[str, str]) -> str:
         try:
-            return self._log_file(described).read_text(errors="replace")
+            return bounds.read_text(self._log_file(described))
         except OSError:
             return ""
 

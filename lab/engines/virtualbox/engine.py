@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lab import bounds
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
@@ -112,4 +113,4 @@ def _newest_log(folders: Sequence[Path]) -> str:
     """VirtualBox's log of the run that ended last; empty when there was none."""
     logs = [path for folder in folders if (path := Layout(folder).log).is_file()]
     newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
-    return newest.read_text(errors="replace") if newest else ""
+    return bounds.read_text(newest) if newest else ""

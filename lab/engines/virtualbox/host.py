@@ -17,6 +17,7 @@ from lab.deadline import Deadline
 from lab.errors import InterruptedByUser, LabError
 from lab.host import facts as host_facts
 from lab.host.facts import HostFacts
+from lab.probes.kvm import MODULES, own_module
 
 System = Literal["linux", "macos", "windows"]
 
@@ -125,6 +126,13 @@ class Installed:
     """Folders for PYTHONPATH in which `import vboxapi` finds the glue that came with it, the surest first."""
 
 
+def _modules(facts: HostFacts) -> tuple[str, ...]:
+    """KVM's modules, without that of another vendor: it holds nothing of this processor."""
+    own = own_module(facts.cpu.extensions)
+    loaded = facts.kvm.modules if facts.kvm else ()
+    return tuple(name for name in loaded if not own or name == own or name not in MODULES.values())
+
+
 def read(facts: HostFacts | None = None, root: Path = Path("/")) -> HostVirtualBox:
     """What can be read without VirtualBox. `facts` are read when not given; /proc and /dev are under `root`.
 
@@ -155,7 +163,7 @@ def read(facts: HostFacts | None = None, root: Path = Path("/")) -> HostVirtualB
         driver_device=_is_device(devices[0]),
         driver_usable=_is_device(devices[0])
         and any(_is_device(path) and os.access(path, os.R_OK | os.W_OK) for path in devices),
-        kvm_modules=facts.kvm.modules if facts.kvm else (),
+        kvm_modules=_modules(facts),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import psutil
 
+from lab import bounds
 from lab.deadline import Deadline, NotYet, poll
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError, Snapshot, State
@@ -350,7 +351,7 @@ class VirtualBoxMachine:
 
     def _log(self) -> str:
         try:
-            return self._layout.log.read_text(errors="replace")
+            return bounds.read_text(self._layout.log)
         except OSError:
             return ""
 

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import requests
-
 from lab.deadline import Deadline
 from lab.images.archive.closure import needed
 from lab.images.archive.extract import fetch, unpack
@@ -19,6 +17,7 @@ from lab.images.archive.index import Package, read_index
 from lab.images.archive.release import Keys, read_release
 from lab.images.transport import Patience
 from lab.steps import Step
+from lab.web import Session
 
 __all__ = ["Archive", "Keys", "Package"]
 
@@ -30,7 +29,7 @@ class Archive:
     base: str
     suite: str
     keys: Keys
-    session: requests.Session
+    session: Session
     patience: Patience = field(default_factory=Patience)
 
     def resolve(self, names: Sequence[str], deadline: Deadline) -> list[Package]:

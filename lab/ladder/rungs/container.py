@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lab.errors import DeadlineError
 from lab.guest import trial
 from lab.ladder.model import Observation
 from lab.ladder.rungs.guest import settled
@@ -12,19 +11,17 @@ from lab.ladder.site import Site
 def kvm(site: Site) -> Observation:
     """The tiny guest again, now in a container that was given /dev/kvm and nothing else.
 
-    docker.engine's own container has run it already, where it could.
+    docker.engine's own container has run it already, where it could. It ran in L1 itself: only KVM's own
+    word on a guest counts against it here. A device that is absent or closed in there is Docker's doing.
     """
-    found = settled(site.container or trial.kvm(site.tools.guest, site.probe_deadline()))
-    for mode in (found.real_mode, found.long_mode):
-        if mode is not None and not mode.ok and "killed" in mode.error:
-            # It ran in L1 itself: that it took too long here, beside other work, shows nothing.
-            raise DeadlineError(f"the KVM probe in the container: {mode.error}", hint="try again")
-    site.facts["container.kvm"] = found.model_dump(mode="json")
+    probe = site.container or trial.kvm(site.tools.guest, site.probe_deadline())
+    site.facts["container.kvm"] = probe.model_dump(mode="json")
+    settled(probe, "in the container")
     return Observation(
-        ok=found.ok,
+        ok=probe.ok,
         expected="the tiny guest runs in a container with --device /dev/kvm, as nobody in group kvm",
-        observed=found.why,
+        observed=probe.why,
         hint=""
-        if found.ok
-        else "KVM works in the VM and not in a container: look at the device and AppArmor",
+        if probe.ok
+        else "KVM ran the tiny guest in the VM, and not in a container: try again, and compare",
     )

@@ -8,17 +8,32 @@ from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm as guest_kvm
 from lab.ladder.model import Observation
 from lab.ladder.site import Site
-from lab.probes.kvm import KvmFacts, Probe
+from lab.probes.kvm import MODULES, Failure, KvmFacts, Probe, own_module
 
 KVM_SIGNATURE = "KVMKVMKVM"
-_EXTENSIONS = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-"""A processor's extension, and KVM's module for it."""
+_X86 = ("x86_64", "i686")
 _REFUSED = re.compile(
-    r"by bios|supported by cpu|fully enabled on cpu|doesn't support vmx|no hardware support|isn't amd"
+    r"by bios|supported by cpu|fully enabled on cpu|doesn't support vmx|isn't amd"
     r"|kvm is unsupported|enabling virtualization on cpu\d+ failed|inconsistent vmcs",
     re.IGNORECASE,
 )
-"""What Linux writes into its log when one of these modules finds that it cannot work here (5.4 to 6.18)."""
+"""What Linux writes into its log when one of these modules finds that it cannot work here (5.4 to 6.18).
+
+Not `no hardware support`: on a processor that has the extension, only the other vendor's module says it.
+"""
+_OTHERS = {
+    "kvm_intel": re.compile(r"amd|svm|sev\b|hygon", re.IGNORECASE),
+    "kvm_amd": re.compile(r"intel|vmx|vmcs", re.IGNORECASE),
+}
+"""Words that make a line of the log the other vendor's, by the module that is wanted."""
+_HINTS: dict[Failure, str] = {
+    "absent": "the device was there before: try again",
+    "permission": "`invoke lab.up` puts lab's user in the VM into group kvm; in a container look at AppArmor",
+    "resource": "give the VM more memory, or end what uses it; EBUSY: another hypervisor runs in the VM",
+    "killed": "the kernel's log in the VM (dmesg) says what ended it",
+    "timeout": "the machine may just be slow or busy: try again",
+    "tool": "it is the probe that failed, or the VM's Python, and not KVM",
+}
 
 
 def _facts(site: Site) -> KvmFacts:
@@ -29,17 +44,28 @@ def _facts(site: Site) -> KvmFacts:
     return site.kvm
 
 
-def settled(probe: Probe) -> Probe:
-    """The probe, if it found something out. A guest that was never set up in time shows nothing."""
-    for entry in (probe.real_mode, probe.long_mode):
-        if entry is not None and not entry.ok and not entry.started and "killed" in entry.error:
-            raise DeadlineError(f"the KVM probe: {entry.error}", hint="the VM may just be slow: try again")
-    return probe
+def settled(probe: Probe, where: str) -> Probe:
+    """The probe, if it shows that KVM works or that KVM itself says no; `where` it ran ends a sentence.
+
+    Raises for all else, which is no word of KVM's: BlockedError for want of a tool, DeadlineError for
+    silence, InconclusiveError for an errno or a signal.
+    """
+    if probe.ok or probe.denied:
+        return probe
+    kind = probe.failure
+    errors = {"tool": BlockedError, "timeout": DeadlineError}
+    raise errors.get(kind, InconclusiveError)(
+        f"the KVM probe {where} found nothing out: {probe.why}", hint=_HINTS.get(kind, "try again")
+    )
 
 
 def paravirt(site: Site) -> Observation:
     """KVM's guest interface, as L1 sees it. Informative: it bears on speed, not on nesting."""
     found = _facts(site).facts
+    if found.cpu.hypervisor is None:
+        raise InconclusiveError(
+            "the VM's hypervisor signature could not be read", hint="the VM's Python lacks ctypes, for one"
+        )
     wanted = site.tools.machine.spec.paravirt != "none"
     seen = found.cpu.hypervisor == KVM_SIGNATURE and "kvm-clock" in found.clocksources
     return Observation(
@@ -52,8 +78,10 @@ def paravirt(site: Site) -> Observation:
 
 def cpu(site: Site) -> Observation:
     """vmx or svm among L1's own cpu flags."""
-    found = _facts(site).facts.cpu
-    flags = [flag for flag in _EXTENSIONS if flag in found.flags]
+    machine, found = _facts(site).facts.machine, _facts(site).facts.cpu
+    if machine not in _X86:
+        raise BlockedError(f"the VM's processor is {machine}, and what is asked about are x86 guests")
+    flags = [flag for flag in MODULES if flag in found.flags]
     paging = {True: ", nested paging", False: ", no nested paging", None: ""}[found.nested_paging]
     return Observation(
         ok=bool(flags),
@@ -65,33 +93,43 @@ def cpu(site: Site) -> Observation:
 
 def kvm(site: Site) -> Observation:
     """A tiny guest runs to its HLT under L1's KVM, entered in real mode and in long mode."""
-    found = settled(_facts(site).probe)
-    if found.device.exists and not found.device.opened and "denied" in found.device.error.lower():
-        raise InconclusiveError(
-            f"lab's user may not open /dev/kvm in the VM: {found.device.error}",
-            hint="`invoke lab.up` makes it a member of group kvm",
-        )
-    # The device may be there without its driver: systemd makes the node beforehand.
-    if not found.device.opened and (module := _never_loaded(_facts(site))):
-        raise BlockedError(
-            f"{found.why}: the VM's processor offers what KVM needs, and its kernel has not loaded {module}",
-            hint=f"`sudo modprobe {module}` in the VM (`invoke lab.ssh`) loads it, or says why not",
-        )
+    probed = _facts(site)
+    if probed.probe.device.absent:
+        return _without_device(probed)
+    probe = settled(probed.probe, "in the VM")
+    return _observed(probe.ok, probe.why)
+
+
+def _observed(ok: bool, why: str) -> Observation:
     return Observation(
-        ok=found.ok,
+        ok=ok,
         expected="a tiny guest runs to HLT, entered in real mode and in long mode",
-        observed=found.why,
-        hint="" if found.ok else "/dev/kvm being there is not enough; dmesg.txt has the kernel's own words",
+        observed=why,
+        hint="" if ok else "/dev/kvm being there is not enough; dmesg.txt has the kernel's own words",
     )
 
 
-def _never_loaded(found: KvmFacts) -> str:
-    """KVM's module, when the processor could serve it and it was kept out: then nobody asked the processor.
+def _without_device(probed: KvmFacts) -> Observation:
+    """No device, or one with no driver behind it (systemd makes the node beforehand): is that KVM's word?
 
-    Empty where one is loaded, where there is none for this processor, and where the kernel said
-    that the processor would not do.
+    It is where the processor offers nothing to KVM, and where the kernel said that it would not do for the
+    module of its own vendor. Raises BlockedError where that module was kept out, and InconclusiveError
+    where it is loaded and the kernel says nothing.
     """
-    wanted = [module for flag, module in _EXTENSIONS.items() if flag in found.cpu_flags]
-    loaded = any(module in found.facts.modules for module in _EXTENSIONS.values())
-    refused = any(_REFUSED.search(line) for line in found.facts.kernel_lines or [])
-    return wanted[0] if wanted and not loaded and not refused else ""
+    why = probed.probe.why
+    module = own_module(probed.cpu_flags)
+    if not module:
+        return _observed(False, why)
+    lines = [line for line in probed.facts.kernel_lines or [] if _REFUSED.search(line)]
+    own = [line for line in lines if not _OTHERS[module].search(line)]
+    if own:
+        return _observed(False, f"{why}; the kernel says: {own[-1]}")
+    if module in probed.facts.modules:
+        raise InconclusiveError(
+            f"{why}: {module} is loaded, and the kernel does not say why there is no device",
+            hint="dmesg.txt has the kernel's words; unloading and loading it may bring the device",
+        )
+    raise BlockedError(
+        f"{why}: the VM's processor offers what KVM needs, and its kernel has not loaded {module}",
+        hint=f"`sudo modprobe {module}` in the VM (`invoke lab.ssh`) loads it, or says why not",
+    )

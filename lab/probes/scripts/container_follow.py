@@ -1,15 +1,13 @@
 """The logs of one container as they grow, a line each: the log's name, a tab, the line as it was written.
 
 Run on the machine its Docker runs on, as root, with the wishes below as JSON in the first argument. Ends
-when the container has. Needs nothing but Python 3.9.
+when the container has. Needs nothing but Python 3.6.
 
     name      the container
     files     files in it to follow beside Docker's own log of it
     lines     how many lines of Docker's log, and
     bytes     how many bytes of each file, are shown to begin with
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -38,7 +36,7 @@ class File:
         self._at = 0
         self._inside_a_line = False
 
-    def lines(self) -> list[bytes]:
+    def lines(self) -> "list[bytes]":
         """The whole lines that were written since; all of them when the file began anew."""
         try:
             with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
@@ -67,7 +65,7 @@ class File:
         self._file = file
 
 
-def follow_files(pid: int, paths: list[str], shown: int) -> int:
+def follow_files(pid: int, paths: "list[str]", shown: int) -> int:
     """A child that writes what files in the container gain; where it can be read.
 
     Its root is the container's, so nothing in there can lead out.
@@ -94,7 +92,7 @@ def follow_files(pid: int, paths: list[str], shown: int) -> int:
         os._exit(0)
 
 
-def forward(sources: dict[int, bytes], until: int) -> None:
+def forward(sources: "dict[int, bytes]", until: int) -> None:
     """Write whole lines as they come, each with what its source puts before it.
 
     Ends when `until` has, and no other had anything to say for a moment.
@@ -103,7 +101,10 @@ def forward(sources: dict[int, bytes], until: int) -> None:
     with selectors.DefaultSelector() as ready:
         for source in sources:
             ready.register(source, selectors.EVENT_READ)
-        while events := ready.select(None if until in left else 2 * EVERY_SECONDS):
+        while True:
+            events = ready.select(None if until in left else 2 * EVERY_SECONDS)
+            if not events:
+                break
             for key, _ in events:
                 source = key.fd
                 text = os.read(source, CHUNK)
@@ -113,6 +114,8 @@ def forward(sources: dict[int, bytes], until: int) -> None:
                     text = rest and rest + b"\n"
                 else:
                     text = left[source] + text
+                    if len(text) - text.rfind(b"\n") > CHUNK:  # a line may have no end
+                        text += b"\n"
                     left[source] = text[text.rfind(b"\n") + 1 :]
                 for line in text[: text.rfind(b"\n") + 1].splitlines():
                     sys.stdout.buffer.write(sources[source] + line + b"\n")

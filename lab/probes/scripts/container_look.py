@@ -2,7 +2,7 @@
 
 Run as root, with the wishes below as JSON in the first argument. Reads /proc rather than asking
 Docker wherever it can, since each word to Docker costs an emulated processor most of a second.
-Needs nothing but Python 3.9.
+Needs nothing but Python 3.6.
 
     name      the container
     files     paths or patterns in it whose last `bytes` bytes are wanted
@@ -11,8 +11,6 @@ Needs nothing but Python 3.9.
     stages    stages of its start the caller saw, in seconds from its start: the earliest word counts,
               and all that were ever told come back, also to another caller
 """
-
-from __future__ import annotations
 
 import contextlib
 import glob
@@ -30,34 +28,50 @@ MEMORY = Path("/run/lab-containers")
 """Not on a disk: what is remembered of a container ends with the machine's boot."""
 KVM_FILES = ("/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu")
 LINES = 60
+CLOCK_BOOTTIME = 7
+"""Linux's number of it: Python has the name from 3.7 on."""
+LIMIT = 2 << 20
+"""Bytes that are told of what one command says."""
+ALL_FILES = 8 << 20
+"""Bytes that are told of all files together: a container may have any number of them."""
+LEFT_OUT = "[lab: left out, there is too much]\n"
 
 
-def run(argv: list[str], seconds: float) -> tuple[int, str]:
-    """Exit status and all output; -1 when it took too long or could not be started."""
+def run(argv: "list[str]", seconds: float, *, together: bool = False) -> "tuple[int, str, str]":
+    """Exit status, the end of the output and of the errors; -1 when it took too long or could not be started.
+
+    `together` has the errors among the output, in the order they were written: for logs.
+    """
+    errors = subprocess.STDOUT if together else subprocess.PIPE
     try:
-        done = subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
-        )
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=errors, timeout=seconds, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        return -1, str(error)
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+        return -1, "", str(error)
+    return done.returncode, ended(done.stdout), ended(done.stderr or b"")
 
 
-def inspected(name: str, seconds: float) -> tuple[dict[str, Any] | None, str]:
+def ended(stream: bytes) -> str:
+    """The end of it, and how much that leaves out."""
+    left_out = len(stream) - LIMIT
+    mark = f"[lab: {left_out} bytes were left out here]\n" if left_out > 0 else ""
+    return mark + stream[-LIMIT:].decode("utf-8", "replace")
+
+
+def inspected(name: str, seconds: float) -> "tuple[dict[str, Any] | None, str]":
     """Docker's description of the container, and what Docker said when it gave none."""
-    status, said = run(["docker", "container", "inspect", name], seconds)
+    status, out, err = run(["docker", "container", "inspect", name], seconds)
     try:
-        found = json.JSONDecoder().raw_decode(said.strip())[0]
+        found = json.JSONDecoder().raw_decode(out.strip())[0]
     except ValueError:
         found = []
     if found:
         return found[0], ""
-    return None, "" if "no such container" in said.lower() else said[-2000:] or f"status {status}"
+    return None, "" if "no such container" in err.lower() else (out + err)[-2000:] or f"status {status}"
 
 
-def processes(first: int) -> list[dict[str, Any]]:
+def processes(first: int) -> "list[dict[str, Any]]":
     """The container's first process and all below it. Times are seconds of this machine's wall clock."""
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    booted = time.time() - time.clock_gettime(CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
     parents, starts = {}, {}
     for folder in PROC.iterdir():
@@ -80,7 +94,7 @@ def processes(first: int) -> list[dict[str, Any]]:
     ]
 
 
-def command(pid: int) -> list[str]:
+def command(pid: int) -> "list[str]":
     try:
         words = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
@@ -88,19 +102,19 @@ def command(pid: int) -> list[str]:
     return [word.decode("utf-8", "replace")[:300] for word in words[:200]]
 
 
-def kvm_files(pid: int) -> list[str]:
+def kvm_files(pid: int) -> "list[str]":
     """Which of KVM's files the process has open: the device, a VM it made, that VM's processors."""
     found = set()
     try:
         for link in (PROC / str(pid) / "fd").iterdir():
-            target = str(link.readlink())
+            target = os.readlink(str(link))  # noqa: PTH115 - Path.readlink is of Python 3.9
             found |= {known for known in KVM_FILES if target == known or target.startswith(f"{known}:")}
     except OSError:
         pass
     return sorted(found)
 
 
-def tails(pid: int, patterns: list[str], limit: int) -> dict[str, str]:
+def tails(pid: int, patterns: "list[str]", limit: int) -> "dict[str, str]":
     """The ends of files in the container, by path, read with the container's root as the root.
 
     Nothing in it can lead out: its links are followed inside.
@@ -113,9 +127,14 @@ def tails(pid: int, patterns: list[str], limit: int) -> dict[str, str]:
             os.chroot(str(PROC / str(pid) / "root"))
             os.chdir("/")
             paths = [path for one in patterns for path in sorted(glob.glob(one))]  # noqa: PTH207
-            found = {path: tail(path, limit) for path in paths}
+            found, left = {}, ALL_FILES
+            for path in paths:
+                text = tail(path, min(limit, left)) if left else LEFT_OUT
+                if text is not None:
+                    found[path] = text
+                    left = max(0, left - len(text))
             with os.fdopen(writing, "w") as stream:
-                json.dump({path: text for path, text in found.items() if text is not None}, stream)
+                json.dump(found, stream)
         finally:
             os._exit(0)
     os.close(writing)
@@ -125,7 +144,7 @@ def tails(pid: int, patterns: list[str], limit: int) -> dict[str, str]:
     return json.loads(said) if said else {}
 
 
-def tail(path: str, limit: int) -> str | None:
+def tail(path: str, limit: int) -> "str | None":
     """The end of a regular file; None for anything else."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
@@ -148,24 +167,25 @@ def killed_for_memory(pid: int) -> int:
     return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
 
 
-def kernel_lines(words: tuple[str, ...]) -> list[str]:
+def kernel_lines(words: "tuple[str, ...]") -> "list[str]":
     lines = run(["dmesg"], 20)[1].splitlines()
     return [line for line in lines if any(word in line.lower() for word in words)][-LINES:]
 
 
-def remembered(identity: str, stages: dict[str, float]) -> dict[str, float]:
+def remembered(identity: str, stages: "dict[str, float]") -> "dict[str, float]":
     """All stages ever told of this very start of the container, each at its earliest."""
     place = MEMORY / f"{identity}.json"
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
         known.update(json.loads(place.read_text()))
     merged = {name: min(seconds, known.get(name, seconds)) for name, seconds in stages.items()}
-    if known | merged != known:
+    merged = {**known, **merged}
+    if merged != known:
         MEMORY.mkdir(mode=0o700, exist_ok=True)
         part = place.with_suffix(".part")
-        part.write_text(json.dumps(known | merged))
+        part.write_text(json.dumps(merged))
         part.replace(place)
-    return known | merged
+    return merged
 
 
 def main() -> None:
@@ -192,13 +212,16 @@ def main() -> None:
         start = f"{container.get('Id', '')[:24]}-{state.get('StartedAt', '')[:19].replace(':', '')}"
         look["stages"] = remembered(start, wish.get("stages", {}))
         if not look["files"]:  # it has ended, or nothing in it ever began
-            look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds)[1]
+            look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds, together=True)[
+                1
+            ]
         if look["memory_kills"] or state.get("OOMKilled") or state.get("ExitCode") == 137:
             look["kernel"] = kernel_lines(("out of memory", "oom-kill", "oom_reaper"))
     programs = [one["command"][0] for one in look["processes"] if one["command"]]
     beside = wish.get("beside") or [""]
     if wish.get("command") and any(word in path for path in programs for word in beside):
-        look["status"], look["said"] = run(["docker", "exec", wish["name"], *wish["command"]], seconds)
+        status, out, err = run(["docker", "exec", wish["name"], *wish["command"]], seconds)
+        look["status"], look["said"] = status, out if status == 0 else out + err
     print(json.dumps(look))
 
 

@@ -1,15 +1,14 @@
 """What this machine's CPU, hypervisor and KVM modules say of themselves, as one line of JSON.
 
-Needs nothing but Python 3.9; as root it can also read the kernel's log everywhere.
+Needs nothing but Python 3.6; as root it can also read the kernel's log everywhere.
 """
-
-from __future__ import annotations
 
 import json
 import mmap
 import os
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def read(path: str) -> str:
         return ""
 
 
-def cpuid(leaf: int) -> tuple[int, ...] | None:
+def cpuid(leaf: int) -> "tuple[int, ...] | None":
     """(eax, ebx, ecx, edx) of a CPUID leaf, executed here; None where that cannot be done."""
     if os.uname().machine != "x86_64":
         return None
@@ -48,7 +47,7 @@ def cpuid(leaf: int) -> tuple[int, ...] | None:
         return None
 
 
-def signature() -> str | None:
+def signature() -> "str | None":
     """What the hypervisor beneath calls itself, such as KVMKVMKVM; empty on bare hardware."""
     basic, hypervisor = cpuid(1), cpuid(0x40000000)
     if basic is None or hypervisor is None:
@@ -58,10 +57,12 @@ def signature() -> str | None:
     return struct.pack("<3I", *hypervisor[1:]).rstrip(b"\0 ").decode("latin-1")
 
 
-def cpu() -> dict[str, Any]:
+def cpu() -> "dict[str, Any]":
     lines = [line.partition(":") for line in read("/proc/cpuinfo").splitlines()]
     values = {name.strip(): value.strip() for name, _, value in reversed(lines)}
     flags = set(values.get("flags", "").split())
+    if sys.platform == "linux" and os.uname().machine == "x86_64" and not flags:
+        raise SystemExit("/proc/cpuinfo names no flags of the processor")  # nothing is known: no finding
     svm = cpuid(0x8000000A) if "svm" in flags else None
     return {
         "model": values.get("model name", ""),
@@ -73,7 +74,7 @@ def cpu() -> dict[str, Any]:
     }
 
 
-def modules() -> dict[str, dict[str, str]]:
+def modules() -> "dict[str, dict[str, str]]":
     """Loaded KVM modules with those of their parameters that decide about nesting."""
     found = {}
     for name in MODULES:
@@ -83,10 +84,12 @@ def modules() -> dict[str, dict[str, str]]:
     return found
 
 
-def kernel_lines() -> list[str] | None:
+def kernel_lines() -> "list[str] | None":
     """Lines of the kernel's log about KVM and hypervisors; None where they may not be read."""
     try:
-        done = subprocess.run(["dmesg"], capture_output=True, timeout=20, check=False)
+        done = subprocess.run(
+            ["dmesg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20, check=False
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     if done.returncode != 0:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lab import redact
 from lab.emulators.docker_android.sighting import Sighting
 
 LINES = 6
@@ -89,4 +90,5 @@ class Case:
 
 def lines(text: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
     """The last lines that match, trimmed."""
-    return tuple(line.strip()[:300] for line in text.splitlines() if pattern.search(line))[-LINES:]
+    matching = [line.strip() for line in text.splitlines() if pattern.search(line)][-LINES:]
+    return tuple(redact.clean(line)[:300] for line in matching)
