@@ -18,7 +18,8 @@ from lab.config.loading import PROJECT
 from lab.deadline import Deadline
 from lab.engines.protocol import NestingRefusedError
 from lab.engines.virtualbox import client as client_module
-from lab.engines.virtualbox.client import Client, ForeignError, MissingError, WorkerLostError
+from lab.engines.virtualbox.client import Client
+from lab.engines.virtualbox.transport import ForeignError, MissingError, WorkerLostError
 from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
 
 WORKER = """

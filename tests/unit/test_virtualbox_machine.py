@@ -12,8 +12,8 @@ from lab.deadline import Deadline
 from lab.engines.protocol import DiskFullError, Forward, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import basedisk
 from lab.engines.virtualbox import machine as machine_module
-from lab.engines.virtualbox.client import ForeignError
 from lab.engines.virtualbox.machine import vm_processes
+from lab.engines.virtualbox.transport import ForeignError
 from lab.errors import DeadlineError, LabError, UsageError
 from tests.unit.vbox_client import UUID, FakeClient, converted, machine_in
 

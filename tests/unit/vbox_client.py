@@ -10,8 +10,8 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec
-from lab.engines.virtualbox.client import MissingError
 from lab.engines.virtualbox.machine import VirtualBoxMachine
+from lab.engines.virtualbox.transport import MissingError
 from lab.errors import LabError
 from lab.journal import Journal
 

@@ -25,8 +25,8 @@ from lab.engines.protocol import (
     refuse_full,
 )
 from lab.engines.virtualbox import basedisk, vboxlog
-from lab.engines.virtualbox.client import Client, MissingError
 from lab.engines.virtualbox.layout import Layout
+from lab.engines.virtualbox.transport import MissingError, Transport
 from lab.errors import DeadlineError, LabError, UsageError
 from lab.host.ports import is_free
 from lab.journal import Journal
@@ -61,7 +61,7 @@ class VirtualBoxMachine:
         self,
         spec: MachineSpec,
         journal: Journal,
-        connect: Callable[[], Client],
+        connect: Callable[[], Transport],
         options: VirtualBoxOptions,
         cache: Path,
     ) -> None:

@@ -122,7 +122,14 @@ def explain(error: BaseException, doing: str) -> FaultError:
         return error
     number, said = code(error), text(error)
     shown = f"{said} (0x{number:08x})" if number else f"{type(error).__name__}: {said}"
-    if number in _DEAD or isinstance(error, RecursionError):
+    if isinstance(error, RecursionError):
+        return FaultError("dead", f"VBoxSVC died during: {doing}", shown)
+    return of_code(number, said, doing, shown)
+
+
+def of_code(number: int, said: str, doing: str, shown: str) -> FaultError:
+    """A failure by its COM result code (0: unknown) and VirtualBox's words; a person reads `shown`."""
+    if number in _DEAD:
         return FaultError("dead", f"VBoxSVC died during: {doing}", shown)
     if number == NOT_FOUND:
         return FaultError("missing", f"VirtualBox does not know what was asked for: {doing}", shown)

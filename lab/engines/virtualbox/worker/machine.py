@@ -79,7 +79,7 @@ def _register(api: Api, spec: dict[str, Any]) -> None:
             api.vbox.register_machine(api.open_machine(str(settings)))
             return
         except Exception as error:
-            if _is_whole(settings):
+            if is_whole(settings):
                 raise explain(error, f"opening {settings}") from error
             # Torn by a crash, before there was anything to lose: kept aside, and made anew.
             settings.replace(settings.with_name(settings.name + ".broken"))
@@ -88,7 +88,7 @@ def _register(api: Api, spec: dict[str, Any]) -> None:
     api.vbox.register_machine(machine)
 
 
-def _is_whole(settings: Path) -> bool:
+def is_whole(settings: Path) -> bool:
     """Whether a settings file was written to its end: it is well-formed XML then."""
     try:
         ElementTree.parse(settings)  # noqa: S314 - VirtualBox's own file, in the lab's own folder
