@@ -10,7 +10,7 @@ from lab.commands.session import Session
 from lab.commands.workbench import Workbench
 from lab.engines.protocol import State
 from lab.errors import BlockedError, InterruptedByUser, LabError
-from lab.host import facts, packages
+from lab.host import facts
 from lab.store import Lab, Record
 
 _MIB = 2**20
@@ -30,7 +30,7 @@ def before_replacing(session: Session, plan: Record, old: Lab) -> None:
 
     Raises BlockedError: then the old one is better than none.
     """
-    session.need(packages.ENGINE_PURPOSES[plan.engine])
+    session.need(choose.purposes(session, plan.engine))
     engine = engines.engine(plan.engine, session.engine_options())
     usable = engine.availability()
     if not usable.usable:

@@ -124,13 +124,15 @@ def _on_macos(host: HostVirtualBox, installed: Installed) -> Availability:
         return Availability(
             False,
             f"this is {installed.version_hint}, which needs its kernel extension, and that is not loaded",
-            "allow it in System Settings, Privacy & Security, and restart; or upgrade to 7.0 or newer",
+            "allow it in System Settings, Privacy & Security, and restart",
+            broken=True,
         )
     if not old and not framework:
         return Availability(
             False,
             "this Mac does not offer Hypervisor.framework (kern.hv_support)",
             "in a virtual machine, switch nested virtualization on for it",
+            broken=True,
         )
     return Availability(True, "on its own kernel extension" if old else "on Apple's Hypervisor.framework")
 

@@ -40,7 +40,7 @@ class VirtualBoxEngine:
         try:
             described = self._described
         except LabError as error:
-            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint)
+            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint, broken=True)
         return Availability(True, f"VirtualBox {described['version']}: {_HOW[self._acceleration]}")
 
     def facts(self) -> EngineFacts:
