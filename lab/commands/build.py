@@ -93,7 +93,7 @@ class Builder:
             state = State.STOPPED
         if state in (State.ABSENT, State.STOPPED):
             self._create()  # what is there is kept: a creation may have been cut short
-        preflight.before_start(bench.lab, bench.record)
+        preflight.before_start(self._session, bench.lab, bench.record)
         if bench.record.nested:
             consent.require(self._session, bench.engine)
         if state is not State.SUSPENDED:
