@@ -35,8 +35,8 @@ class NestedProof:
     """What L2 itself said: in the container's log, or over ADB."""
 
     nonce: str
-    hypervisor: str
-    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM."""
+    hypervisor: str | None
+    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM. None where that was not told."""
     clocksource: str
     boot_id: str
     """L2's own kernel boot id: differs from L1's, which a container would show."""

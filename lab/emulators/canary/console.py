@@ -41,7 +41,7 @@ def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
     facts = dict(word.split("=", 1) for word in ready["facts"].split() if "=" in word)
     return NestedProof(
         nonce=facts.get("nonce", ""),
-        hypervisor=facts.get("hypervisor", ""),
+        hypervisor=facts.get("hypervisor"),
         clocksource=facts.get("clocksource", ""),
         boot_id=facts.get("boot_id", ""),
         boot_completed=True,
@@ -71,7 +71,7 @@ def properties(told: str) -> NestedProof:
     uptime = _UPTIME.search(told)
     return NestedProof(
         nonce=found.get("ro.lab.nonce", ""),
-        hypervisor=found.get("ro.lab.hypervisor", ""),
+        hypervisor=found.get("ro.lab.hypervisor"),
         clocksource=found.get("ro.lab.clocksource", ""),
         boot_id=found.get("ro.lab.boot_id", ""),
         boot_completed=found.get("sys.boot_completed") == "1",
