@@ -69,8 +69,7 @@ class VirtualBox:
 
     def settings(self) -> dict[str, str]:
         described = self._described()
-        ran = vboxlog.parse(self._log(described))
-        found = settings(described) | {"acceleration": ran.engine or "unknown", "log_engine": ran.engine_line}
+        found = settings(described) | vboxlog.settings(self._log(described))
         return {key: value for key, value in found.items() if value}
 
     def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:
