@@ -6,6 +6,7 @@ The fakes here stand for what tests/integration and tests/e2e try for real.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from lab.engines.protocol import Availability, MachineSpec, State
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder import rungs
+from lab.ladder.model import Observation
 from lab.ladder.rungs import container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
 from lab.probes.kvm import Device, Entry, KvmFacts, Probe
@@ -196,6 +198,14 @@ def test_our_own_l2_that_denies_the_end_of_its_boot_is_no_evidence_and_no_pass()
     site.booted = GOOD
     with pytest.raises(InconclusiveError, match=r"sys\.boot_completed is not 1"):
         nested.adb(site)
+
+
+@pytest.mark.parametrize("rung", [nested.boot, nested.adb])
+def test_an_answer_without_a_signature_is_no_evidence(rung: Callable[[Site], Observation]) -> None:
+    """As one that was cut has none: what an L2 without a hypervisor tells is an empty one."""
+    site = _site(FakeEmulator(**{where: replace(GOOD, hypervisor=None) for where in ("inside", "outside")}))
+    with pytest.raises(InconclusiveError, match="signature"):
+        rung(site)
 
 
 def test_our_own_l2_without_kvm_is_evidence() -> None:
