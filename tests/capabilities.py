@@ -1,4 +1,4 @@
-"""What a test needs of the system it runs on, so that it is left out, with the reason, where that is not so."""
+"""What a test needs of the system it runs on: where that is not so it is left out, with the reason."""
 
 from __future__ import annotations
 
