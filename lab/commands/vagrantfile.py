@@ -21,7 +21,7 @@ from lab.errors import BlockedError, LabError, UsageError
 from lab.guest import keys as key_files
 from lab.guest import seed
 from lab.host.ports import holder_of, is_free
-from lab.images import debian
+from lab.images import cache, debian
 from lab.store import Lab, Record
 
 MACHINE = "vagrant"
@@ -151,7 +151,7 @@ def _ports(bench: Workbench, wanted: link.Link) -> None:
     if found is None or not found.forwards or not bench.record.forwards:
         _must_be_absent(wanted)
     if found is None or state is State.ABSENT:
-        preflight.before_start(bench.lab, bench.record)
+        preflight.before_start(bench.session, bench.lab, bench.record)
         fixed = bench.session.settings.ports.model_dump()
         chosen = ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps)
         known = {item.name: (item.host_port, item.guest_port) for item in chosen}
@@ -183,7 +183,7 @@ def _document(
         uuid=record.uuid,
         name=lab.name,
         folder=lab.vm_folder,
-        base_disk=session.images / record.image / "disk.qcow2",
+        base_disk=cache.disk(session.images, record.image),
         seed=lab.folder / "seed.iso",
         cpus=record.cpus,
         memory_mib=record.memory_mib,

@@ -405,6 +405,21 @@ def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path, monkeypatch: pytes
     assert not guest.cpu(_l1(fakes.World(), tmp_path)).ok
 
 
+@pytest.mark.parametrize("flags", [["hypervisor"], ["hypervisor", "svm"]])
+def test_the_engines_own_word_on_nesting_is_shown_with_what_the_vm_has(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac that line of VBox.log is why: it says who withheld it, and the flags alone do not."""
+    cpu = fakes.cpu_facts()["cpu"] | {"flags": flags}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    site = _l1(fakes.World(), tmp_path)
+    assert "log says" not in guest.cpu(site).observed
+    site.facts["vm.settings"] = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
+    seen = guest.cpu(site)
+    assert seen.ok is ("svm" in flags)  # what the VM has decides; the log only explains
+    assert seen.observed.endswith("; the engine's log says: CPUM: Warning! Can't turn on nested VT-x/AMD-V")
+
+
 _ABSENT = {"exists": False, "opened": False, "api_version": None, "failure": "absent"}
 _ABSENT |= {"error": "/dev/kvm: ENOENT (No such file or directory)"}
 _LOADED = {"kvm": {}, "kvm_amd": {"nested": "1", "npt": "1"}}

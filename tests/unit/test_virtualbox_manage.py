@@ -97,7 +97,6 @@ def test_what_6_1_says() -> None:
         "nested": "off",
         "nested_paging": "on",
         "paravirt": "kvm",
-        "execution_engine": "",
         "uuid": "6294f16b-4f05-4430-afb9-773bdb237aec",
         "host_loopback": "within reach",
     }
@@ -173,6 +172,19 @@ def test_what_the_host_can_do_as_far_as_the_version_tells() -> None:
 )
 def test_versions(output: str, wanted: tuple[str, str]) -> None:
     assert text.version(output) == wanted
+
+
+@pytest.mark.parametrize(
+    ("attributes", "engine"), [('executionEngine="Interpreter"', "interpreter"), ("", "default")]
+)
+def test_how_instructions_are_run_stands_in_the_settings_file(
+    tmp_path: Path, attributes: str, engine: str
+) -> None:
+    settings = tmp_path / "lab.vbox"
+    settings.write_text(
+        f'<VirtualBox xmlns="http://www.virtualbox.org/"><Machine {attributes}/></VirtualBox>'
+    )
+    assert text.execution_engine(settings) == engine
 
 
 def test_snapshots_are_read_from_the_settings_file(tmp_path: Path) -> None:

@@ -10,7 +10,27 @@ from lab.engines.virtualbox.manage.talk import Talk, inside
 from lab.engines.virtualbox.worker.media import CONTROLLER
 from lab.errors import LabError
 
+_NO_PARENT = "is not found in the media registry"
 _NOTHING = frozenset({"", "none", "emptydrive"})
+
+
+def convert(talk: Talk, source: str, target: str, size: int) -> None:
+    """Make `target` a sparse VDI of `size` bytes with what the disk image `source` holds, of any format
+    VirtualBox reads. It knows neither of them afterwards: their files are the caller's.
+    """
+    _close(talk, source, target)  # a try that was cut short leaves both
+    Path(target).unlink(missing_ok=True)
+    try:
+        talk.run(f"converting {source}", "clonemedium", "disk", source, target, "--format", "VDI")
+        talk.run(f"giving {target} its size", "modifymedium", "disk", target, "--resizebyte", str(size))
+    finally:
+        _close(talk, source, target)
+
+
+def _close(talk: Talk, *disks: str) -> None:
+    for path in disks:
+        with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
+            talk.run(f"closing {path}", "closemedium", "disk", path)
 
 
 def attach(talk: Talk, uuid: str, base: str, disk: str, seed: str) -> None:
@@ -50,8 +70,14 @@ def _difference(talk: Talk, base: str, target: str) -> None:
             *("createmedium", "disk", "--filename", target, "--diffparent", base, "--format", "VDI"),
         )
         return
-    parent = _about(talk, target).get("Parent UUID", "")
-    if parent != _about(talk, base).get("UUID"):
+    wanted = _about(talk, base).get("UUID")  # first: VirtualBox opens no difference before what it stands on
+    try:
+        parent = _about(talk, target).get("Parent UUID", "")
+    except LabError as error:
+        if _NO_PARENT not in error.tail:
+            raise
+        parent = ""
+    if parent != wanted:
         raise LabError(f"the disk {target} was made on another image than {base}")
 
 
