@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab.deadline import Deadline
@@ -43,8 +43,12 @@ class Archive:
         return needed(index, names)
 
     def check(self, deadline: Deadline) -> None:
-        """Return if a signed release of the suite is there, of today. Raises as `resolve` does."""
-        read_release(self.session, self._base, self.suite, self.keys, deadline, self.patience)
+        """Return if a signed release of the suite is there, and not out of date. Raises as `resolve` does.
+
+        A server that does not answer is asked once more at most: a person waits.
+        """
+        hurried = replace(self.patience, attempts=2)
+        read_release(self.session, self._base, self.suite, self.keys, deadline, hurried)
 
     def extract(
         self, packages: Sequence[Package], downloads: Path, output: Path, step: Step, deadline: Deadline
