@@ -15,11 +15,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lab import files
 from lab.deadline import Deadline
@@ -50,7 +49,7 @@ class Manifest(BaseModel):
     format: str
     bytes: int
     sha256: str
-    created: datetime
+    created: AwareDatetime
     packages: dict[str, str] = Field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
