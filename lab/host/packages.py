@@ -100,14 +100,20 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
     Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
-    Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
+    Requirement(
+        (),
+        "the boot sector, and half of the loader",
+        "syslinux-common",
+        None,
+        _for("build-image", "rehearsal"),
+        files=(_MBR, _LDLINUX),
+    ),
     Requirement(("cpio",), "packs the nested guest's initramfs", "cpio", None, _for("build-image")),
     Requirement(("bochs",), "emulates a PC with VT-x", "bochs", None, _for("rehearsal")),
     Requirement(
         (), "its screen, which listens nowhere", "bochs-term", None, _for("rehearsal"), files=(_SCREEN,)
     ),
     Requirement((), "starts that PC's kernel", "isolinux", None, _for("rehearsal"), files=(_ISOLINUX,)),
-    Requirement((), "its second half", "syslinux-common", None, _for("rehearsal"), files=(_LDLINUX,)),
     Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
     Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),

@@ -13,8 +13,6 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from lab import bounds, files, proc
 from lab.deadline import Deadline, poll
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, UsageError, ending
@@ -28,6 +26,7 @@ _MOST_CYLINDERS = 262143
 _LOG_BYTES = 64 << 20
 """Of all that a PC writes beside its disk. What goes on is a guest or an emulator gone wrong."""
 _ASK_SECONDS = 20.0
+_END_SECONDS = 10.0
 _GOOD_END = "ACPI control: soft power off"
 """Bochs calls it a panic, and ends with status 1."""
 _PANIC = re.compile(r">>PANIC<<\s*(.+)")
@@ -67,7 +66,7 @@ class BochsPc:
 
     @property
     def mark(self) -> str:
-        """The argument that its process is known by."""
+        """The file of its settings: its process is known by it."""
         return f"{self.spec.uuid}.bochsrc"
 
     def facts(self) -> PcFacts:
@@ -95,33 +94,42 @@ class BochsPc:
             (folder / "disk.img").symlink_to(self.spec.disk.absolute())
         files.write_atomic(folder / self.mark, self.settings(model))
         files.write_atomic(folder / "begin", _BEGIN)
-        with (folder / "bochs.out").open("ab") as output:
-            self._child = subprocess.Popen(
-                # It ends with us, even where we are killed.
-                [
-                    "setpriv",
-                    "--pdeathsig=KILL",
-                    self.program,
-                    "-q",
-                    "-unlock",
-                    "-f",
-                    self.mark,
-                    "-rc",
-                    "begin",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-                # A terminal that can do nothing, whatever ours is: nobody looks at it.
-                env={**os.environ, "TERM": "dumb"},
-                start_new_session=True,
-            )
+        self._child = self._spawn()
         try:
             process.remember(self._record, self._child.pid)
         except BaseException:  # a full disk, for one
             self.end()
             raise
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # It ends with us, even where we are killed.
+        words = [
+            "setpriv",
+            "--pdeathsig=KILL",
+            self.program,
+            "-q",
+            "-unlock",
+            "-f",
+            self.mark,
+            "-rc",
+            "begin",
+        ]
+        with (self.spec.folder / "bochs.out").open("ab") as output:
+            try:
+                return subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=self.spec.folder,
+                    # A terminal that can do nothing, whatever ours is: nobody looks at it.
+                    env={**os.environ, "TERM": "dumb"},
+                    start_new_session=True,
+                )
+            except FileNotFoundError as error:
+                raise BlockedError(
+                    f"`{words[0]}` is not installed", hint="it is in util-linux: an emulated PC is for Linux"
+                ) from error
 
     def settings(self, model: str) -> str:
         """The bochsrc for the processor `model`. Raises UsageError for a disk that Bochs cannot have."""
@@ -158,7 +166,9 @@ debug: action=ignore
 """
 
     def running(self) -> bool:
-        return self._process() is not None
+        if self._child is not None:
+            return self._child.poll() is None
+        return process.find(self._record, self.mark) is not None
 
     def wait(self, deadline: Deadline, hear: Hear | None = None) -> None:
         lines = bounds.Lines(hear or (lambda _line: None))
@@ -183,25 +193,19 @@ debug: action=ignore
             raise self._trouble(f"ended on its own: {panics[-1] if panics else f'Bochs {ending(status)}'}")
 
     def end(self) -> None:
-        running = self._process()
-        if running is not None:
-            process.kill(running, self.mark)
         if self._child is not None:
-            self._child.wait()
+            self._child.kill()
+            try:
+                self._child.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                raise process.survived(self._child.pid) from error
+        elif running := process.find(self._record, self.mark):
+            process.kill(running, self.mark)
         self._record.unlink(missing_ok=True)
 
     @property
     def _record(self) -> Path:
         return self.spec.folder / "process.json"
-
-    def _process(self) -> psutil.Process | None:
-        if self._child is not None:
-            # Between its start and Bochs' own arguments it is a child all the same.
-            if self._child.poll() is not None:
-                return None
-            with contextlib.suppress(psutil.NoSuchProcess):
-                return psutil.Process(self._child.pid)
-        return process.find(self._record, self.mark)
 
     def _listen(self, lines: bounds.Lines, start: int) -> int:
         """Tell of what came over the serial port since byte `start`; up to which byte that is."""

@@ -1,9 +1,11 @@
-"""Which process is a PC's: by PID, start time and the PC's mark in its arguments, never by name."""
+"""Which process is a Bochs of lab's: by PID, start time and the settings file in its arguments."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -21,39 +23,44 @@ def remember(record: Path, pid: int) -> None:
         files.write_json(record, {"pid": pid, "created": psutil.Process(pid).create_time()})
 
 
-def find(record: Path, mark: str) -> psutil.Process | None:
-    """The running process that `record` names, or any with `mark` among its arguments; None without one.
+def find(record: Path, settings: str) -> psutil.Process | None:
+    """The running Bochs of the file `settings`: the one that `record` names, or any; None without one.
 
-    All are looked through where there is no record: a crash may have come before it was written.
+    All processes are looked through where there is no record: a crash may have come before it was written.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
-        written = files.read_json(record)
+        written: Any = files.read_json(record)
         process = psutil.Process(int(written["pid"]))
-        if abs(process.create_time() - float(written["created"])) <= _START_TOLERANCE and bears(
-            process, mark
-        ):
+        meant = abs(process.create_time() - float(written["created"])) <= _START_TOLERANCE
+        if meant and is_bochs(process, settings):
             return process
-    return next((process for process in psutil.process_iter() if bears(process, mark)), None)
+    return next((process for process in psutil.process_iter() if is_bochs(process, settings)), None)
 
 
-def bears(process: psutil.Process, mark: str) -> bool:
-    """Whether it runs, and `mark` is one of its arguments."""
+def is_bochs(process: psutil.Process, settings: str) -> bool:
+    """Whether it is a running Bochs, or the script that becomes one, whose arguments have `-f settings`."""
     try:
-        return mark in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        argv = process.cmdline()
+        ours = ("-f", settings) in itertools.pairwise(argv) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+    return ours and any(Path(word).name.startswith("bochs") for word in argv[:2])
 
 
-def kill(process: psutil.Process, mark: str) -> None:
-    """End it by force, if it still bears the mark. Raises LabError when it survives."""
-    if not bears(process, mark):
+def kill(process: psutil.Process, settings: str) -> None:
+    """End it by force, as Bochs ignores requests; no other process. Raises LabError when it survives."""
+    if not is_bochs(process, settings):
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()  # psutil checks the start time again
         try:
             process.wait(_END_SECONDS)
         except psutil.TimeoutExpired as error:
-            raise LabError(
-                f"process {process.pid} did not end when killed",
-                hint=f"`ps -o stat,wchan {process.pid}` tells what it waits for; often it is a dead disk",
-            ) from error
+            raise survived(process.pid) from error
+
+
+def survived(pid: int) -> LabError:
+    return LabError(
+        f"process {pid} did not end when killed",
+        hint=f"`ps -o stat,wchan {pid}` tells what it waits for; often it is a dead disk",
+    )

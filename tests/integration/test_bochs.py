@@ -31,6 +31,7 @@ from lab.ladder.rungs import guest
 from lab.ladder.site import Site
 from lab.probes.kvm import CpuFacts, KvmFacts, parse_probe
 from lab.rehearsal import BochsPc, PcSpec, powered
+from lab.rehearsal.process import find
 from tests.integration.tinypc import TinyLinux, built
 
 pytestmark = [
@@ -108,7 +109,7 @@ def _pc(linux: TinyLinux, folder: Path, cpu: str) -> BochsPc:
 
 
 def _connections(pc: BochsPc) -> list[Any]:
-    process = pc._process()
+    process = find(pc.spec.folder / "process.json", pc.mark)
     if process is None:
         return []
     with contextlib.suppress(psutil.NoSuchProcess):
