@@ -27,9 +27,9 @@ _LOG_BYTES = 64 << 20
 """Of all that a PC writes beside its disk. What goes on is a guest or an emulator gone wrong."""
 _ASK_SECONDS = 20.0
 _END_SECONDS = 10.0
-_GOOD_END = "ACPI control: soft power off"
+_PANIC = re.compile(r"^\d+p(\[.*?\]) >>PANIC<<\s*(.+)$", re.MULTILINE)
+_GOOD_END = ("[ACPI  ]", "ACPI control: soft power off")
 """Bochs calls it a panic, and ends with status 1."""
-_PANIC = re.compile(r">>PANIC<<\s*(.+)")
 _BEGIN = "c\n"
 """Debian's Bochs has a debugger, which waits for a command to let the PC go."""
 
@@ -187,10 +187,12 @@ debug: action=ignore
         except DeadlineError as error:
             raise DeadlineError(error.what, tail=self._last_words(), evidence=self.logs) from error
         lines.end()
-        panics = _PANIC.findall(self._text(self.logs[0]))
-        if not panics or _GOOD_END not in panics[-1]:
+        ends = self._panics("bochs.log")
+        if not ends or ends[-1] != _GOOD_END:
+            # What is wrong with its settings it says before it has a log.
+            why = (ends or self._panics("bochs.out"))[-1:]
             status = self._child.poll() if self._child else None
-            raise self._trouble(f"ended on its own: {panics[-1] if panics else f'Bochs {ending(status)}'}")
+            raise self._trouble(f"ended on its own: {' '.join(why[0]) if why else f'Bochs {ending(status)}'}")
 
     def end(self) -> None:
         if self._child is not None:
@@ -215,6 +217,10 @@ debug: action=ignore
                 lines.add(chunk)
             return stream.tell()
         return start
+
+    def _panics(self, name: str) -> list[tuple[str, str]]:
+        """Each panic in one of its files: the device, and its words."""
+        return _PANIC.findall(self._text(self.spec.folder / name))
 
     def _trouble(self, what: str) -> InconclusiveError:
         return InconclusiveError(f"the emulated PC {what}", tail=self._last_words(), evidence=self.logs)

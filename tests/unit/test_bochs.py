@@ -87,8 +87,12 @@ def test_every_other_end_says_nothing_of_the_guest_and_names_itself(pc: BochsPc)
     assert "ended with status 7" in silent.what and "no display library term" in silent.tail
     killed = _ended(pc, "kill -KILL $$")
     assert "SIGKILL" in killed.what
-    later = _ended(pc, f"echo 'p[ACPI] >>PANIC<< ACPI control: soft power off' >bochs.log; {_TRIPLE}")
+    later = _ended(pc, f"({_SOFT_OFF}); {_TRIPLE}")
     assert "3rd (13)" in later.what, "the last word counts"
+    guest = "echo '007p[BIOS  ] >>PANIC<< ACPI control: soft power off' >bochs.log; exit 1"
+    assert "[BIOS  ]" in _ended(pc, guest).what, "a guest can make the BIOS say anything"
+    settings = "echo \"000p[SIM   ] >>PANIC<< numerical parameter 'host_size' was set to 4096\"; exit 1"
+    assert "'host_size' was set to 4096" in _ended(pc, settings).what
 
 
 @linux_only
