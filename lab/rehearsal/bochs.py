@@ -102,18 +102,8 @@ class BochsPc:
             raise
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # It ends with us, even where we are killed.
-        words = [
-            "setpriv",
-            "--pdeathsig=KILL",
-            self.program,
-            "-q",
-            "-unlock",
-            "-f",
-            self.mark,
-            "-rc",
-            "begin",
-        ]
+        ends_with_us = ["setpriv", "--pdeathsig=KILL"]  # even where we are killed
+        words = [*ends_with_us, self.program, "-q", "-unlock", "-f", self.mark, "-rc", "begin"]
         with (self.spec.folder / "bochs.out").open("ab") as output:
             try:
                 return subprocess.Popen(
