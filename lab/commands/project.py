@@ -46,7 +46,7 @@ def test(session: Session, tier: str) -> Reply:
     if tier not in TIERS:
         raise UsageError(f"there is no tier {tier!r}", hint=f"one of {', '.join(TIERS)}")
     if tier != "unit":
-        session.need({"qemu", "ssh", "adb", "build-image", "tests", "vagrant"})
+        session.need({"qemu", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"})
     started = time.monotonic()
     objecting = [
         " ".join(words)
