@@ -124,7 +124,8 @@ class Builder:
         bench = self._bench
         with self._steps.step("vm.create"):
             record = bench.record
-            grow = record.disk_gib > debian.recipe().disk.size_gib
+            # A published image is a few GiB large.
+            grow = not choose.is_own(record.image) or record.disk_gib > debian.recipe().disk.size_gib
             wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow)
             bench.lab.journal.intend("file", str(bench.spec.seed))
             seed.write(wanted, bench.spec.seed)
@@ -165,7 +166,7 @@ class Builder:
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
         guest = wait_for_ssh(self._bench.new_guest, deadline, lambda: why_dead(self._bench.machine))
-        if not self._bench.record.image.startswith(choose.DEBIAN):
+        if not choose.is_own(self._bench.record.image):
             boot.wait_until_over(guest, deadline)
         return guest
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lab import engines
 from lab.commands import consent
-from lab.commands.session import ROOT, Session
+from lab.commands.session import Session
 from lab.config import Settings
-from lab.config.model import leaves
+from lab.config.model import GUEST_IMAGES, PUBLISHED, leaves
 from lab.deadline import Deadline
 from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
@@ -163,6 +163,7 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
     """(image id, why) of the guest image, fetched or built when it is not cached.
 
     `auto` means Ubuntu if it is cached or can be reached, else Debian.
+    Raises UsageError (a wrong manifest), and BlockedError among what a fetch and a build raise.
     """
     if record.image:
         if entry := cache.find(session.images, record.image):
@@ -175,16 +176,17 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
     wanted = session.settings.image
     if wanted == DEBIAN:
         return debian_image(session), "asked for"
-    ubuntu = published(UBUNTU)
-    cached = ubuntu.find(session.images)
+    name = UBUNTU if wanted == "auto" else wanted
+    image = published(name)
+    cached = image.find(session.images)
     if cached:
-        return cached.name, "asked for" if wanted == UBUNTU else "cached"
-    unreachable = ubuntu.reachable(_REACH_SECONDS)
+        return cached.name, "asked for" if wanted == name else "cached"
+    unreachable = image.reachable(_REACH_SECONDS)
     if unreachable is None:
-        return ubuntu_image(session), "asked for" if wanted == UBUNTU else "its server can be reached"
-    if wanted == UBUNTU:
+        return published_image(session, name), "asked for" if wanted == name else "its server can be reached"
+    if wanted == name:
         raise BlockedError(
-            f"the image {UBUNTU} is not cached, and its server cannot be reached: {unreachable}",
+            f"the image {name} is not cached, and its server cannot be reached: {unreachable}",
             hint="check the network, or use `--image debian-13`, built from this machine's apt sources",
         )
     why = f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
@@ -194,24 +196,30 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
 
 def to_be_built(session: Session, record: Record) -> bool:
     """Whether guest_image() may build the image here. Asks nobody: `auto` without a cached Ubuntu may."""
-    if record.image or session.settings.image == UBUNTU:
+    wanted = session.settings.image
+    if record.image or wanted not in ("auto", DEBIAN):
         return False
-    if session.settings.image != DEBIAN and published(UBUNTU).find(session.images):
+    if wanted == "auto" and published(UBUNTU).find(session.images):
         return False
     return debian.find(session.images) is None
 
 
 def published(name: str) -> PublishedImage:
-    manifest = ROOT / "images" / "guest" / f"{name}.toml"
-    if not manifest.is_file():
-        raise UsageError(f"{name} is not a published image", hint=f"the one there is: {UBUNTU}")
-    return PublishedImage(manifest)
+    """The image whose manifest is `name`.toml. Raises UsageError."""
+    if name not in PUBLISHED:
+        raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
+    return PublishedImage(GUEST_IMAGES / f"{name}.toml")
 
 
-def ubuntu_image(session: Session) -> str:
-    with session.steps.step("image.fetch", UBUNTU) as step:
+def published_image(session: Session, name: str) -> str:
+    with session.steps.step("image.fetch", name) as step:
         deadline = Deadline.after(session.settings.deadlines.download)
-        return published(UBUNTU).fetch(session.images, step, deadline).name
+        return published(name).fetch(session.images, step, deadline).name
+
+
+def is_own(image_id: str) -> bool:
+    """Whether the guest image is lab's recipe, and ready at the first login; another one sets itself up."""
+    return cache.name_of(image_id) == DEBIAN
 
 
 def debian_image(session: Session) -> str:
@@ -228,11 +236,11 @@ def _must_agree(settings: Settings, record: Record) -> None:
     wanted = {
         "engine": (settings.engine, record.engine),
         "emulator.kind": (settings.emulator.kind, record.emulator),
-        "image": (settings.image, record.image),
+        "image": (settings.image, cache.name_of(record.image)),
     }
     for key, (value, actual) in wanted.items():
         flagged = settings.origins[key].startswith("flag")
-        if flagged and value != "auto" and actual and not actual.startswith(value):
+        if flagged and value != "auto" and actual and actual != value:
             raise UsageError(
                 f"lab {record.name} has {key.partition('.')[0]} {actual}, not {value}",
                 hint="`--fresh` destroys it and makes a new one, or choose another --name",
@@ -247,5 +255,6 @@ __all__ = [
     "emulator_kind",
     "engine_name",
     "guest_image",
+    "is_own",
     "record_for",
 ]
