@@ -22,6 +22,9 @@ from lab.images import debian
 from lab.ladder.model import Outcome
 from lab.steps import Background
 
+_HOLD_KVM = debian.SOURCES / "rootfs/etc/systemd/system/lab-hold-kvm.service"
+"""What a guest needs on an emulated processor; the unit says why. Lab's own image has it."""
+
 
 class Builder:
     """`ensure()` gives what `lab.up` does before each rung is checked.
@@ -124,9 +127,10 @@ class Builder:
         bench = self._bench
         with self._steps.step("vm.create"):
             record = bench.record
-            # A published image is a few GiB large.
-            grow = not choose.is_own(record.image) or record.disk_gib > debian.recipe().disk.size_gib
-            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow)
+            own = choose.is_own(record.image)
+            grow = not own or record.disk_gib > debian.recipe().disk.size_gib  # a published one is small
+            services = {} if own else {_HOLD_KVM.name: _HOLD_KVM.read_text()}
+            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow, services)
             bench.lab.journal.intend("file", str(bench.spec.seed))
             seed.write(wanted, bench.spec.seed)
             bench.lab.journal.done("file", str(bench.spec.seed))

@@ -208,7 +208,11 @@ def published(name: str) -> PublishedImage:
     """The image whose manifest is `name`.toml. Raises UsageError."""
     if name not in PUBLISHED:
         raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
-    return PublishedImage(GUEST_IMAGES / f"{name}.toml")
+    manifest = GUEST_IMAGES / f"{name}.toml"
+    image = PublishedImage(manifest)
+    if image.name != name:
+        raise UsageError(f"{manifest} is of an image named {image.name}", hint=f"name it {image.name}.toml")
+    return image
 
 
 def published_image(session: Session, name: str) -> str:

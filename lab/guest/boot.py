@@ -7,13 +7,17 @@ from lab.guest.ssh import Guest
 
 _LOOK_SECONDS = 20
 _BOOTING = ("", "initializing", "starting", "offline", "unknown")
+_JOBS = (
+    'systemctl list-jobs --no-legend --plain | while read -r number unit more; do echo "$unit"; done'
+    " | xargs -r systemctl show --property=Id,TriggeredBy"
+)
 
 
 def wait_until_over(guest: Guest, deadline: Deadline) -> str:
-    """`running` or `degraded`, once it is one of them. Raises DeadlineError.
+    """`running` or `degraded`, or `running but for` and the units that the boot does not need.
 
     A login may come before drivers are loaded: a look too early would take a /dev/kvm that is
-    about to appear for one that never will.
+    about to appear for one that never will. Raises DeadlineError.
     """
 
     def state() -> str:
@@ -22,8 +26,29 @@ def wait_until_over(guest: Guest, deadline: Deadline) -> str:
         words = ["timeout", str(_LOOK_SECONDS), "systemctl", "is-system-running", "--wait"]
         asked = guest.run(words, sudo=True, check=False, deadline=deadline)
         found = asked.out.strip()
-        if found in _BOOTING:
-            raise NotYet(f"the system is {found or asked.err.strip()}")
-        return found
+        if found not in _BOOTING:
+            return found
+        jobs = guest.run(["sh", "-c", _JOBS], sudo=True, check=False, deadline=deadline).out
+        booting, beside = _sorted(jobs)
+        if found == "starting" and beside and not booting:
+            return f"running but for {', '.join(beside)}"
+        waited = f", and waits for {', '.join(booting[:3])}" if booting else ""
+        raise NotYet(f"the system is {found or asked.err.strip()}{waited}")
 
     return poll(state, deadline, "the end of the VM's boot", hint="`invoke lab.logs` shows its console")
+
+
+def _sorted(shown: str) -> tuple[list[str], list[str]]:
+    """The units with a job in `systemctl show`'s words: those of the boot, and those that timers started.
+
+    A timer that is overdue starts its unit while the system boots, and systemd calls the boot unfinished
+    until that ends: an hour of unattended upgrades, on a slow processor.
+    """
+    booting: list[str] = []
+    beside: list[str] = []
+    for block in shown.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        by = fields.get("TriggeredBy", "").split()
+        if name := fields.get("Id"):
+            (beside if any(unit.endswith(".timer") for unit in by) else booting).append(name)
+    return booting, beside

@@ -14,7 +14,7 @@ from lab.deadline import Deadline
 PARTUUID = "6a0e2c9e-7f0b-4d6c-9a55-0d2f3c1b8e47"
 """Of the root's partition: the first, though it lies behind the other."""
 
-_SECTOR = 512
+_SECTOR, _BLOCK = 512, 4096
 _MIB = 1 << 20
 _BIOS_START, _ROOT_START = 2048, 8192
 """In sectors."""
@@ -22,11 +22,11 @@ _KERNEL_SECTOR, _DRIVE_CHECK = 0x5C, 0x66
 """Where GRUB's boot.img has core.img's first sector, and a jump that a hard disk does not need (boot.S)."""
 _BLOCKLIST = _SECTOR - 12
 """Where core.img's first sector has the place of the rest of it (diskboot.S)."""
-_TABLE = f"""\
+_TABLE = """\
 label: gpt
 first-lba: 2048
-1 : start={_ROOT_START}, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, uuid={PARTUUID}
-14 : start={_BIOS_START}, size={_ROOT_START - _BIOS_START}, type=21686148-6449-6E6F-744E-656564454649
+1 : start={root}, size={sectors}, type=4f68bce3-e8cd-4db1-96e7-fbcaf984b709, uuid={uuid}
+14 : start={bios}, size={bios_sectors}, type=21686148-6449-6E6F-744E-656564454649
 """
 _SECONDS = 600.0
 
@@ -37,12 +37,18 @@ def make(tree: Path, target: Path, mib: int) -> None:
     with raw.open("wb") as stream:
         stream.truncate(mib * _MIB)
     deadline = Deadline.after(_SECONDS)
-    proc.run(["sfdisk", "--quiet", raw], stdin=_TABLE, deadline=deadline)
-    # The table's copy at the disk's end is 33 sectors long.
-    blocks = (mib * _MIB // _SECTOR - _ROOT_START - 34) // 8
+    sectors = (mib - 1) * _MIB // _SECTOR - _ROOT_START  # the table's copy is at the disk's end
+    table = _TABLE.format(
+        root=_ROOT_START,
+        sectors=sectors,
+        uuid=PARTUUID,
+        bios=_BIOS_START,
+        bios_sectors=_ROOT_START - _BIOS_START,
+    )
+    proc.run(["sfdisk", "--quiet", raw], stdin=table, deadline=deadline)
     offset = f"offset={_ROOT_START * _SECTOR},lazy_itable_init=0,lazy_journal_init=0,nodiscard"
-    words = ["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", "root", "-E", offset]
-    proc.run([*words, "-d", tree, raw, str(blocks)], deadline=deadline)
+    words = ["mke2fs", "-q", "-t", "ext4", "-b", str(_BLOCK), "-L", "root", "-E", offset]
+    proc.run([*words, "-d", tree, raw, str(sectors * _SECTOR // _BLOCK)], deadline=deadline)
     grub = tree / "boot/grub/i386-pc"
     _embed(raw, (grub / "boot.img").read_bytes(), (grub / "core.img").read_bytes())
     proc.run(["qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, target], deadline=deadline)

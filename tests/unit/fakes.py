@@ -88,6 +88,8 @@ class World:
     """What runs the L2 launched next."""
     boot_states: list[str] = field(default_factory=list)
     """What systemctl says while L1 boots; running when they are used up."""
+    boot_jobs: str = ""
+    """What systemctl shows of the units that have a job then."""
     kvm_ok: bool = True
     l1_memory_mib: int = 8000
     """What is available of L1's memory."""
@@ -275,6 +277,8 @@ class FakeGuest:
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
         if "is-system-running" in argv:
             return self.world.boot_states.pop(0) if self.world.boot_states else "running"
+        if argv[:2] == ["sh", "-c"] and "list-jobs" in argv[2]:
+            return self.world.boot_jobs
         if argv[0] == "cat":
             btime = int(time.time() + self.world.l1_ahead) - 5
             return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\ncpu 1 2\nbtime {btime}\n"
