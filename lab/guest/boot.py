@@ -7,10 +7,13 @@ from lab.guest.ssh import Guest
 
 _LOOK_SECONDS = 20
 _BOOTING = ("", "initializing", "starting", "offline", "unknown")
-_JOBS = (
-    'systemctl list-jobs --no-legend --plain | while read -r number unit more; do echo "$unit"; done'
-    " | xargs -r systemctl show --property=Id,TriggeredBy"
-)
+# It is left to wait: asking anew each second takes a slow processor from the very boot that is waited for.
+_LOOK = """
+timeout "$1" systemctl is-system-running --wait >/dev/null 2>&1
+systemctl is-system-running
+systemctl list-jobs --no-legend --plain | while read -r number unit more; do echo "$unit"; done |
+    xargs -r systemctl show --property=Id,TriggeredBy
+"""
 
 
 def wait_until_over(guest: Guest, deadline: Deadline) -> str:
@@ -21,15 +24,14 @@ def wait_until_over(guest: Guest, deadline: Deadline) -> str:
     """
 
     def state() -> str:
-        # As root: asked that way it answers before the message bus runs. And it is left to wait: asking
-        # anew each second takes a slow processor from the very boot that is waited for.
-        words = ["timeout", str(_LOOK_SECONDS), "systemctl", "is-system-running", "--wait"]
+        seconds = max(1, min(_LOOK_SECONDS, int(deadline.left / 2)))
+        # As root: asked that way it answers before the message bus runs.
+        words = ["sh", "-c", _LOOK, "look", str(seconds)]
         asked = guest.run(words, sudo=True, check=False, deadline=deadline)
-        found = asked.out.strip()
+        found, _, shown = asked.out.partition("\n")
         if found not in _BOOTING:
             return found
-        jobs = guest.run(["sh", "-c", _JOBS], sudo=True, check=False, deadline=deadline).out
-        booting, beside = _sorted(jobs)
+        booting, beside = _sorted(shown)
         if found == "starting" and beside and not booting:
             return f"running but for {', '.join(beside)}"
         waited = f", and waits for {', '.join(booting[:3])}" if booting else ""
@@ -42,7 +44,7 @@ def _sorted(shown: str) -> tuple[list[str], list[str]]:
     """The units with a job in `systemctl show`'s words: those of the boot, and those that timers started.
 
     A timer that is overdue starts its unit while the system boots, and systemd calls the boot unfinished
-    until that ends: an hour of unattended upgrades, on a slow processor.
+    until that ends: half an hour of unattended upgrades, on a slow processor.
     """
     booting: list[str] = []
     beside: list[str] = []

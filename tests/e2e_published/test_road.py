@@ -6,6 +6,7 @@ The tests share one lab: they run in the order of this file.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def document(lab: Lab, kept: Path, told: list[str]) -> dict[str, Any]:
     answer = lab.run("lab.up", "--json", *words, timeout=_SECONDS)
     (kept / "lab.up.json").write_text(answer.out)
     (kept / "lab.up.err").write_text(answer.err)
+    shutil.copytree(lab.state / "evidence", kept / "evidence")
     for rung in answer.document.get("rungs", []):
         told.append(f"{rung['rung']:<15} {rung['status']:<8} {rung['seconds']:7.1f} s  {rung['observed']}")
     assert answer.status == 0, answer.err

@@ -275,10 +275,9 @@ class FakeGuest:
         return Result(list(argv), self._answer(list(argv), stdin), "", 0, 0.0)
 
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
-        if "is-system-running" in argv:
-            return self.world.boot_states.pop(0) if self.world.boot_states else "running"
-        if argv[:2] == ["sh", "-c"] and "list-jobs" in argv[2]:
-            return self.world.boot_jobs
+        if "is-system-running" in "".join(argv):
+            state = self.world.boot_states.pop(0) if self.world.boot_states else "running"
+            return f"{state}\n{self.world.boot_jobs}"
         if argv[0] == "cat":
             btime = int(time.time() + self.world.l1_ahead) - 5
             return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\ncpu 1 2\nbtime {btime}\n"
