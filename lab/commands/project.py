@@ -21,6 +21,7 @@ TIERS = {
     "e2e-nightly": ["tests/e2e_nightly"],
     "e2e-virtualbox": ["tests/e2e_virtualbox"],
     "e2e-vagrant": ["tests/e2e_vagrant"],
+    "e2e-published": ["tests/e2e_published"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
 _MARKS = ("failure", "error", "skipped")

@@ -185,6 +185,11 @@ def image_id(name: str, digest: str) -> str:
     return found
 
 
+def name_of(image_id: str) -> str:
+    """The name in an image's id; the whole of what is none."""
+    return image_id.rpartition("-")[0] or image_id
+
+
 def _owned(cache: Path) -> Iterator[CachedImage]:
     for folder in _children(cache):
         if _ID.fullmatch(folder.name) and folder.is_dir():
