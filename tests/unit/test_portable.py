@@ -124,6 +124,19 @@ def test_the_import_is_what_was_exported(entry: CachedImage, exported: Path, tmp
     assert imported.path.stat() == stamp
 
 
+def test_a_file_that_is_damaged_is_so_where_the_image_is_there_already(
+    entry: CachedImage, exported: Path, tmp_path: Path
+) -> None:
+    whole = exported.read_bytes()
+    for content in (whole[:3000], whole.replace(b"a kernel", b"A kernel"), whole + b"x" * 20_000):
+        exported.write_bytes(content)
+        with pytest.raises(BlockedError, match="no whole image"):
+            read(exported, tmp_path / "images")
+    exported.write_bytes(whole)
+    there, new = read(exported, tmp_path / "images")
+    assert there.folder == entry.folder and not new
+
+
 def test_the_file_does_not_depend_on_who_writes_it(
     entry: CachedImage, exported: Path, tmp_path: Path
 ) -> None:
@@ -273,7 +286,7 @@ def test_a_size_that_is_too_large_is_refused_before_it_is_read(exported: Path, t
         ({"bytes": -1}, "bytes"),
         ({"kernel": "0" * 64}, "vmlinuz of sha256 000"),
         ({"sha256": "0" * 64}, "image.tar of sha256 000"),
-        ({"bytes": 1}, "image.tar of sha256"),
+        ({"bytes": 1}, "image.tar of 1 bytes"),
         ({"more": 1}, "more"),
     ],
 )
