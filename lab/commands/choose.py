@@ -48,7 +48,7 @@ def planned(session: Session, name: str) -> Record:
     emulator, why = emulator_kind(session, engine)
     check_emulator(session, emulator)
     memory_mib, disk_gib = _vm_size(session, emulator)
-    must_hold_image(session, disk_gib)
+    must_hold_image(session, engine, disk_gib)
     return new_record(
         name,
         engine=engine,
@@ -207,16 +207,16 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
             f"the image {record.image} that lab {record.name} stands on is gone from the cache",
             hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
         )
-    kind, why = image_kind(session)
+    kind, why = image_kind(session, record.engine)
     if kind == UBUNTU:
-        known = published(UBUNTU).find(session.images)
-        return (known.name if known else ubuntu_image(session)), why
+        known = published(UBUNTU, record.engine).find(session.images)
+        return (known.name if known else ubuntu_image(session, record.engine)), why
     if why != ASKED_FOR:
         session.steps.note(f"image: {DEBIAN}, because {why}")
     return debian_image(session), why
 
 
-def image_kind(session: Session) -> tuple[str, str]:
+def image_kind(session: Session, engine: str) -> tuple[str, str]:
     """Which guest image a new lab is given, and why; nothing is fetched or built.
 
     Raises BlockedError when it cannot be had.
@@ -224,7 +224,7 @@ def image_kind(session: Session) -> tuple[str, str]:
     wanted = session.settings.image
     if wanted == DEBIAN:
         return DEBIAN, ASKED_FOR
-    ubuntu = published(UBUNTU)
+    ubuntu = published(UBUNTU, engine)
     if ubuntu.find(session.images):
         return UBUNTU, ASKED_FOR if wanted == UBUNTU else "cached"
     unreachable = ubuntu.reachable(_REACH_SECONDS)
@@ -238,10 +238,10 @@ def image_kind(session: Session) -> tuple[str, str]:
     return DEBIAN, f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
 
 
-def must_hold_image(session: Session, disk_gib: int) -> None:
+def must_hold_image(session: Session, engine: str, disk_gib: int) -> None:
     """Raise UsageError for a disk that is smaller than the image it begins with."""
     least = debian.recipe().disk.size_gib  # Ubuntu's is smaller than any disk that can be set
-    if disk_gib < least and image_kind(session)[0] == DEBIAN:
+    if disk_gib < least and image_kind(session, engine)[0] == DEBIAN:
         raise UsageError(
             f"a disk of {disk_gib} GiB is smaller than the image {DEBIAN} ({least} GiB)",
             hint=f"set vm.disk_gib = {least} or more",
@@ -252,22 +252,23 @@ def to_be_built(session: Session, record: Record) -> bool:
     """Whether guest_image() may build the image here. Asks nobody: `auto` without a cached Ubuntu may."""
     if record.image or session.settings.image == UBUNTU:
         return False
-    if session.settings.image != DEBIAN and published(UBUNTU).find(session.images):
+    if session.settings.image != DEBIAN and published(UBUNTU, record.engine).find(session.images):
         return False
     return debian.find(session.images) is None
 
 
-def published(name: str) -> PublishedImage:
+def published(name: str, engine: str) -> PublishedImage:
+    """The image of that name in the format the engine reads: VirtualBox a VMDK, every other a qcow2."""
     manifest = ROOT / "images" / "guest" / f"{name}.toml"
     if not manifest.is_file():
         raise UsageError(f"{name} is not a published image", hint=f"the one there is: {UBUNTU}")
-    return PublishedImage(manifest)
+    return PublishedImage(manifest, "vmdk" if engine == "virtualbox" else "qcow2")
 
 
-def ubuntu_image(session: Session) -> str:
+def ubuntu_image(session: Session, engine: str) -> str:
     with session.steps.step("image.fetch", UBUNTU) as step:
         deadline = Deadline.after(session.settings.deadlines.download)
-        return published(UBUNTU).fetch(session.images, step, deadline).name
+        return published(UBUNTU, engine).fetch(session.images, step, deadline).name
 
 
 def debian_image(session: Session) -> str:

@@ -27,6 +27,9 @@ from lab.ladder.site import Site
 from lab.ladder.verdict import ClaimVerdict, exit_code, informs, judge, strongest_claim
 from lab.steps import Background
 
+_TRANSPORT = ("transport", "transport_why")
+"""Details of EngineFacts, where an engine can be spoken to in more than one way."""
+
 
 @dataclass
 class Climbed:
@@ -213,4 +216,7 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
         emulator=ran[0],
         emulator_image=ran[1],
         android=bool(site.emulator and site.emulator.android and not site.emulator.double),
+        transport=": ".join(facts.details[key] for key in _TRANSPORT if key in facts.details)
+        if facts
+        else "",
     )

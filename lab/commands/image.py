@@ -67,7 +67,7 @@ def fetch(session: Session, image: str, update: bool = False) -> Reply:
     started = time.monotonic()
     if image == ANDROID:
         return _reply("fetch", [_fetch_android(session, update)], started)
-    published = choose.published(image)
+    published = choose.published(image, choose.engine_name(session))
     before = published.find(session.images)
     with session.steps.step("image.fetch", image) as step:
         path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))

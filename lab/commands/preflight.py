@@ -37,7 +37,7 @@ def before_replacing(session: Session, plan: Record, old: Lab) -> None:
         raise BlockedError(f"{plan.engine} cannot be used: {usable.why}", hint=usable.hint)
     if plan.nested:
         consent.require(session, engine)
-    choose.image_kind(session)
+    choose.image_kind(session, plan.engine)
     known, running = None, False
     try:
         known = old.read()

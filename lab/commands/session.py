@@ -68,7 +68,11 @@ class Session:
             self.settings.cache_dir,
             QemuOptions(acceleration or qemu.acceleration, qemu.binary, self.kernel),
             VirtualBoxOptions(
-                virtualbox.home, virtualbox.python, virtualbox.execution_engine, virtualbox.extra_data
+                virtualbox.home,
+                virtualbox.python,
+                virtualbox.execution_engine,
+                virtualbox.extra_data,
+                virtualbox.transport,
             ),
         )
 

@@ -21,7 +21,7 @@ from lab.errors import BlockedError, LabError, UsageError
 from lab.guest import keys as key_files
 from lab.guest import seed
 from lab.host.ports import holder_of, is_free
-from lab.images import debian
+from lab.images import cache, debian
 from lab.store import Lab, Record
 
 MACHINE = "vagrant"
@@ -183,7 +183,7 @@ def _document(
         uuid=record.uuid,
         name=lab.name,
         folder=lab.vm_folder,
-        base_disk=session.images / record.image / "disk.qcow2",
+        base_disk=cache.disk(session.images, record.image),
         seed=lab.folder / "seed.iso",
         cpus=record.cpus,
         memory_mib=record.memory_mib,

@@ -16,11 +16,11 @@ from lab.errors import BlockedError, UsageError
 from lab.guest import keys
 from lab.guest.ssh import Guest
 from lab.host import facts as host_facts
+from lab.images import cache
 from lab.ladder.site import Site
 from lab.store import Instance, Lab, Record
 
 GUEST_SSH_PORT = 22
-_DISK = "disk.qcow2"
 
 
 def forward_name(service: str, instance: str) -> str:
@@ -64,7 +64,7 @@ class Workbench:
 
     @property
     def base_disk(self) -> Path:
-        return self.session.images / self.record.image / _DISK
+        return cache.disk(self.session.images, self.record.image)
 
     @property
     def spec(self) -> MachineSpec:

@@ -15,7 +15,7 @@ Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "tests", 
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh", "adb"}),
-    "virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
+    "virtualbox": frozenset({"ssh", "adb"}),
     "vagrant-libvirt": frozenset({"qemu", "ssh", "adb"}),
     "vagrant-virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
 }

@@ -95,6 +95,12 @@ def find(cache: Path, image_id: str) -> CachedImage | None:
     return next((entry for entry in entries(cache) if entry.id == image_id), None)
 
 
+def disk(cache: Path, image_id: str) -> Path:
+    """Where a VM image's disk is, in whatever format it came; a path that is none where it is gone."""
+    folder = cache / image_id
+    return next(folder.glob("disk.*"), folder / "disk.qcow2")
+
+
 def check(entry: CachedImage) -> None:
     """Raise BlockedError unless the image is as it was: by size and time, by hash if those changed."""
     if _has_file(entry) and _look(entry) == _read_stamp(entry):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -234,6 +234,9 @@ class Cell:
     emulator: str
     emulator_image: str = ""
     android: bool = False
+    transport: str = field(default="", compare=False)
+    """How lab spoke to the engine, and why so; empty where there is one way only. The VM is the same over
+    any, so a cell is not another one for it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nesting", Nesting(self.nesting))

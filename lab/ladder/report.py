@@ -49,7 +49,7 @@ def document(
     plain = {
         "schema": "lab.validation/1",
         "lab": {"name": lab_name, "uuid": lab_uuid},
-        "cell": asdict(cell),
+        "cell": {key: value for key, value in asdict(cell).items() if value or key != "transport"},
         "rungs": [asdict(outcome) for outcome in climbed.outcomes],
         "claims": {name: asdict(verdict) for name, verdict in claims.items()},
         "claim": claim,
@@ -101,6 +101,7 @@ def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> l
             f"{claim}: {chosen.verdict}, for {describe(cell)}: {chosen.reason}",
             *others,
             *(f"not proven: {limit}" for limit in limits(cell, claim, chosen.verdict)),
+            *([f"spoken to over {cell.transport}"] if cell.transport else []),
         )
     ]
 

@@ -53,7 +53,7 @@ def _choose(
     heard: list[Event] = []
     session = bed.session(image=wanted, emulator="canary")
     session.steps = Steps(heard.append)
-    bed.patch.setattr(choose, "published", lambda _name: FakePublished(cached, unreachable))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(cached, unreachable))
     bed.patch.setattr(debian, "find", lambda _images: None)
     bed.patch.setattr(debian, "build", lambda images, _step: images / "debian-13-built")
     record = choose.record_for(session, session.store.place("default"))
@@ -350,9 +350,17 @@ def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
 
 
 def test_there_is_one_published_image() -> None:
-    assert choose.published(choose.UBUNTU)
     with pytest.raises(UsageError, match="plan9"):
-        choose.published("plan9")
+        choose.published("plan9", "qemu")
+
+
+@pytest.mark.parametrize(
+    ("engine", "form"), [("qemu", "qcow2"), ("virtualbox", "vmdk"), ("vagrant-virtualbox", "qcow2")]
+)
+def test_it_is_taken_in_the_format_the_engine_reads(engine: str, form: str) -> None:
+    image = choose.published(choose.UBUNTU, engine)
+    assert image.format == form
+    assert Path(image.file).stem == "ubuntu-24.04-server-cloudimg-amd64"
 
 
 @pytest.mark.parametrize(
@@ -370,7 +378,7 @@ def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
     bed: Bed, wanted: str, ubuntu: bool, built: bool, expected: bool
 ) -> None:
     session = bed.session(image=wanted, emulator="canary")
-    bed.patch.setattr(choose, "published", lambda _name: FakePublished(ubuntu, AWAY))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(ubuntu, AWAY))
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
     lab = session.store.place("default")
     record = choose.record_for(session, lab)

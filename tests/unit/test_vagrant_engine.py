@@ -23,6 +23,9 @@ from lab.engines.vagrant.libvirt import Libvirt, state
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.machine import VagrantMachine
 from lab.engines.virtualbox.host import Installed
+from lab.engines.virtualbox.manage.command import Program
+from lab.engines.virtualbox.manage.machine import settings_of
+from lab.engines.virtualbox.manage.text import fields
 from lab.errors import InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 from tests.unit import fakes
@@ -97,7 +100,7 @@ def test_machine_readable_lines_are_of_their_machine() -> None:
 @given(some.text())
 def test_any_text_is_read_without_an_error(text: str) -> None:
     program.told(text, "vagrant")
-    vboxmanage.forwards(vboxmanage.fields(f'Forwarding(0)="{text}"'))
+    vboxmanage.forwards(fields(f'Forwarding(0)="{text}"'))
 
 
 def test_ssh_config_says_how_to_log_in() -> None:
@@ -246,14 +249,16 @@ def test_a_machine_with_another_network_can_be_given_no_forward(world: World) ->
 
 
 def test_what_vboxmanage_tells() -> None:
-    described = vboxmanage.fields(SHOWVMINFO)
-    assert vboxmanage.settings(described) == {
+    described = fields(SHOWVMINFO)
+    assert settings_of(described) == {
         "cpus": "2",
         "memory_mib": "4096",
         "nested": "on",
         "nested_paging": "on",
         "paravirt": "kvm",
+        "execution_engine": "",
         "uuid": "5f1f3c80-3c0f-4d0e-9b55-7a1f2d7a9c11",
+        "host_loopback": "within reach",
     }
     assert vboxmanage.forwards(described) == [ADB, SSH], "one that is not the loopback's is none"
     assert described["SATA-0-0"] == "/vms/disk.vmdk"
@@ -501,5 +506,5 @@ def test_virtualboxs_paused_is_looked_up_in_its_log(
 ) -> None:
     described = f'VMState="paused"\nLogFldr="{tmp_path}"\n'
     (tmp_path / "VBox.log").write_text(log)
-    monkeypatch.setattr(vboxmanage.VirtualBox, "_manage", lambda *_: described)
+    monkeypatch.setattr(Program, "run", lambda *_words, **_options: described)
     assert vboxmanage.VirtualBox("u").state() is state

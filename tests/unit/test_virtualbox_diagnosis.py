@@ -75,7 +75,7 @@ def test_a_caution_only_where_a_whole_host_can_be_lost():
 
 
 def test_a_sound_linux_host():
-    found = findings(LINUX, V7, "7.2.22_Debian", "/usr/lib/python3/dist-packages", "hwvirt")
+    found = findings(LINUX, V7, "7.2.22_Debian", "vboxapi from /usr/lib/python3/dist-packages", "hwvirt")
     lines = [item for item in found if not item.source]
     assert [item.name for item in lines] == [
         "version", "api", "host's loopback", "driver", "cpu", "kvm modules", "last run",

@@ -168,6 +168,6 @@ def machine_in(folder: Path, box: FakeClient, **options: Any) -> VirtualBoxMachi
     return VirtualBoxMachine(spec, journal, lambda: box, VirtualBoxOptions(**options), folder / "cache")
 
 
-def converted(base: Path, gib: int, cache: Path) -> Path:
+def converted(base: Path, gib: int, cache: Path, _convert: object) -> Path:
     """basedisk.ensure without the work."""
     return cache / f"{base.parent.name}-{gib}g.vdi"

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from lab import proc
 from lab.deadline import Deadline, check_cancelled
-from lab.engines.virtualbox.transport import WorkerLostError, as_error
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
+from lab.engines.virtualbox.transport import GlueError, WorkerLostError, as_error
+from lab.errors import DeadlineError, InterruptedByUser, LabError
 
 ANSWER_SECONDS = 60.0
 _GOODBYE_SECONDS = 5.0
@@ -114,7 +114,7 @@ class _Running:
                 start_new_session=True,
             )
         except OSError as error:
-            raise BlockedError(
+            raise GlueError(
                 f"`{argv[0]}` cannot be started for VirtualBox's bindings",
                 tail=str(error),
                 hint="set virtualbox.python to a Python that can load them",

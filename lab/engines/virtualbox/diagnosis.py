@@ -39,19 +39,19 @@ def findings(
     host: HostVirtualBox,
     installed: Installed | None,
     version: str,
-    glue: str,
+    transport: str,
     log_engine: str,
-    glue_error: str = "",
+    error: str = "",
 ) -> list[Finding]:
     """lab.doctor's lines, the known issues last.
 
-    `version` is the API's or the hint of `installed`; `glue` says which Python glue answered, empty
-    when none did, and `glue_error` then why; `log_engine` is RunLog.engine of the last run, empty
-    when there was none.
+    `version` is the API's or the hint of `installed`; `transport` says over which one VirtualBox answered
+    and why, empty when it did over none, and `error` then why not; `log_engine` is
+    RunLog.engine of the last run, empty when there was none.
     """
     found = []
     if installed:  # that it is not is what `can_start_64bit` says
-        found += [_version(installed, version), _api(glue, glue_error)]
+        found += [_version(installed, version), _api(transport, error)]
         found.append(_loopback(version))
     found += [_hypervisor(host, version), _cpu(host)]
     if host.system == "windows":
@@ -177,14 +177,14 @@ def _version(installed: Installed, version: str) -> Finding:
     return Finding("version", bool(version), f"{told} in {installed.folder}")
 
 
-def _api(glue: str, error: str) -> Finding:
-    if glue:
-        return Finding("api", True, f"Python glue from {glue}")
+def _api(transport: str, error: str) -> Finding:
+    if transport:
+        return Finding("api", True, transport)
     return Finding(
         "api",
         False,
-        f"no Python glue (vboxapi) of it answers{f': {error}' if error else ''}",
-        "install VirtualBox's Python bindings: the distribution's, or those of the SDK of that very version",
+        f"it does not answer{f': {error}' if error else ''}",
+        "`VBoxManage list hostinfo` shows whether it answers anybody; then see virtualbox.transport",
     )
 
 

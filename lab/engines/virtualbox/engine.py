@@ -11,9 +11,10 @@ from lab import bounds
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
-from lab.engines.virtualbox.client import Client, client
+from lab.engines.virtualbox.choice import Choice, choose
 from lab.engines.virtualbox.layout import Layout
 from lab.engines.virtualbox.machine import VirtualBoxMachine
+from lab.engines.virtualbox.transport import Transport
 from lab.errors import BlockedError, LabError
 from lab.journal import Journal
 
@@ -48,7 +49,7 @@ class VirtualBoxEngine:
 
         `nesting` is what it accepts, not what it delivers: that is for the guest to show.
         """
-        described = self._described
+        choice, described = self._choice, self._choice.described
         return EngineFacts(
             engine=self.name,
             version=described["version"],
@@ -57,6 +58,8 @@ class VirtualBoxEngine:
             how=_HOW[self._acceleration],
             details={
                 "build": described["build"],
+                "transport": choice.transport.name,
+                "transport_why": choice.why,
                 "glue": described["glue"],
                 "python": described["python"],
                 "features": ", ".join(name for name, has in described["features"].items() if has) or "none",
@@ -65,15 +68,17 @@ class VirtualBoxEngine:
         )
 
     def findings(self, folders: Sequence[Path]) -> list[Finding]:
-        version = glue = why_not = ""
+        version = spoken = why_not = ""
         if self._installed is not None:
             version = self._installed.version_hint
             try:
-                version, glue = self._described["version"], self._described["glue"]
+                choice = self._choice
+                version = choice.described["version"]
+                spoken = f"{choice.transport.name} from {choice.described['glue']}: {choice.why}"
             except LabError as error:
                 why_not = error.what
         ran = vboxlog.parse(_newest_log(folders)).engine
-        return diagnosis.findings(self._host, self._installed, version, glue, ran, glue_error=why_not)
+        return diagnosis.findings(self._host, self._installed, version, spoken, ran, error=why_not)
 
     def caution(self) -> str:
         return diagnosis.caution(self._host)
@@ -89,17 +94,20 @@ class VirtualBoxEngine:
     def _installed(self) -> host.Installed | None:
         return host.installed(self._options.home)
 
-    def _connect(self) -> Client:
+    def _connect(self) -> Transport:
+        return self._choice.transport
+
+    @cached_property
+    def _choice(self) -> Choice:
         if self._installed is None:
             raise BlockedError(
                 "VirtualBox is not installed", hint="install it, or use another engine: `--engine qemu`"
             )
-        return client(self._options.python, self._installed.folder, tuple(self._installed.glue))
+        return choose(self._installed, self._options)
 
-    @cached_property
+    @property
     def _described(self) -> dict[str, Any]:
-        described: dict[str, Any] = self._connect().call("describe")
-        return described
+        return self._choice.described
 
     @property
     def _acceleration(self) -> str:

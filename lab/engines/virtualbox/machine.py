@@ -47,6 +47,7 @@ _STATES = {
 
 _SETTLE_SECONDS = 60.0
 _LAUNCH_SECONDS = 180.0
+_CONVERT_SECONDS = 900.0
 _LISTEN_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 5.0
 _LINGER_SECONDS = 30.0
@@ -79,7 +80,7 @@ class VirtualBoxMachine:
         spec.folder.mkdir(parents=True, exist_ok=True)
         if self._look()["state"] not in ("", "PoweredOff", "Aborted"):
             return  # in use, so it exists; its settings cannot be changed now
-        base = basedisk.ensure(spec.base_disk, spec.disk_gib, self._cache)
+        base = basedisk.ensure(spec.base_disk, spec.disk_gib, self._cache, self._convert)
         for kind, key in (("vm", spec.uuid), ("file", str(layout.settings)), ("file", str(layout.disk))):
             self._journal.intend(kind, key, base=str(base))
         self._ask(
@@ -295,6 +296,11 @@ class VirtualBoxMachine:
 
     def _slowly(self, operation: str, seconds: float, **words: Any) -> None:
         self._ask(operation, Deadline.after(seconds), uuid=self.spec.uuid, **words)
+
+    def _convert(self, source: Path, target: Path, size: int) -> None:
+        self._ask(
+            "convert", Deadline.after(_CONVERT_SECONDS), source=str(source), target=str(target), size=size
+        )
 
     def _look(self) -> dict[str, Any]:
         found: dict[str, Any] = self._ask("look", uuid=self.spec.uuid)

@@ -18,6 +18,10 @@ class MissingError(LabError):
     """VirtualBox does not know the object."""
 
 
+class GlueError(BlockedError):
+    """VirtualBox's Python bindings are missing, or do not fit: another transport may do."""
+
+
 class ForeignError(LabError):
     """The object is not lab's own."""
 
@@ -29,7 +33,7 @@ _KINDS: dict[str, type[LabError]] = {
     "nesting": NestingRefusedError,
     "blocked": BlockedError,
     "foreign": ForeignError,
-    "glue": BlockedError,
+    "glue": GlueError,
 }
 """Kinds of fault (worker/faults.py) and what they are to lab; any other is a LabError."""
 

@@ -13,6 +13,25 @@ from lab.errors import LabError
 _NOTHING = frozenset({"", "none", "emptydrive"})
 
 
+def convert(talk: Talk, source: str, target: str, size: int) -> None:
+    """Make `target` a sparse VDI of `size` bytes with what the disk image `source` holds, of any format
+    VirtualBox reads. It knows neither of them afterwards: their files are the caller's.
+    """
+    _close(talk, source, target)  # a try that was cut short leaves both
+    Path(target).unlink(missing_ok=True)
+    try:
+        talk.run(f"converting {source}", "clonemedium", "disk", source, target, "--format", "VDI")
+        talk.run(f"giving {target} its size", "modifymedium", "disk", target, "--resizebyte", str(size))
+    finally:
+        _close(talk, source, target)
+
+
+def _close(talk: Talk, *disks: str) -> None:
+    for path in disks:
+        with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
+            talk.run(f"closing {path}", "closemedium", "disk", path)
+
+
 def attach(talk: Talk, uuid: str, base: str, disk: str, seed: str) -> None:
     """Disk and seed on a controller of their own, each only if it is not there yet."""
     described = talk.describe(uuid)

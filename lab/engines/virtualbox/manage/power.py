@@ -34,10 +34,13 @@ def _rule(item: dict[str, Any]) -> str:
     return f"{item['name']},tcp,{LOOPBACK},{item['host_port']},,{item['guest_port']}"
 
 
-def forward(talk: Talk, uuid: str, item: dict[str, Any]) -> None:
-    """One more forward of a running VM, in the place of one of its name; it listens at once."""
+def forward(talk: Talk, uuid: str, item: dict[str, Any]) -> str:
+    """One more forward of a running VM, in the place of one of its name; it listens at once.
+
+    The result is what VBoxManage printed: it may warn of a port and yet succeed.
+    """
     unforward(talk, uuid, item["name"])
-    talk.run("adding a forward", "controlvm", uuid, "natpf1", _rule(item))
+    return talk.run("adding a forward", "controlvm", uuid, "natpf1", _rule(item))
 
 
 def unforward(talk: Talk, uuid: str, name: str) -> None:

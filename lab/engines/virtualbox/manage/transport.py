@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.deadline import Deadline
-from lab.engines.virtualbox.manage import machine, power, snapshots, text
+from lab.engines.virtualbox.manage import machine, media, power, snapshots, text
 from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.manage.talk import Talk
 from lab.engines.virtualbox.transport import WorkerLostError
@@ -16,6 +16,7 @@ ANSWER_SECONDS = 60.0
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "look": machine.look,
+    "convert": media.convert,
     "create": machine.create,
     "settings": machine.settings,
     "destroy": machine.destroy,
