@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 from lab import engines
 from lab.commands import consent
@@ -13,8 +14,8 @@ from lab.deadline import Deadline
 from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
 from lab.errors import BlockedError, LabError, UsageError
-from lab.host import facts
-from lab.host.packages import ENGINE_PURPOSES
+from lab.host import facts, packages
+from lab.host.packages import ENGINE_PURPOSES, Purpose
 from lab.images import cache, debian, registry
 from lab.images.published import PublishedImage
 from lab.images.registry import Reference
@@ -73,7 +74,8 @@ def check_emulator(session: Session, kind: str) -> None:
 def engine_name(session: Session) -> str:
     """The engine asked for, or for `auto` the first that can start a 64-bit VM here, and why.
 
-    The last one is for where none can yet: what it lacks, lab can install.
+    The last one is for where none can yet: what it lacks, lab can install. On a Mac with VirtualBox, which
+    the theory is about, it is not taken in its place. Raises BlockedError there, with VirtualBox's reason.
     """
     if session.settings.engine != "auto":
         return session.settings.engine
@@ -82,6 +84,12 @@ def engine_name(session: Session) -> str:
     for name in preferred:
         engine = engines.engine(name, session.engine_options())
         found = engine.availability()
+        if found.broken and sys.platform == "darwin":
+            raise BlockedError(
+                f"{name} is installed here and cannot be used: {found.why}",
+                hint=f"{found.hint}; another engine, which is not what the theory is about: "
+                f"`--engine {last}`".removeprefix("; "),
+            )
         if not found.usable:
             refusals.append(f"{name}: {found.why}")
         elif session.settings.vm.nested and not session.interactive and not consent.given(session, engine):
@@ -114,7 +122,7 @@ def _not_installed(session: Session, engine: str) -> str:
         if engines.engine(engine, session.engine_options()).availability().usable:
             return ""
     try:
-        session.need(ENGINE_PURPOSES[engine])
+        session.need(purposes(session, engine))
     except BlockedError as error:  # the rung host.engine ends in it, with the command to type
         if session.interactive:
             raise  # a person was asked, and is not asked the same again
@@ -230,10 +238,12 @@ def image_kind(session: Session, engine: str) -> tuple[str, str]:
     unreachable = ubuntu.reachable(_REACH_SECONDS)
     if unreachable is None:
         return UBUNTU, ASKED_FOR if wanted == UBUNTU else "its server can be reached"
-    if wanted == UBUNTU:
+    foreign = bool(packages.impossible({"build-image"}))
+    if wanted == UBUNTU or (foreign and debian.find(session.images) is None):
+        other = ", or use `--image debian-13`, built from this machine's apt sources"
         raise BlockedError(
             f"the image {UBUNTU} is not cached, and its server cannot be reached: {unreachable}",
-            hint="check the network, or use `--image debian-13`, built from this machine's apt sources",
+            hint="check the network" + ("" if foreign else other),
         )
     return DEBIAN, f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
 
@@ -248,13 +258,20 @@ def must_hold_image(session: Session, engine: str, disk_gib: int) -> None:
         )
 
 
-def to_be_built(session: Session, record: Record) -> bool:
-    """Whether guest_image() may build the image here. Asks nobody: `auto` without a cached Ubuntu may."""
-    if record.image or session.settings.image == UBUNTU:
+def purposes(session: Session, engine: str, image: str = "") -> frozenset[Purpose]:
+    """All that a lab on this engine needs of the host, so that it is asked for at once.
+
+    `image` is the one it stands on, empty while it has none. Raises BlockedError where none can be had.
+    """
+    wanted = ENGINE_PURPOSES[engine]
+    return wanted | {"build-image"} if not image and _to_be_built(session, engine) else wanted
+
+
+def _to_be_built(session: Session, engine: str) -> bool:
+    """Whether guest_image() would build the image here."""
+    if session.settings.image == UBUNTU or debian.find(session.images) is not None:
         return False
-    if session.settings.image != DEBIAN and published(UBUNTU, record.engine).find(session.images):
-        return False
-    return debian.find(session.images) is None
+    return image_kind(session, engine)[0] == DEBIAN
 
 
 def published(name: str, engine: str) -> PublishedImage:
@@ -275,6 +292,7 @@ def debian_image(session: Session) -> str:
     """The cached Debian image of today's recipe, or a new one."""
     found = debian.find(session.images)
     if found is None:
+        session.need({"build-image"})  # asked for already, unless Ubuntu's server went away meanwhile
         with session.steps.step("image.build", DEBIAN) as step:
             found = debian.build(session.images, step)
     return found.name

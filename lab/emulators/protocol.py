@@ -148,8 +148,8 @@ class Emulator(Protocol):
     def image_id(self) -> str:
         """The image as the cell names it: name and content hash."""
 
-    def to_be_built(self) -> bool:
-        """Whether prepare() would build the image, and so needs the host's tools for that."""
+    def to_be_fetched(self) -> bool:
+        """Whether prepare() would fetch gigabytes: that is for a VM in which KVM was seen to work."""
 
     def prepare(self, step: Step) -> None:
         """Build or fetch the image on the host. Needs no VM, so it may run while the VM boots."""

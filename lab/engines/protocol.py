@@ -75,6 +75,8 @@ class Availability:
     usable: bool
     why: str
     hint: str = ""
+    broken: bool = False
+    """It is installed on a host that it is made for, and something there keeps it from working."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,6 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(
         ("adb",), "asks the nested guest over ADB", "adb", "android-platform-tools", _for("adb"), shipped=_ADB
     ),
-    Requirement(("gpgv",), "checks a Debian archive's signature", "gpgv", "gnupg", _for("build-image")),
     Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", None, _for("build-image")),
     Requirement(
         ("newuidmap",),
@@ -107,7 +106,7 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
     Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
     Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
-    Requirement(("cpio",), "packs the nested guest's initramfs", "cpio", None, _for("build-image")),
+    Requirement(("cpio",), "packs the VM's initramfs", "cpio", None, _for("build-image")),
     Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
     Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),
@@ -132,19 +131,22 @@ class Installer:
     manager: Literal["apt", "brew", ""]
     root: bool
     sudo: bool
+    macos: bool = False
+    """Which names packages go by: those of Debian, or those of Homebrew, whether that is there or not."""
 
     @classmethod
     def detect(cls) -> Installer:
         manager: Literal["apt", "brew", ""] = ""
-        if sys.platform == "darwin":
+        macos = sys.platform == "darwin"
+        if macos:
             manager = "brew" if find_program("brew") else ""
         elif find_program("apt-get"):
             manager = "apt"
-        return cls(manager, root=os.geteuid() == 0, sudo=find_program("sudo") is not None)
+        return cls(manager, os.geteuid() == 0, find_program("sudo") is not None, macos)
 
     def package(self, requirement: Requirement) -> str | None:
         """The package's name here; None when there is no such package."""
-        return requirement.homebrew if self.manager == "brew" else requirement.debian
+        return requirement.homebrew if self.macos else requirement.debian
 
     def commands(self, missing: Iterable[Requirement]) -> list[list[str]]:
         """The commands that install what is missing, as a person would type them."""
@@ -175,6 +177,12 @@ def missing(purposes: Collection[Purpose], *, instead: Mapping[str, str] | None 
         return []
     installer = Installer.detect()
     return [item for item in absent if not item.optional or installer.package(item)]
+
+
+def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
+    """What is absent of all that `purposes` need, and cannot be had on this system."""
+    installer = Installer.detect()
+    return [item for item in missing(purposes) if installer.package(item) is None]
 
 
 def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:

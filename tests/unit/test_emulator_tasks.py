@@ -361,6 +361,14 @@ def test_a_snapshot_has_the_emulators_of_then(bed: Bed) -> None:
     assert bed.lab().record() == record
 
 
+def test_no_gigabytes_are_fetched_for_a_second_one_where_kvm_does_not_work(bed: Bed) -> None:
+    bed.world.to_be_fetched, bed.world.kvm_ok = True, False
+    prepared = bed.world.calls.count("prepare")
+    with pytest.raises(BlockedError, match="is not fetched: KVM runs no tiny guest in the VM"):
+        emulator.up(bed.session(), NAME, "second", "docker-android")
+    assert bed.world.calls.count("prepare") == prepared
+
+
 def test_a_second_android_that_would_starve_the_vm_is_blocked(bed: Bed) -> None:
     bed.world.l1_memory_mib = 1000
     with pytest.raises(BlockedError, match="3072 MiB of the VM's memory, and 1000 MiB"):

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,11 +23,11 @@ from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.engines.protocol import Availability, State
 from lab.errors import InterruptedByUser, LabError, UsageError
-from lab.host import kvm
+from lab.host import facts, kvm, packages
 from lab.images import cache, uses
 from lab.lock import hold
 from lab.store import Instance, Lab, Record
-from tests.unit.bed import Bed, checked
+from tests.unit.bed import Bed, checked, host
 from tests.unit.fakes import FakeEngine
 
 NAME = "default"
@@ -220,6 +221,25 @@ def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: p
     assert document["kvm"]["usable"] is False
     assert asked == [True]
     assert "hangs" in _shown(reply)
+
+
+def test_doctor_names_nothing_that_a_mac_cannot_have(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = host(memory=1 << 28)
+    mac = replace(here, os="macOS", memory_total=16 << 30, mac=facts.Mac("MacBookPro16,1", False), kvm=None)
+    monkeypatch.setattr(facts, "read", lambda: mac)
+    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "Linux's", False))
+    monkeypatch.setattr(packages, "find_program", lambda _name: None)  # no Homebrew either
+    monkeypatch.setattr(sys, "platform", "darwin")
+    reply = doctor(bed.session())
+    shown = _shown(reply)
+    assert "package qemu" in shown
+    for word in ("None", "mmdebstrap", "syslinux", "qemu-system-x86\n", "apt", "libvirt", "hardware KVM"):
+        assert word not in shown, word
+    assert next(check for check in checked(reply)["checks"] if check["name"] == "memory")["status"] == "ok"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(facts, "read", lambda: here)
+    shown = _shown(doctor(bed.session()))
+    assert "package mmdebstrap" in shown and "hardware KVM" in shown
 
 
 def _cached(bed: Bed, name: str) -> cache.CachedImage:

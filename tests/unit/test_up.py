@@ -21,6 +21,7 @@ from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError,
 from lab.host import facts
 from lab.host.facts import Mac
 from lab.images.published import PublishedImage
+from lab.steps import Event
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
@@ -391,6 +392,27 @@ def test_too_little_memory_blocks_before_the_start(bed: Bed, monkeypatch: pytest
     document, code = _up(bed)
     assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
     assert "start" not in bed.world.calls
+
+
+@pytest.mark.parametrize(("total_gib", "starts"), [(16, True), (5, False)])
+def test_a_mac_is_judged_by_its_whole_memory(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, total_gib: int, starts: bool
+) -> None:
+    """What macOS calls available leaves out what it gives back: on a Mac in use, it is a few hundred MiB."""
+    mac = replace(
+        host(memory=1 << 28), os="macOS", memory_total=total_gib << 30, mac=Mac("MacBookPro16,1", False)
+    )
+    monkeypatch.setattr(facts, "read", lambda: mac)
+    session = bed.session()
+    heard: list[Event] = []
+    session.steps.subscribe(heard.append)
+    document = checked(up(session, "default"))
+    told = next(row["observed"] for row in document["rungs"] if row["rung"] == "vm.settings")
+    assert ("start" in bed.world.calls) is starts
+    if starts:
+        assert any("256 MiB is available at once: macOS frees more" in event.text for event in heard)
+    else:
+        assert rungs(document)["vm.settings"] == "blocked" and "this Mac has 5120 MiB" in told
 
 
 def test_too_little_disk_blocks_before_the_start(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
