@@ -85,6 +85,11 @@ class Masked:
     home: Path
     env: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def python(self) -> Path:
+        """The Python that lab runs in."""
+        return Path(sys.executable)
+
     def command(self, words: Sequence[str | Path], env: Mapping[str, str]) -> list[str]:
         """How `words` are run inside: in a mount namespace that ends with them."""
         mounts = [

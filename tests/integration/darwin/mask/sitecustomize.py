@@ -16,8 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-MAC = json.loads(Path("/.mask/mac.json").read_text())
-
 LINUX_ONLY: dict[ModuleType, tuple[str, ...]] = {
     os: (
         *("O_DIRECT", "O_LARGEFILE", "O_NOATIME", "O_PATH", "O_RSYNC", "O_TMPFILE"),
@@ -58,25 +56,25 @@ class Memory(NamedTuple):
     wired: int
 
 
-def wear() -> None:
+def wear(mac: dict[str, Any]) -> None:
     # psutil chooses its system when it is imported: it stays Linux's, and is taught a Mac's answers.
     import psutil
 
-    teach(psutil)
+    teach(psutil, mac)
     for module, names in LINUX_ONLY.items():
         for name in names:
             if hasattr(module, name):
                 delattr(module, name)
     sys.platform = "darwin"
-    os.uname = lambda: os.uname_result(MAC["uname"])
-    os.cpu_count = lambda: int(MAC["sysctl"]["hw.logicalcpu"])
+    os.uname = lambda: os.uname_result(mac["uname"])
+    os.cpu_count = lambda: int(mac["sysctl"]["hw.logicalcpu"])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
 
 
-def teach(psutil: Any) -> None:
+def teach(psutil: Any, mac: dict[str, Any]) -> None:
     """Memory is the recorded Mac's; processes are this machine's, read where the mask hides /proc."""
-    total, free, inactive = int(MAC["sysctl"]["hw.memsize"]), MAC["free"], MAC["inactive"]
+    total, free, inactive = int(mac["sysctl"]["hw.memsize"]), mac["free"], mac["inactive"]
     available = free + inactive  # psutil's sum on macOS: _psosx.virtual_memory
     percent = round(100 * (1 - available / total), 1)
     memory = Memory(total, available, percent, total - available, free, inactive, inactive, 0)
@@ -93,7 +91,7 @@ def teach(psutil: Any) -> None:
 
 
 try:
-    wear()
+    wear(json.loads(Path("/.mask/mac.json").read_text()))
 except BaseException:
     traceback.print_exc()
     os._exit(70)  # without its mask nothing may run: Python itself would go on
