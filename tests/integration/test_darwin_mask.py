@@ -1,9 +1,8 @@
-"""The Darwin mask itself: it shows what was recorded, hides what is Linux's, and its stand-ins are like the real."""
+"""The Darwin mask: it shows what was recorded, hides what is Linux's, and its stand-ins are like the real."""
 
 from __future__ import annotations
 
 import ast
-import json
 import os
 import shutil
 import subprocess
@@ -27,14 +26,24 @@ print(json.dumps({
     "memory": list(psutil.virtual_memory()),
     "linux": [name for name in ("sched_getaffinity", "pidfd_open", "memfd_create") if hasattr(os, name)]
         + [name for name in ("epoll",) if hasattr(select, name)]
-        + [path for path in ("/proc", "/sys", "/dev/kvm", "/etc/os-release", "/var/lib/dpkg") if Path(path).exists()],
+        + [path for path in ("/proc", "/sys", "/dev/kvm", "/etc/apt", "/var/lib") if Path(path).exists()],
     "programs": [name for name in sys.argv[1:] if shutil.which(name)],
     "home": str(Path.home()), "state": str(platformdirs.user_state_path("lab", appauthor=False)),
     "me": psutil.Process().name(), "proxies": urllib.request.getproxies(),
 }))
 """
 _LINUX = (
-    *("apt-get", "dpkg", "mmdebstrap", "qemu-img", "qemu-system-x86_64", "gpgv", "gpg", "slirp4netns", "unshare"),
+    *(
+        "apt-get",
+        "dpkg",
+        "mmdebstrap",
+        "qemu-img",
+        "qemu-system-x86_64",
+        "gpgv",
+        "gpg",
+        "slirp4netns",
+        "unshare",
+    ),
     *("systemctl", "mke2fs", "lscpu", "ip", "modprobe", "sudo", "timeout", "flock"),
 )
 
@@ -110,7 +119,10 @@ def test_sysctl_is_like_the_real(tmp_path: Path) -> None:
 def test_sw_vers_is_as_reported(tmp_path: Path) -> None:
     masked = _masked(MACS["m4"], tmp_path)
     assert masked.run("sw_vers", "-productVersion").out == "26.5.2\n"
-    assert masked.run("sw_vers").out == "ProductName:\t\tmacOS\nProductVersion:\t\t26.5.2\nBuildVersion:\t\t25F84\n"
+    assert (
+        masked.run("sw_vers").out
+        == "ProductName:\t\tmacOS\nProductVersion:\t\t26.5.2\nBuildVersion:\t\t25F84\n"
+    )
 
 
 def test_psutil_answers_in_its_own_shape_on_macos() -> None:

@@ -13,6 +13,7 @@ from tests.integration.vboxroot import Instance
 
 PYTHON = Path("/usr/local/bin/vbox-python3")
 """For `virtualbox.python`: a Python that can load the bindings."""
+MANAGE = APP / "VBoxManage"
 
 _GLUE = APP / "sdk/installer/python/vboxapi/src/vboxapi"
 _PROGRAMS = Path("/usr/lib/virtualbox")
@@ -47,7 +48,7 @@ def _wrap(wrapper: Path, program: Path, instance: Instance) -> None:
     settings = {
         "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
         "HOME": str(HOME),
-        "TMPDIR": "/tmp",
+        "TMPDIR": "/tmp",  # noqa: S108 - in the root, which is the instance's own
         "VBOX_USER_HOME": str(HOME / "Library/VirtualBox"),
         "VBOX_PROGRAM_PATH": str(_PROGRAMS),
     }

@@ -27,7 +27,18 @@ TOOLS = ("sh", "cat", "env", "id", "ls", "ps", "rm", "sleep", "ssh", "ssh-keygen
 
 _HERE = Path(__file__).parent
 _FOLDERS = (
-    *("bin", "sbin", "usr/bin", "usr/sbin", "usr/lib", "usr/local/bin", "private/tmp", "var/tmp", "dev", "etc"),
+    *(
+        "bin",
+        "sbin",
+        "usr/bin",
+        "usr/sbin",
+        "usr/lib",
+        "usr/local/bin",
+        "private/tmp",
+        "var/tmp",
+        "dev",
+        "etc",
+    ),
     *("Applications", "Library", "System/Library/CoreServices", "Volumes", ".mask/proc", ".mask/python"),
 )
 _DEVICES = ("null", "zero", "random", "urandom")
@@ -55,9 +66,7 @@ class Mac:
 def _recorded() -> dict[str, Mac]:
     macs = tomllib.loads((_HERE / "macs.toml").read_text())
     return {
-        name: Mac(
-            name, tuple(of["uname"]), tuple(of["product"]), of["sysctl"], of["free"], of["inactive"]
-        )
+        name: Mac(name, tuple(of["uname"]), tuple(of["product"]), of["sysctl"], of["free"], of["inactive"])
         for name, of in macs.items()
     }
 
@@ -98,7 +107,9 @@ class Masked:
         ]
         settings = [f"{name}={value}" for name, value in env.items()]
         inside = ["env", "-i", "--chdir", str(CHECKOUT), *settings, *(str(word) for word in words)]
-        script = "\n".join(["set -eu", *mounts, f"exec chroot {shlex.quote(str(self.root))} {shlex.join(inside)}"])
+        script = "\n".join(
+            ["set -eu", *mounts, f"exec chroot {shlex.quote(str(self.root))} {shlex.join(inside)}"]
+        )
         return ["unshare", "--mount", "--propagation=private", "sh", "-c", script]
 
     def run(self, *words: str | Path, seconds: float = _SECONDS, **env: str) -> Completed:
@@ -132,7 +143,7 @@ class Masked:
 
 
 def disguise(mac: Mac, root: Path, home: Path, **env: str) -> Masked:
-    """Make `root`, an empty folder, the Mac's; `home` holds the checkout in src/lab and will hold what lab makes."""
+    """Make the empty folder `root` the Mac's. `home` has the checkout in src/lab; what lab makes goes there."""
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").symlink_to("private/tmp")
@@ -158,7 +169,7 @@ def disguise(mac: Mac, root: Path, home: Path, **env: str) -> Masked:
             inside.touch()
     for name in ("lib", "lib64"):
         if (link := Path("/", name)).is_symlink():
-            (root / name).symlink_to(os.readlink(link))
+            (root / name).symlink_to(link.readlink())
     (home / "Library" / "Application Support").mkdir(parents=True, exist_ok=True)
     return Masked(mac, root, home, env)
 
@@ -179,7 +190,11 @@ def _record(mac: Mac, root: Path) -> None:
 def _binds(home: Path) -> list[tuple[Path, Path]]:
     """(this machine's, the Mac's): what Python and its libraries need, and the person's folder."""
     base = Path(sys.base_prefix)
-    python = [Path(sysconfig.get_path("stdlib")), Path(sys.executable).resolve()] if base == Path("/usr") else [base]
+    python = (
+        [Path(sysconfig.get_path("stdlib")), Path(sys.executable).resolve()]
+        if base == Path("/usr")
+        else [base]
+    )
     libraries = [path for path in _libraries() if path.is_dir()]
     own = [*python, *libraries, PROJECT]
     return [
