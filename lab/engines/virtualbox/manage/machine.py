@@ -119,6 +119,7 @@ def settings_of(described: dict[str, str]) -> dict[str, str]:
 
 def destroy(talk: Talk, uuid: str, folder: str, base: str, seed: str) -> None:
     described = talk.find(uuid)
+    disks = media.disks_in(talk, folder)
     if described is not None and is_accessible(described):
         talk.ours(uuid, folder)
         power.power_off(talk, uuid)
@@ -126,4 +127,4 @@ def destroy(talk: Talk, uuid: str, folder: str, base: str, seed: str) -> None:
             power.discard(talk, uuid)
     if described is not None:
         talk.run("unregistering the VM", "unregistervm", uuid)
-    media.forget(talk, folder, base, seed)
+    media.remove(talk, disks, folder, base, seed)

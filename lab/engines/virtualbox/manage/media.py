@@ -27,10 +27,10 @@ def convert(talk: Talk, source: str, target: str, size: int) -> None:
         _close(talk, source, target)
 
 
-def _close(talk: Talk, *disks: str) -> None:
-    for path in disks:
+def _close(talk: Talk, *paths: str, kind: str = "disk") -> None:
+    for path in filter(None, paths):
         with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
-            talk.run(f"closing {path}", "closemedium", "disk", path)
+            talk.run(f"closing {path}", "closemedium", kind, path)
 
 
 def attach(talk: Talk, uuid: str, base: str, disk: str, seed: str) -> None:
@@ -86,20 +86,24 @@ def _about(talk: Talk, path: str) -> dict[str, str]:
     return next(text.paragraphs(output), {})
 
 
-def forget(talk: Talk, folder: str, base: str, seed: str) -> None:
-    """Delete the registered disks that lie in `folder`, differences before what they are made on.
+def disks_in(talk: Talk, folder: str) -> list[text.Disk]:
+    """The registered disks that lie in `folder`, differences before what they are made on."""
+    known = text.disks(talk.run("asking for the disks", "list", "hdds", "--long"))
+    return [disk for disk in _deepest_first(known) if inside(disk.location, folder)]
+
+
+def remove(talk: Talk, disks: list[text.Disk], folder: str, base: str, seed: str) -> None:
+    """Delete `disks`, and what else is registered in `folder`: a crash leaves such.
 
     `base` and `seed` are closed where nothing needs them any more; their files stay, and so do all others.
     """
-    known = text.disks(talk.run("asking for the disks", "list", "hdds", "--long"))
-    for disk in _deepest_first(known):
-        if inside(disk.location, folder):
-            delete = ["--delete"] if Path(disk.location).is_file() else []  # else only its name is left
-            talk.run(f"deleting {disk.location}", "closemedium", "disk", disk.uuid, *delete)
-    for kind, path in (("disk", base), ("dvd", seed)):
-        if path:
-            with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
-                talk.run(f"closing {path}", "closemedium", kind, path)
+    for disk in disks_in(talk, folder):
+        delete = ["--delete"] if Path(disk.location).is_file() else []  # else only its name is left
+        talk.run(f"deleting {disk.location}", "closemedium", "disk", disk.uuid, *delete)
+    for disk in disks:  # VirtualBox let go of them with their VM
+        Path(disk.location).unlink(missing_ok=True)
+    _close(talk, base)
+    _close(talk, seed, kind="dvd")
 
 
 def _deepest_first(disks: list[text.Disk]) -> list[text.Disk]:
