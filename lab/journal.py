@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lab import system
+
 
 @dataclass
 class Entry:
@@ -44,13 +46,13 @@ class Journal:
             self._append("gone", kind, key, {})
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """What exists or may exist, oldest first. A torn last line (a crash) is ignored."""
+        """What exists or may exist, oldest first. A torn line, or one of no journal, is ignored."""
         alive: dict[tuple[str, str], Entry] = {}
         for line in self._lines():
             try:
                 record = json.loads(line)
-                verb, name, key = record.pop("verb"), record.pop("kind"), record.pop("key")
-            except (ValueError, KeyError):
+                verb, name, key = (str(record.pop(word)) for word in ("verb", "kind", "key"))
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 continue
             record.pop("at", None)
             if verb == "gone":
@@ -63,12 +65,12 @@ class Journal:
 
     def _lines(self) -> list[str]:
         try:
-            return self.path.read_text(errors="replace").splitlines()
+            with system.explained(self.path.parent):
+                return self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
         except FileNotFoundError:
             return []
 
     def _append(self, verb: str, kind: str, key: str, facts: dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "verb": verb,

@@ -5,65 +5,125 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import psutil
+from filelock import lock_descriptor
 
 from lab.errors import BusyError
-from lab.files import read_json, write_json
+from lab.files import private_folder, read_object, write_json
+
+_START_TOLERANCE = 2.0
+"""Seconds: a process's start is computed from the boot time, which follows clock adjustments."""
+_TRY_SECONDS = 0.5
+"""How long a lock that nobody says to hold is tried for: who asks about it has it for an instant."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: process id, host, the command's verb, and since when (UTC)."""
+    """Who holds a lock: process id, host, the command's verb, since when (UTC), its process's start."""
 
     pid: int
     host: str
     verb: str
     since: str
+    started: float = 0.0
+    """Unix time; 0 in notes of older versions."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether that very process runs, on this host."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            began = psutil.Process(self.pid).create_time()
+        except (psutil.Error, ValueError, OverflowError):
+            return False
+        return not self.started or abs(began - self.started) <= _START_TOLERANCE
 
 
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".holder")
 
 
-def holder(path: Path) -> Holder | None:
-    """The process that holds the lock at `path` now, or None."""
-    probe = FileLock(path)
-    if not path.exists():
-        return None
+def _noted(path: Path) -> Holder | None:
+    """Who wrote the note beside the lock last; None when there is none that can be read."""
     try:
-        with probe.acquire(blocking=False):
-            return None
-    except Timeout:
-        facts = read_json(_note(path))
-        return Holder(**facts) if facts else Holder(0, "", "unknown", "")
+        facts = read_object(_note(path))
+        kinds = {field.name: {"pid": int, "started": float}.get(field.name, str) for field in fields(Holder)}
+        return Holder(**{name: kinds[name](value) for name, value in facts.items() if name in kinds})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def holder(path: Path) -> Holder | None:
+    """The process that holds the lock at `path` now, or None. Pid 0: one that is not known.
+
+    Its note says so. Only where that names nobody who lives is the lock itself asked, by sharing it for
+    an instant; `hold` tries for longer than that, so no command is refused for being asked about.
+    """
+    noted = _noted(path)
+    if noted and noted.lives:
+        return noted
+    if not _is_held(path):
+        return None
+    noted = _noted(path)  # it may have begun just now
+    elsewhere = noted is not None and noted.host != socket.gethostname()
+    return noted if noted and (noted.lives or elsewhere) else Holder(0, "", "unknown", "")
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with path.open("rb") as probe:
+            return not lock_descriptor(probe.fileno(), blocking=False)
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
-def hold(path: Path, verb: str, what: str) -> Iterator[None]:
+def hold(path: Path, verb: str, what: str, *, make: bool = True) -> Iterator[None]:
     """Hold the lock at `path`, or raise BusyError naming who does.
 
-    The kernel drops it when this process dies, however that happens.
+    The kernel drops it when this process dies, however that happens. `make` has its folder made when it is
+    missing; without, FileNotFoundError says that the folder is gone, and it stays so, even if it went
+    while this command was about to take the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        who = holder(path)
-        by = f"`{who.verb}` (pid {who.pid}, since {who.since})" if who and who.pid else "another command"
-        raise BusyError(
-            f"{what} is held by {by}", hint="wait for it to end, or interrupt it; then run this again"
-        ) from None
-    try:
-        me = Holder(os.getpid(), socket.gethostname(), verb, datetime.now(UTC).isoformat(timespec="seconds"))
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without its note
-            write_json(_note(path), asdict(me))
-        yield
-    finally:
-        _note(path).unlink(missing_ok=True)
-        lock.release()
+    if make and not path.parent.exists():
+        private_folder(path.parent)
+    with path.open("ab") as opened:
+        _take(opened.fileno(), path, what)
+        # A lock file that went with its folder, or was replaced, protects nothing any more.
+        if not os.path.samestat(os.fstat(opened.fileno()), path.stat()):
+            raise FileNotFoundError(f"{path} was replaced while it was waited for")
+        try:
+            me = Holder(
+                os.getpid(),
+                socket.gethostname(),
+                verb,
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                psutil.Process().create_time(),
+            )
+            with contextlib.suppress(OSError):  # a full disk: the lock holds without its note
+                write_json(_note(path), asdict(me))
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                _note(path).unlink(missing_ok=True)
+
+
+def _take(descriptor: int, path: Path, what: str) -> None:
+    """Lock an open file, until it is closed. Raises BusyError."""
+    end = time.monotonic() + _TRY_SECONDS
+    while not lock_descriptor(descriptor, blocking=False):
+        who = _noted(path)
+        known = who is not None and who.lives
+        if known or time.monotonic() >= end:
+            by = f"`{who.verb}` (pid {who.pid}, since {who.since})" if who and known else "another command"
+            raise BusyError(
+                f"{what} is held by {by}", hint="wait for it to end, or interrupt it; then run this again"
+            )
+        time.sleep(0.01)

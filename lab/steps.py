@@ -21,7 +21,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from lab import redact
 from lab.deadline import cancelled
-from lab.errors import InterruptedByUser, LabError
+from lab.errors import LabError
+from lab.files import open_private, private_folder
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ class Event:
     text: str = ""
     done: float | None = None
     total: float | None = None
+    informs: bool = False
+    """It failed, and nothing depends on that."""
 
 
 class Sink(Protocol):
@@ -59,6 +62,8 @@ class Step:
         self.parent = parent
         self.name = name
         self.result = ""
+        self.informs = False
+        """If it fails, that only informs."""
         self.started = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -127,6 +132,7 @@ class Steps:
             text=redact.clean(text),
             done=done,
             total=total,
+            informs=step.informs and kind == "failed",
         )
         with self._lock:
             for sink in self._sinks:
@@ -137,12 +143,14 @@ class JsonLines:
     """A sink that appends every event but progress to a file, one JSON object a line."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("a", buffering=1)
+        if not path.parent.exists():
+            private_folder(path.parent)
+        self._stream = open_private(path, "a", buffering=1)
 
     def __call__(self, event: Event) -> None:
         if event.kind != "progress":
-            kept: dict[str, Any] = {k: v for k, v in asdict(event).items() if v not in (None, "")}
+            every = asdict(event).items()
+            kept = {key: value for key, value in every if value not in (None, "") and value is not False}
             # A full disk must not end the work that is told of: that finds it out itself, if it matters.
             with contextlib.suppress(OSError):
                 self._stream.write(json.dumps(kept) + "\n")
@@ -171,7 +179,8 @@ class Background:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What still runs when the block ends is waited for by nobody any more.
         if kind is not None or any(not future.done() for future in self._futures):
-            cancelled.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if kind is None or not issubclass(kind, InterruptedByUser | KeyboardInterrupt):
-            cancelled.clear()
+            cancelled.set(self)
+        try:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            cancelled.clear(self)  # its own: what the user or a budget asked for meanwhile stands

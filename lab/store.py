@@ -19,13 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from lab import lock
+from lab import lock, system
 from lab.config.names import check_name
 from lab.errors import LabError, UsageError
-from lab.files import read_json, sync_folder, write_json
+from lab.files import private_folder, read_json, sync_folder, write_json
 from lab.journal import Journal
+
+_OF_THE_LOCK = {"lock", "lock.holder"}
 
 
 class Access(BaseModel):
@@ -113,7 +115,7 @@ class Lab:
         self._changing = threading.Lock()
 
     @property
-    def _file(self) -> Path:
+    def record_file(self) -> Path:
         return self.folder / "lab.json"
 
     @property
@@ -129,17 +131,25 @@ class Lab:
         return self.folder / "lock"
 
     def read(self) -> Record | None:
-        """The record, or None for a lab whose creation was cut short."""
-        try:
-            raw = read_json(self._file)
-            return None if raw is None else Record.model_validate(raw)
-        except ValueError as error:  # not JSON, or not a record
-            raise LabError(
-                f"the record of lab {self.name} cannot be read",
-                evidence=[self._file],
-                tail=str(error),
-                hint=f"`invoke lab.destroy --name {self.name}` removes the lab",
-            ) from error
+        """The record, or None for a lab whose creation was cut short. Raises LabError where it is unreadable.
+
+        One that was written, by the journal's word, and is missing is unreadable, too: its VM may run.
+        """
+        with system.explained(self.folder):
+            try:
+                if self.record_file.exists():
+                    return Record.model_validate(read_json(self.record_file))
+                if not any(entry.done for entry in self.journal.entries("lab")):
+                    return None
+                why = f"{self.record_file} is gone, and the journal says that it was written"
+            except ValueError as error:  # not JSON, or not a record
+                why = str(error)
+        raise LabError(
+            f"the record of lab {self.name} cannot be read",
+            evidence=[self.record_file],
+            tail=why,
+            hint=f"use the newer lab, if one wrote it; `invoke lab.destroy --name {self.name}` removes all",
+        )
 
     def record(self) -> Record:
         found = self.read()
@@ -152,31 +162,13 @@ class Lab:
         return found
 
     def write(self, record: Record) -> None:
-        write_json(self._file, record.model_dump(), mode=0o600)
+        write_json(self.record_file, record.model_dump())
 
     def create(self, record: Record) -> None:
-        """Write the first record, and into the journal what `rebuild` needs."""
+        """Write the first record, and into the journal what is needed to destroy the lab without it."""
         self.journal.intend("lab", record.uuid, name=self.name, record=record.model_dump())
         self.write(record)
         self.journal.done("lab", record.uuid)
-
-    def rebuild(self) -> Record | None:
-        """The record as it was first written, put in the place of one that cannot be read.
-
-        None when the journal does not have it either. The unreadable file stays beside the new one.
-        """
-        for entry in self.journal.entries("lab"):
-            try:
-                record = Record.model_validate(entry.facts.get("record"))
-            except ValidationError:
-                continue
-            # Its image was chosen later, if at all: whatever the engine made of it is to be looked for.
-            record.image = record.image or "unknown"
-            if self._file.exists():
-                self._file.replace(self._file.with_name("lab.json.unreadable"))
-            self.write(record)
-            return record
-        return None
 
     def change(self, **fields: Any) -> Record:
         """Write the record with some fields replaced; steps that run side by side may do so."""
@@ -205,8 +197,17 @@ class Lab:
 
     @contextlib.contextmanager
     def hold(self, verb: str) -> Iterator[None]:
-        """Be the one command that works on this lab, or raise BusyError."""
-        with lock.hold(self.lock_file, verb, f"lab {self.name}"):
+        """Be the one command that works on this lab, or raise BusyError.
+
+        UsageError when it was removed meanwhile: no folder is made for it anew.
+        """
+        with contextlib.ExitStack() as stack:
+            with system.explained(self.folder):
+                try:
+                    held = lock.hold(self.lock_file, verb, f"lab {self.name}", make=False)
+                    stack.enter_context(held)
+                except FileNotFoundError as error:
+                    raise _no_lab(self.name, "another command removed it just now") from error
             yield
 
     def remove(self) -> None:
@@ -232,7 +233,25 @@ class Store:
             return []
         for leftover in self.labs_folder.glob(".*.gone"):
             shutil.rmtree(leftover, ignore_errors=True)
-        return [Lab(path) for path in sorted(self.labs_folder.iterdir()) if path.is_dir()]
+        paths = sorted(path for path in self.labs_folder.iterdir() if not path.name.startswith("."))
+        return [Lab(path) for path in paths if path.is_dir()]
+
+    @contextlib.contextmanager
+    def making(self, name: str, verb: str) -> Iterator[Lab]:
+        """The lab of that name, held for `verb`: made when missing; gone again if nothing was written."""
+        while True:
+            lab = self.place(name)
+            with contextlib.ExitStack() as stack:
+                try:
+                    stack.enter_context(lab.hold(verb))
+                except UsageError:  # removed between the two: place it anew
+                    continue
+                try:
+                    yield lab
+                finally:
+                    if lab.folder.is_dir() and {path.name for path in lab.folder.iterdir()} <= _OF_THE_LOCK:
+                        lab.remove()
+            return
 
     def find(self, name: str) -> Lab | None:
         folder = self.labs_folder / name
@@ -241,21 +260,18 @@ class Store:
     def get(self, name: str) -> Lab:
         """The lab of that name; UsageError with the nearest one when there is none."""
         check_name(name)
-        found = self.find(name)
-        if found:
-            return found
-        names = [lab.name for lab in self.labs()]
-        near = difflib.get_close_matches(name, names, 1)
+        if lab := self.find(name):
+            return lab
+        near = difflib.get_close_matches(name, [each.name for each in self.labs()], 1)
         hint = (
             f"did you mean {near[0]}?" if near else "`invoke lab.up` makes one, `invoke lab.list` shows all"
         )
-        raise UsageError(f"there is no lab {name}", hint=hint)
+        raise _no_lab(name, hint)
 
     def place(self, name: str) -> Lab:
         """A lab's folder, made when missing."""
-        folder = self.labs_folder / name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return Lab(folder)
+        private_folder(self.labs_folder)
+        return Lab(private_folder(self.labs_folder / name))
 
     def images_in_use(self) -> dict[str, list[str]]:
         """Image id to the names of the labs that stand on it."""
@@ -266,6 +282,10 @@ class Store:
                 if record and record.image:
                     used.setdefault(record.image, []).append(lab.name)
         return used
+
+
+def _no_lab(name: str, hint: str) -> UsageError:
+    return UsageError(f"there is no lab {name}", hint=hint)
 
 
 def new_record(name: str, **fields: Any) -> Record:

@@ -1,5 +1,7 @@
 """For every tier."""
 
+import os
+
 from hypothesis import HealthCheck, settings
 
 from tests.signing import signer, signing_keys
@@ -9,3 +11,6 @@ __all__ = ["signer", "signing_keys"]
 # The machine may be busy with VMs: how long an example takes says nothing of the code.
 settings.register_profile("lab", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("lab")
+
+# bin/invoke says where whoever started the tests stands: relative paths here are the tests' own.
+os.environ.pop("LAB_CWD", None)

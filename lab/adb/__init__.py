@@ -10,11 +10,13 @@ import contextlib
 import shlex
 from collections.abc import Sequence
 
+from adbutils import AdbConnection
 from adbutils.errors import AdbError
 
-from lab.adb.client import ASK_SECONDS, Client, adb_program, as_not_yet
+from lab.adb.client import ASK_SECONDS, Client, Connection, adb_program, as_not_yet
 from lab.adb.client import state as state_of
 from lab.adb.server import Server
+from lab.bounds import CHUNK_BYTES
 from lab.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import LOOPBACK
 
@@ -24,8 +26,8 @@ __all__ = ["AdbServer", "adb_program"]
 class AdbServer(Server):
     """A lab's adb server, and what devices say through it; it is started when it is needed.
 
-    Methods raise LabError when adb refuses, DeadlineError when it does not answer, InterruptedByUser
-    when cancelled.
+    Methods raise LabError when adb refuses, DeadlineError when it does not answer, TooMuchError when a
+    device goes on talking, InterruptedByUser when cancelled.
     """
 
     def connect(self, address: str, deadline: Deadline) -> None:
@@ -107,9 +109,19 @@ class AdbServer(Server):
             ):
                 device.send_command(f"{service}:{what}")
                 device.check_okay()
-                return bytes(device.read_until_close(encoding=None))
+                return _all(device, deadline)
 
         return poll(answer, deadline, f"an answer of the ADB device at {address} to `{what}`")
 
     def _client(self) -> Client:
         return Client(LOOPBACK, self.ensure())
+
+
+def _all(device: AdbConnection, deadline: Deadline) -> bytes:
+    """What a device says until it has said all."""
+    assert isinstance(device, Connection)  # noqa: S101 - lab's own Client made it
+    device.wire.deadline = deadline
+    said = bytearray()
+    while chunk := device.wire.recv(CHUNK_BYTES):
+        said += chunk
+    return bytes(said)

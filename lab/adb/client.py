@@ -9,24 +9,39 @@ from collections.abc import Callable, Iterator
 import adbutils
 from adbutils.errors import AdbError
 
-from lab.deadline import NotYet
+from lab.bounds import Wire
+from lab.deadline import Deadline, NotYet
 from lab.errors import LabError
 
 ASK_SECONDS = 10.0
 """How long one question may take before it is asked again: a device may have gone stale."""
 
 
-class Connection(adbutils.AdbConnection):
-    """Without adbutils' habit of starting the user's server when nobody answers."""
+MOST_BYTES = 32 << 20
+"""Of one answer: a picture of a large screen has some of them, and nothing has more."""
 
-    def _safe_connect(self):  # type: ignore[no-untyped-def]
-        return self._create_socket()  # type: ignore[no-untyped-call]
+
+class Connection(adbutils.AdbConnection):
+    """Without adbutils' habits: it starts the user's server when nobody answers, and reads without an end."""
+
+    def _safe_connect(self) -> Wire:
+        plain = self._create_socket()  # type: ignore[no-untyped-call]
+        return Wire.over(plain, Deadline.after(ASK_SECONDS), MOST_BYTES)
+
+    @property
+    def wire(self) -> Wire:
+        wire = self.conn
+        assert isinstance(wire, Wire)  # noqa: S101 - made above
+        return wire
 
 
 class Client(adbutils.AdbClient):
-    def make_connection(self, timeout: float | None = None) -> adbutils.AdbConnection:
+    def make_connection(self, timeout: float | None = None) -> Connection:
+        """`timeout` is for the whole answer; `wire.deadline` may be put off afterwards."""
         connection = Connection(self.host, self.port)
-        connection.conn.settimeout(timeout or ASK_SECONDS)
+        seconds = timeout or ASK_SECONDS
+        connection.wire.settimeout(seconds)
+        connection.wire.deadline = Deadline.after(seconds)
         return connection
 
 

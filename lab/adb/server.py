@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 from adbutils.errors import AdbError
 
-from lab import files, proc
+from lab import bounds, files, proc
 from lab.adb.client import Client, adb_program
 from lab.deadline import Deadline, poll
 from lab.engines.protocol import LOOPBACK
@@ -63,7 +64,10 @@ class Server:
         if self._process() and (port := self._port()) and self._answers(port):
             return port
         self.stop()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(
+            mode=0o700, exist_ok=True
+        )  # not the lab's own: of one that was destroyed nothing comes back
+        files.keep_private(self.folder)
         refused: set[int] = {_USERS_PORT}
         for _ in range(_ATTEMPTS):
             port = ports.free_port(_FIRST_PORT, refused)
@@ -85,7 +89,7 @@ class Server:
     def _start(self, port: int) -> bool:
         self.journal.intend(_KIND, self._key, folder=str(self.folder), port=port)
         files.write_json(self.record, {"port": port})
-        with self.log.open("ab") as log:
+        with files.open_private(self.log, "ab") as log:
             child = subprocess.Popen(
                 [adb_program(), "-L", f"tcp:{port}", "server", "nodaemon"],
                 stdin=subprocess.DEVNULL,
@@ -123,17 +127,19 @@ class Server:
             return False
 
     def _port(self) -> int | None:
-        record = self._read_record()
-        return int(record["port"]) if "port" in record else None
+        try:
+            return int(self._read_record()["port"])
+        except (LookupError, ValueError, TypeError):
+            return None
 
     def _process(self) -> psutil.Process | None:
         """The server, by its record, else by its folder in some process's environment."""
         record = self._read_record()
-        with contextlib.suppress(KeyError, psutil.Error):
+        with contextlib.suppress(LookupError, ValueError, TypeError, OverflowError, psutil.Error):
             process = psutil.Process(int(record["pid"]))
-            if abs(process.create_time() - record["created"]) <= _START_TOLERANCE and _runs(process):
+            if abs(process.create_time() - float(record["created"])) <= _START_TOLERANCE and _runs(process):
                 return process
-        if any(entry.key == self._key for entry in self.journal.entries(_KIND)) or self.record.exists():
+        if self.folder.exists() or any(entry.key == self._key for entry in self.journal.entries(_KIND)):
             return next((one for one in psutil.process_iter() if self._is_mine(one)), None)
         return None
 
@@ -145,14 +151,15 @@ class Server:
         except psutil.Error:
             return False
 
-    def _read_record(self) -> dict[str, float]:
+    def _read_record(self) -> dict[str, Any]:
+        """What was noted of the server; nothing when the note is torn, or another program's."""
         try:
-            return dict(files.read_json(self.record) or {})
+            return files.read_object(self.record)
         except ValueError:
             return {}
 
     def _said(self) -> str:
-        return self.log.read_text(errors="replace") if self.log.exists() else ""
+        return bounds.read_text(self.log) if self.log.exists() else ""
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from datetime import datetime
 
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from lab.characters import one_line
 from lab.steps import Event
+from lab.tell import Terminal
 
-_MARKS = {"finished": "[green]✓[/]", "failed": "[red]✗[/]"}
+_MARKS = {"finished": ("✓", "green"), "failed": ("✗", "red")}
+_INFORMS = ("i", "blue")
 
 
 class PlainSink:
     """One timestamped line per event; progress at most every five seconds."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._last: dict[int, float] = {}
 
@@ -37,46 +40,76 @@ class PlainSink:
             "progress": "   … ",
         }
         clock = datetime.now().astimezone().strftime("%H:%M:%S")
-        text = " ".join(part for part in (_amount(event), event.text) if part)
+        text = one_line(f"{_amount(event)} {event.text}")
         took = f" ({event.seconds:.1f} s)" if event.kind in ("finished", "failed") else ""
-        line = f"{clock} {word[event.kind]} {event.name}{took}{': ' + text if text else ''}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        mark = "info " if event.informs else word[event.kind]
+        line = f"{clock} {mark} {event.name}{took}{': ' + text if text else ''}"
+        self._console.print(line, soft_wrap=True)
 
 
 class LiveSink:
-    """Running steps with their elapsed time at the bottom; ended ones scroll away above."""
+    """Running steps with their elapsed time at the bottom; ended ones scroll away above.
 
-    def __init__(self, console: Console) -> None:
+    A lab.screen.Display: it draws on standard error alone, while it is shown and a step has begun.
+    """
+
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._running: OrderedDict[int, tuple[Event, float]] = OrderedDict()
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
-        self._live.start()
+        self._live: Live | None = None
+        self._shown = False
+        self._lock = threading.RLock()
 
-    def close(self) -> None:
-        self._live.stop()
+    def show(self) -> None:
+        with self._lock:
+            self._shown = True
+            if self._running:
+                self._draw()
+
+    def hide(self) -> None:
+        with self._lock:
+            self._shown = False
+            if self._live:
+                self._live.stop()
+                self._live = None
+
+    def _draw(self) -> None:
+        """Begin to draw: with a Live of its own each time, since one remembers how many lines were its."""
+        if self._shown and not self._live:
+            self._live = Live(
+                get_renderable=self._render,
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
 
     def __call__(self, event: Event) -> None:
         if event.kind == "started":
             self._running[event.step] = (event, time.monotonic())
+            with self._lock:
+                self._draw()
         elif event.kind == "progress" and event.step in self._running:
             self._running[event.step] = (event, self._running[event.step][1])
         elif event.kind == "note":
-            self._console.print(f"    [dim]{escape(event.text)}[/]", highlight=False)
+            self._console.print(Text(f"    {one_line(event.text)}", "dim"))
         elif event.kind in _MARKS:
             self._running.pop(event.step, None)
-            indent = "  " if event.parent else ""
-            tail = f"  [dim]{escape(event.text)}[/]" if event.text else ""
-            self._console.print(
-                f"{indent}{_MARKS[event.kind]} {event.name} [dim]{event.seconds:.1f} s[/]{tail}",
-                highlight=False,
-            )
+            mark = _INFORMS if event.informs else _MARKS[event.kind]
+            line = Text("  " if event.parent else "")
+            line.append(*mark).append(f" {event.name} ").append(f"{event.seconds:.1f} s", "dim")
+            if event.text:
+                line.append(f"  {one_line(event.text)}", "dim")
+            self._console.print(line)
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
         for event, since in list(self._running.values()):
-            what = " ".join(part for part in (_amount(event), event.text) if part)
+            what = one_line(f"{_amount(event)} {event.text}")
             table.add_row(
-                "[cyan]▸[/]", event.name, f"{time.monotonic() - since:.0f} s", f"[dim]{escape(what[:70])}[/]"
+                Text("▸", "cyan"), event.name, f"{time.monotonic() - since:.0f} s", Text(what[:70], "dim")
             )
         return table
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-from rich.console import Console
-
+from lab import screen
 from lab.cli import refusal
 from lab.cli.console import LiveSink, PlainSink
 from lab.commands.session import Reply, Session
@@ -18,7 +20,7 @@ from lab.config import load
 from lab.deadline import cancelled
 from lab.errors import ExitCode, InterruptedByUser
 from lab.steps import Steps
-from lab.tell import show_error
+from lab.tell import Terminal, show_error
 
 
 def perform(
@@ -30,55 +32,85 @@ def perform(
     """Run `command` and leave with its exit code (the contract is lab.errors.ExitCode).
 
     With `as_json`, standard output carries one JSON document and nothing else: the reply, or
-    `lab.error/1`. Progress goes to standard error.
+    `lab.error/1`. Progress goes to standard error. The code is the command's whatever becomes of its
+    answer: what was found out stays found out when nobody can read it.
     """
-    out = Console(file=sys.stdout, soft_wrap=not sys.stdout.isatty())
-    err = Console(file=sys.stderr)
-    live = LiveSink(err) if err.is_terminal else None
-    steps = Steps(live or PlainSink(err))
-    session: Session | None = None
+    code = int(ExitCode.INTERRUPTED)
     _listen_to_signals()
     try:
-        given = {key: value for key, value in (flags or {}).items() if value not in (None, "")}
-        session = Session(
-            settings=load(given),
-            steps=steps,
-            interactive=sys.stdin.isatty() and err.is_terminal,
-            ask=lambda question: _ask(err, live, question),
-        )
-        reply = command(session)
+        err = Terminal(sys.stderr)
+        reply = _reply(command, err, flags or {})
+        code = int(reply.code)
+        code = _answer(reply, err, as_json)
+    except (KeyboardInterrupt, InterruptedByUser):
+        pass  # once more, or while the answer was printed: there is nothing left to stop but that
+    sys.exit(code)
+
+
+def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[str, Any]) -> Reply:
+    """What the command answers, or the document of the error that ended it, which is shown already."""
+    on_terminal = sys.stderr.isatty()
+    live = LiveSink(err) if on_terminal else None
+    session: Session | None = None
+    try:
+        with screen.used_by(live) if live else contextlib.nullcontext():
+            given = {key: value for key, value in flags.items() if value not in (None, "")}
+            session = Session(
+                settings=load(given),
+                steps=Steps(live or PlainSink(err)),
+                interactive=sys.stdin.isatty() and on_terminal,
+                ask=lambda question: _ask_for(err, f"{question} [y/N]").strip().lower() in ("y", "yes"),
+                ask_for=lambda question: _ask_for(err, question),
+            )
+            return command(session)
+    except screen.ReaderGoneError as gone:
+        return Reply(code=gone.exit_code)
     except (Exception, KeyboardInterrupt) as error:
-        again = session.again if session else ""
-        refused = refusal.known(error, again=again, folder=session.settings.state_dir if session else None)
-        reply = Reply(refusal.document(refused, _evidence(session)), code=refused.exit_code)
-        _close(live)
-        show_error(err, refused, evidence=_evidence(session))
-    _close(live)
-    if as_json:
-        sys.stdout.write(json.dumps(reply.document, indent=2, default=str) + "\n")
-    elif reply.show:
-        reply.show(out)
-    sys.stdout.flush()
-    sys.exit(int(reply.code))
+        folders = (session.settings.state_dir, session.settings.cache_dir) if session else ()
+        refused = refusal.known(error, again=session.again if session else "", folders=folders)
+        evidence = str(session.evidence) if session and session.evidence else ""
+        show_error(err, refused, evidence=evidence)
+        return Reply(refusal.document(refused, evidence), code=refused.exit_code)
 
 
-def _evidence(session: Session | None) -> str:
-    return str(session.evidence) if session and session.evidence else ""
+def _answer(reply: Reply, err: Terminal, as_json: bool) -> int:
+    """Print the answer; the exit code. That it cannot be printed is said, unless its reader went away."""
+    code = int(reply.code)
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps(reply.document, indent=2, default=str) + "\n")
+        elif reply.show:
+            reply.show(Terminal(sys.stdout, soft_wrap=not sys.stdout.isatty()))
+        sys.stdout.flush()
+    except InterruptedByUser:
+        raise
+    except Exception as error:
+        show_error(err, refusal.known(error))
+        code = code or int(ExitCode.INTERNAL)  # a fault of lab's own is never green
+    fault: OSError | None = getattr(sys.stdout, "fault", None)
+    if fault and fault.errno != errno.EPIPE:
+        err.print(f"the answer could not be printed: {fault.strerror}", soft_wrap=True)
+    return code
 
 
-def _close(live: LiveSink | None) -> None:
-    if live:
-        live.close()
-
-
-def _ask(console: Console, live: LiveSink | None, question: str) -> bool:
-    if live:
-        live.close()
-    return console.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+def _ask_for(console: Terminal, question: str) -> str:
+    """The line that a person answers; empty for no answer at all (the end of standard input)."""
+    with screen.lent():
+        *before, last = question.splitlines()
+        for line in before:
+            console.print(line, soft_wrap=True)
+        try:
+            return console.input(f"{last} ", markup=False)
+        except EOFError:
+            console.print()
+            return ""
 
 
 def _listen_to_signals() -> None:
-    """Ctrl-C, TERM and HUP stop all waiting in every thread, then unwind the main one."""
+    """Ctrl-C, TERM and HUP stop all waiting in every thread, then unwind the main one; Ctrl-Z suspends.
+
+    What was ignored when lab was started stays so: nohup asks for that, and a shell for `&`.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         cancelled.set()
@@ -86,8 +118,16 @@ def _listen_to_signals() -> None:
             "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
         )
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    def suspend(number: int, _frame: FrameType | None) -> None:
+        with screen.lent():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)  # comes back when the person's shell has it go on
+            signal.signal(number, suspend)
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: stop, signal.SIGTSTP: suspend}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 __all__ = ["ExitCode", "perform"]

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +19,9 @@ from invoke.parser import Parser
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program
 
-from lab import __version__
-from lab.cli import refusal
+from lab import __version__, web
+from lab.characters import printable
+from lab.cli import refusal, streams
 from lab.errors import ExitCode, UsageError
 
 _NO_NUMBER = re.compile(r"^invalid literal for int\(\) with base 10: '(?P<value>.*)'$", re.DOTALL)
@@ -60,7 +62,7 @@ class LabProgram(Program):
     def _refuse(self, what: str) -> NoReturn:
         """End with lab's exit code for it, and with lab's error document where JSON was asked for."""
         hint = "`invoke --list` shows the tasks, `invoke --help TASK` the flags"
-        sys.stderr.write(f"{what}\nhint: {hint}\n")
+        sys.stderr.write(f"{printable(what)}\nhint: {hint}\n")
         if "--json" in itertools.takewhile(lambda word: word != "--", self.argv):
             document = refusal.document(UsageError(what, hint=hint))
             sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -103,5 +105,10 @@ def hold_environment() -> None:
 
 def main() -> None:
     """Entry point of `invoke` in lab's environment."""
+    streams.keep_files_utf8()
+    streams.prepare()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(ExitCode.INTERRUPTED))  # nothing is begun yet
     hold_environment()
+    web.spare_loopback()
     LabProgram(version=__version__, binary="invoke").run()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import redact
+import psutil
+
+from lab import redact, system
 from lab.errors import BlockedError, InterruptedByUser, LabError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-
-def known(error: BaseException, *, again: str = "", folder: Path | None = None) -> LabError:
+def known(error: BaseException, *, again: str = "", folders: Sequence[Path] = ()) -> LabError:
     """`error` as a person can act on it.
 
-    `again` is what the same command would do after an interruption; `folder` is where a disk was full,
-    when the error itself names no file. What nobody foresaw is a bug, said as one.
+    `again` is what the same command would do after an interruption; `folders` are lab's own, as
+    lab.system.explain has them. What nobody foresaw is a bug, said as one.
     """
     if isinstance(error, KeyboardInterrupt | InterruptedByUser):
         said = error if isinstance(error, InterruptedByUser) else InterruptedByUser("interrupted")
@@ -25,8 +25,14 @@ def known(error: BaseException, *, again: str = "", folder: Path | None = None) 
         return said
     if isinstance(error, LabError):
         return error
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return _full_disk(error, folder)
+    if isinstance(error, OSError) and (plain := system.explain(error, folders)):
+        return plain
+    if isinstance(error, psutil.AccessDenied):
+        return BlockedError(
+            f"process {error.pid} is another user's, and may not be looked at or ended by this one",
+            hint=f"`ps -fp {error.pid}` says whose; if lab was run with sudo once, "
+            f"`sudo kill {error.pid}` ends it",
+        )
     return LabError(
         f"lab itself failed: {error!r}",
         tail="".join(traceback.format_exception(error)),
@@ -46,15 +52,3 @@ def document(error: LabError, evidence: str = "") -> dict[str, Any]:
             "exit_code": int(error.exit_code),
         },
     }
-
-
-def _full_disk(error: OSError, folder: Path | None) -> BlockedError:
-    """Blocked, and never a verdict: what was found could not be written down."""
-    file = Path(str(error.filename)) if error.filename else None
-    where = file.parent if file else folder
-    what = f"{file.name} could not be written" if file else "something could not be written"
-    return BlockedError(
-        f"the disk is full{f' where {where} is' if where else ''}: {what}",
-        hint="free some space (`invoke image.prune` removes unused images), or move lab's folders with "
-        "LAB_STATE_DIR and LAB_CACHE_DIR; then run the same command again",
-    )

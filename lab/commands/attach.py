@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
+from lab import caller
 from lab.commands import box, choose, ports, vagrantfile
 from lab.commands.session import ROOT, Reply, Session
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
@@ -21,6 +21,7 @@ from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.program import Entrance, Vagrant
 from lab.errors import InconclusiveError, UsageError
 from lab.guest import adopt, keys
+from lab.guest.login import LockedKeyError
 from lab.store import Access
 
 
@@ -31,11 +32,12 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     touched: `lab.up` does the rest. Raises, before anything is made or sent: UsageError (the machine does
     not run where lab can see it, its SSH server is not reached through the loopback, it can be given no
     forwards, it is another lab's), InconclusiveError (its hypervisor does not say how it is). UsageError
-    when an account in it has the name of lab's; HostKeyError when it is not the machine that was pinned.
+    when an account in it has the name of lab's; LockedKeyError when every key of Vagrant's has a passphrase;
+    HostKeyError when it is not the machine that was pinned.
     """
     machine = machine or vagrantfile.MACHINE
     name = check_name(name or machine)
-    root = Path(folder).expanduser().resolve() if folder else ROOT
+    root = caller.path(folder, home=True).resolve() if folder else ROOT
     program = Vagrant(root, machine)
     with session.steps.step("vagrant.ask", f"{machine} in {root}") as step:
         provider = box.check_provider(program.provider())
@@ -52,14 +54,15 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     wanted = Link(root=root, machine=machine, provider=provider, made=False, forwards=entry)
     tied = _tied(session, name, wanted)
     found = _look(wanted, made=tied is not None and tied.made)
-    lab = session.store.place(name)
-    with lab.hold("lab.attach"):
+    there = session.store.find(name)
+    plan = choose.planned(session, name) if there is None or there.read() is None else None
+    with session.store.making(name, "lab.attach") as lab:
         new = lab.read() is None
-        choose.record_for(session, lab)
+        choose.record_for(session, lab, plan)
         bench = Workbench(session, lab)
         try:
             return _reply(bench, _join(bench, wanted, entrance, found))
-        except UsageError:
+        except (UsageError, LockedKeyError):
             if new and vagrantfile.link_of(lab) is None:  # then nothing was changed in the machine either
                 lab.remove()
             raise
@@ -156,7 +159,7 @@ def _join(bench: Workbench, wanted: Link, entrance: Entrance, found: Mapping[str
             keys.pin(folder, adopt.host_key(entrance.port, Deadline.after(_ssh_seconds(bench))))
             bench.__dict__.pop("keys", None)
         known = keys.write_known_hosts(folder / "known_hosts", bench.keys.host, entrance.port)
-        step.result = adopt.admit(entrance.port, entrance.user, entrance.key, known, bench.keys.user)
+        step.result = adopt.admit(entrance.port, entrance.user, entrance.keys, known, bench.keys.user)
     if tied is None:
         link.write(lab.vm_folder, wanted)
     lab.change(

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lab import __version__, proc
 from lab.adb import adb_program
-from lab.commands import choose
+from lab.commands import choose, mirror
 from lab.commands.session import ROOT, Reply, Session
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
@@ -172,7 +172,6 @@ def _cold() -> float:
         work = Path(folder)
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(work / "lab")], check=True)
         env = {
-            **os.environ,
             "LAB_STATE_DIR": str(work / "state"),
             "LAB_CACHE_DIR": str(work / "cache"),
             "LAB_ENGINE": "qemu",
@@ -180,10 +179,11 @@ def _cold() -> float:
         program = str(work / "lab" / "bin" / "invoke")
         started = time.monotonic()
         try:
-            subprocess.run([program, "lab.up"], env=env, check=True, stdout=sys.stderr)
+            if status := proc.passthrough([program, "lab.up"], env=env, to_stderr=True):
+                raise LabError(f"the cold `lab.up` ended with status {status}", hint="its reason is above")
             return time.monotonic() - started
         finally:
-            subprocess.run([program, "lab.destroy"], env=env, check=False, stdout=sys.stderr)
+            proc.passthrough([program, "lab.destroy"], env=env, to_stderr=True)
 
 
 def _sleep_and_wake(runner: _Runner) -> float:
@@ -205,7 +205,7 @@ def _bare_at_last(session: Session, step: Step) -> float:
 def _bare(session: Session, step: Step) -> float:
     """The bare script's seconds, on the same images, with keys and a seed of its own."""
     base = session.images / choose.debian_image(session) / "disk.qcow2"
-    image = canary.build(session.images, step, session.settings.images.debian_mirror)
+    image = canary.build(session.images, step, mirror.debian(session))
     with tempfile.TemporaryDirectory(prefix="lab-bare-") as folder:
         work = Path(folder)
         pair = keys.ensure(work / "keys", _NAME)

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
+from lab import system
 from lab.commands import choose, consent, launching, ports, preflight
 from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, check_cancelled
 from lab.emulators import MAIN
 from lab.emulators.protocol import Emulator
-from lab.engines.protocol import State, why_dead
+from lab.engines.protocol import HELD, State, why_dead
 from lab.errors import BlockedError, CommandError
 from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
-from lab.host import packages
-from lab.images import debian
+from lab.images import cache, debian, uses
 from lab.ladder.model import Outcome
 from lab.steps import Background
 
@@ -30,8 +30,9 @@ class Builder:
     """`ensure()` gives what `lab.up` does before each rung is checked.
 
     Steps that do not need each other run side by side: the emulator's image is prepared while
-    the VM is made and boots, copied into it while Docker is being installed, and L2 boots while
-    the rungs below it are looked at.
+    the VM is made and boots (once KVM is seen to work there, where gigabytes are to be fetched), copied
+    into it while Docker is being installed, and L2 boots while the rungs below it are looked at.
+    An image that cannot be had is for L2's own rung to tell.
     """
 
     def __init__(self, bench: Workbench, background: Background) -> None:
@@ -66,31 +67,28 @@ class Builder:
         }
         if self._bench.emulator is not None:
             actions["nested.boot"] = self._emulator
-        return actions
+        settings = self._session.settings
+        plainly = system.explained(settings.state_dir, settings.cache_dir)
+        return {rung: plainly(action) for rung, action in actions.items()}
 
     def _images(self) -> None:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
-        self._packages()
-        if emulator := self._bench.emulator:
+        bench = self._bench
+        self._session.need(choose.purposes(self._session, bench.record.engine, bench.record.image))
+        emulator = bench.emulator
+        if emulator is not None and not emulator.to_be_fetched():
             self._prepared = self._background.start(lambda: self._prepare(emulator))
         self._image()
         if self._prepared is not None and self._session.kernel is None:
-            self._prepared.result()
-
-    def _packages(self) -> None:
-        purposes: set[packages.Purpose] = set(packages.ENGINE_PURPOSES[self._bench.record.engine])
-        emulator = self._bench.emulator
-        if choose.to_be_built(self._session, self._bench.record) or (emulator and emulator.to_be_built()):
-            purposes.add("build-image")
-        self._session.need(purposes)
+            self._settled(self._prepared)
 
     def _vm(self) -> None:
         bench = self._bench
         state = bench.machine.status()
         if state is State.RUNNING:
             return
-        self._slept = state in (State.PAUSED, State.SUSPENDED)
-        if state is State.PAUSED:  # a suspend was cut short: its ports are still its own
+        self._slept = state is State.SUSPENDED or state in HELD
+        if state in HELD:  # a suspend was cut short: its ports are still its own
             bench.machine.resume(ports.forwards(bench.lab))
             return
         if state is State.CRASHED:  # what is left of it holds its ports and memory
@@ -98,7 +96,7 @@ class Builder:
             state = State.STOPPED
         if state in (State.ABSENT, State.STOPPED):
             self._create()  # what is there is kept: a creation may have been cut short
-        preflight.before_start(bench.lab, bench.record)
+        preflight.before_start(self._session, bench.lab, bench.record)
         if bench.record.nested:
             consent.require(self._session, bench.engine)
         if state is not State.SUSPENDED:
@@ -122,6 +120,9 @@ class Builder:
             bench.lab.change(image=image, image_why=why)
             bench.changed_image()
             self._steps.note(f"image: {image} ({why})")
+        if bench.base_disk.parent.is_dir():  # another program's VM has none in the cache
+            use = uses.Use(uuid=bench.record.uuid, lab=bench.lab.name, folder=bench.lab.folder.absolute())
+            cache.mark_use(self._session.images, bench.record.image, use)
 
     def _create(self) -> None:
         bench = self._bench
@@ -145,7 +146,7 @@ class Builder:
     def _docker(self) -> None:
         if self._installed is not None:
             self._installed.result()
-        if self._loaded is not None:
+        if self._loaded is not None and self._prepared is not None:  # one that is fetched may take hours
             # Loading wants the whole processor, and a container started beside it takes as long as both.
             # L2's boot leaves one to spare: Docker is looked at then. What came of loading is for its rung.
             self._settled(self._loaded)
@@ -178,6 +179,10 @@ class Builder:
         """Copy the image in and, once Docker is there, load it and launch L2: nothing waits for it yet."""
         if self._prepared is not None:
             self._prepared.result()
+        elif self._kvm_works():
+            self._prepare(emulator)
+        else:
+            return
         with self._inside() as guest:
             with self._steps.step("emulator.upload", emulator.name) as step:
                 emulator.upload(guest, step)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
 from lab import engines
 from lab.commands import consent
 from lab.commands.session import Session
@@ -11,7 +14,8 @@ from lab.deadline import Deadline
 from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
 from lab.errors import BlockedError, LabError, UsageError
-from lab.host import facts
+from lab.host import facts, packages
+from lab.host.packages import ENGINE_PURPOSES, Purpose
 from lab.images import cache, debian, registry
 from lab.images.published import PublishedImage
 from lab.images.registry import Reference
@@ -20,23 +24,34 @@ from lab.store import Lab, Record, new_record
 UBUNTU = "ubuntu-24.04"
 DEBIAN = "debian-13"
 ASKED_FOR = "asked for"
+ANDROID = "docker-android"
 _REACH_SECONDS = 3.0
 _DEFAULTS = ("default", "lab.toml")
 """Origins of values that nobody need have chosen."""
 
 
-def record_for(session: Session, lab: Lab) -> Record:
-    """The lab's record: made from the settings for a new lab, checked against them for an old one."""
+def record_for(session: Session, lab: Lab, plan: Record | None = None) -> Record:
+    """The lab's record: `plan`, or one made from the settings, for a new lab; an old one's is checked
+    against them. Raises UsageError."""
+    if (known := lab.read()) is not None:
+        _must_agree(session.settings, known)
+        check_emulator(session, known.emulator)
+        return known
+    record = plan or planned(session, lab.name)
+    lab.create(record)
+    return record
+
+
+def planned(session: Session, name: str) -> Record:
+    """The record of a new lab, from the settings; nothing is made. Raises UsageError for what cannot be."""
     settings = session.settings
-    found = lab.read()
-    if found is not None:
-        _must_agree(settings, found)
-        return found
     engine = engine_name(session)
     emulator, why = emulator_kind(session, engine)
+    check_emulator(session, emulator)
     memory_mib, disk_gib = _vm_size(session, emulator)
-    record = new_record(
-        lab.name,
+    must_hold_image(session, engine, disk_gib)
+    return new_record(
+        name,
         engine=engine,
         acceleration=settings.qemu.acceleration,
         emulator=emulator,
@@ -48,14 +63,19 @@ def record_for(session: Session, lab: Lab) -> Record:
         nested=settings.vm.nested,
         docker_package=settings.docker.package,
     )
-    lab.create(record)
-    return record
+
+
+def check_emulator(session: Session, kind: str) -> None:
+    """Raise UsageError for settings that an emulator of this kind cannot be started with."""
+    if kind == ANDROID:
+        image.check(session.android_options())
 
 
 def engine_name(session: Session) -> str:
     """The engine asked for, or for `auto` the first that can start a 64-bit VM here, and why.
 
-    The last one is for where none can yet: what it lacks, lab can install.
+    The last one is for where none can yet: what it lacks, lab can install. On a Mac with VirtualBox, which
+    the theory is about, it is not taken in its place. Raises BlockedError there, with VirtualBox's reason.
     """
     if session.settings.engine != "auto":
         return session.settings.engine
@@ -64,6 +84,12 @@ def engine_name(session: Session) -> str:
     for name in preferred:
         engine = engines.engine(name, session.engine_options())
         found = engine.availability()
+        if found.broken and sys.platform == "darwin":
+            raise BlockedError(
+                f"{name} is installed here and cannot be used: {found.why}",
+                hint=f"{found.hint}; another engine, which is not what the theory is about: "
+                f"`--engine {last}`".removeprefix("; "),
+            )
         if not found.usable:
             refusals.append(f"{name}: {found.why}")
         elif session.settings.vm.nested and not session.interactive and not consent.given(session, engine):
@@ -76,15 +102,32 @@ def engine_name(session: Session) -> str:
 
 
 def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
-    """The kind of emulator asked for, or what `auto` stands for here; and why."""
+    """The kind of emulator asked for, or what `auto` stands for here; and why.
+
+    `auto` asks the engine, and has it installed for that. Raises BlockedError where a person refused.
+    """
     wanted = session.settings.emulator.kind
     if wanted != "auto":
         return wanted, ASKED_FOR
-    why_not = _no_android(session, engine)
-    kind = "canary" if why_not else "docker-android"
+    why_not = _not_installed(session, engine) or _no_android(session, engine)
+    kind = "canary" if why_not else ANDROID
     why = f"{why_not}: the canary is taken" if why_not else "its image is here, or can be fetched"
     session.steps.note(f"emulator: {kind} ({why})")
     return kind, why
+
+
+def _not_installed(session: Session, engine: str) -> str:
+    """Have the engine installed: one that is still to be says nothing of itself. Why it cannot be, if so."""
+    with contextlib.suppress(LabError):
+        if engines.engine(engine, session.engine_options()).availability().usable:
+            return ""
+    try:
+        session.need(purposes(session, engine))
+    except BlockedError as error:  # the rung host.engine ends in it, with the command to type
+        if session.interactive:
+            raise  # a person was asked, and is not asked the same again
+        return f"{engine} cannot be asked whether it nests ({error.what})"
+    return ""
 
 
 def _no_android(session: Session, engine: str) -> str:
@@ -106,7 +149,7 @@ def _vm_size(session: Session, emulator: str) -> tuple[int, int]:
     Raises UsageError for settings that cannot hold it.
     """
     vm, android = session.settings.vm, session.android_options()
-    if emulator != "docker-android":
+    if emulator != ANDROID:
         return vm.memory_mib, vm.disk_gib
     memory, disk, size = _android_size(session)
     if lacking := room.lacking(android, size, memory, disk):
@@ -173,52 +216,82 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
             f"the image {record.image} that lab {record.name} stands on is gone from the cache",
             hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
         )
-    wanted = session.settings.image
-    if wanted == DEBIAN:
-        return debian_image(session), "asked for"
-    name = UBUNTU if wanted == "auto" else wanted
-    image = published(name)
-    cached = image.find(session.images)
-    if cached:
-        return cached.name, "asked for" if wanted == name else "cached"
-    unreachable = image.reachable(_REACH_SECONDS)
-    if unreachable is None:
-        return published_image(session, name), "asked for" if wanted == name else "its server can be reached"
-    if wanted == name:
-        raise BlockedError(
-            f"the image {name} is not cached, and its server cannot be reached: {unreachable}",
-            hint="check the network, or use `--image debian-13`, built from this machine's apt sources",
-        )
-    why = f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
-    session.steps.note(f"image: {DEBIAN}, because {why}")
+    name, why = image_kind(session, record.engine)
+    if name != DEBIAN:
+        known = published(name, record.engine).find(session.images)
+        return (known.name if known else published_image(session, name, record.engine)), why
+    if why != ASKED_FOR:
+        session.steps.note(f"image: {DEBIAN}, because {why}")
     return debian_image(session), why
 
 
-def to_be_built(session: Session, record: Record) -> bool:
-    """Whether guest_image() may build the image here. Asks nobody: `auto` without a cached Ubuntu may."""
+def image_kind(session: Session, engine: str) -> tuple[str, str]:
+    """The name of the guest image that a new lab is given, and why; nothing is fetched or built.
+
+    Raises BlockedError when it cannot be had.
+    """
     wanted = session.settings.image
-    if record.image or wanted not in ("auto", DEBIAN):
-        return False
-    if wanted == "auto" and published(UBUNTU).find(session.images):
-        return False
-    return debian.find(session.images) is None
+    if wanted == DEBIAN:
+        return DEBIAN, ASKED_FOR
+    name = UBUNTU if wanted == "auto" else wanted
+    image = published(name, engine)
+    if image.find(session.images):
+        return name, ASKED_FOR if wanted == name else "cached"
+    unreachable = image.reachable(_REACH_SECONDS)
+    if unreachable is None:
+        return name, ASKED_FOR if wanted == name else "its server can be reached"
+    foreign = bool(packages.impossible({"build-image"}))
+    if wanted == name or (foreign and debian.find(session.images) is None):
+        other = ", or use `--image debian-13`, built from this machine's apt sources"
+        raise BlockedError(
+            f"the image {name} is not cached, and its server cannot be reached: {unreachable}",
+            hint="check the network" + ("" if foreign else other),
+        )
+    return DEBIAN, f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
 
 
-def published(name: str) -> PublishedImage:
-    """The image whose manifest is `name`.toml. Raises UsageError."""
+def must_hold_image(session: Session, engine: str, disk_gib: int) -> None:
+    """Raise UsageError for a disk that is smaller than the image it begins with."""
+    least = debian.recipe().disk.size_gib  # Ubuntu's is smaller than any disk that can be set
+    if disk_gib < least and image_kind(session, engine)[0] == DEBIAN:
+        raise UsageError(
+            f"a disk of {disk_gib} GiB is smaller than the image {DEBIAN} ({least} GiB)",
+            hint=f"set vm.disk_gib = {least} or more",
+        )
+
+
+def purposes(session: Session, engine: str, image: str = "") -> frozenset[Purpose]:
+    """All that a lab on this engine needs of the host, so that it is asked for at once.
+
+    `image` is the one it stands on, empty while it has none. Raises BlockedError where none can be had.
+    """
+    wanted = ENGINE_PURPOSES[engine]
+    return wanted | {"build-image"} if not image and _to_be_built(session, engine) else wanted
+
+
+def _to_be_built(session: Session, engine: str) -> bool:
+    """Whether guest_image() would build the image here."""
+    if session.settings.image not in ("auto", DEBIAN) or debian.find(session.images) is not None:
+        return False
+    return image_kind(session, engine)[0] == DEBIAN
+
+
+def published(name: str, engine: str) -> PublishedImage:
+    """The image whose manifest is `name`.toml, in the format the engine reads: VirtualBox a VMDK, every
+    other a qcow2. Raises UsageError."""
     if name not in PUBLISHED:
         raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
     manifest = GUEST_IMAGES / f"{name}.toml"
-    image = PublishedImage(manifest)
+    image = PublishedImage(manifest, "vmdk" if engine == "virtualbox" else "qcow2")
     if image.name != name:
         raise UsageError(f"{manifest} is of an image named {image.name}", hint=f"name it {image.name}.toml")
     return image
 
 
-def published_image(session: Session, name: str) -> str:
+def published_image(session: Session, name: str, engine: str) -> str:
     with session.steps.step("image.fetch", name) as step:
         deadline = Deadline.after(session.settings.deadlines.download)
-        return published(name).fetch(session.images, step, deadline).name
+        return published(name, engine).fetch(session.images, step, deadline).name
 
 
 def is_own(image_id: str) -> bool:
@@ -230,6 +303,7 @@ def debian_image(session: Session) -> str:
     """The cached Debian image of today's recipe, or a new one."""
     found = debian.find(session.images)
     if found is None:
+        session.need({"build-image"})  # asked for already, unless Ubuntu's server went away meanwhile
         with session.steps.step("image.build", DEBIAN) as step:
             found = debian.build(session.images, step)
     return found.name

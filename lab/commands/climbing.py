@@ -14,17 +14,21 @@ from lab import emulators, reporters
 from lab.commands import choose
 from lab.commands.collect import collect
 from lab.commands.workbench import Workbench
-from lab.deadline import cancelled
+from lab.deadline import cleaning_up
 from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
+from lab.host import facts as host_facts
 from lab.host.facts import SOFTWARE_SIGNATURES
 from lab.ladder import report, rungs
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
+from lab.ladder.model import NAMES, NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.ladder.site import Site
-from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
+from lab.ladder.verdict import ClaimVerdict, exit_code, informs, judge, strongest_claim
 from lab.steps import Background
+
+_TRANSPORT = ("transport", "transport_why")
+"""Details of EngineFacts, where an engine can be spoken to in more than one way."""
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Climbed:
         return exit_code(self.claims[self.claim].verdict)
 
     def show(self, console: Console) -> None:
-        console.print(report.table(self.climb.outcomes))
+        console.print(report.table(self.climb.outcomes, self.claim))
         console.print()
         for line in report.summary(self.cell, self.claims, self.claim):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -93,14 +97,15 @@ def climb_lab(
             steps=bench.session.steps,
             ensure=ensure,
             skip=rungs.skips(site),
+            informative=_informative(bench, claim),
             on_outcome=settle,
         )
         if after is not None:
             after(site)
     except (LabError, KeyboardInterrupt):
-        cancelled.clear()  # saving evidence waits for nothing long, but it does wait
-        run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
-        collect(bench, run, reach_guest=False)
+        with cleaning_up():  # saving evidence waits for nothing long, but it does wait
+            run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
+            collect(bench, run, reach_guest=False)
         raise
     with bench.session.steps.step("evidence") as step, Background() as background:
         asked = background.start(lambda: _ran(bench, site))
@@ -132,6 +137,13 @@ def climb_lab(
         ran=cell.acceleration if "vm.settings" in site.facts else bench.record.ran,
     )
     return Climbed(climbed, cell, claims, chosen, document, run)
+
+
+def _informative(bench: Workbench, claim: Claim | None) -> list[str]:
+    """The rungs that only inform; where no claim was named, for each claim that may turn out to be meant."""
+    theory = host_facts.read().mac and bench.record.engine == "virtualbox"
+    meant = claim or (Claim.THEORY if theory else Claim.ANDROID)
+    return [name for name in NAMES if informs(name, meant)]
 
 
 def _write_report(bench: Workbench, run: Run) -> None:
@@ -189,7 +201,7 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
     nesting = Nesting(facts.nesting) if facts and bench.record.nested else Nesting.NONE
     return Cell(
         host=Host(
-            system="macos" if host.mac else host.os.lower() if host.os == "Windows" else "linux",
+            system="macos" if host.mac else "linux",
             os=f"{host.os} {host.os_version}".strip(),
             kernel=host.kernel,
             cpu=host.cpu.model or host.arch,
@@ -204,4 +216,7 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
         emulator=ran[0],
         emulator_image=ran[1],
         android=bool(site.emulator and site.emulator.android and not site.emulator.double),
+        transport=": ".join(facts.details[key] for key in _TRANSPORT if key in facts.details)
+        if facts
+        else "",
     )

@@ -15,6 +15,7 @@ from lab.deadline import Deadline
 from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.evidence import Run
+from lab.files import keep_private
 from lab.guest.gather import gather
 from lab.host import facts as host_facts
 from lab.steps import Background
@@ -64,7 +65,7 @@ def _of_host(bench: Workbench) -> dict[str, Source]:
             [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
             indent=2,
         ),
-        "lab.json": lambda: bench.record.model_dump_json(indent=2, exclude=_SECRETS),
+        "lab.json": lambda: bench.lab.record().model_dump_json(indent=2, exclude=_SECRETS),
         "journal.jsonl": lambda: bench.lab.journal.path,
         "versions.json": lambda: json.dumps(
             {"lab": __version__, "python": platform.python_version(), "engine": bench.engine.facts().version},
@@ -117,7 +118,9 @@ def _of_emulators(bench: Workbench) -> dict[str, Source]:
 
 
 def _screenshot(bench: Workbench, run: Run) -> None:
-    bench.machine.screenshot(run.path / "screenshot.png")
+    picture = run.path / "screenshot.png"
+    bench.machine.screenshot(picture)
+    keep_private(picture)  # the engine made it
 
 
 def _engine_logs(bench: Workbench) -> list[Path]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lab.commands.session import Session
 from lab.engines.protocol import Engine
 from lab.errors import BlockedError
-from lab.files import read_json, write_json
+from lab.files import read_object, write_json
 
 
 def given(session: Session, engine: Engine) -> bool:
     """Whether a nested start needs no question here: nothing is known against it, or it was agreed to."""
     if not engine.caution() or session.settings.virtualbox.allow_nested_on_host:
         return True
-    return engine.name in (read_json(_file(session)) or {})
+    return engine.name in _agreed(session)
 
 
 def require(session: Session, engine: Engine) -> None:
@@ -23,13 +24,22 @@ def require(session: Session, engine: Engine) -> None:
     if given(session, engine):
         return
     if session.interactive and session.ask(f"{engine.caution()} Start it all the same?"):
-        agreed = read_json(_file(session)) or {}
-        write_json(_file(session), agreed | {engine.name: datetime.now(UTC).isoformat(timespec="seconds")})
+        write_json(
+            _file(session), _agreed(session) | {engine.name: datetime.now(UTC).isoformat(timespec="seconds")}
+        )
         return
     raise BlockedError(
         f"nobody agreed to a nested start: {engine.caution()}",
         hint="set virtualbox.allow_nested_on_host = true once you have saved your work, or use --engine qemu",
     )
+
+
+def _agreed(session: Session) -> dict[str, Any]:
+    """Engine to when it was agreed to. What cannot be read agrees to nothing: it is asked anew."""
+    try:
+        return read_object(_file(session))
+    except ValueError:
+        return {}
 
 
 def _file(session: Session) -> Path:

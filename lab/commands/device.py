@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from pathlib import Path
 from typing import cast
 
-from lab import emulators, files, proc, redact
+from lab import caller, emulators, files, proc, redact, screen
 from lab.adb import AdbServer
 from lab.commands.emulator import acted, require_running
 from lab.commands.session import Reply, Session
@@ -37,6 +35,8 @@ def logs(
             bench.emulator_at(emulator).follow(bench.guest, _printer())
             return Reply()
         found = _logs(bench, emulator)
+        if not capture:
+            _print(found)
     finally:
         bench.close()
     return Reply(
@@ -45,14 +45,13 @@ def logs(
             "lab": name,
             "emulator": emulator,
             "files": [{"name": file, "text": text} for file, text in found.items()],
-        },
-        lambda _console: _print(found),
+        }
     )
 
 
 def screenshot(session: Session, name: str, file: str, emulator: str = emulators.MAIN) -> Reply:
     """Write Android's screen into a PNG file."""
-    target = Path(file)
+    target = caller.path(file)
     if target.suffix.lower() != ".png":
         raise UsageError(f"{file} does not end with .png, and PNG is what is written")
     bench = Workbench.open(session, name)
@@ -60,7 +59,7 @@ def screenshot(session: Session, name: str, file: str, emulator: str = emulators
     require_running(bench)
     try:
         picture = android.screenshot(bench.reach(emulator))
-        files.write_atomic(target, picture)
+        files.write_atomic(target, picture, files.PUBLIC)
         return acted(bench, emulator, "screenshot", True, [str(target)])
     finally:
         bench.close()
@@ -68,9 +67,9 @@ def screenshot(session: Session, name: str, file: str, emulator: str = emulators
 
 def install(session: Session, name: str, apk: str, emulator: str = emulators.MAIN) -> Reply:
     """Install an app over ADB."""
-    package = Path(apk)
+    package = caller.path(apk)
     if not package.is_file():
-        raise UsageError(f"{apk} is not a file")
+        raise UsageError(f"{package} is not a file")
     bench = Workbench.open(session, name)
     android = android_at(bench, emulator, "install")
     require_running(bench)
@@ -145,8 +144,7 @@ def _print(texts: dict[str, str]) -> None:
     for file, text in texts.items():
         if text:
             end = "" if text.endswith("\n") else "\n"
-            sys.stdout.write(f"==> {file} <==\n{text}{end}")
-    sys.stdout.flush()
+            screen.write(f"==> {file} <==\n{text}{end}")
 
 
 def _printer() -> Tell:
@@ -157,7 +155,6 @@ def _printer() -> Tell:
         nonlocal last
         head = "" if file == last else f"==> {file} <==\n"
         last = file
-        sys.stdout.write(f"{head}{redact.clean(line)}\n")
-        sys.stdout.flush()
+        screen.write(f"{head}{redact.clean(line)}\n")
 
     return tell

@@ -16,7 +16,7 @@ from lab.commands.looking import Sight
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_instance_name
-from lab.engines.protocol import State
+from lab.engines.protocol import HELD, State
 from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.evidence import Run
 from lab.store import Instance
@@ -117,14 +117,14 @@ def acted(bench: Workbench, emulator: str, action: str, changed: bool, notes: Se
     return Reply(document, tell)
 
 
-def require_running(bench: Workbench) -> None:
-    """Raise BlockedError unless the lab's VM runs."""
+def require_running(bench: Workbench, what: str = "an emulator") -> None:
+    """Raise BlockedError unless the lab's VM runs, which `what` needs."""
     bench.lab.record()
     state = bench.machine_state()
     if state is not State.RUNNING:
-        verb = "lab.resume" if state in (State.SUSPENDED, State.PAUSED) else "lab.up"
+        verb = "lab.resume" if state in {State.SUSPENDED, *HELD} else "lab.up"
         raise BlockedError(
-            f"an emulator needs a VM that runs, and that of lab {bench.lab.name} is {state}",
+            f"{what} needs a VM that runs, and that of lab {bench.lab.name} is {state}",
             hint=f"`invoke {verb} --name {bench.lab.name}`",
         )
 
@@ -170,11 +170,13 @@ def _claim(bench: Workbench, name: str, kind: str) -> None:
         kind, _ = choose.emulator_kind(bench.session, bench.record.engine)
     index = free_index(bench.record.instances)
     emulators.emulator(kind, bench.place(name, index))  # a kind that is none is refused first
+    choose.check_emulator(bench.session, kind)
     bench.lab.change_instance(name, kind=kind, index=index)
 
 
 def _started(bench: Workbench, name: str, *, anew: bool) -> Reply:
     session = bench.session
+    choose.check_emulator(session, bench.instance(name).kind)
     run = Run(session.store.evidence_folder, bench.lab.name, "emulator")
     session.evidence = run.path
     session.steps.subscribe(run.steps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from lab.commands.collect import collect
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
-from lab.files import read_json
+from lab.files import read_object
+from lab.ladder.model import Verdict
 
 
 def evidence(session: Session, name: str, collect_now: bool = False) -> Reply:
@@ -41,14 +44,35 @@ def evidence(session: Session, name: str, collect_now: bool = False) -> Reply:
 
 
 def _row(path: Path) -> dict[str, Any]:
-    facts = read_json(path / "run.json") or {}
-    validation = read_json(path / "validation.json")
+    """One run. A file of it that is torn, or may not be read, hides neither the run nor the others: what it
+    says is in the folder's name, too."""
+    facts, validation = _object(path / "run.json"), _object(path / "validation.json")
+    stamp, _, verb = path.name.partition("-")
+    verdict = validation.get("verdict")
+    try:
+        files = sorted(item.name for item in path.iterdir())
+    except OSError:
+        files = []
     return {
-        "lab": facts.get("lab", path.parent.name),
+        "lab": str(facts.get("lab") or path.parent.name),
         "run": path.name,
-        "verb": facts.get("verb", ""),
-        "started": facts.get("started", ""),
+        "verb": str(facts.get("verb") or verb or "unknown"),
+        "started": str(facts.get("started") or _time(stamp)),
         "path": str(path),
-        "files": sorted(item.name for item in path.iterdir()),
-        "verdict": validation["verdict"] if validation else None,
+        "files": files,
+        "verdict": verdict if verdict in list(Verdict) else None,
     }
+
+
+def _time(stamp: str) -> str:
+    """When a run began, by its folder's name; the beginning of all time for a name that is none of lab's."""
+    with contextlib.suppress(ValueError):
+        return datetime.strptime(stamp, bundles.STAMP).replace(tzinfo=UTC).isoformat()
+    return datetime.fromtimestamp(0, UTC).isoformat()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return {}

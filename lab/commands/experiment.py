@@ -29,13 +29,15 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
     """
     if runs < 1:
         raise UsageError(f"--runs {runs} tries nothing", hint="at least 1")
+    engine = choose.engine_name(session)
+    choose.must_hold_image(session, engine, session.settings.vm.disk_gib)
     session.again = AGAIN
     store = session.store
     with lock.hold(store.state / "experiment.lock", "theory.experiment", "the experiment"):
         run = Run(store.evidence_folder, _NAME, "experiment")
         session.evidence = run.path
         session.steps.subscribe(run.steps)
-        trials = Trials(session, choose.engine_name(session), run)
+        trials = Trials(session, engine, run)
         trials.sweep()
         found = _take(session, trials, run, runs, seed or secrets.randbelow(2**32) + 1)
     return Reply(found.document(), found.show, _code(found))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import proc
+from lab import caller, proc, screen
+from lab.bounds import CHUNK_BYTES
+from lab.commands.emulator import require_running
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, pause
@@ -15,22 +18,32 @@ from lab.guest.ssh import ssh_command
 
 _REMOTE = "lab:"
 _DAY = 86400.0
+_READER_GONE = 128 + signal.SIGPIPE
+"""A shell's word for a command whose reader went away."""
 _SOURCES = ("console", "engine", "container", "l2")
 
 
 def ssh(session: Session, name: str) -> Reply:
     """A person's shell: ssh itself, on this terminal. Its exit status is ours."""
     bench = Workbench.open(session, name)
+    require_running(bench, "a shell")
     return Reply(code=proc.passthrough(ssh_command(bench.guest)))
 
 
-def execute(session: Session, name: str, argv: list[str]) -> Reply:
-    """Run a command in L1. Its exit status is ours."""
+def execute(session: Session, name: str, argv: list[str], capture: bool = False) -> Reply:
+    """Run a command in L1 on our own standard streams. Its exit status is ours.
+
+    `capture` keeps its output for the answer instead, and gives it no input.
+    """
     if not argv:
         raise UsageError("no command was given", hint="invoke lab.exec -- uname -a")
     bench = Workbench.open(session, name)
     try:
-        result = bench.guest.run(argv, check=False, deadline=Deadline.after(_DAY))
+        require_running(bench, "a command")
+        deadline = Deadline.after(_DAY)
+        if not capture:
+            return Reply(code=_streamed(bench, argv, deadline))
+        result = bench.guest.run(argv, check=False, deadline=deadline)
     finally:
         bench.close()
     sys.stderr.write(result.err)
@@ -43,9 +56,15 @@ def execute(session: Session, name: str, argv: list[str]) -> Reply:
             "err": result.err,
             "seconds": round(result.seconds, 3),
         },
-        lambda _console: _write(result.out),
-        result.status,
+        code=result.status,
     )
+
+
+def _streamed(bench: Workbench, argv: list[str], deadline: Deadline) -> int:
+    try:
+        return bench.guest.stream(argv, deadline)
+    except screen.ReaderGoneError:
+        return _READER_GONE  # it was ended for that, and nobody knows what it would have come to
 
 
 def copy(session: Session, name: str, source: str, target: str) -> Reply:
@@ -58,16 +77,26 @@ def copy(session: Session, name: str, source: str, target: str) -> Reply:
         )
     bench = Workbench.open(session, name)
     try:
+        require_running(bench, "copying")
         with session.steps.step("copy", f"{source} → {target}") as step:
             if inward:
-                _copy_in(bench, Path(source), target.removeprefix(_REMOTE), step.progress)
+                _copy_in(bench, caller.path(source), target.removeprefix(_REMOTE), step.progress)
             else:
                 remote = source.removeprefix(_REMOTE)
-                local = Path(target)
-                bench.guest.get(remote, local / Path(remote).name if local.is_dir() else local, step.progress)
+                bench.guest.get(remote, _local_file(target, remote), step.progress)
     finally:
         bench.close()
     return Reply()
+
+
+def _local_file(target: str, remote: str) -> Path:
+    """Where a copy of `remote` goes that was asked for as `target`: a file, or the folder for it."""
+    local = caller.path(target)
+    file = local / Path(remote).name if local.is_dir() else local
+    if file.is_dir() or not file.parent.is_dir() or (target.endswith("/") and not local.is_dir()):
+        why = "a folder is there" if file.is_dir() else "there is no such folder"
+        raise UsageError(f"{file} cannot be written: {why}")
+    return file
 
 
 def _copy_in(bench: Workbench, local: Path, remote: str, progress: Callable[[int, int], None]) -> None:
@@ -87,6 +116,7 @@ def logs(session: Session, name: str, follow: bool, source: str) -> Reply:
         raise UsageError(f"there is no log {source!r}", hint=f"one of {', '.join(_SOURCES)}")
     bench = Workbench.open(session, name)
     if source in ("container", "l2"):
+        require_running(bench, "that log")
         return _emulator_log(bench, source, follow)
     files = [bench.machine.console()] if source == "console" else bench.machine.logs()
     present = [path for path in files if path.is_file()]
@@ -98,10 +128,10 @@ def logs(session: Session, name: str, follow: bool, source: str) -> Reply:
 
 
 def _print_file(path: Path, follow: bool) -> None:
-    with path.open(errors="replace") as stream:
+    with path.open("rb") as stream:
         while True:
-            if text := stream.read():
-                _write(text)
+            if chunk := stream.read(CHUNK_BYTES):
+                screen.write(chunk)
             elif not follow:
                 return
             else:
@@ -116,14 +146,9 @@ def _emulator_log(bench: Workbench, source: str, follow: bool) -> Reply:
     while True:
         texts = emulator.logs(bench.guest)
         text = next((content for key, content in texts.items() if source in key), "")
-        _write(text.removeprefix(shown) if text.startswith(shown) else text)
+        screen.write(text.removeprefix(shown) if text.startswith(shown) else text)
         shown = text
         if not follow:
             bench.close()
             return Reply()
         pause(1.0)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lab import evidence, lock
-from lab.commands import access
+from lab import evidence, lock, system
+from lab.commands import access, mirror
 from lab.commands.looking import all_known
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
@@ -17,8 +18,9 @@ from lab.config import effective
 from lab.deadline import Deadline
 from lab.emulators import MAIN
 from lab.engines.protocol import State
-from lab.errors import LabError
+from lab.errors import InterruptedByUser, LabError
 from lab.store import Record
+from lab.web import shown
 
 HALF_MADE = "half-made"
 UNREADABLE = "unreadable"
@@ -29,9 +31,10 @@ _GUEST_SECONDS = 30.0
 def status(session: Session, name: str, deep: bool = False) -> Reply:
     """One lab: state, ports, who holds it; half-made ones too. `deep` logs in and asks Docker."""
     bench = Workbench.open(session, name)
-    record, state = _seen(bench)
-    held = lock.holder(bench.lab.lock_file)
-    runs = evidence.runs(session.store.evidence_folder, name)
+    record, state, emulators = _seen(bench)
+    with system.explained(session.settings.state_dir):
+        held = lock.holder(bench.lab.lock_file)
+        runs = evidence.runs(session.store.evidence_folder, name)
     running = state == State.RUNNING
     document: dict[str, Any] = {
         "schema": "lab.status/1",
@@ -45,7 +48,7 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
             "emulator": record.emulator if record else None,
             "created": record.created if record else None,
         },
-        "emulators": all_known(bench) if record else [],
+        "emulators": emulators,
         "forwards": access.forwards(bench) if record else [],
         "ssh": access.ssh(bench) if running else None,
         "adb": access.adb(bench) if running else None,
@@ -61,7 +64,7 @@ def list_labs(session: Session) -> Reply:
     rows: list[dict[str, Any]] = []
     for lab in session.store.labs():
         bench = Workbench(session, lab)
-        record, state = _seen(bench)
+        record, state, emulators = _seen(bench)
         rows.append(
             {
                 "name": lab.name,
@@ -69,7 +72,7 @@ def list_labs(session: Session) -> Reply:
                 "state": state,
                 "engine": record.engine if record else None,
                 "created": record.created if record else None,
-                "emulators": all_known(bench) if record else [],
+                "emulators": emulators,
             }
         )
 
@@ -91,20 +94,32 @@ def list_labs(session: Session) -> Reply:
     return Reply({"schema": "lab.list/1", "labs": rows}, tell)
 
 
-def _seen(bench: Workbench) -> tuple[Record | None, str]:
-    """Record and state of a lab. One that cannot be read, or whose engine is gone, hides no other."""
+def _seen(bench: Workbench) -> tuple[Record | None, str, list[dict[str, Any]]]:
+    """Record, state and emulators of a lab. One that cannot be read, or whose engine is gone, hides no other:
+    why is said beside it."""
+    record: Record | None = None
+    state, emulators = UNREADABLE, []
     try:
-        record = bench.lab.read()
-    except LabError:
-        return None, UNREADABLE
-    try:
-        return record, bench.machine_state().value if record else HALF_MADE
-    except LabError:
-        return record, UNKNOWN
+        with system.explained(bench.session.settings.state_dir):
+            record = bench.lab.read()
+            state = UNKNOWN
+            emulators = all_known(bench) if record else []
+            state = bench.machine_state().value if record else HALF_MADE
+    except InterruptedByUser:
+        raise
+    except LabError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        bench.session.steps.note(f"lab {bench.lab.name}: {error.what}{hint}")
+    return record, state, emulators
 
 
 def config(session: Session) -> Reply:
-    rows = effective(session.settings)
+    rows = [
+        replace(row, value=shown(used.address), origin=used.origin)
+        if row.key == mirror.KEY and not row.value and (used := mirror.known(session))
+        else row
+        for row in effective(session.settings)
+    ]
 
     def tell(console: Console) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim")

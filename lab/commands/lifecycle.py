@@ -7,21 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 
+from lab import system
 from lab.adb import AdbServer
 from lab.commands import open as screen
-from lab.commands import ports
+from lab.commands import ports, remains
 from lab.commands.collect import collect
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name, check_snapshot_name
 from lab.deadline import Deadline
 from lab.emulators import MAIN
-from lab.engines.protocol import Forward, State
+from lab.engines import traces
+from lab.engines.protocol import HELD, DiskFullError, Forward, State
 from lab.errors import BlockedError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.evidence import Run
 from lab.guest import clock
 from lab.ladder.rungs import nested
-from lab.store import Lab, Saved
+from lab.store import Lab, Record, Saved
 
 
 def halt(session: Session, name: str) -> Reply:
@@ -47,6 +49,8 @@ def suspend(session: Session, name: str) -> Reply:
         state = _state_of(bench)
         if state is State.SUSPENDED:
             return _reply(bench, "suspend", False, ["was suspended"])
+        if state is State.DISK_FULL:
+            raise DiskFullError(bench.lab.vm_folder, name)  # its memory would find no place either
         if state not in (State.RUNNING, State.PAUSED):  # paused: a suspend was cut short
             raise UsageError(f"lab {name} is {state}: only a running lab can be suspended")
         with session.steps.step("vm.suspend"):
@@ -63,12 +67,12 @@ def resume(session: Session, name: str) -> Reply:
         if state is State.RUNNING:
             _set_clock(bench)  # an earlier resume may have been cut short before it was
             return _reply(bench, "resume", False, ["was running"])
-        if state not in (State.SUSPENDED, State.PAUSED):
+        if state is not State.SUSPENDED and state not in HELD:
             raise UsageError(
                 f"lab {name} is {state}: there is nothing to resume", hint="`invoke lab.up` starts it"
             )
         with session.steps.step("vm.resume"):
-            if state is State.PAUSED:  # it holds its ports itself
+            if state in HELD:  # it holds its ports itself
                 bench.machine.resume(ports.forwards(bench.lab))
                 bench.close()
             else:
@@ -136,12 +140,22 @@ def snapshots(session: Session, name: str) -> Reply:
 
 
 def destroy(session: Session, name: str, purge: bool = False) -> Reply:
-    """Remove the lab, whole or half-made. Its evidence stays, unless `purge`."""
+    """Remove the lab, whole or half-made, its VM first. Its evidence stays, unless `purge`.
+
+    A record that cannot be read is no obstacle (lab.commands.remains). Raises InconclusiveError, with nothing
+    removed, when there may be a VM and it cannot be told which one.
+    """
     check_name(name)
     bench = Workbench.open(session, name)
     notes: list[str] = []
-    with bench.lab.hold("lab.destroy"), session.steps.step("destroy", name):
-        if _readable(bench.lab, notes):
+    with (
+        system.explained(session.settings.state_dir),
+        bench.lab.hold("lab.destroy"),
+        session.steps.step("destroy", name),
+    ):
+        record = _known(bench.lab, notes)
+        if record is not None:
+            bench = Workbench(session, bench.lab, record)
             try:
                 run = Run(session.store.evidence_folder, name, "destroy")
                 session.evidence = run.path
@@ -149,27 +163,29 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
             except OSError as error:  # a full disk, and this is what makes room
                 notes.append(f"its last evidence could not be saved: {error}")
             bench.close()
-            AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
-            if bench.record.image:
-                bench.machine.destroy()
+        AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
+        if record is not None and (record.image or not traces.is_empty(bench.lab.vm_folder)):
+            bench.machine.destroy()
         bench.lab.remove()
     session.evidence = None
     evidence = session.store.evidence_folder / name
     if purge:
         shutil.rmtree(evidence, ignore_errors=True)
-    elif evidence.exists():
-        notes.append(f"its evidence is kept in {evidence}")
+    if evidence.exists():
+        kept = "could not be removed" if purge else "is kept"
+        notes.append(f"its evidence {kept} in {evidence}")
     document = {"schema": "lab.action/1", "lab": name, "action": "destroy", "state": "absent"}
     return Reply(document | {"changed": True, "notes": notes}, _teller(f"lab {name} is gone", notes))
 
 
-def _readable(lab: Lab, notes: list[str]) -> bool:
-    """Whether there is a record to go by; one that cannot be read is rebuilt from the journal."""
+def _known(lab: Lab, notes: list[str]) -> Record | None:
+    """The record, or what is left of it; None when no engine made anything for the lab."""
+    record: Record | None = None
     try:
-        return lab.read() is not None
+        record = lab.read()
     except LabError as error:
         notes.append(error.what)
-        return lab.rebuild() is not None
+    return remains.record(lab, record)
 
 
 def _state_of(bench: Workbench) -> State:
@@ -182,7 +198,7 @@ def _state_of(bench: Workbench) -> State:
 
 def _with_ports(bench: Workbench, start: Callable[[Sequence[Forward]], None]) -> None:
     """Start on the lab's ports, those it holds while it runs among them."""
-    running = bench.machine.status() in (State.RUNNING, State.PAUSED)
+    running = bench.machine.status() in {State.RUNNING, *HELD}
     held = [forward.host_port for forward in ports.forwards(bench.lab)] if running else []
     fixed = bench.session.settings.ports.model_dump()
     ports.start_on_free_ports(

@@ -176,5 +176,6 @@ def _plain(health: Health) -> dict[str, Any]:
     document = asdict(health)
     document["facts"] = dict(health.facts)
     for diagnosis in document["diagnoses"]:
+        del diagnosis["again"]  # what lab does next, and nothing that was seen
         diagnosis["lines"] = [redact.clean(line) for line in diagnosis["lines"]]
     return document

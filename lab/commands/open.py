@@ -79,7 +79,7 @@ def shut(lab: Lab) -> None:
 
 def _show(lab: Lab, secret: str) -> bool:
     """Have the browser show the page that leads on to `secret`; whether one could be started."""
-    files.write_atomic(_door(lab), _DOOR.format(url=escape(secret)), 0o600)
+    files.write_atomic(_door(lab), _DOOR.format(url=escape(secret)))
     opened = False
     try:
         opened = proc.browse(_door(lab).as_uri())

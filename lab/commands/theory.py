@@ -37,7 +37,6 @@ _STYLES = {
 _PREDICTED = "These are predictions; `bin/invoke lab.up` finds out. What the grades mean: docs/theory.md"
 _UNPROVEN = "not proven"
 """How lab.host.kvm begins an answer when it could not find out."""
-_PROBED_WITH = "qemu-system-x86_64"
 
 
 def explain(session: Session, host: str = "", engine: str = "") -> Reply:
@@ -81,9 +80,10 @@ def observations(session: Session) -> list[Observation]:
 
 def here(session: Session) -> Situation:
     """This host. Its KVM is asked by booting a kernel under it, once in a boot."""
+    qemu = session.settings.qemu.binary
     with session.steps.step("theory.host", "does a kernel really run under this host's KVM?"):
-        answer = kvm.functional_probe(session.settings.cache_dir, kernel=session.kernel)
-    unproven = answer.why.startswith(_UNPROVEN) or shutil.which(_PROBED_WITH) is None
+        answer = kvm.functional_probe(session.settings.cache_dir, kernel=session.kernel, qemu=qemu)
+    unproven = answer.why.startswith(_UNPROVEN) or shutil.which(qemu) is None
     usable = None if unproven and not answer.usable else answer.usable
     return of_host(host_facts.read(), usable, answer.nested)
 

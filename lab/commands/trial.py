@@ -17,9 +17,10 @@ from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
 from lab.evidence import Run
 from lab.ladder import rungs
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import Status
+from lab.ladder.model import Claim, Status
 from lab.ladder.rungs import guest
 from lab.ladder.site import Site
+from lab.ladder.verdict import informs
 from lab.steps import Background
 from lab.store import Lab, new_record
 from lab.theory.experiment import Outcome, Trial, Turn, delivered
@@ -68,7 +69,7 @@ class Trials:
     def sweep(self) -> None:
         """Remove what an experiment that was killed left behind."""
         for lab in self._session.store.labs():
-            if lab.name.startswith(PREFIX) and lab.journal.entries(MARK):
+            if lab.name.startswith(PREFIX) and _is_marked(lab):
                 self._destroy(lab)
 
     def take(self, turn: Turn) -> Trial:
@@ -152,12 +153,21 @@ class Trials:
             )
 
 
+def _is_marked(lab: Lab) -> bool:
+    """Whether the experiment made it; not of one that may not be read, which hides no other."""
+    try:
+        return bool(lab.journal.entries(MARK))
+    except LabError:
+        return False
+
+
 def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) -> Climb:
     checks = rungs.checks(site)
     return climb(
         {name: checks[name] for name in _RUNGS},
         steps=bench.session.steps,
         ensure={name: ensure[name] for name in _MADE},
+        informative=[name for name in _RUNGS if informs(name, Claim.NESTING)],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from lab import __version__
 from lab.commands import choose, launching, lifecycle, preflight
 from lab.commands.access import access, show
 from lab.commands.build import Builder
@@ -19,32 +20,60 @@ from lab.emulators.protocol import AndroidEmulator
 from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
 from lab.evidence import Run
-from lab.files import read_json, write_json
+from lab.files import read_object, write_json
 from lab.ladder.model import Status, Verdict
 from lab.ladder.rungs import nested
 from lab.steps import Background
-from lab.store import Lab
+from lab.store import Lab, Record
 from lab.tell import show_error
 
 _INFORMATIVE = ("host.cpu", "guest.paravirt")
 _READY_SECONDS = 20.0
+_LAST = {
+    "verdict": str,
+    "claim": str,
+    "reason": str,
+    "evidence": str,
+    "lab": dict,
+    "facts": dict,
+    "rungs": list,
+}
+"""What is used of the answer that the last `lab.up` gave, and what it is there."""
 
 
 def up(session: Session, name: str, fresh: bool = False) -> Reply:
     """Create what is missing, start what is stopped, climb the ladder, say what can be done now."""
     check_name(name)
-    if fresh and session.store.find(name) is not None:
+    old = session.store.find(name)
+    plan = foreseen(session, name, fresh=fresh)
+    if fresh and old is not None:
         lifecycle.destroy(session, name)
-    if session.store.find(name) is None:
-        preflight.before_anything(session)
-    lab = session.store.place(name)
-    with lab.hold("lab.up"):
-        choose.record_for(session, lab)
+    with session.store.making(name, "lab.up") as lab:
+        choose.record_for(session, lab, plan)
         bench = Workbench(session, lab)
         try:
             return _ready(bench) or _climb(bench)
         finally:
             bench.close()
+
+
+def foreseen(session: Session, name: str, fresh: bool = False) -> Record | None:
+    """The record that a new lab of that name is to have; None for one that is there and stays.
+
+    All that can be refused is refused here, before anything is destroyed or made. Raises UsageError,
+    BlockedError, and LabError for a record that cannot be read.
+    """
+    old = session.store.find(name)
+    if old is not None and not fresh and (record := old.read()) is not None:
+        preflight.before_building(session, record.emulator)
+        return None
+    plan = choose.planned(session, name)
+    preflight.before_building(session, plan.emulator)
+    if old is None or not fresh:
+        preflight.before_anything(session)
+    else:
+        preflight.before_replacing(session, plan, old)
+    return plan
 
 
 def _climb(bench: Workbench) -> Reply:
@@ -90,10 +119,8 @@ def _ready(bench: Workbench) -> Reply | None:
     lab launched, by its image's content too, and the L2 that was confirmed must give its nonce back over
     ADB, under KVM, from the same boot. Where it is Android, that must have been usable, and be it now.
     """
-    last: dict[str, Any] | None = read_json(_last(bench.lab))
-    if not last or last["verdict"] != Verdict.CONFIRMED or not _runs(bench):
-        return None
-    if bench.emulator is None or last["lab"]["uuid"] != bench.record.uuid:
+    last = _remembered(bench)
+    if last is None or not _runs(bench) or bench.emulator is None:
         return None
     if bench.record.verdict != Verdict.CONFIRMED or not bench.record.boot_id:
         return None  # it was looked at since, and something else was found
@@ -123,6 +150,20 @@ def _ready(bench: Workbench) -> Reply | None:
     return Reply(last | {"access": access(bench, last["evidence"])}, tell, ExitCode.DONE)
 
 
+def _remembered(bench: Workbench) -> dict[str, Any] | None:
+    """What the last `lab.up` of this very lab confirmed; None where there is nothing, or nothing readable."""
+    try:
+        last = read_object(_last(bench.lab))
+    except (OSError, ValueError):
+        return None  # it only saves a climb
+    whole = all(isinstance(last.get(key), kind) for key, kind in _LAST.items())
+    if last.get("lab_version") != __version__:
+        return None  # what another lab called confirmed, this one may not
+    if not whole or last["verdict"] != Verdict.CONFIRMED or last["lab"].get("uuid") != bench.record.uuid:
+        return None
+    return last
+
+
 def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
     """Whether Android was usable and is; true of what is not Android.
 
@@ -130,7 +171,8 @@ def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
     """
     if bench.emulator is None or not bench.emulator.android:
         return True
-    if not any(row["rung"] == "android.usable" and row["status"] == "passed" for row in last["rungs"]):
+    rows = [(row.get("rung"), row.get("status")) for row in last["rungs"] if isinstance(row, dict)]
+    if ("android.usable", "passed") not in rows:
         return False
     with bench.session.steps.step("android.usable", "is it still what was confirmed?") as step:
         health = cast(AndroidEmulator, bench.emulator).health(bench.reach())

@@ -21,7 +21,7 @@ from lab.errors import BlockedError, LabError, UsageError
 from lab.guest import keys as key_files
 from lab.guest import seed
 from lab.host.ports import holder_of, is_free
-from lab.images import debian
+from lab.images import cache, debian
 from lab.store import Lab, Record
 
 MACHINE = "vagrant"
@@ -63,12 +63,13 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     must_be_nobody_elses(session, machine, wanted)
     if there is None or link.read(there.vm_folder) is None:
         _must_be_absent(wanted)
-    lab = session.store.place(machine)
-    with lab.hold("lab.attach"):
-        record = choose.record_for(session, lab)
+    record = there.read() if there is not None else None
+    plan = record or choose.planned(session, machine)
+    if plan.nested:
+        consent.require(session, engines.engine(plan.engine, session.engine_options(plan.acceleration)))
+    with session.store.making(machine, "lab.attach") as lab:
+        record = choose.record_for(session, lab, plan)
         bench = Workbench(session, lab)
-        if record.nested:
-            consent.require(session, bench.engine)
         if not record.image:
             image, why = choose.guest_image(session, record)
             record = lab.change(image=image, image_why=why)
@@ -150,7 +151,7 @@ def _ports(bench: Workbench, wanted: link.Link) -> None:
     if found is None or not found.forwards or not bench.record.forwards:
         _must_be_absent(wanted)
     if found is None or state is State.ABSENT:
-        preflight.before_start(bench.lab, bench.record)
+        preflight.before_start(bench.session, bench.lab, bench.record)
         fixed = bench.session.settings.ports.model_dump()
         chosen = ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps)
         known = {item.name: (item.host_port, item.guest_port) for item in chosen}
@@ -182,7 +183,7 @@ def _document(
         uuid=record.uuid,
         name=lab.name,
         folder=lab.vm_folder,
-        base_disk=session.images / record.image / "disk.qcow2",
+        base_disk=cache.disk(session.images, record.image),
         seed=lab.folder / "seed.iso",
         cpus=record.cpus,
         memory_mib=record.memory_mib,

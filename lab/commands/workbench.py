@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import emulators, engines, redact
+from lab.commands import mirror
 from lab.commands.session import Session
 from lab.emulators.protocol import Emulator, Reach
 from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State
@@ -16,11 +17,11 @@ from lab.errors import BlockedError, UsageError
 from lab.guest import keys
 from lab.guest.ssh import Guest
 from lab.host import facts as host_facts
+from lab.images import cache
 from lab.ladder.site import Site
 from lab.store import Instance, Lab, Record
 
 GUEST_SSH_PORT = 22
-_DISK = "disk.qcow2"
 
 
 def forward_name(service: str, instance: str) -> str:
@@ -31,9 +32,11 @@ def forward_name(service: str, instance: str) -> str:
 class Workbench:
     """Opened by every command that works on a lab. Opening it starts nothing."""
 
-    def __init__(self, session: Session, lab: Lab) -> None:
+    def __init__(self, session: Session, lab: Lab, record: Record | None = None) -> None:
+        """`record` is what to go by where the lab's own cannot be read."""
         self.session = session
         self.lab = lab
+        self._known = record
         self._others: dict[tuple[str, str, int], Emulator] = {}
 
     @classmethod
@@ -49,7 +52,7 @@ class Workbench:
 
     @property
     def record(self) -> Record:
-        return self.lab.record()
+        return self._known or self.lab.record()
 
     @cached_property
     def engine(self) -> Engine:
@@ -62,7 +65,7 @@ class Workbench:
 
     @property
     def base_disk(self) -> Path:
-        return self.session.images / self.record.image / _DISK
+        return cache.disk(self.session.images, self.record.image)
 
     @property
     def spec(self) -> MachineSpec:
@@ -199,7 +202,7 @@ class Workbench:
             android=android,
             instance=instance,
             index=index,
-            debian_mirror=self.session.settings.images.debian_mirror,
+            debian_mirror=lambda: mirror.debian(self.session),
             vm_memory_mib=self.record.memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
             vm_disk_gib=self.record.disk_gib if self.record.engine in engines.NAMES else 0,

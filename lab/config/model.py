@@ -148,6 +148,7 @@ class Qemu(Section):
 class VirtualBox(Section):
     home: str = ""
     python: str = ""
+    transport: Literal["auto", "vboxapi", "vboxmanage"] = "auto"
     execution_engine: Literal["default", "hwvirt", "native", "interpreter"] = "default"
     extra_data: list[str] = []
     allow_nested_on_host: bool = False

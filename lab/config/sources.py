@@ -14,20 +14,26 @@ from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from lab import redact
+from lab import caller, files, redact
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
 
 NOT_KEYS = (
     "LAB_CONFIG",
-    "LAB_PYTHON",
     "LAB_CWD",
+    "LAB_PYTHON",
     "LAB_WEBHOOK_URL",
     "LAB_WEBHOOK_SECRET",
     "LAB_GITHUB_TOKEN",
     "LAB_SMTP_PASSWORD",
 )
-"""Variables that are no keys: the user's file, bin/invoke's interpreter and its caller's folder, and the
-secrets of lab.notify."""
+"""Variables that are no keys: the user's file, where the user stands (lab.caller), bin/invoke's interpreter,
+and the secrets of lab.notify."""
+
+PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python")
+"""Keys whose value is a path, or a program by its name."""
+
+_BREAKS = set("\n\r\0")
+"""No setting means any of these: what they reach are arguments, headers and files of a line each."""
 
 FLAGS = {"emulator.kind": "emulator"}
 """Flags that are not named like their keys' last part."""
@@ -50,19 +56,33 @@ class Layers:
         if hint and hint not in self.hints:
             self.hints.append(hint)
 
-    def take(self, key: str, value: Any, origin: str, *, where: str = "", text: bool = False) -> None:
-        """Check one value and let it replace a weaker one. `text` is converted, other values are not."""
+    def take(
+        self,
+        key: str,
+        value: Any,
+        origin: str,
+        *,
+        where: str = "",
+        text: bool = False,
+        base: Path | None = None,
+    ) -> None:
+        """Check one value and let it replace a weaker one. `text` is converted, other values are not.
+
+        `base` is what a relative path is relative to; left out: where the user stands.
+        """
         if key in FOLDERS and value == "":  # the platform's own folder, whatever weaker layers say
             self.values.pop(key, None)
             self.origins.pop(key, None)
             return
         if key == "emulator.env" and isinstance(value, list):  # before anything can be said of it
             redact.register_variables(word for word in value if isinstance(word, str))
+        if any(set(text) & _BREAKS for text in _texts(value)):
+            self.problem(f"{where or f'{origin}: {key}'} should be on one line: a line break or NUL is in it")
+            return
         info = leaves()[key]
         try:
-            self.values[key] = TypeAdapter[Any](info.rebuild_annotation()).validate_python(
-                value, strict=not text
-            )
+            checked = TypeAdapter[Any](info.rebuild_annotation()).validate_python(value, strict=not text)
+            self.values[key] = _anchored(key, checked, base) if key in PATHS else checked
             self.origins[key] = origin
         except ValidationError as error:
             said = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -81,8 +101,7 @@ class Layers:
 def read_file(layers: Layers, path: Path, name: str) -> None:
     """Read one TOML file, named `name` in origins and problems."""
     try:
-        with path.open("rb") as stream:
-            document = tomllib.load(stream)
+        document = files.read_toml(path)
     except tomllib.TOMLDecodeError as error:
         return layers.problem(f"{name} is not valid TOML: {error}")
     except UnicodeDecodeError as error:
@@ -92,7 +111,7 @@ def read_file(layers: Layers, path: Path, name: str) -> None:
     known, tables = leaves(), sections()
     for key, value in _flatten(document, tables):
         if key in known:
-            layers.take(key, value, name)
+            layers.take(key, value, name, base=path.parent)
         elif key in tables:
             now = f"what you mean is {_MOVED[key]}: kind = … in [{key}]" if key in _MOVED else ""
             layers.problem(f"{name}: {key} is a section, written [{key}], and not a value", now)
@@ -112,10 +131,21 @@ def _flatten(document: Mapping[str, Any], tables: list[str]) -> Iterator[tuple[s
             yield (f'"{name}"' if "." in name else name), value
 
 
+def _texts(value: Any) -> list[str]:
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+
+
+def _anchored(key: str, given: str, base: Path | None) -> str:
+    """A relative path as an absolute one. A bare word of a program stays: it is looked for on PATH."""
+    path = os.path.expanduser(given)  # noqa: PTH111 - a bare word must stay one
+    is_path = "/" in path or (path and key == "emulator.archive")
+    return str((base or caller.folder()) / path) if is_path else given
+
+
 def user_file(layers: Layers) -> Path | None:
     """The user's own file, if there is one. One that LAB_CONFIG names must exist."""
     named = os.environ.get("LAB_CONFIG", "")
-    path = Path(named).expanduser() if named else user_config_path("lab", appauthor=False) / "lab.toml"
+    path = caller.path(named, home=True) if named else user_config_path("lab", appauthor=False) / "lab.toml"
     if path.is_file():
         return path
     if named:

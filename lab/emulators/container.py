@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab import redact
 from lab.deadline import Deadline
+from lab.emulators import lastwords
 from lab.emulators.protocol import ContainerState, Tell
 from lab.errors import BlockedError, CommandError, InconclusiveError, LabError
 from lab.guest.gather import gather
@@ -23,16 +25,20 @@ _WATCH_SECONDS = 24 * 3600.0
 _SHOWN_LINES, _SHOWN_BYTES = 200, 16 << 10
 """Of a log that is followed, to begin with: of Docker's, and of each file in the container."""
 _STRANGER, _NO_DOCKER, _NO_KVM = 90, 91, 92
+_NEVER = "0001-01-01"
+"""Docker's day for what has not happened."""
 
 # In one go: each word to Docker over SSH costs an emulated processor most of a second. An image that is not
-# there is not to be had from anywhere: only lab's own way brings one whose digest was checked.
+# there is not to be had from anywhere: only lab's own way brings one whose digest was checked. What is
+# removed was named by its id in an answer on standard output: Docker's warnings come on the other one.
 _RUN = """
 name=$1 group=$2; shift 2
-if label=$(docker container inspect --format '{{index .Config.Labels "io.lab.uuid"}}' "$name" 2>&1); then
-    [ -n "$label" ] && [ "$label" != "<no value>" ] || exit 90
-    docker rm --force --volumes "$name" >/dev/null || exit
-else
-    case $label in *[Nn]o\\ such\\ container*) ;; *) echo "$label" >&2; exit 91 ;; esac
+there=$(docker container ls --all --no-trunc --filter "name=^/?$name\\$" \
+    --format '{{.ID}} {{.Label "io.lab.uuid"}}') || exit 91
+if [ -n "$there" ]; then
+    id=${there%% *} label=${there#* }
+    [ -n "$label" ] && [ "$label" != "<no value>" ] && [ "$label" != "$there" ] || exit 90
+    docker rm --force --volumes "$id" >/dev/null || exit
 fi
 if [ -n "$group" ]; then
     group=$(stat --format %g /dev/kvm) || exit 92
@@ -54,7 +60,7 @@ while read -r line; do
     for end; do case $line in "$end"*) break 2 ;; esac; done
 done <"$pipe"
 printf '\\n%s\\n' "$mark"
-docker container inspect "$name" 2>&1
+docker container inspect "$name"
 """
 
 
@@ -96,6 +102,12 @@ class Container:
             raise BlockedError(
                 f"the VM has no /dev/kvm, which {self.name} needs", hint="see the rung guest.kvm"
             )
+        if done.status != 0 and lastwords.trouble(said) == lastwords.PORT:
+            raise InconclusiveError(
+                f"{lastwords.PORT}: Docker cannot publish {self.name}'s",
+                hint="something else in the VM listens there: `ss -ltnp` in it, as root, says what",
+                tail=said,
+            )
         if done.status != 0:
             raise CommandError(["docker", "run", self.name], done.status, tail=said)
 
@@ -108,9 +120,9 @@ class Container:
         """
         mark = secrets.token_hex(16)
         argv = ["sh", "-c", _FOLLOW, "follow", self.name, mark, *ends]
-        out = guest.run(argv, sudo=True, check=False, deadline=deadline).out
-        log, _, described = out.partition(f"\n{mark}\n")
-        return log, _inspected(described)
+        done = guest.run(argv, sudo=True, check=False, deadline=deadline)
+        log, _, described = done.out.partition(f"\n{mark}\n")
+        return log, self._described(described, done.err)
 
     def watch(self, guest: Guest, files: Sequence[str], tell: Tell) -> None:
         """Tell the last lines of its log and of `files` in it, and then each line as it is written.
@@ -133,27 +145,32 @@ class Container:
     def inspect(self, guest: Guest) -> dict[str, Any] | None:
         """Docker's description; None when there is no such container."""
         done = guest.run(["docker", "container", "inspect", self.name], sudo=True, check=False)
-        return _inspected(done.out + done.err)
+        return self._described(done.out, done.err)
 
     def exec(
         self, guest: Guest, argv: Sequence[str], *, check: bool = True, deadline: Deadline | None = None
     ) -> str:
-        """What a command in the container says, errors too. Raises CommandError unless `check` is False."""
-        words = ["sh", "-c", 'exec docker exec "$@" 2>&1', "exec", self.name, *argv]
+        """What a command in the container says on its standard output.
+
+        Raises CommandError, with its errors too, unless `check` is False.
+        """
+        words = ["docker", "exec", self.name, *argv]
         return guest.run(words, sudo=True, check=check, deadline=deadline).out
 
     def evidence(self, guest: Guest) -> dict[str, str]:
         """Its log, each line with its time on L1's clock, and Docker's description of it."""
+        description = "container-inspect.json"
         found = gather(
             guest,
             {
                 "container.log": ["docker", "logs", "--timestamps", self.name],
-                "container-inspect.json": ["docker", "container", "inspect", self.name],
+                description: ["docker", "container", "inspect", self.name],
             },
             Deadline.after(_LOG_SECONDS),
+            apart=[description],
         )
         with contextlib.suppress(LabError):  # what is no description holds no secret of one
-            _inspected(found["container-inspect.json"])
+            self._described(found[description], "")
         return found
 
     def remove(self, guest: Guest) -> None:
@@ -163,7 +180,24 @@ class Container:
             return
         if not label(found):
             raise self._a_strangers()
-        guest.run(["docker", "rm", "--force", "--volumes", self.name], sudo=True)
+        guest.run(["docker", "rm", "--force", "--volumes", found["Id"]], sudo=True)
+
+    def _described(self, out: str, err: str) -> dict[str, Any] | None:
+        """`docker container inspect`'s answer `out`; None when Docker gave none and `err` says why.
+
+        Docker prints an empty list before its error.
+        """
+        try:
+            objects, _ = json.JSONDecoder().raw_decode(out.strip())
+        except ValueError:
+            objects = []
+        if objects:
+            described: dict[str, Any] = objects[0]
+            redact.register_variables(described["Config"].get("Env") or [])  # an earlier command's settings
+            return described
+        if re.search(rf"no such container: {re.escape(self.name)}$", err, re.IGNORECASE | re.MULTILINE):
+            return None
+        raise InconclusiveError("Docker in the VM does not answer", tail=tail(f"{out}\n{err}"))
 
     def _a_strangers(self) -> LabError:
         return LabError(
@@ -187,9 +221,27 @@ def parse(inspected: Mapping[str, Any] | None, facts: Mapping[str, str] | None =
             "reference": inspected["Config"].get("Image", ""),
             "started": state.get("StartedAt", ""),
             "lab": label(inspected),
+            "restarted": "yes" if _was_started_before(state) else "",
+            "out_of_memory": "yes" if state.get("OOMKilled") else "",
             **(facts or {}),
         },
     )
+
+
+def _was_started_before(state: Mapping[str, Any]) -> bool:
+    """It runs, and has ended once before; lab makes a new container for each launch."""
+    return bool(state["Running"]) and not state.get("FinishedAt", _NEVER).startswith(_NEVER)
+
+
+def ending(state: ContainerState) -> str:
+    """How an ended container ended, in words: `exit code 137, SIGKILL`."""
+    killed = ", ended by the kernel for want of memory" if killed_for_memory(state) else ""
+    return f"{lastwords.exit_code(state.exit_code)}{killed}"
+
+
+def killed_for_memory(state: ContainerState) -> bool:
+    """Docker says that the kernel ended it, or a process in it, for want of memory."""
+    return bool(state.facts.get("out_of_memory"))
 
 
 def label(inspected: Mapping[str, Any]) -> str:
@@ -200,21 +252,6 @@ def label(inspected: Mapping[str, Any]) -> str:
 def environment(inspected: Mapping[str, Any]) -> dict[str, str]:
     """The container's environment variables."""
     return dict(word.split("=", 1) for word in inspected["Config"].get("Env") or [] if "=" in word)
-
-
-def _inspected(said: str) -> dict[str, Any] | None:
-    """`docker container inspect`'s answer. Docker prints an empty list before its error."""
-    try:
-        found, _ = json.JSONDecoder().raw_decode(said.strip())
-    except ValueError:
-        found = []
-    if found:
-        described: dict[str, Any] = found[0]
-        redact.register_variables(described["Config"].get("Env") or [])  # an earlier command's settings
-        return described
-    if "no such container" in said.lower():
-        return None
-    raise InconclusiveError("Docker in the VM does not answer", tail=tail(said))
 
 
 def _address(guest: Guest) -> str:

@@ -35,8 +35,8 @@ class NestedProof:
     """What L2 itself said: in the container's log, or over ADB."""
 
     nonce: str
-    hypervisor: str
-    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM."""
+    hypervisor: str | None
+    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM. None where that was not told."""
     clocksource: str
     boot_id: str
     """L2's own kernel boot id: differs from L1's, which a container would show."""
@@ -49,11 +49,14 @@ class NestedProof:
 
 
 class NestedFailedError(LabError):
-    """Evidence that L2 does not run under KVM here: its monitor said so. `tail` has its words."""
+    """Evidence that L2 does not run under KVM here: KVM itself said so. `tail` has the words."""
 
 
 class NestedLostError(InconclusiveError):
-    """L2 ran, and ended without a word that says why: evidence of nothing. `tail` has what was heard last."""
+    """L2 was launched and ended: by a signal, or without a word that says why. Evidence of nothing.
+
+    Launching it anew may go well. `tail` has what was heard last.
+    """
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class Diagnosis:
     """Waiting longer will not mend it."""
     refutes: bool
     """It is evidence against the rung; without this nothing but time or lab itself failed."""
+    again: bool = False
+    """Launching the emulator anew may mend it: a signal ended it, or nothing says what did."""
 
 
 ABSENT = frozenset({"out-of-memory", "disk-full", "unaccelerated"})
@@ -135,8 +140,8 @@ class Emulator(Protocol):
     def image_id(self) -> str:
         """The image as the cell names it: name and content hash."""
 
-    def to_be_built(self) -> bool:
-        """Whether prepare() would build the image, and so needs the host's tools for that."""
+    def to_be_fetched(self) -> bool:
+        """Whether prepare() would fetch gigabytes: that is for a VM in which KVM was seen to work."""
 
     def prepare(self, step: Step) -> None:
         """Build or fetch the image on the host. Needs no VM, so it may run while the VM boots."""
@@ -157,8 +162,8 @@ class Emulator(Protocol):
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
         """Wait until L2 reports inside the container; no ADB from the host is needed.
 
-        Raises NestedFailedError when the container itself shows that L2 cannot run, and
-        DeadlineError when nothing was heard, which shows nothing.
+        Raises NestedFailedError when KVM itself said that it does not run L2, NestedLostError when L2 ended
+        without that, and DeadlineError when nothing was heard, which shows nothing.
         """
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:

@@ -25,7 +25,9 @@ def engine(name: str, options: Options) -> Engine:
         from lab.host.kvm import functional_probe
 
         return QemuEngine(
-            kvm=lambda: functional_probe(options.cache_dir, kernel=options.qemu.kernel),
+            kvm=lambda: functional_probe(
+                options.cache_dir, kernel=options.qemu.kernel, qemu=options.qemu.binary
+            ),
             acceleration=options.qemu.acceleration,
             binary=options.qemu.binary,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 Acceleration = Literal["auto", "kvm", "tcg"]
+VirtualBoxTransport = Literal["auto", "vboxapi", "vboxmanage"]
 ExecutionEngine = Literal["default", "hwvirt", "native", "interpreter"]
 QEMU = "qemu-system-x86_64"
 
@@ -29,6 +30,8 @@ class VirtualBoxOptions:
     execution_engine: ExecutionEngine = "default"
     extra_data: Sequence[str] = ()
     """KEY=VALUE pairs set on the machine before it is started."""
+    transport: VirtualBoxTransport = "auto"
+    """How VirtualBox is spoken to: over its bindings, VBoxManage, or whichever answers first."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Words here are lab's own: nothing of one hypervisor's vocabulary belongs in this
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +30,8 @@ class State(StrEnum):
     STOPPED = "stopped"
     RUNNING = "running"
     PAUSED = "paused"
+    DISK_FULL = "disk full"
+    """Paused by the hypervisor, for a write found no space on the host's disk: `resume` first needs some."""
     SUSPENDED = "suspended"
     """Its memory is saved on disk; `resume` brings it back."""
     CRASHED = "crashed"
@@ -72,6 +75,8 @@ class Availability:
     usable: bool
     why: str
     hint: str = ""
+    broken: bool = False
+    """It is installed on a host that it is made for, and something there keeps it from working."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,8 @@ class Machine(Protocol):
     def settings(self) -> dict[str, str]:
         """What the hypervisor says it set, read back from it (not from the spec).
 
-        At least `cpus`, `memory_mib`, `nested`, `paravirt`, `acceleration`.
+        At least `cpus`, `memory_mib`, `nested`, `paravirt`, `acceleration`; NESTING_REFUSED where its log
+        says that the VM's processor has no virtualization extensions, whatever was set.
         """
 
     def console(self) -> Path:
@@ -188,10 +194,36 @@ class Machine(Protocol):
         """The engine's own log files of this machine: evidence."""
 
 
+NESTING_REFUSED = "nesting_refused"
+"""The key of that line of the log among a machine's settings."""
+
+HELD = frozenset({State.PAUSED, State.DISK_FULL})
+"""The states of a machine whose process is there and stands still: its ports are still its own."""
+
+
 def why_dead(machine: Machine) -> str | None:
     """Why nothing can answer in this machine; None while it runs."""
     state = machine.status()
+    if state is State.DISK_FULL:
+        return f"the host's disk is full, and it stands still: {machine.spec.folder}"
     return None if state is State.RUNNING else f"it is {state}"
+
+
+class DiskFullError(BlockedError):
+    """The hypervisor paused the machine, for the host's disk is full."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(
+            f"the host's disk is full, so the machine {name} stands still",
+            hint=f"free some space there, then `invoke lab.resume --name {name}`",
+            evidence=[folder],
+        )
+
+
+def refuse_full(folder: Path, name: str, least: int = 256 << 20) -> None:
+    """Raise DiskFullError while fewer than `least` bytes are free there: a VM let run would stop at once."""
+    if shutil.disk_usage(folder).free < least:
+        raise DiskFullError(folder, name)
 
 
 class NestingRefusedError(BlockedError):

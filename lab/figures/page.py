@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from jinja2 import Environment, Template
 
+from lab.characters import printable
 from lab.figures.picture import Picture
 
 
@@ -33,7 +35,14 @@ def page(
     )
 
 
+def _shown(value: Any) -> Any:
+    """What is put into the page (jinja2's `finalize`), without control characters."""
+    return printable(value) if type(value) is str else value
+
+
 @cache
 def _template() -> Template:
     text = (resources.files("lab.figures") / "templates" / "page.html").read_text()
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    return Environment(autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True).from_string(
+        text
+    )

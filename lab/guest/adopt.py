@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from lab.deadline import Deadline
+from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import LOOPBACK
-from lab.errors import CommandError, DeadlineError, UsageError
+from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.guest import login, python, seed
 from lab.guest.keys import KeyPair
-from lab.guest.login import AuthRefusedError, UnreachableError
+from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
 from lab.guest.ssh import Guest
 from lab.proc import tail
 
@@ -49,14 +51,19 @@ chmod 0600 "$home/.ssh/authorized_keys"
 def host_key(port: int, deadline: Deadline) -> str:
     """The host key an SSH server on the loopback shows, as `kind base64`: to be pinned on first contact.
 
-    Raises UnreachableError, DeadlineError.
+    Raises UnreachableError, DeadlineError, InterruptedByUser.
     """
-    import paramiko
-
     try:
-        with login.dial(LOOPBACK, port, deadline) as sock, paramiko.Transport(sock) as transport:
+        with login.dial(LOOPBACK, port, deadline) as sock, login.transport(sock) as transport:
             transport.banner_timeout = login.LOGIN_SECONDS
-            transport.start_client(timeout=max(1.0, deadline.within(login.LOGIN_SECONDS).left))
+            met, until = threading.Event(), deadline.within(login.LOGIN_SECONDS)
+            transport.start_client(met)
+            while not met.wait(0.1) and transport.is_active():
+                check_cancelled()
+                if until.passed:
+                    raise DeadlineError(f"the SSH server on {LOOPBACK}:{port} showed no key in time")
+            if error := transport.get_exception():
+                raise error
             key = transport.get_remote_server_key()
             return f"{key.get_name()} {key.get_base64()}"
     except login.transport_errors() as error:
@@ -65,12 +72,14 @@ def host_key(port: int, deadline: Deadline) -> str:
         raise UnreachableError(f"{LOOPBACK}:{port} shows no SSH host key: {error}") from error
 
 
-def admit(port: int, user: str, key: Path, known_hosts: Path, own: KeyPair, as_user: str = seed.USER) -> str:
-    """Let lab in as its own user with its own key, through `user` and `key`; in words, what was done.
+def admit(
+    port: int, user: str, ways: Sequence[Path], known_hosts: Path, own: KeyPair, as_user: str = seed.USER
+) -> str:
+    """Let lab in as its own user with its own key, through `user` and one of the keys in `ways`.
 
-    `user` may use sudo without a password. Raises UsageError (an account of lab's name is somebody
-    else's, or there is no Python for lab's scripts: nothing was changed), HostKeyError, AuthRefusedError,
-    UnreachableError, CommandError.
+    In words, what was done. `user` may use sudo without a password. Raises UsageError (an account of lab's
+    name is somebody else's, or there is no Python for lab's scripts: nothing was changed), HostKeyError,
+    AuthRefusedError, LockedKeyError, UnreachableError, CommandError.
     """
     with Guest(port=port, user=as_user, key=own.private, known_hosts=known_hosts) as guest:
         try:
@@ -80,7 +89,7 @@ def admit(port: int, user: str, key: Path, known_hosts: Path, own: KeyPair, as_u
         else:
             python.require(guest)
             return "lab's key is known there"
-    with Guest(port=port, user=user, key=key, known_hosts=known_hosts) as guest:
+    with _entered(port, user, ways, known_hosts) as guest:
         python.require(guest)
         words = ["sh", "-c", _ADMIT, "admit", as_user, own.public_line, MARKER, str(_REFUSED)]
         done = guest.run(words, sudo=True, check=False)
@@ -92,3 +101,22 @@ def admit(port: int, user: str, key: Path, known_hosts: Path, own: KeyPair, as_u
     if done.status != 0:
         raise CommandError(words, done.status, tail=tail(done.out + "\n" + done.err))
     return f"lab's user {as_user} and its key were put there"
+
+
+def _entered(port: int, user: str, ways: Sequence[Path], known_hosts: Path) -> Guest:
+    """Logged in with the first of the keys that is let in. Raises why the first was not, if none is."""
+    refusals: list[LabError] = []
+    for key in ways:
+        guest = Guest(port=port, user=user, key=key, known_hosts=known_hosts)
+        try:
+            guest.open()
+            return guest
+        except (HostKeyError, UnreachableError, DeadlineError, InterruptedByUser):
+            guest.close()
+            raise
+        except LabError as error:  # refused, or not to be used
+            guest.close()
+            refusals.append(error)
+    first = refusals[0]
+    first.tail = "\n".join([*([first.tail] if first.tail else []), *(error.what for error in refusals[1:])])
+    raise first

@@ -1,4 +1,4 @@
-"""Installing packages in L1 with apt: progress as it comes, locks waited for, failures explained."""
+"""Installing packages in L1 with apt: progress, locks waited for, a wrong clock set, failures explained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from lab.deadline import Deadline, pause
 from lab.errors import BlockedError, CommandError, LabError
+from lab.guest import clock
 from lab.guest.ssh import Guest
+from lab.host import aptwords
 from lab.steps import Step
 
 _ENVIRONMENT = [
@@ -32,28 +34,111 @@ _INSTALL_OPTIONS = [
 _LOCK_SECONDS = 5.0
 
 _STATUS = re.compile(r"^(dl|pm)status:([^:]*):([\d.]+):(.*)$")
-_LOCKED = re.compile(r"Could not get lock|Unable to lock", re.IGNORECASE)
-_BROKEN_OFF = "dpkg --configure -a"
+_CLOCK = re.compile(
+    r"is not valid yet|is expired \(invalid since|Valid-Until|not yet valid|not yet activated|"
+    r"uses expired certificate|certificate (?:has|is) expired|Not live until|time warp or clock problem|"
+    r"EXP(?:KEY)?SIG "
+)
+"""What is fetched is not of the VM's time: of apt itself, of what checks signatures for it, and of TLS."""
 
 _FAILURES: list[tuple[str, type[LabError], str, str]] = [
     (
-        r"No space left on device|don't have enough free space",
+        r"No space left on device|don't have enough free space|Disk quota exceeded",
         BlockedError,
         "the VM's disk is full",
         "give the lab a larger disk (disk_gib), then `invoke lab.up --fresh`",
     ),
     (
-        r"Temporary failure resolving|Could not resolve|Could not connect|Connection timed out|"
-        r"Network is unreachable|Failed to fetch|Unable to connect",
+        r"Read-only file system",
+        BlockedError,
+        "the VM's disk can only be read: its kernel found it damaged, or it was mounted so",
+        "`invoke lab.logs` shows the kernel's reason; `invoke lab.up --fresh` makes a new disk",
+    ),
+    (
+        aptwords.LOCKED.pattern,
+        BlockedError,
+        "another package manager is at work in the VM, and did not end in time",
+        "`invoke lab.ssh`, then `ps aux` shows it; try again when it is done",
+    ),
+    (
+        _CLOCK.pattern,
+        BlockedError,
+        "by the VM's clock, which says the same as this machine's, its package sources are not valid now",
+        "is this machine's clock right? Sources that are not kept up any more expire: another image may do",
+    ),
+    (
+        r"(?:does not have|no longer has) a Release file",
+        BlockedError,
+        "a package source of the VM has nothing for its release",
+        "another image, or another Docker package (docker.package), may do; the source is named below",
+    ),
+    (
+        r"Hash Sum mismatch|unexpected size|Mirror sync in progress|Splitting up .* failed|"
+        r"Clearsigned file isn't valid|invalid reply header|Bad header (?:line|data)|Data left in file|"
+        r"Writing more data than expected|Unable to parse package file|Encountered a section with no Package|"
+        r"[Cc]orrupted archive|data is corrupt|not a Debian format archive",
+        BlockedError,
+        "the VM's package sources answer, and what they give is not what they promise",
+        "a mirror in the middle of its update, or a proxy or a portal on the way that changes what is "
+        "fetched: try again later, or on another network",
+    ),
+    (
+        r"\b407  [A-Z]|Proxy Authentication Required",
+        BlockedError,
+        "a proxy between the VM and its package sources wants a login",
+        "check the host's network and proxy",
+    ),
+    (
+        r"[Cc]ertificate verif|certificate is NOT trusted|SSL certificate problem",
+        BlockedError,
+        "the VM does not trust the certificate of its package sources",
+        "a proxy on the way may put in its own: check the host's network",
+    ),
+    (
+        r"\b(?:404|410)  [A-Z]",
+        BlockedError,
+        "the VM's package sources answer, and do not have what their lists name",
+        "the lists may be old, or the release is not kept up any more: try again, or use another image",
+    ),
+    (
+        r"\b(?:401|403|429|5\d\d)  [A-Z]",
+        BlockedError,
+        "the VM's package sources answer, and refuse",
+        "it is their server's or a proxy's doing: try again later",
+    ),
+    (
+        r"Temporary failure resolving|Could not resolve|wicked happened resolving|System error resolving|"
+        r"Could not connect|Connection (?:timed out|refused|failed|reset)|connection timed out|"
+        r"No route to host|Network is unreachable|Cannot initiate the connection|Unable to connect|"
+        r"Failed to connect|Error reading from server|Remote end closed|Read error|Undetermined Error",
         BlockedError,
         "the VM cannot reach its package sources",
         "check the host's network and proxy; lab's Debian image carries Docker's packages with it",
     ),
     (
-        r"Unable to locate package|no installation candidate|NO_PUBKEY|is not signed|Valid-Until",
+        r"NO_PUBKEY|is not signed|BADSIG|signatures (?:couldn't be verified|were invalid)|Missing key|"
+        r"[Aa]t least one invalid signature",
+        BlockedError,
+        "the VM's package sources are not signed by a key that the VM trusts",
+        "an image that is too old has no new keys: another image may",
+    ),
+    (
+        r"Unable to locate package|no installation candidate",
         BlockedError,
         "the VM's package sources do not offer what is needed",
         "another image, or another Docker package, may: see `invoke lab.config`",
+    ),
+    (
+        r"unmet dependencies|held broken packages|Unable to correct problems",
+        BlockedError,
+        "the packages do not go together with what is installed in the VM",
+        "`invoke lab.up --fresh` makes a new VM; in your own, remove what apt names below",
+    ),
+    (
+        r"Failed to fetch|Unable to fetch|failed to download",
+        BlockedError,
+        "the VM's package sources did not give what is needed; apt's own reason is below",
+        "check the host's network and proxy; lab's Debian image carries Docker's packages with it",
     ),
 ]
 
@@ -75,22 +160,42 @@ def install(
 
 
 def _apt(guest: Guest, argv: list[str], step: Step, deadline: Deadline) -> None:
-    told = _Teller(step)
-    repaired = False
+    repaired = corrected = False
     while True:
         try:
-            guest.run([*_ENVIRONMENT, *argv], sudo=True, deadline=deadline, on_line=told)
+            _unlocked(guest, argv, step, deadline)
             return
         except CommandError as error:
-            if _LOCKED.search(error.tail) and not deadline.passed:
-                step.note("another package manager is at work in the VM: waiting for it")
-                pause(min(_LOCK_SECONDS, deadline.left))
-            elif _BROKEN_OFF in error.tail and not repaired:
+            if aptwords.BROKEN_OFF in error.tail and not repaired:
                 repaired = True
                 step.note("an installation was broken off earlier: finishing it")
-                guest.run([*_ENVIRONMENT, *_BROKEN_OFF.split()], sudo=True, deadline=deadline, on_line=told)
+                try:
+                    _unlocked(guest, aptwords.BROKEN_OFF.split(), step, deadline)
+                except CommandError as failed:
+                    raise explained(failed) from failed
+            elif not corrected and (note := correct_clock(guest, error, deadline)):
+                corrected = True
+                step.note(note)
             else:
                 raise explained(error) from error
+
+
+def _unlocked(guest: Guest, argv: list[str], step: Step, deadline: Deadline) -> None:
+    """Run it once no other package manager is at work. Raises CommandError."""
+    while True:
+        try:
+            guest.run([*_ENVIRONMENT, *argv], sudo=True, deadline=deadline, on_line=_Teller(step))
+            return
+        except CommandError as error:
+            if not aptwords.LOCKED.search(error.tail) or deadline.passed:
+                raise
+            step.note("another package manager is at work in the VM: waiting for it")
+            pause(min(_LOCK_SECONDS, deadline.left))
+
+
+def correct_clock(guest: Guest, error: CommandError, deadline: Deadline) -> str:
+    """Where a command failed for the VM's time, and that is wrong, set it: what was done, else empty."""
+    return clock.correct(guest, deadline) if _CLOCK.search(error.tail) else ""
 
 
 def explained(error: CommandError) -> LabError:
@@ -98,7 +203,7 @@ def explained(error: CommandError) -> LabError:
     for pattern, kind, what, hint in _FAILURES:
         if re.search(pattern, error.tail):
             return kind(what, hint=hint, tail=error.tail)
-    words = [word for word in error.argv if word.startswith("apt") or word == "dpkg"]
+    words = [word for word in error.argv if word in ("apt-get", "dpkg")]
     return LabError(
         f"{words[0] if words else error.argv[0]} failed in the VM with status {error.status}",
         hint="`invoke lab.ssh` and look at /var/log/apt/term.log",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lab.bounds import CHUNK_BYTES, Kept, Lines
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import DeadlineError
 from lab.guest.login import transport_errors
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
     import paramiko
 
 _LOOK_SECONDS = 0.02
-_CHUNK = 1 << 16
+_CHUNKS = 64
+"""Of each stream between two looks at the clock: one that never pauses must not hold the caller."""
+_PID = "lab-pid "
 
 # `timeout` makes the command's process group (known by the printed pid) and ends it even
 # when this side is killed: its time is longer than ours.
 _WRAPPER = 'echo "lab-pid $$" >&2; LC_ALL=C.UTF-8; export LC_ALL; exec timeout -k 5 "$0" "$@"'
 _BACKSTOP_SECONDS = 15
-_PID_LINE = re.compile(r"^lab-pid (\d+)\n", re.MULTILINE)
+STALL_SECONDS = 120.0
+_SFTP_LOOK_SECONDS = 0.005
+_SFTP_PACKET_BYTES = 256 << 10
+"""OpenSSH's own limit, both ways (SFTP_MAX_MSG_LENGTH)."""
+_PID_LINE = re.compile(rf"^{_PID}(\d+)\n", re.MULTILINE)
 _END_GROUP = (  # without `--`, which dash's kill does not know
     'kill -TERM "-$0" || exit 0; n=0; '
     'while [ $n -lt 20 ] && kill -0 "-$0"; do sleep 0.1; n=$((n+1)); done; kill -KILL "-$0"; true'
@@ -42,6 +49,43 @@ def end_line(pid: str, sudo: bool) -> str:
     return shlex.join([*_privilege(sudo), "sh", "-c", _END_GROUP, pid])
 
 
+def sftp_client(channel: paramiko.Channel, deadline: Deadline | None) -> paramiko.SFTPClient:
+    """paramiko's, which by itself believes any length, and reads as long as anything comes.
+
+    Its calls raise DeadlineError and InterruptedByUser too, and TimeoutError when nothing comes for
+    STALL_SECONDS.
+    """
+    import paramiko
+
+    class Bounded(paramiko.SFTPClient):
+        def _read_all(self, n: int) -> bytes:
+            if n > _SFTP_PACKET_BYTES:
+                raise paramiko.SSHException(f"the server sends an SFTP packet of {n} bytes")
+            out = bytearray()
+            while len(out) < n:
+                _await_bytes(channel, deadline)
+                chunk = channel.recv(n - len(out))
+                if not chunk:
+                    raise EOFError
+                out += chunk
+            return bytes(out)
+
+    return Bounded(channel)
+
+
+def _await_bytes(channel: paramiko.Channel, deadline: Deadline | None) -> None:
+    stalled = Deadline.after(STALL_SECONDS)
+    while True:
+        check_cancelled()
+        if deadline is not None and deadline.passed:
+            raise DeadlineError(f"the file's transfer did not end in {deadline.seconds:.0f} s")
+        if channel.recv_ready() or channel.eof_received or channel.closed:
+            return
+        if stalled.passed:
+            raise TimeoutError
+        time.sleep(_SFTP_LOOK_SECONDS)
+
+
 def _privilege(sudo: bool) -> list[str]:
     return ["sudo", "-n", "--"] if sudo else []
 
@@ -54,22 +98,29 @@ class Running:
     ) -> None:
         self.channel = channel
         self._words = words
-        self._on_line = on_line
-        self._kept = (bytearray(), bytearray())
-        self._told = [0, 0]
+        self._out, self._err = Kept(), Kept()
+        self._lines: tuple[Lines, ...] = ()
+        if on_line is not None:
+            tell = on_line
+
+            def hear(line: str) -> None:
+                if not line.startswith(_PID):
+                    tell(line)
+
+            self._lines = (Lines(hear), Lines(hear))
 
     @property
     def out(self) -> str:
-        return self._kept[0].decode(errors="replace")
+        return self._out.text
 
     @property
     def err(self) -> str:
-        return _PID_LINE.sub("", self._kept[1].decode(errors="replace"), count=1)
+        return _PID_LINE.sub("", self._err.text, count=1)
 
     @property
     def pid(self) -> str | None:
-        found = _PID_LINE.search(self._kept[1].decode(errors="replace"))
-        return found[1] if found else None
+        match = _PID_LINE.search(self._err.text)
+        return match[1] if match else None
 
     def wait(self, line: str, stdin: bytes, deadline: Deadline) -> int | None:
         """Its exit status, None when it has none (killed, or the connection broke)."""
@@ -90,8 +141,10 @@ class Running:
                     )
         except transport_errors():
             return None
-        self._drain()
-        self._tell_lines(final=True)
+        while self._drain() and (channel.eof_received or channel.closed):
+            check_cancelled()  # without either, a child that was left behind may talk for ever
+        for lines in self._lines:
+            lines.end()
         return channel.exit_status if channel.exit_status >= 0 else None
 
     def _ended(self) -> bool:
@@ -109,30 +162,24 @@ class Running:
     def _feed(self, unsent: memoryview) -> memoryview:
         channel = self.channel
         while unsent and channel.send_ready() and not channel.closed:
-            unsent = unsent[channel.send(bytes(unsent[:_CHUNK])) :]
+            unsent = unsent[channel.send(bytes(unsent[:CHUNK_BYTES])) :]
         if not unsent and not channel.eof_sent:
             channel.shutdown_write()
         return unsent
 
     def _drain(self) -> bool:
-        """Take what has come; whether anything had."""
-        before = len(self._kept[0]) + len(self._kept[1])
-        while self.channel.recv_ready():
-            self._kept[0].extend(self.channel.recv(_CHUNK))
-        while self.channel.recv_stderr_ready():
-            self._kept[1].extend(self.channel.recv_stderr(_CHUNK))
-        grew = len(self._kept[0]) + len(self._kept[1]) > before
-        if grew:
-            self._tell_lines()
-        return grew
-
-    def _tell_lines(self, final: bool = False) -> None:
-        if self._on_line is None:
-            return
-        for number, kept in enumerate(self._kept):
-            end = len(kept) if final else kept.rfind(b"\n") + 1
-            fresh = bytes(kept[self._told[number] : end]).decode(errors="replace")
-            self._told[number] = max(end, self._told[number])
-            for text in fresh.splitlines():
-                if not text.startswith("lab-pid "):
-                    self._on_line(text)
+        """Take of what has come; whether anything had."""
+        channel, came = self.channel, False
+        streams = (
+            (channel.recv_ready, channel.recv, self._out),
+            (channel.recv_stderr_ready, channel.recv_stderr, self._err),
+        )
+        for number, (ready, receive, kept) in enumerate(streams):
+            for _ in range(_CHUNKS):
+                if not ready():
+                    break
+                chunk, came = receive(CHUNK_BYTES), True
+                kept.add(chunk)
+                if self._lines:
+                    self._lines[number].add(chunk)
+        return came

@@ -97,12 +97,17 @@ def _answer(guest: Guest) -> str:
 
 
 def _info(guest: Guest) -> dict[str, Any]:
+    """`docker info`. It ends with 0, and with everything empty, when only its client answers."""
+    words = ["docker", "info", "--format", "{{json .}}"]
     try:
-        answer: dict[str, Any] = json.loads(guest.run(["docker", "info", "--format", "{{json .}}"]).out)
+        answer: dict[str, Any] = json.loads(guest.run(words).out)
     except CommandError as error:
         raise explained(error) from error
     except ValueError as error:
         raise LabError("`docker info` in the VM did not answer in JSON") from error
+    faults = "\n".join(map(str, answer.get("ServerErrors") or []))
+    if faults or not answer.get("ServerVersion"):
+        raise explained(CommandError(words, 0, tail=proc.tail(faults) or "it says nothing of its engine"))
     return answer
 
 
@@ -176,16 +181,24 @@ _FAULTS: list[tuple[str, type[LabError], str, str]] = [
         "give the lab a larger disk (disk_gib), then `invoke lab.up --fresh`",
     ),
     (
-        r"[Cc]annot connect to the Docker daemon",
+        r"permission denied.*docker\.sock|permission denied while trying to connect|"
+        r"docker\.sock: connect: permission denied",
+        LabError,
+        "the VM's user may not use Docker",
+        "`invoke lab.up` makes it a member of group docker",
+    ),
+    (
+        r"cannot connect to the Docker daemon|failed to connect to the docker API|error during connect|"
+        r"is the docker daemon running|dial unix .*docker\.sock|docker daemon is not running",
         LabError,
         "the Docker engine in the VM does not answer",
         "`invoke lab.up` starts it; its log is in `invoke lab.logs`",
     ),
     (
-        r"permission denied.*docker\.sock|permission denied while trying to connect",
+        r"client version \S+ is too (?:new|old)|client is newer than server",
         LabError,
-        "the VM's user may not use Docker",
-        "`invoke lab.up` makes it a member of group docker",
+        "Docker's client and its engine in the VM are of versions that do not go together",
+        "`invoke lab.ssh`, then `docker version` shows both; install them from one source",
     ),
 ]
 
@@ -195,8 +208,9 @@ def explained(error: CommandError) -> LabError:
     for pattern, kind, what, hint in _FAULTS:
         if re.search(pattern, error.tail, re.IGNORECASE):
             return kind(what, hint=hint, tail=error.tail)
+    ended = f"failed in the VM: it {ending(error.status)}" if error.status else "in the VM tells of a fault"
     return LabError(
-        f"`{' '.join(error.argv[:2])}` failed in the VM: it {ending(error.status)}",
+        f"`{' '.join(error.argv[:2])}` {ended}",
         hint="`invoke lab.ssh` and try it by hand; `sudo journalctl -u docker` has the engine's log",
         tail=error.tail,
     )

@@ -31,7 +31,7 @@ def add(guest: Guest, step: Step, deadline: Deadline) -> None:
     key is not the pinned one: nothing is added then.
     """
     system, codename = _system(guest)
-    key = _fetch(guest, f"{_BASE}/{system}/gpg", deadline)
+    key = _fetch(guest, f"{_BASE}/{system}/gpg", step, deadline)
     _write(guest, _KEYRING, only_pinned(key))
     source = (
         f"Types: deb\nURIs: {_BASE}/{system}\nSuites: {codename}\nComponents: stable\n"
@@ -53,15 +53,24 @@ def _system(guest: Guest) -> tuple[str, str]:
     return system[0], codename[0]
 
 
-def _fetch(guest: Guest, url: str, deadline: Deadline) -> bytes:
+def _fetch(guest: Guest, url: str, step: Step, deadline: Deadline) -> bytes:
     # Through base64: it may be binary, and a command's output is text.
     script = 'set -e; curl -fsSL --proto =https --retry 3 --connect-timeout 30 "$0" | base64'
+    words = ["bash", "-o", "pipefail", "-c", script, url]
     try:
-        text = guest.run(["bash", "-o", "pipefail", "-c", script, url], deadline=deadline).out
+        try:
+            text = guest.run(words, deadline=deadline).out
+        except CommandError as error:
+            if not (note := apt.correct_clock(guest, error, deadline)):
+                raise
+            step.note(note)
+            text = guest.run(words, deadline=deadline).out
     except CommandError as error:
+        other = "use the distribution's own package: docker.package = docker.io"
+        gone = "returned error: 404" in error.tail
         raise BlockedError(
-            f"the VM cannot fetch {url}",
-            hint="check the host's network and proxy, or use the distribution's own package (docker.io)",
+            f"there is no {url}" if gone else f"the VM cannot fetch {url}",
+            hint=other if gone else f"check the host's network and proxy, or {other}",
             tail=error.tail,
         ) from error
     return base64.b64decode(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -49,8 +50,8 @@ def ensure(folder: Path, name: str) -> Keys:
 
     `name` (the lab's) goes into the keys' comments. Raises LabError for a file that is not a key.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)  # not the lab's own: of one that was destroyed nothing comes back
+    files.keep_private(folder)
     user = _ensure_pair(folder / "id_ed25519", f"lab-{name}")
     host = _ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
     pinned = folder / _PINNED
@@ -64,7 +65,7 @@ def pin(folder: Path, key: str) -> None:
     """
     pinned = folder / _PINNED
     if not pinned.exists():
-        files.write_atomic(pinned, f"{key} pinned-on-first-contact\n", 0o600)
+        files.write_atomic(pinned, f"{key} pinned-on-first-contact\n")
 
 
 def known_hosts_line(host: KeyPair, port: int) -> str:
@@ -76,7 +77,7 @@ def known_hosts_line(host: KeyPair, port: int) -> str:
 
 def write_known_hosts(path: Path, host: KeyPair, port: int) -> Path:
     """Write a known_hosts file with nothing but this pin."""
-    files.write_atomic(path, known_hosts_line(host, port), 0o600)
+    files.write_atomic(path, known_hosts_line(host, port))
     return path
 
 
@@ -84,19 +85,20 @@ def _ensure_pair(private: Path, comment: str) -> KeyPair:
     public = private.with_name(f"{private.name}.pub")
     if not private.exists():
         text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        files.write_atomic(private, text, 0o600)
+        files.write_atomic(private, text)
         public.unlink(missing_ok=True)  # one of another key would lock the user out
     if not public.exists():
-        files.write_atomic(public, f"{_public_of(private)} {comment}\n", 0o600)
+        files.write_atomic(public, f"{_public_of(private)} {comment}\n")
     return KeyPair(private, public)
 
 
 def _public_of(private: Path) -> str:
     try:
         key = load_ssh_private_key(private.read_bytes(), password=None)
-    except ValueError as error:
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        locked = isinstance(error, TypeError)  # cryptography's word for a passphrase
         raise LabError(
-            f"{private} is not an OpenSSH private key",
+            f"{private} has a passphrase" if locked else f"{private} is not an OpenSSH private key",
             hint="`invoke lab.destroy` and `invoke lab.up` make a new lab with new keys",
             evidence=[private],
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import logging
 import socket
 import threading
@@ -9,15 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.deadline import Deadline, cancelled, check_cancelled
-from lab.errors import DeadlineError, LabError
+from lab.errors import BlockedError, DeadlineError, LabError
 
 if TYPE_CHECKING:
     import paramiko
+    from paramiko.packet import Packetizer
 
 LOGIN_SECONDS = 60.0
 """How long banner, key exchange and authentication may each take: slow when emulated."""
 
 _KEEPALIVE_SECONDS = 15
+GREETING_BYTES = 64 << 10
+"""Of the lines that an SSH server may send before its version (RFC 4253, 4.2), and that."""
+_PACKET_BYTES = 256 << 10
+"""OpenSSH's own limit; RFC 4253 (6.1) asks for 35000 at least."""
 
 # What paramiko would print of a broken connection is in the error that lab raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -32,6 +39,10 @@ class UnreachableError(LabError):
 
 class AuthRefusedError(LabError):
     """The server is there and refuses lab's key (yet)."""
+
+
+class LockedKeyError(BlockedError):
+    """The private key has a passphrase, and the user's agent does not have it."""
 
 
 class HostKeyError(LabError):
@@ -50,8 +61,9 @@ def connect(
 ) -> Any:
     """An open Fabric connection that trusts the keys in `known_hosts` and nothing else.
 
-    No agent, no other key, no user's ssh or Fabric configuration. Raises HostKeyError,
-    AuthRefusedError, UnreachableError, DeadlineError.
+    No other key, no user's ssh or Fabric configuration; the user's agent is asked for `key`
+    alone, and only where that has a passphrase. Raises HostKeyError, AuthRefusedError,
+    UnreachableError, LockedKeyError, DeadlineError.
     """
     sock = banner or dial(host, port, deadline)
     connection = _connection(host, port, user, key, known_hosts, sock, deadline)
@@ -109,14 +121,14 @@ def _connection(
         config=config,
         connect_kwargs={
             "sock": sock,
-            "pkey": _private_key(key),
+            "pkey": private_key(key),
             "allow_agent": False,
             "look_for_keys": False,
             "timeout": seconds,
             "banner_timeout": seconds,
             "auth_timeout": seconds,
             "channel_timeout": seconds,
-            "transport_factory": _transport,
+            "transport_factory": transport,
         },
     )
     client: paramiko.SSHClient = connection.client
@@ -128,28 +140,86 @@ def _connection(
     return connection
 
 
-def _transport(sock: Any, **more: Any) -> paramiko.Transport:
+def transport(sock: Any, **more: Any) -> paramiko.Transport:
     """GCM first: it needs no separate hash, which is what costs an emulated CPU most."""
     import paramiko
 
-    transport = paramiko.Transport(sock, default_window_size=1 << 24, **more)
-    options = transport.get_security_options()
+    kind = _packetizer()
+    made = paramiko.Transport(sock, default_window_size=1 << 24, packetizer_class=kind, **more)
+    options = made.get_security_options()
     first = "aes128-gcm@openssh.com"
     options.ciphers = (first, *(name for name in options.ciphers if name != first))
-    return transport
+    return made
 
 
-def _private_key(key: Path) -> paramiko.PKey:
+def _packetizer() -> type[Packetizer]:
+    """paramiko's, which by itself believes any length that the other side names."""
     import paramiko
+    from paramiko.packet import Packetizer
+
+    class Bounded(Packetizer):
+        greeted = 0
+
+        def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+            if n > _PACKET_BYTES:
+                raise paramiko.SSHException(f"the server sends a packet of {n} bytes")
+            return bytes(super().read_all(n, check_rekey))
+
+        def _read_timeout(self, timeout: float) -> bytes:
+            if self.greeted > GREETING_BYTES:
+                raise paramiko.SSHException("the server's greeting has no end")
+            chunk = bytes(super()._read_timeout(timeout))  # type: ignore[misc]
+            self.greeted += len(chunk)
+            return chunk
+
+    return Bounded
+
+
+def private_key(key: Path) -> paramiko.PKey:
+    """The key in a file; of one with a passphrase, as the user's agent has it.
+
+    Raises LockedKeyError when the agent does not, LabError when it is no private key.
+    """
+    import paramiko
+    from cryptography.exceptions import UnsupportedAlgorithm
     from paramiko.pkey import UnknownKeyType
 
     try:
         return paramiko.PKey.from_path(str(key))  # Vagrant's own may be RSA
-    except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
-        raise LabError(
-            f"the lab's SSH key {key} cannot be used: {error}",
-            hint="`invoke lab.up --fresh` makes a new lab with new keys",
+    except (TypeError, paramiko.PasswordRequiredException) as error:  # cryptography's word for a passphrase
+        wanted = _public_half(key)
+        for held in paramiko.Agent().get_keys() if wanted else ():
+            if held.asbytes() == wanted:
+                return held
+        raise LockedKeyError(
+            f"the SSH key {key} has a passphrase, which lab does not ask for",
+            hint=f"`ssh-add {key}` gives it to your SSH agent, which lab asks for this key",
         ) from error
+    except (OSError, ValueError, paramiko.SSHException, UnknownKeyType, UnsupportedAlgorithm) as error:
+        raise LabError(
+            f"the SSH key {key} cannot be used: {error}",
+            hint="where it is the lab's own: `invoke lab.up --fresh` makes a new lab with new keys",
+        ) from error
+
+
+def _public_half(key: Path) -> bytes:
+    """Of a key with a passphrase, as SSH sends it; empty when it is not to be had.
+
+    OpenSSH's own format has it in clear (PROTOCOL.key); beside an older one it is in a file `.pub`.
+    """
+    import paramiko
+
+    with contextlib.suppress(OSError, ValueError, IndexError, paramiko.SSHException):
+        lines = key.read_text().split("-----")
+        if "OPENSSH" not in lines[1]:
+            return base64.b64decode(key.with_name(f"{key.name}.pub").read_text().split()[1])
+        body = base64.b64decode(lines[2]).removeprefix(b"openssh-key-v1\0")
+        message = paramiko.Message(body)
+        for _ in ("cipher", "kdf", "its options"):
+            message.get_string()
+        message.get_int()  # how many keys follow: there is one
+        return bytes(message.get_string())
+    return b""
 
 
 def _known(known_hosts: Path) -> paramiko.HostKeys:

@@ -100,7 +100,7 @@ def write(seed: Seed, output: Path) -> bool:
     wanted = {name: text.encode() for name, text in contents(seed).items()}
     if read(output) == wanted:
         return False
-    files.write_atomic(output, _iso(wanted), 0o600)
+    files.write_atomic(output, _iso(wanted))
     return True
 
 

@@ -12,17 +12,19 @@ import io
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from lab.bounds import TEXT_BYTES
 from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import LOOPBACK
 from lab.errors import CommandError, DeadlineError, LabError
 from lab.guest import login
-from lab.guest.channel import Running, end_line, remote_line
+from lab.guest.channel import STALL_SECONDS, Running, end_line, remote_line, sftp_client
 from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
+from lab.guest.stream import Streaming
 from lab.guest.waiting import wait_for_ssh
 from lab.proc import tail
 
@@ -43,9 +45,12 @@ __all__ = [
 DEFAULT_SECONDS = 600.0
 """The deadline of a command that was given none: nothing waits for ever on a VM that hangs."""
 
-_STALL_SECONDS = 120.0
+_KILLED = 255
+"""The exit status of a command that was killed over there: SSH's own word for what has none."""
 _CHUNK = 32768
 """As much as one SFTP packet carries."""
+_WINDOW = 256 * _CHUNK
+"""Bytes of a file that are asked for at once."""
 
 
 class ConnectionLostError(LabError):
@@ -54,7 +59,10 @@ class ConnectionLostError(LabError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a command in the guest left. `seconds` as seen from here."""
+    """What a command in the guest left. `seconds` as seen from here.
+
+    Of a stream of more than 16 MiB the middle is left out, and a line there says so.
+    """
 
     argv: list[str]
     out: str
@@ -148,14 +156,28 @@ class Guest:
             running.channel.close()
         result = Result(words, running.out, running.err, -1 if status is None else status, _since(started))
         if status is None and not self._alive():
-            raise ConnectionLostError(
-                f"the connection to the VM broke while `{shlex.join(words)}` ran",
-                hint="`invoke lab.status` says whether the VM still runs",
-                tail=tail(result.out + "\n" + result.err),
-            )
+            raise self._broken(words, tail(result.out + "\n" + result.err))
         if check and status != 0:
             raise CommandError(words, status, tail=tail(result.out + "\n" + result.err))
         return result
+
+    def stream(self, argv: Sequence[str], deadline: Deadline) -> int:
+        """Run a command on this process's own standard streams; its exit status, 255 when it was killed.
+
+        Raises what `run` raises but CommandError, and what lab.screen.write raises.
+        """
+        words = [str(word) for word in argv]
+        streaming = Streaming(self._session(deadline), words)
+        try:
+            status = streaming.wait(remote_line(words, False, deadline), deadline)
+        except BaseException:
+            self._end(streaming, False)
+            raise
+        finally:
+            streaming.channel.close()
+        if status is None and not self._alive():
+            raise self._broken(words)
+        return _KILLED if status is None else status
 
     def put(
         self,
@@ -200,11 +222,22 @@ class Guest:
         on_progress: Progress | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        """Copy `remote` to `local`, which appears only when whole."""
+        """Copy `remote` to `local`, which appears only when whole: as much of it as there is now."""
         part = local.with_name(f".{local.name}.part")
+        watch = _watch(on_progress, deadline, remote)
         try:
-            with self._sftp(deadline, f"copying {remote}") as sftp, part.open("wb") as stream:
-                sftp.getfo(remote, stream, callback=_watch(on_progress, deadline, remote))
+            with (
+                self._sftp(deadline, f"copying {remote}") as sftp,
+                part.open("wb") as stream,
+                sftp.open(remote, "rb") as source,
+            ):
+                size, done = source.stat().st_size or 0, 0
+                for chunk in _blocks(source, size):
+                    stream.write(chunk)
+                    done += len(chunk)
+                    watch(done, max(done, size))
+                if done < size:
+                    raise LabError(f"copying {remote} failed: {done} of {size} bytes arrived")
             part.replace(local)
         finally:
             part.unlink(missing_ok=True)
@@ -232,6 +265,13 @@ class Guest:
             return int(words[0])
         stream.seek(start)
         return 0
+
+    def _broken(self, words: list[str], last: str = "") -> ConnectionLostError:
+        return ConnectionLostError(
+            f"the connection to the VM broke while `{shlex.join(words)}` ran",
+            hint="`invoke lab.status` says whether the VM still runs",
+            tail=last,
+        )
 
     def _alive(self) -> bool:
         return self._connection is not None and bool(self._connection.is_connected)
@@ -263,22 +303,20 @@ class Guest:
 
     @contextlib.contextmanager
     def _sftp(self, deadline: Deadline | None, what: str) -> Any:
-        from paramiko import SFTPClient
-
         channel = self._session(deadline or Deadline.after(DEFAULT_SECONDS))
         try:
-            channel.settimeout(_STALL_SECONDS)
+            channel.settimeout(STALL_SECONDS)
             channel.invoke_subsystem("sftp")
-            with SFTPClient(channel) as sftp:
+            with sftp_client(channel, deadline) as sftp:
                 yield sftp
         except TimeoutError as error:
-            raise DeadlineError(f"{what} stalled for {_STALL_SECONDS:.0f} s") from error
+            raise DeadlineError(f"{what} stalled for {STALL_SECONDS:.0f} s") from error
         except login.transport_errors() as error:
             raise LabError(f"{what} failed: {error or type(error).__name__}") from error
         finally:
             channel.close()
 
-    def _end(self, running: Running, sudo: bool) -> None:
+    def _end(self, running: Running | Streaming, sudo: bool) -> None:
         """End the command's process group in the guest; best effort, bounded in time."""
         if running.pid is None or not self._alive():
             return
@@ -312,6 +350,27 @@ def _quoted(path: Path) -> str:
     `Application Support`), and a per cent sign begins a token (ssh_config, TOKENS).
     """
     return '"{}"'.format(str(path).replace("%", "%%"))
+
+
+def _blocks(source: paramiko.SFTPFile, size: int) -> Iterator[bytes]:
+    """A file that says to be of that size, until it ends; of one that tells none, as those of /proc, not more
+    than TEXT_BYTES.
+
+    Many blocks are asked for at once, and never all: a file may say any size, and paramiko's `prefetch`
+    makes a list of its blocks.
+    """
+    most, at = size or TEXT_BYTES, 0
+    while at < most:
+        end = min(at + _WINDOW, most) if size else at + 1
+        wanted = [(place, min(_CHUNK, most - place)) for place in range(at, end, _CHUNK)]
+        blocks = source.readv(wanted) if size else [source.read(wanted[0][1])]
+        for (_, length), block in zip(wanted, blocks, strict=False):
+            if not block:
+                return
+            at += len(block)
+            yield block
+            if len(block) < length:  # then those behind it do not follow on it
+                break
 
 
 def _as_bytes(text: str | bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lab.deadline import POLL_SECONDS, Deadline, NotYet, poll
 from lab.errors import DeadlineError, LabError
-from lab.guest.login import LOGIN_SECONDS, AuthRefusedError, Banner, UnreachableError
+from lab.guest.login import GREETING_BYTES, LOGIN_SECONDS, AuthRefusedError, Banner, UnreachableError
 
 if TYPE_CHECKING:
     from lab.guest.ssh import Guest
@@ -90,14 +90,23 @@ class _Knocking:
         for ready in select.select(sockets, [], [], POLL_SECONDS / 2)[0]:
             greeting = b""
             with contextlib.suppress(OSError):
-                greeting = ready.recv(4, socket.MSG_PEEK)
-            self._waiting = [item for item in self._waiting if item[1] is not ready]
-            if greeting == b"SSH-":
+                greeting = ready.recv(GREETING_BYTES, socket.MSG_PEEK)
+            if not greeting:
+                self.heard = "the port closes at once"
+                self._forget(ready)
+            elif any(line.startswith(b"SSH-") for line in greeting.split(b"\n")):
+                self._waiting = [item for item in self._waiting if item[1] is not ready]
                 self.close()
                 return ready
-            ready.close()
-            self.heard = "the port answers, but not with SSH" if greeting else "the port closes at once"
+            else:  # lines before its version, so far, or no SSH server
+                self.heard = "the port answers, but not with SSH"
+                if len(greeting) == GREETING_BYTES:
+                    self._forget(ready)
         return None
+
+    def _forget(self, waiting: socket.socket) -> None:
+        self._waiting = [item for item in self._waiting if item[1] is not waiting]
+        waiting.close()
 
     def _knock(self) -> None:
         try:

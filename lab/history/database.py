@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lab.errors import BusyError, LabError
+from lab.files import open_private, private_folder
 
 _BUSY_SECONDS = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -89,7 +90,15 @@ CREATE TABLE events (at TEXT NOT NULL, text TEXT NOT NULL);
 
 CUT = "ALTER TABLE runs ADD COLUMN cut INTEGER NOT NULL DEFAULT 0;"
 
-MIGRATIONS: tuple[str, ...] = (FIRST, CUT)
+UNTOLD = """
+ALTER TABLE nights ADD COLUMN untold INTEGER NOT NULL DEFAULT 1;
+UPDATE nights SET untold = 0 WHERE state = 'ended' AND id <= (
+    SELECT coalesce(max(id), 0) FROM nights
+    WHERE report != '' OR id IN (SELECT night FROM deliveries));
+"""
+"""Of the nights before it, those are untold that ended after the last one with a report or a delivery."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
 
 
@@ -103,8 +112,13 @@ def open_database(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3
     A damaged one is moved aside beside it, and the new one says so in its table `events`: nothing is
     lost silently. Raises HistoryError, BusyError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with told(path):
+        if not path.parent.exists():
+            private_folder(path.parent)
     with told(path), _alone(path):
+        for ending in _FILES:  # SQLite makes its own as open as the database is
+            if not ending or path.with_name(path.name + ending).exists():
+                open_private(path.with_name(path.name + ending), "ab").close()
         try:
             return _ready(path, migrations)
         except sqlite3.DatabaseError as error:

@@ -158,6 +158,8 @@ class Night:
     findings: Sequence[Finding] = ()
     notes: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()
+    untold: bool = False
+    """Somebody is still to be told of it (History.settle)."""
 
     def samples(self, figure: str) -> list[float]:
         """Every value of a figure, in the order it was taken."""
@@ -170,7 +172,7 @@ class Night:
     def as_dict(self) -> dict[str, Any]:
         """The night as nightly.history/1 has it."""
         document = asdict(self)
-        for hidden in ("cell_id", "boot_id"):
+        for hidden in ("cell_id", "boot_id", "untold"):
             document.pop(hidden)
         document["verdict"] = self.verdict or None
         document["cell"] = cell_document(self.cell) if self.cell else None

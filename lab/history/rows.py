@@ -42,7 +42,7 @@ def _night(connection: sqlite3.Connection, row: sqlite3.Row) -> Night:
         return _children(connection, table, "night", row["id"])
 
     return Night(
-        **_plain(row, "cell"),
+        **_plain(row, "cell") | {"untold": bool(row["untold"])},
         cell_id=row["cell"],
         cell=_columns(connection, row["cell"]),
         claims=[Claimed(**found | {"counts": json.loads(found["counts"])}) for found in of("claims")],

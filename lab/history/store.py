@@ -156,8 +156,9 @@ class History:
             rows.insert(self._connection, "notes", [(night, redact.clean(text))])
 
     def found(self, night: int, findings: Sequence[Finding]) -> None:
-        """Add what differs from the nights before."""
+        """Write down what differs from the nights before, in the place of what was written of it."""
         with writing(self._connection, self.path):
+            self._connection.execute("DELETE FROM findings WHERE night = ?", (night,))
             rows.insert(
                 self._connection,
                 "findings",
@@ -177,6 +178,11 @@ class History:
         """Write down where the night's report is."""
         with writing(self._connection, self.path):
             self._connection.execute("UPDATE nights SET report = ? WHERE id = ?", (report, night))
+
+    def settle(self, night: int) -> None:
+        """Write down that nobody is to be told of a night any more. From its beginning on it is untold."""
+        with writing(self._connection, self.path):
+            self._connection.execute("UPDATE nights SET untold = 0 WHERE id = ?", (night,))
 
     def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
         """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
@@ -203,6 +209,15 @@ class History:
     def running(self) -> list[Night]:
         """Nights marked as running, whether or not their command still lives."""
         return self._read("WHERE state = ?", (RUNNING,))
+
+    def untold(self, before: int) -> list[Night]:
+        """The ended nights before the one of that id of which somebody is still to be told, oldest first."""
+        return self._read("WHERE untold AND state = ? AND id < ? ORDER BY id", (ENDED, before))
+
+    def last_before(self, night: Night) -> Night | None:
+        """The newest ended night before this one, of whatever cell."""
+        last = self._read("WHERE state = ? AND id < ? ORDER BY id DESC LIMIT 1", (ENDED, night.id))
+        return last[0] if last else None
 
     def before(self, night: Night, limit: int) -> list[Night]:
         """The last `limit` nights of the same cell that ended before this one, newest first."""

@@ -15,7 +15,7 @@ Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "tests", 
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh", "adb"}),
-    "virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
+    "virtualbox": frozenset({"ssh", "adb"}),
     "vagrant-libvirt": frozenset({"qemu", "ssh", "adb"}),
     "vagrant-virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
 }
@@ -41,6 +41,8 @@ class Requirement:
     files: tuple[Path, ...] = ()
     unprivileged: bool = False
     shipped: Path | None = None
+    optional: bool = False
+    """lab works without it: it is installed along with what must be, where it can be, and never asked for."""
 
     def absent(self, instead: Mapping[str, str]) -> list[str]:
         """Those of its programs and files that are not there."""
@@ -73,12 +75,19 @@ TABLE: tuple[Requirement, ...] = (
         _for("qemu", "convert-disk", "build-image"),
     ),
     Requirement(
+        ("slirp4netns",),
+        "keeps the host's loopback out of the VM's reach",
+        "slirp4netns",
+        None,
+        _for("qemu"),
+        optional=True,
+    ),
+    Requirement(
         ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", "openssh", _for("ssh", "tests")
     ),
     Requirement(
         ("adb",), "asks the nested guest over ADB", "adb", "android-platform-tools", _for("adb"), shipped=_ADB
     ),
-    Requirement(("gpgv",), "checks a Debian archive's signature", "gpgv", "gnupg", _for("build-image")),
     Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", None, _for("build-image")),
     Requirement(
         ("newuidmap",),
@@ -97,7 +106,7 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
     Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
     Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
-    Requirement(("cpio",), "packs the nested guest's initramfs", "cpio", None, _for("build-image")),
+    Requirement(("cpio",), "packs the VM's initramfs", "cpio", None, _for("build-image")),
     Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
     Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),
@@ -122,19 +131,22 @@ class Installer:
     manager: Literal["apt", "brew", ""]
     root: bool
     sudo: bool
+    macos: bool = False
+    """Which names packages go by: those of Debian, or those of Homebrew, whether that is there or not."""
 
     @classmethod
     def detect(cls) -> Installer:
         manager: Literal["apt", "brew", ""] = ""
-        if sys.platform == "darwin":
+        macos = sys.platform == "darwin"
+        if macos:
             manager = "brew" if find_program("brew") else ""
         elif find_program("apt-get"):
             manager = "apt"
-        return cls(manager, root=os.geteuid() == 0, sudo=find_program("sudo") is not None)
+        return cls(manager, os.geteuid() == 0, find_program("sudo") is not None, macos)
 
     def package(self, requirement: Requirement) -> str | None:
         """The package's name here; None when there is no such package."""
-        return requirement.homebrew if self.manager == "brew" else requirement.debian
+        return requirement.homebrew if self.macos else requirement.debian
 
     def commands(self, missing: Iterable[Requirement]) -> list[list[str]]:
         """The commands that install what is missing, as a person would type them."""
@@ -156,11 +168,21 @@ def missing(purposes: Collection[Purpose], *, instead: Mapping[str, str] | None 
     `instead` maps a program to the one the configuration uses in its place.
     """
     root = os.geteuid() == 0
-    return [
+    absent = [
         item
         for item in TABLE
         if item.needed_for & set(purposes) and not (item.unprivileged and root) and item.absent(instead or {})
     ]
+    if all(item.optional for item in absent):
+        return []
+    installer = Installer.detect()
+    return [item for item in absent if not item.optional or installer.package(item)]
+
+
+def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
+    """What is absent of all that `purposes` need, and cannot be had on this system."""
+    installer = Installer.detect()
+    return [item for item in missing(purposes) if installer.package(item) is None]
 
 
 def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:

@@ -4,6 +4,7 @@
 <cache>/<id>/<file>          the image itself, read-only
 <cache>/downloads/           files on their way in; a folder for an image of several
 <cache>/locks/               held locks; a free one leaves no file
+<cache>/uses/                which labs stand on an image (lab.images.uses)
 <cache>/.<id>.part/          an image being made
 """
 
@@ -14,15 +15,15 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lab import files
 from lab.deadline import Deadline
 from lab.errors import BlockedError, BusyError, UsageError
+from lab.images import uses
 from lab.images.lock import beside, held
 
 SCHEMA: Literal["lab.image/1"] = "lab.image/1"
@@ -48,7 +49,7 @@ class Manifest(BaseModel):
     format: str
     bytes: int
     sha256: str
-    created: datetime
+    created: AwareDatetime
     packages: dict[str, str] = Field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -93,6 +94,12 @@ def find(cache: Path, image_id: str) -> CachedImage | None:
     return next((entry for entry in entries(cache) if entry.id == image_id), None)
 
 
+def disk(cache: Path, image_id: str) -> Path:
+    """Where a VM image's disk is, in whatever format it came; a path that is none where it is gone."""
+    folder = cache / image_id
+    return next(folder.glob("disk.*"), folder / "disk.qcow2")
+
+
 def check(entry: CachedImage) -> None:
     """Raise BlockedError unless the image is as it was: by size and time, by hash if those changed."""
     if _has_file(entry) and _look(entry) == _read_stamp(entry):
@@ -135,6 +142,15 @@ def lock(
         yield
 
 
+def mark_use(cache: Path, image_id: str, use: uses.Use) -> None:
+    """Say that a lab stands on an image, so that no other state folder's `image.prune` removes it.
+
+    In a cache that may only be read nothing is said: nothing can be removed from it either.
+    """
+    with contextlib.suppress(PermissionError), lock(cache, image_id):
+        uses.mark(cache, image_id, use)
+
+
 def downloads(cache: Path) -> Path:
     """Where files on their way into the cache are kept."""
     return cache / "downloads"
@@ -143,13 +159,14 @@ def downloads(cache: Path) -> Path:
 def prune(cache: Path, in_use: set[str]) -> list[Removed]:
     """Remove the images no lab uses, and what killed builds and downloads left.
 
-    `in_use` holds image ids. Only what lab wrote is removed: folders with its manifest, its
-    .part folders, its downloads; and nothing that another process holds the lock of.
+    `in_use` holds image ids; those that are marked as used in the cache itself stay, too. Only what lab
+    wrote is removed: folders with its manifest, its .part folders, its downloads; and nothing that
+    another process holds the lock of.
     """
     removed: list[Removed] = []
     for entry in _owned(cache):
         if entry.id not in in_use:
-            removed += _remove(cache, entry.id, [entry.folder])
+            removed += _remove(cache, entry.id, [entry.folder], unless_used=True)
     for folder in _children(cache):
         name = folder.name.removeprefix(".").removesuffix(".part")
         if folder.name == f".{name}.part" and _ID.fullmatch(name) and folder.is_dir():
@@ -200,11 +217,12 @@ def _downloads_by_id(cache: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _remove(cache: Path, name: str, items: list[Path]) -> list[Removed]:
-    """Remove what belongs to the image `name`, unless somebody works on it."""
+def _remove(cache: Path, name: str, items: list[Path], *, unless_used: bool = False) -> list[Removed]:
+    """Remove what belongs to the image `name`, unless somebody works on it, or a lab was begun on it."""
     removed: list[Removed] = []
     with _if_free(_lock_path(cache, name)) as free:
-        for item in items if free else []:
+        doomed_items = items if free and not (unless_used and uses.of(cache, name)) else []
+        for item in doomed_items:
             size = _size(item)
             if item.is_dir():
                 # Under another name first: a removal that is cut off must not look like an image.
@@ -258,7 +276,7 @@ def _look(entry: CachedImage) -> dict[str, Any]:
 
 
 def _stamp(entry: CachedImage) -> None:
-    files.write_json(entry.folder / _STAMP, _look(entry))
+    files.write_json(entry.folder / _STAMP, _look(entry), files.PUBLIC)
 
 
 def _read_stamp(entry: CachedImage) -> Any:

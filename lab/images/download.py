@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import requests
 
-from lab import files
+from lab import files, web
 from lab.deadline import Deadline, pause
 from lab.errors import BlockedError, DeadlineError
 from lab.images import lock
 from lab.images.errors import IncompleteError, WrongDigestError
 from lab.images.part import Part
-from lab.images.transport import Patience, TransientError, opened, read_some, shown
+from lab.images.transport import Patience, TransientError, opened, read_some
 from lab.steps import Step
 
 _BLOCK = 1 << 18
@@ -37,10 +37,11 @@ def download(
     sha256: str,
     step: Step,
     deadline: Deadline,
-    session: requests.Session | None = None,
+    session: web.Session | None = None,
     patience: Patience | None = None,
     report: Report | None = None,
     immutable: bool = False,
+    limit: int = _LONGEST,
 ) -> Path:
     """Fetch `url` into `target`, whose SHA-256 must be `sha256` (hex), and return `target`.
 
@@ -48,7 +49,8 @@ def download(
     or out of time, and the next one goes on from it if the server still has the same file.
     Two processes do not fetch the same target: the second waits and then uses the first's.
     `report` is `step.progress` unless given; `immutable` says that `url` names the content, so
-    that a part of it is a part of the same file whoever serves the rest.
+    that a part of it is a part of the same file whoever serves the rest; no more than `limit` bytes are
+    taken.
     Raises BlockedError (lab.images.errors: unreachable, refused, incomplete, wrong hash; no
     space), DeadlineError, BusyError, InterruptedByUser. In each case `target` is as it was.
     """
@@ -58,10 +60,10 @@ def download(
             step.note(f"{target.name} is already here")
             return target
         with contextlib.ExitStack() as stack:
-            used = session or stack.enter_context(requests.Session())
-            part = Part(target, shown(url), sha256.lower(), immutable=immutable)
+            used = session or stack.enter_context(web.Session())
+            part = Part(target, web.shown(url), sha256.lower(), immutable=immutable)
             work = _Download(url, target, part, step, deadline, used, patience or Patience())
-            work.report = report or step.progress
+            work.report, work.limit = report or step.progress, limit
             work.run()
     return target
 
@@ -74,7 +76,7 @@ class _Download:
         part: Part,
         step: Step,
         deadline: Deadline,
-        session: requests.Session,
+        session: web.Session,
         patience: Patience,
     ) -> None:
         self.url, self.target, self.part = url, target, part
@@ -82,6 +84,7 @@ class _Download:
         self.session, self.patience = session, patience
         self.sha256 = part.origin.sha256
         self.report: Report = step.progress
+        self.limit = _LONGEST
         self.doubtful = self.part.size > 0
         """Whether a wrong hash may come from the transfer, so that a try from zero can mend it."""
 
@@ -95,7 +98,7 @@ class _Download:
             self.part.drop()
             if not (self.doubtful and again):
                 raise WrongDigestError(
-                    f"{shown(self.url)} has another hash than it should: expected {self.sha256}, "
+                    f"{web.shown(self.url)} has another hash than it should: expected {self.sha256}, "
                     f"observed {observed}; the file was thrown away",
                     hint="the server holds another file than was published: try later, or another mirror",
                 )
@@ -118,7 +121,7 @@ class _Download:
                 best = max(best, self.part.size)
                 if fault.is_final(failures, self.patience, self.deadline):
                     raise fault.becomes(
-                        f"{shown(self.url)} could not be downloaded: {fault}"
+                        f"{web.shown(self.url)} could not be downloaded: {fault}"
                         f" ({failures} tries brought nothing new)",
                         hint="try again later: what has arrived is kept; or name another mirror",
                     ) from fault
@@ -133,7 +136,12 @@ class _Download:
 
     def _receive_once(self) -> None:
         headers = self.part.range_headers()
-        with opened(self.session, self.url, headers, self.patience, self.deadline) as response:
+        with (
+            self._deadline_explained(),
+            opened(
+                self.session, self.url, headers, self.patience, self.deadline, limit=self.limit
+            ) as response,
+        ):
             if response.status_code == 416:
                 self.part.drop()
                 raise TransientError("the server's file is shorter than the part that was here")
@@ -145,6 +153,9 @@ class _Download:
                 self.doubtful = self.part.origin.total is None
             total = self.part.origin.total
             self._require_space(total)
+            if total is not None and total > self.limit:
+                self.part.drop()
+                raise TransientError(f"the server's file has {total} bytes, and {self.limit} are right")
             self._receive_body(response, total)
         if total is not None and self.part.size < total:
             raise TransientError(f"the connection ended at byte {self.part.size} of {total}", IncompleteError)
@@ -159,9 +170,11 @@ class _Download:
         with self.part.open() as stream:
             while block := read_some(response, _BLOCK):
                 done += len(block)
-                if done > (_LONGEST if total is None else total):
+                if done > (self.limit if total is None else total):
                     self.part.drop()
-                    raise TransientError(f"the server sent more than the {total or _LONGEST} bytes promised")
+                    raise TransientError(
+                        f"the server sent more than the {total or self.limit} bytes promised"
+                    )
                 self._write(stream.fileno(), block)
                 self._check_deadline("")
                 now = time.monotonic()
@@ -186,11 +199,20 @@ class _Download:
     def _report(self, done: int, total: int | None, rate: float) -> None:
         self.report(done, total, f"{rate / 2**20:.1f} MiB/s")
 
+    @contextlib.contextmanager
+    def _deadline_explained(self) -> Iterator[None]:
+        """Say what has arrived when the time is over in the middle of a read."""
+        try:
+            yield
+        except DeadlineError:
+            self._check_deadline("")
+            raise
+
     def _check_deadline(self, because: str) -> None:
         if self.deadline.passed:
             at = f"{self.part.size} of {self.part.origin.total or '?'} bytes"
             raise DeadlineError(
-                f"{shown(self.url)} was not downloaded in {self.deadline.seconds:.0f} s: {because or at}",
+                f"{web.shown(self.url)} was not downloaded in {self.deadline.seconds:.0f} s: {because or at}",
                 hint="run the same command again: it goes on from what has arrived",
             )
 

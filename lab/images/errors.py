@@ -34,6 +34,10 @@ class NotFoundError(BlockedError):
     """The registry has no such repository, tag or digest."""
 
 
+class PartMissingError(BlockedError):
+    """The registry has an index or a manifest, and not something it lists."""
+
+
 class DeniedError(BlockedError):
     """The registry wants a login, or does not take the one it was given."""
 

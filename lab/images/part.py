@@ -10,10 +10,10 @@ from typing import BinaryIO
 import requests
 from pydantic import TypeAdapter
 
-from lab import files
+from lab import files, web
 from lab.images.transport import TransientError
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})$")
 
 
 @dataclass(frozen=True)
@@ -87,15 +87,14 @@ class Part:
             self._check_range(response)
             return True
         self.drop()
-        length = response.headers.get("Content-Length", "")
         self.origin = Origin(
             self._blank.url,
             self._blank.sha256,
             response.headers.get("ETag", ""),
             response.headers.get("Last-Modified", ""),
-            int(length) if length.isdigit() else None,
+            web.length(response.headers),
         )
-        files.write_json(self.facts, vars(self.origin))
+        files.write_json(self.facts, vars(self.origin), files.PUBLIC)
         return False
 
     def open(self) -> BinaryIO:
@@ -105,13 +104,13 @@ class Part:
     def _check_range(self, response: requests.Response) -> None:
         wrong = ""
         found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-        length = response.headers.get("Content-Length", "")
+        length = web.length(response.headers)
         etag = response.headers.get("ETag", "")
         if not found:
             wrong = "without saying which part of the file it is"
         else:
             first, last, total = (int(number) for number in found.groups())
-            if first != self.size or last != total - 1 or (length and length != str(last - first + 1)):
+            if first != self.size or last != total - 1 or length not in (None, last - first + 1):
                 wrong = f"that is not the one asked for ({found.group()}, from {self.size})"
             elif self.origin.total not in (None, total) or self._is_another(etag):
                 wrong = "of another version of the file"

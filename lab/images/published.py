@@ -7,36 +7,39 @@ import tempfile
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-import requests
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files
+from lab import files, web
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError, UsageError
 from lab.images import cache as images
 from lab.images.download import download
 from lab.images.signature import verify_detached
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience, TransientError, opened, shown
+from lab.images.transport import Patience, TransientError, opened
 from lab.steps import Step
 
 _LIST_LIMIT = 1 << 20
 """Bytes; the real lists of hashes have a few thousand."""
 _SUM = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-_MAGIC = {"qcow2": b"QFI\xfb"}
+_MAGIC = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
+DiskFormat = Literal["qcow2", "vmdk"]
 _CONNECT_SECONDS = 3.0
 
 
 class Publication(BaseModel):
-    """A manifest of images/guest/*.toml. `base` ends with a slash; `keyring` is relative to it."""
+    """A manifest of images/guest/*.toml. `base` ends with a slash; `keyring` is relative to the manifest.
+
+    `files` are the same disk in different formats, each in the signed list of hashes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     base: str = Field(pattern=r"^https://.+/$")
-    file: str
-    format: str = Field(pattern=r"^qcow2$")
+    files: dict[DiskFormat, str] = Field(min_length=1)
     sums: str
     signature: str
     keyring: str
@@ -44,23 +47,27 @@ class Publication(BaseModel):
 
 
 class PublishedImage:
-    """One published image. `base` names a mirror: what it serves is verified all the same."""
+    """One published image, in one of its formats. `base` names a mirror: what it serves is verified, too."""
 
     def __init__(
         self,
         manifest: Path,
+        form: DiskFormat = "qcow2",
         *,
         base: str = "",
-        session: requests.Session | None = None,
+        session: web.Session | None = None,
         patience: Patience | None = None,
     ) -> None:
-        """Raises UsageError when the manifest is missing or wrong."""
+        """Raises UsageError when the manifest is missing or wrong, or has no file of that format."""
         self.publication = _read(manifest)
+        if form not in self.publication.files:
+            raise UsageError(f"{manifest} names no {form} disk")
+        self.format, self.file = form, self.publication.files[form]
         self.name = self.publication.name
         self.keyring = manifest.parent / self.publication.keyring
         self.base = (base or self.publication.base).rstrip("/") + "/"
         self.patience = patience or Patience()
-        self._session = session or requests.Session()
+        self._session = session or web.Session()
 
     def reachable(self, timeout: float = 10.0) -> str | None:
         """None when the list of hashes can be fetched within `timeout` seconds, else why not."""
@@ -74,7 +81,7 @@ class PublishedImage:
         except BlockedError as error:
             return error.what
         except DeadlineError:
-            return f"no answer from {shown(self.base)} in {timeout:.0f} s"
+            return f"no answer from {web.shown(self.base)} in {timeout:.0f} s"
 
     def find(self, cache: Path) -> Path | None:
         """The folder (its name is the image id) of the newest cached release, None if there is none.
@@ -93,7 +100,7 @@ class PublishedImage:
     def fetch(self, cache: Path, step: Step, deadline: Deadline) -> Path:
         """The current release's folder in the cache (its name is the image id).
 
-        Fetched and verified unless it is there already; the disk in it is `disk.qcow2`.
+        Fetched and verified unless it is there already; the disk in it is `disk.` and its format.
         Raises BlockedError (unreachable, a signature or hash that does not fit, no space),
         DeadlineError, BusyError, InterruptedByUser; the cache then holds no new image.
         """
@@ -112,7 +119,7 @@ class PublishedImage:
             return self._fetch_locked(cache, name, sha256, step, deadline)
 
     def _fetch_locked(self, cache: Path, name: str, sha256: str, step: Step, deadline: Deadline) -> Path:
-        url = self.base + self.publication.file
+        url = self.base + self.file
         arrived = download(
             url,
             images.downloads(cache) / name,
@@ -123,7 +130,7 @@ class PublishedImage:
             patience=self.patience,
         )
         self._check_format(arrived)
-        file = f"disk.{self.publication.format}"
+        file = f"disk.{self.format}"
         with files.building(cache / name) as work:
             arrived.rename(work / file)
             images.seal(work, self._manifest(name, sha256, file, (work / file).stat().st_size))
@@ -146,15 +153,15 @@ class PublishedImage:
                 path.write_bytes(content)
             verify_detached(paths[0], paths[1], self.keyring, publication.fingerprint)
             listed = paths[0].read_text(errors="replace")
-        step.note(f"{shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
+        step.note(f"{web.shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
         found = {
             match[1].lower()
             for match in map(_SUM.fullmatch, listed.splitlines())
-            if match and match[2] == publication.file
+            if match and match[2] == self.file
         }
         if len(found) != 1:
             raise BlockedError(
-                f"{shown(self.base + publication.sums)} has {len(found)} hashes for {publication.file}",
+                f"{web.shown(self.base + publication.sums)} has {len(found)} hashes for {self.file}",
                 hint="the release may have been renamed: look at the base URL in a browser",
             )
         return found.pop()
@@ -162,19 +169,17 @@ class PublishedImage:
     def _check_format(self, disk: Path) -> None:
         with disk.open("rb") as stream:
             head = stream.read(4)
-        if head != _MAGIC[self.publication.format]:
-            raise BlockedError(
-                f"{shown(self.base + self.publication.file)} is no {self.publication.format} disk"
-            )
+        if head != _MAGIC[self.format]:
+            raise BlockedError(f"{web.shown(self.base + self.file)} is no {self.format} disk")
 
     def _manifest(self, name: str, sha256: str, file: str, size: int) -> images.Manifest:
         return images.Manifest(
             id=name,
             kind="guest",
             name=self.name,
-            url=shown(self.base + self.publication.file),
+            url=web.shown(self.base + self.file),
             file=file,
-            format=self.publication.format,
+            format=self.format,
             bytes=size,
             sha256=sha256,
             created=datetime.now(UTC).replace(microsecond=0),
@@ -182,12 +187,13 @@ class PublishedImage:
 
     def _made(self, entry: images.CachedImage) -> bool:
         manifest = entry.manifest
-        return manifest.kind == "guest" and manifest.name == self.name and manifest.url is not None
+        mine = (manifest.kind, manifest.name, manifest.format) == ("guest", self.name, self.format)
+        return mine and manifest.url is not None
 
 
 def _read(manifest: Path) -> Publication:
     try:
-        return Publication.model_validate(tomllib.loads(manifest.read_text()))
+        return Publication.model_validate(files.read_toml(manifest))
     except FileNotFoundError as error:
         raise UsageError(f"{manifest} is missing") from error
     except (tomllib.TOMLDecodeError, ValidationError) as error:

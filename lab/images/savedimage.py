@@ -7,7 +7,6 @@ the layers) and, since 25, the OCI layout (`blobs/sha256/<digest>`).
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tarfile
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ def _image(path: Path, archive: tarfile.TarFile) -> tuple[_Listed, bytes]:
         )
         raise BlockedError(f"{path} is {what}", hint=_SAVE)
     try:
-        listed = _LISTED.validate_python(json.loads(_content(path, archive, members, _MANIFEST)))
+        listed = _LISTED.validate_json(_content(path, archive, members, _MANIFEST))
     except (ValidationError, ValueError) as error:
         raise _damaged(path, "its manifest.json is not one of `docker save`") from error
     if len(listed) != 1:
@@ -136,7 +135,7 @@ def _sha256(path: Path, state: Path) -> str:
         return str(kept["sha256"])
     observed = files.sha256(path)
     with lock.held(lock.beside(stamps), f"the file {STAMPS}"):
-        files.write_json(stamps, _kept(stamps) | {key: look | {"sha256": observed}})
+        files.write_json(stamps, _kept(stamps) | {key: look | {"sha256": observed}}, files.PUBLIC)
     return observed
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3.exceptions as low
-from urllib3.util.retry import Retry
 
-from lab import redact
-from lab.deadline import Deadline, cancelled, check_cancelled
-from lab.errors import BlockedError, DeadlineError
+from lab import redact, web
+from lab.deadline import Deadline, check_cancelled
+from lab.errors import BlockedError
 from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, UnreachableError
 
 _AGAIN = {408, 425}
@@ -59,69 +57,53 @@ class TransientError(Exception):
         return failures >= patience.attempts or self.after > deadline.left
 
 
-def shown(url: str) -> str:
-    """The URL without user, password, query: fit for logs and files."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-
-
 @contextlib.contextmanager
 def opened(
-    session: requests.Session,
+    session: web.Session,
     url: str,
     headers: Mapping[str, str],
     patience: Patience,
     deadline: Deadline,
+    *,
+    limit: int = 0,
     method: str = "GET",
+    form: Mapping[str, str] | None = None,
 ) -> Iterator[requests.Response]:
     """Ask for `url` and yield the response: 200, 206 or 416, its body not yet read.
 
-    Raises TransientError for what may go away, BlockedError for what will not (RefusedError for
-    404, 403 and the like; a redirect from https to anything else, a certificate that does not
-    fit), DeadlineError.
+    `limit` is the longest body in bytes; a `form` is sent with POST. Raises TransientError for what may go
+    away, BlockedError for what will not (RefusedError for 404, 403 and the like; a redirect from https to
+    anything else, a certificate that does not fit, an answer that is too long), DeadlineError. Reading in
+    here raises the same.
     """
     _register_secret(url)
-    check_cancelled()
-    if deadline.passed:
-        raise DeadlineError(f"{shown(url)} was not fetched in {deadline.seconds:.0f} s")
-    limits = (
-        max(0.1, min(patience.connect, deadline.left)),
-        max(0.1, min(patience.read, deadline.left)),
-    )
-    try:
-        response = session.request(
-            method,
-            url,
-            # The bytes on disk must be the bytes that were hashed: no content coding.
-            headers={"Accept-Encoding": "identity", **headers},
-            stream=True,
-            timeout=limits,
-            hooks={"response": _refuse_downgrade},
-        )
-    except (requests.RequestException, low.HTTPError, OSError) as error:
-        raise _refusal(error, url) from error
-    try:
-        _check_status(response, url)
-        with _interruptible(response, deadline):
+    framing = limit // 8  # a body in chunks is longer on its way
+    with web.bounded(web.shown(url), deadline, limit + framing + web.HEAD_BYTES):
+        try:
+            response = session.request(
+                method,
+                url,
+                data=form,
+                # The bytes on disk must be the bytes that were hashed: no content coding.
+                headers={"Accept-Encoding": "identity", **headers},
+                stream=True,
+                timeout=(patience.connect, patience.read),
+            )
+        except (requests.RequestException, low.HTTPError, OSError, ValueError) as error:
+            raise _refusal(error, url) from error
+        try:
+            _check_status(response, url)
             yield response
-    finally:
-        response.close()
+        finally:
+            response.close()
 
 
 def read_some(response: requests.Response, size: int) -> bytes:
-    """What has arrived of the body, at most `size` bytes; empty at its end.
-
-    Raises TransientError, InterruptedByUser. Unlike `iter_content` it does not wait for a
-    whole block, so a trickling server cannot outlast the deadline unnoticed.
-    """
+    """As `web.read_some`, with a lost connection as TransientError."""
     try:
-        data: bytes | None = response.raw.read1(size, decode_content=False)
+        return web.read_some(response, size)
     except (low.HTTPError, OSError, ValueError, AttributeError) as error:
-        check_cancelled()  # the socket was shut under this read on purpose
         raise TransientError(explain(error, response.url), IncompleteError) from error
-    check_cancelled()
-    return data or b""
 
 
 def explain(error: BaseException, url: str) -> str:
@@ -146,6 +128,8 @@ def explain(error: BaseException, url: str) -> str:
         return f"the proxy did not let the request to {host} through"
     if kinds & {"SSLError", "SSLEOFError", "SSLZeroReturnError"}:
         return f"the TLS connection to {host} failed"
+    if kinds & {"LineTooLong", "BadStatusLine", "HTTPException"} and "RemoteDisconnected" not in kinds:
+        return f"what {host} sends is not an answer of HTTP"
     return f"{host} closed the connection"
 
 
@@ -154,28 +138,19 @@ def _check_status(response: requests.Response, url: str) -> None:
     if status in (200, 206, 416):
         return
     said = f"the server answered {status} {response.reason or ''}".rstrip()
-    if status == _TOO_MANY:
-        after = _retry_after(response)
-        raise TransientError(f"{said} (wait {after:.0f} s)" if after else said, RateLimitedError, after)
-    if status in _AGAIN or status >= 500:
-        raise TransientError(said)
+    if status == _TOO_MANY or status in _AGAIN or status >= 500:
+        after = web.retry_after(response.headers) or 0.0
+        becomes = RateLimitedError if status == _TOO_MANY else BlockedError
+        raise TransientError(f"{said} (wait {after:.0f} s)" if after else said, becomes, after)
     body = b""
     with contextlib.suppress(TransientError):
         body = read_some(response, _SAID)
     raise RefusedError(
-        f"{shown(url)}: {said}",
+        f"{web.shown(url)}: {said}",
         status=status,
         body=body,
         hint="the file is not there under this address, or not for everybody: check the base URL",
     )
-
-
-def _retry_after(response: requests.Response) -> float:
-    """Seconds the server asks to wait; 0 when it does not say."""
-    try:
-        return Retry().get_retry_after(response.raw) or 0.0
-    except low.HTTPError:
-        return 0.0
 
 
 def _refusal(error: BaseException, url: str) -> Exception:
@@ -183,49 +158,20 @@ def _refusal(error: BaseException, url: str) -> Exception:
     final = (requests.TooManyRedirects, requests.exceptions.InvalidURL, ValueError)
     certificate = any(type(cause).__name__ == "SSLCertVerificationError" for cause in _causes(error))
     if isinstance(error, requests.TooManyRedirects):
-        return BlockedError(f"{shown(url)} redirects in circles")
+        return BlockedError(f"{web.shown(url)} redirects in circles")
+    if isinstance(error, requests.exceptions.InvalidProxyURL):
+        return BlockedError(
+            f"{web.shown(url)} cannot be asked: the proxy in this environment is not one lab can use",
+            hint="HTTP_PROXY and HTTPS_PROXY name one as http://HOST:PORT; NO_PROXY names who needs none",
+        )
     if isinstance(error, final):
-        return BlockedError(f"{shown(url)} is not an address lab can fetch from")
+        return BlockedError(f"{web.shown(url)} is not an address lab can fetch from")
     if certificate:
         return UnreachableError(
-            f"{shown(url)}: {explain(error, url)}",
+            f"{web.shown(url)}: {explain(error, url)}",
             hint="check the clock, and whether a proxy opens TLS on this network (REQUESTS_CA_BUNDLE)",
         )
     return TransientError(explain(error, url), UnreachableError)
-
-
-def _refuse_downgrade(response: requests.Response, *_: Any, **__: Any) -> None:
-    """A response hook, called before a redirect is followed."""
-    if not response.is_redirect or urlsplit(response.url).scheme != "https":
-        return
-    target = response.headers.get("Location", "")
-    scheme = urlsplit(target).scheme or "https"
-    if scheme != "https":
-        raise BlockedError(
-            f"{shown(response.url)} redirects to {scheme}: lab does not leave https",
-            hint="name a mirror that serves the files itself",
-        )
-
-
-@contextlib.contextmanager
-def _interruptible(response: requests.Response, deadline: Deadline) -> Iterator[None]:
-    """End a read that waits for a silent server when the command is cancelled or out of time."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.2):
-            if cancelled.is_set() or deadline.passed:
-                with contextlib.suppress(Exception):
-                    response.raw.shutdown()
-                return
-
-    watcher = threading.Thread(target=watch, name="lab-download-watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join(timeout=1.0)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

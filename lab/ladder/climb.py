@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lab import proc, redact
+from lab import proc, redact, system
 from lab.deadline import check_cancelled
 from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.ladder.model import (
@@ -20,7 +21,7 @@ from lab.ladder.model import (
     Status,
     prerequisites,
 )
-from lab.steps import Steps
+from lab.steps import Step, Steps
 
 Check = Callable[[], Observation]
 Action = Callable[[], object]
@@ -48,12 +49,14 @@ def climb(
     steps: Steps,
     ensure: Mapping[str, Action] | None = None,
     skip: Mapping[str, str] | None = None,
+    informative: Collection[str] = (),
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> Climb:
     """Go through all rungs, lowest first, and return one outcome for each.
 
     `ensure[rung]` builds what the check then looks at; `skip[rung]` is the reason not to look,
-    and a rung with neither a check nor a reason is skipped too. Errors become outcomes: BlockedError
+    and a rung with neither a check nor a reason is skipped too. One that is seen to fail and only informs
+    (`informative`) is told of as such. Errors become outcomes: BlockedError
     a blocked rung, RungFailedError a failed one, everything else an inconclusive one, and is kept in
     `errors`. Raises InterruptedByUser, BusyError and UsageError, after `on_outcome` was called for
     each rung settled until then.
@@ -66,7 +69,7 @@ def climb(
         check_cancelled()
         outcome = _not_tried(rung, checks, skip, result.outcomes)
         if outcome is None:
-            outcome, error = _try(rung.name, ensure.get(rung.name), checks[rung.name], steps)
+            outcome, error = _try(rung.name, ensure.get(rung.name), checks[rung.name], steps, informative)
             if error is not None:
                 result.errors[rung.name] = error
         result.outcomes.append(outcome)
@@ -95,10 +98,12 @@ def _not_tried(
     )
 
 
-def _try(name: str, build: Action | None, check: Check, steps: Steps) -> tuple[Outcome, LabError | None]:
+def _try(
+    name: str, build: Action | None, check: Check, steps: Steps, informative: Collection[str]
+) -> tuple[Outcome, LabError | None]:
     started = time.monotonic()
     try:
-        with steps.step(name) as step:
+        with steps.step(name) as step, _told_as(step, name in informative):
             if build is not None:
                 build()
             seen = check()
@@ -110,14 +115,26 @@ def _try(name: str, build: Action | None, check: Check, steps: Steps) -> tuple[O
     except Exception as error:
         # Ctrl-C kills children, and a killed child looks like any failure: it is none.
         check_cancelled()
-        explained = error if isinstance(error, LabError) else _unexpected(error)
+        explained = error if isinstance(error, LabError) else _plain(error)
         kept = None if isinstance(error, RungFailedError) else explained
         return _outcome_of_error(name, explained, time.monotonic() - started), kept
     return _outcome_of(name, Status.PASSED, seen, time.monotonic() - started), None
 
 
-def _unexpected(error: Exception) -> LabError:
-    """An error lab did not foresee, as one that can be printed."""
+@contextlib.contextmanager
+def _told_as(step: Step, informs: bool) -> Iterator[None]:
+    """Let the step say that its failure only informs, where the rung was seen to fail and does."""
+    try:
+        yield
+    except RungFailedError:
+        step.informs = informs
+        raise
+
+
+def _plain(error: Exception) -> LabError:
+    """An error that is none of lab's, as one that can be printed; one that lab did not foresee says so."""
+    if isinstance(error, OSError) and (refused := system.explain(error)):
+        return refused
     explained = InconclusiveError(
         f"unexpected {type(error).__name__}: {error}",
         hint="this is a fault of lab, not an observation; please report it",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -172,6 +172,10 @@ class Outcome:
         return self.passed or self.contradicted
 
 
+INFORMS = "informs"
+"""Said in the place of `failed` of a rung on which the claim does not depend."""
+
+
 class Claim(StrEnum):
     """What lab can give a verdict on, weakest first."""
 
@@ -230,6 +234,9 @@ class Cell:
     emulator: str
     emulator_image: str = ""
     android: bool = False
+    transport: str = field(default="", compare=False)
+    """How lab spoke to the engine, and why so; empty where there is one way only. The VM is the same over
+    any, so a cell is not another one for it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nesting", Nesting(self.nesting))

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lab import __version__, redact
+from lab.characters import one_line, printable
 from lab.ladder.climb import Climb
-from lab.ladder.model import Cell, Claim, Nesting, Outcome, Status, Verdict
-from lab.ladder.verdict import ClaimVerdict
+from lab.ladder.model import INFORMS, Cell, Claim, Nesting, Outcome, Status, Verdict
+from lab.ladder.verdict import ClaimVerdict, informs
 
 _LOOKS: dict[str, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
@@ -22,6 +23,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
     Verdict.INCONCLUSIVE: ("?", "yellow"),
     Status.BLOCKED: ("■", "yellow"),
     Status.SKIPPED: ("-", "dim"),
+    INFORMS: ("i", "blue"),
 }
 
 
@@ -47,7 +49,7 @@ def document(
     plain = {
         "schema": "lab.validation/1",
         "lab": {"name": lab_name, "uuid": lab_uuid},
-        "cell": asdict(cell),
+        "cell": {key: value for key, value in asdict(cell).items() if value or key != "transport"},
         "rungs": [asdict(outcome) for outcome in climbed.outcomes],
         "claims": {name: asdict(verdict) for name, verdict in claims.items()},
         "claim": claim,
@@ -64,7 +66,14 @@ def document(
     return cleaned
 
 
-def table(outcomes: Iterable[Outcome]) -> Table:
+def word(outcome: Outcome, claim: Claim) -> str:
+    """What came of a rung, for people who ask about this claim: its status, `inconclusive` or `informs`."""
+    if outcome.contradicted and informs(outcome.rung, claim):
+        return INFORMS
+    return Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
+
+
+def table(outcomes: Iterable[Outcome], claim: Claim) -> Table:
     """The rungs for people; what was expected and a hint only where a rung did not pass."""
     shown = Table(box=None, pad_edge=False, header_style="dim")
     shown.add_column("")
@@ -73,11 +82,11 @@ def table(outcomes: Iterable[Outcome]) -> Table:
     shown.add_column("observed", overflow="fold")
     shown.add_column("seconds", justify="right", no_wrap=True)
     for outcome in outcomes:
-        word = Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
-        glyph, style = _LOOKS[word]
+        result = word(outcome, claim)
+        glyph, style = _LOOKS[result]
         seconds = f"{outcome.seconds:.1f}" if outcome.status in (Status.PASSED, Status.FAILED) else ""
         shown.add_row(
-            Text(glyph, style), outcome.rung, Text(word, style), _details(outcome), Text(seconds, "dim")
+            Text(glyph, style), outcome.rung, Text(result, style), _details(outcome), Text(seconds, "dim")
         )
     return shown
 
@@ -92,6 +101,7 @@ def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> l
             f"{claim}: {chosen.verdict}, for {describe(cell)}: {chosen.reason}",
             *others,
             *(f"not proven: {limit}" for limit in limits(cell, claim, chosen.verdict)),
+            *([f"spoken to over {cell.transport}"] if cell.transport else []),
         )
     ]
 
@@ -133,14 +143,19 @@ def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
 
 
 def _details(outcome: Outcome) -> Text:
-    text = Text(outcome.observed)
+    # Each on its own line, which what a guest said cannot begin another of.
+    text = Text(_line(outcome.observed))
     if outcome.status is Status.FAILED:
-        text.append(f"\nexpected: {outcome.expected}", "dim")
+        text.append(f"\nexpected: {_line(outcome.expected)}", "dim")
     elif outcome.status is not Status.PASSED:
         text.stylize("dim")
     if outcome.hint and not outcome.passed:
-        text.append(f"\nhint: {outcome.hint}", "cyan")
+        text.append(f"\nhint: {_line(outcome.hint)}", "cyan")
     return text
+
+
+def _line(text: str) -> str:
+    return one_line(printable(text))
 
 
 def _utc(moment: datetime) -> str:

@@ -44,6 +44,11 @@ DECISIVE = frozenset(
 """The rungs whose failure refutes a claim that needs them; other failures leave it untested."""
 
 
+def informs(rung: str, claim: Claim) -> bool:
+    """Whether a rung only informs: the claim's verdict does not depend on how it turns out."""
+    return rung not in REQUIRED[claim]
+
+
 @dataclass(frozen=True)
 class ClaimVerdict:
     """A verdict, one sentence why, and the rungs it rests on."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-import requests
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from lab import redact, web
 from lab.notify.message import Notice, Said
 from lab.notify.secrets import where
 from lab.notify.sending import DeliveryError, Patience, persist, send
@@ -19,6 +20,22 @@ LABEL = "lab-nightly-"
 """A regression's label is this and its marker."""
 _COLOUR = "b60205"
 _VERSION = "2022-11-28"
+
+
+class _Label(BaseModel):
+    name: str
+
+
+class _Issue(BaseModel):
+    """What lab reads of an issue; GitHub lists pull requests among them."""
+
+    number: int
+    labels: tuple[_Label, ...] = ()
+    pull_request: object = None
+
+
+_ISSUE, _ISSUES = TypeAdapter(_Issue), TypeAdapter(tuple[_Issue, ...])
+T = TypeVar("T")
 
 
 class GitHubIssues:
@@ -52,22 +69,22 @@ class GitHubIssues:
             return f"issue {number} brought up to date"
         described = {"name": label, "color": _COLOUR, "description": "a regression lab keeps track of"}
         self._ask("POST", "/labels", described, fine=(422,))  # 422: it is there
-        made = self._ask("POST", "/issues", content | {"labels": [label]}).json()
-        if label not in [found["name"] for found in made.get("labels", [])]:
+        made = _read(_ISSUE, self._ask("POST", "/issues", content | {"labels": [label]}))
+        if label not in [given.name for given in made.labels]:
             raise DeliveryError(
-                f"issue {made['number']} was opened, but its label was dropped: it cannot be found again",
+                f"issue {made.number} was opened, but its label was dropped: it cannot be found again",
                 hint="give the token push access, and set the label by hand",
             )
-        return f"issue {made['number']} opened"
+        return f"issue {made.number} opened"
 
     def _open_issue(self, label: str) -> int | None:
-        found = self._ask("GET", f"/issues?state=open&per_page=10&labels={quote(label)}")
-        issues = [issue["number"] for issue in found.json() if "pull_request" not in issue]
+        answer = self._ask("GET", f"/issues?state=open&per_page=10&labels={quote(label)}")
+        issues = [issue.number for issue in _read(_ISSUES, answer) if issue.pull_request is None]
         return min(issues, default=None)
 
     def _ask(
         self, method: str, path: str, content: Mapping[str, Any] | None = None, fine: tuple[int, ...] = ()
-    ) -> requests.Response:
+    ) -> web.Answer:
         return send(
             method,
             self._base + path,
@@ -83,14 +100,20 @@ class GitHubIssues:
         )
 
 
+def _read(wanted: TypeAdapter[T], answer: web.Answer) -> T:
+    try:
+        return wanted.validate_json(answer.body)
+    except ValidationError:
+        raise DeliveryError("GitHub's answer is not one lab can read") from None
+
+
 def _title(finding: Said, notice: Notice) -> str:
-    return f"lab on {notice.host}: {' '.join(finding.text.split())}"[:200]
+    return redact.clean(f"lab on {notice.host}: {finding.line}")[:200]
 
 
 def _body(finding: Said, notice: Notice) -> str:
     """The finding, then the night as a list; code fences keep what was observed from being markup."""
     fence = "~~~~"
     lines = "\n".join(line.replace(fence, "~ ~") for line in notice.lines)
-    return (
-        f"{fence}\n{finding.text.replace(fence, '~ ~')}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"
-    )
+    text = redact.clean(finding.line).replace(fence, "~ ~")
+    return f"{fence}\n{text}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"

@@ -5,11 +5,36 @@ from __future__ import annotations
 import smtplib
 import ssl
 from email.message import EmailMessage
+from typing import Any
 
+from lab import web
+from lab.deadline import Deadline
+from lab.errors import BlockedError, DeadlineError
 from lab.notify.message import Notice
-from lab.notify.sending import DeliveryError, Patience, is_loopback, mail_fault, persist
+from lab.notify.sending import DeliveryError, Patience, TryAgain, mail_fault, persist
 
 _IMPLICIT_TLS = 465
+_ANSWER_BYTES = 1 << 20
+"""The longest conversation on the server's side: smtplib itself reads an answer for as long as it goes on."""
+_SILENCES = 6
+"""How many timeouts a conversation may take: a busy server takes its time over each of some ten answers."""
+
+
+class _Bounded:
+    """smtplib's client, whose reads are bounded."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        client: Any = self
+        if client.file is None and client.sock is not None:  # new, or encrypted from here on
+            client.file = web.Watched(client.sock).makefile("rb")
+        answer: tuple[int, bytes] = super().getreply()  # type: ignore[misc]
+        return answer
+
+
+class _Smtp(_Bounded, smtplib.SMTP): ...
+
+
+class _SmtpOverTls(_Bounded, smtplib.SMTP_SSL): ...
 
 
 class Mail:
@@ -47,23 +72,34 @@ class Mail:
 
     def _send(self, message: EmailMessage) -> None:
         try:
-            with self._connected() as server:
+            with (
+                web.bounded(f"the answer of {self._host}", Deadline.after(self._seconds), _ANSWER_BYTES),
+                self._connected() as server,
+            ):
                 if self._user:
                     server.login(self._user, self._password)
                 server.send_message(message)
         except DeliveryError:
             raise
+        except DeadlineError:
+            raise TryAgain(f"{self._host} did not answer in {self._seconds:.0f} s") from None
+        except BlockedError as error:
+            raise DeliveryError(error.what) from None
         except ssl.SSLError:
             raise DeliveryError(f"{self._host} does not show a certificate that can be trusted") from None
         except (smtplib.SMTPException, OSError) as error:
             raise mail_fault(error, self._host) from None
 
+    @property
+    def _seconds(self) -> float:
+        return _SILENCES * self._patience.timeout
+
     def _connected(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
         if self._port == _IMPLICIT_TLS:
-            return smtplib.SMTP_SSL(self._host, self._port, timeout=self._patience.timeout, context=context)
-        server = smtplib.SMTP(self._host, self._port, timeout=self._patience.timeout)
-        if is_loopback(self._host):
+            return _SmtpOverTls(self._host, self._port, timeout=self._patience.timeout, context=context)
+        server = _Smtp(self._host, self._port, timeout=self._patience.timeout)
+        if web.is_loopback(self._host):
             return server
         server.ehlo()
         if not server.has_extn("starttls"):

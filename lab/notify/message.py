@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab import redact
+from lab.characters import one_line, printable
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class Said:
     marker: str
     text: str
     worse: bool
+
+    @property
+    def line(self) -> str:
+        """`text` as it is told elsewhere: one line, without secrets and without control characters."""
+        return _line(self.text)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Notice:
         """One line: verdict first."""
         worse = sum(finding.worse for finding in self.findings)
         more = f", {worse} regression{'s' if worse != 1 else ''}" if worse else ""
-        return redact.clean(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{more}")
+        return _line(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{more}")
 
     @property
     def lines(self) -> list[str]:
@@ -57,7 +63,7 @@ class Notice:
             f"report: {self.report}" if self.report else "",
             f"evidence: {self.evidence}" if self.evidence else "",
         ]
-        return [redact.clean(" ".join(line.split())) for line in told if line]
+        return [_line(line) for line in told if line]
 
     def document(self) -> dict[str, Any]:
         """nightly.notice/1."""
@@ -69,14 +75,22 @@ class Notice:
             "started": self.started,
             "claim": self.claim,
             "verdict": self.verdict,
-            "reason": redact.clean(self.reason),
-            "cell": self.cell,
+            "reason": _safe(self.reason),
+            "cell": _safe(self.cell),
             "counts": dict(self.counts),
             "findings": [
-                {"marker": item.marker, "text": redact.clean(item.text), "worse": item.worse}
+                {"marker": item.marker, "text": _safe(item.text), "worse": item.worse}
                 for item in self.findings
             ],
-            "notes": [redact.clean(note) for note in self.notes],
+            "notes": [_safe(note) for note in self.notes],
             "report": self.report,
             "evidence": self.evidence,
         }
+
+
+def _safe(text: str) -> str:
+    return printable(redact.clean(text))
+
+
+def _line(text: str) -> str:
+    return one_line(_safe(text))

@@ -10,16 +10,19 @@ from urllib.parse import urlsplit
 
 import requests
 import stamina
+import urllib3.exceptions as low
 
-from lab.deadline import check_cancelled
-from lab.errors import LabError
+from lab import redact, web
+from lab.deadline import Deadline, check_cancelled
+from lab.errors import BlockedError, DeadlineError, LabError
 from lab.notify.message import Notice
 
 T = TypeVar("T")
 
 _AGAIN = {408, 425, 429}
 """Refusals that may go away, beside every 5xx."""
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_ANSWER_BYTES = 8 << 20
+"""The longest answer that is read: ten issues of GitHub's with the longest texts it takes."""
 
 
 class DeliveryError(LabError):
@@ -36,7 +39,10 @@ class TryAgain(Exception):  # noqa: N818 - a request, not a fault
 
 @dataclass(frozen=True)
 class Patience:
-    """How often to try, and how long: seconds. `longest` bounds a single wait and a Retry-After."""
+    """How often to try, and how long: seconds. `longest` bounds a single wait and a Retry-After.
+
+    `timeout` bounds one try as a whole.
+    """
 
     attempts: int = 5
     first: float = 1.0
@@ -89,18 +95,20 @@ def send(
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
     fine: tuple[int, ...] = (),
-) -> requests.Response:
+) -> web.Answer:
     """One HTTP request, once. Any 2xx is fine, and what `fine` names.
 
-    Raises TryAgain for a lost connection, 5xx and 429; DeliveryError for anything else: another try
-    would be refused as well. A redirect is refused: what is sent is for this host alone.
+    Raises TryAgain for a lost connection, 5xx and 429, and an answer that does not end in time;
+    DeliveryError for anything else: another try would be refused as well. A redirect is refused: what is
+    sent is for this host alone.
     """
     host = _checked(url)
-    given = {"User-Agent": "lab-nightly", **(headers or {})}
+    given = {"User-Agent": "lab-nightly", "Accept-Encoding": "identity", **(headers or {})}
     try:
-        with requests.Session() as session:
-            session.trust_env = not is_loopback(host)  # no proxy between this machine and itself
-            response = session.request(
+        with (
+            web.bounded(f"the answer of {host}", Deadline.after(patience.timeout), _ANSWER_BYTES),
+            web.Session() as session,
+            session.request(
                 method,
                 url,
                 data=body or None,
@@ -109,19 +117,30 @@ def send(
                 auth=(lambda request: request) if "Authorization" in given else None,
                 timeout=patience.timeout,
                 allow_redirects=False,
-            )
+                stream=True,
+            ) as response,
+        ):
+            # That of a redirect is closed already.
+            content = b"" if response.is_redirect else web.read_whole(response, _ANSWER_BYTES)
+            answer = web.Answer(response.status_code, response.headers, content)
     except requests.exceptions.SSLError:
         raise DeliveryError(f"{host} does not show a certificate that can be trusted") from None
     except (requests.ConnectionError, requests.Timeout) as error:
         raise TryAgain(f"{host} could not be reached ({type(error).__name__})") from None
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:
         raise DeliveryError(f"the request to {host} cannot be made ({type(error).__name__})") from None
-    code = response.status_code
+    except (low.HTTPError, OSError) as error:
+        raise TryAgain(f"{host} broke off its answer ({type(error).__name__})") from None
+    except DeadlineError:
+        raise TryAgain(f"{host} did not answer in {patience.timeout:.0f} s") from None
+    except BlockedError as error:
+        raise DeliveryError(error.what) from None
+    code = answer.status
     if code // 100 == 2 or code in fine:
-        return response
+        return answer
     if code >= 500 or code in _AGAIN:
-        raise TryAgain(f"{host} answered {code}", _retry_after(response))
-    raise DeliveryError(f"{host} refused it with {code}: {_words(response)}")
+        raise TryAgain(f"{host} answered {code}", web.retry_after(answer.headers))
+    raise DeliveryError(f"{host} refused it with {code}: {_words(answer)}")
 
 
 def mail_fault(error: Exception, server: str) -> Exception:
@@ -135,35 +154,24 @@ def mail_fault(error: Exception, server: str) -> Exception:
     return TryAgain(f"{server} could not take it ({type(error).__name__})")
 
 
-def is_loopback(host: str) -> bool:
-    return host in _LOOPBACK
-
-
 def _checked(url: str) -> str:
     """The host of an address that may be used: https, or plain http on this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if not host or parts.scheme not in ("http", "https"):
         raise DeliveryError("the address is not one of https", hint="it begins with https://")
-    if parts.scheme == "http" and not is_loopback(host):
+    if parts.scheme == "http" and not web.is_loopback(host):
         raise DeliveryError(
             f"{host} would be told without encryption", hint="use https; http is for this machine alone"
         )
     return host
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _words(answer: web.Answer) -> str:
+    """What the other side says, short; it may echo what was sent, so it is redacted before it is cut."""
     try:
-        return max(0.0, float(response.headers.get("Retry-After", "")))
-    except ValueError:  # absent, or a date
-        return None
-
-
-def _words(response: requests.Response) -> str:
-    """What the other side says, short; it may echo what was sent, so it passes through redaction later."""
-    try:
-        said: Any = response.json()
-        text = str(said.get("message", said)) if isinstance(said, dict) else str(said)
-    except ValueError:
-        text = response.text
-    return " ".join(text.split())[:200] or "no reason given"
+        content: Any = answer.json()
+        text = str(content.get("message", content)) if isinstance(content, dict) else str(content)
+    except (ValueError, RecursionError):
+        text = answer.body.decode(errors="replace")
+    return redact.clean(" ".join(text.split()))[:200] or "no reason given"

@@ -36,7 +36,7 @@ class Webhook:
             if self._secret:
                 now = str(int(time.time()))  # of this try: a receiver refuses old ones
                 headers |= {TIMESTAMP: now, SIGNATURE: sign(self._secret, now, body)}
-            return send("POST", self._url, self._patience, body=body, headers=headers).status_code
+            return send("POST", self._url, self._patience, body=body, headers=headers).status
 
         return f"answered {persist(once, self._patience)}" + ("" if self._secret else " (not signed)")
 
@@ -57,7 +57,7 @@ class Slack:
         done = persist(
             lambda: send("POST", self._url, self._patience, body=body, headers=headers), self._patience
         )
-        return f"answered {done.status_code}"
+        return f"answered {done.status}"
 
 
 def slack_message(notice: Notice) -> dict[str, Any]:

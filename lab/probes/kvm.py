@@ -203,8 +203,11 @@ class ContainerLook(_Model):
     status: int | None
     """Exit status of the command run in it; -1 when it did not end in time, None when none was run."""
     said: str
-    stages: dict[str, float]
-    """Stage to seconds from the container's start: all that any look was told of."""
+    stages: dict[str, dict[str, float]]
+    """By L2's boot id, the container's own under "": stage to seconds from the container's start.
+
+    All that any look was told of, of the last few boots.
+    """
 
 
 SCRIPTS = ("kvm_probe.py", "cpu_facts.py", "container_look.py", "container_follow.py")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lab import __version__
+from lab.characters import printable
 from lab.ladder.report import describe
 from lab.reporters import wording
 from lab.reporters.model import ReportInput, Run
-from lab.reporters.text import printable
 
 
 class Document:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree as Xml
 
+from lab.characters import one_line
 from lab.ladder.model import NAMES, Claim, Outcome, Status, Verdict
 from lab.ladder.report import describe
+from lab.ladder.verdict import informs
 from lab.reporters.model import ReportInput, Run
-from lab.reporters.text import one_line
-from lab.reporters.wording import NOT_LOOKED_AT, SAYS, informs
+from lab.reporters.wording import NOT_LOOKED_AT, SAYS
 
 Result = Literal["passed", "failure", "error", "skipped"]
 

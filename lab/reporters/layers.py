@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.characters import one_line
 from lab.ladder.model import Nesting
+from lab.ladder.verdict import informs
 from lab.reporters.model import Run
-from lab.reporters.text import one_line
-from lab.reporters.wording import NOT_LOOKED_AT, engine, informs, word
+from lab.reporters.wording import NOT_LOOKED_AT, engine, word
 
 _NESTING = {
     Nesting.HARDWARE: "nesting in hardware",
@@ -56,7 +57,7 @@ def layers(run: Run) -> tuple[Layer, ...]:
         outcome = seen.get(rung)
         passed = outcome is not None and outcome.passed
         said = instead if passed and instead else outcome.observed if outcome else NOT_LOOKED_AT
-        return Finding(label, one_line(said), rung, word(outcome), informs(rung, run.claim))
+        return Finding(label, one_line(said), rung, word(outcome, run.claim), informs(rung, run.claim))
 
     acceleration = f", {cell.acceleration}" if cell.acceleration else ""
     host = (

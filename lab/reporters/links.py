@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from lab.characters import printable
 from lab.ladder.model import Outcome
 from lab.reporters.model import Run, Source
-from lab.reporters.text import printable
 
 _SHOWS: dict[str, tuple[str, ...]] = {
     "host.cpu": ("host.json",),

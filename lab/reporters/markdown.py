@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lab.characters import one_line, printable
 from lab.figures.page import Table
 from lab.ladder.model import BY_NAME, NAMES, Claim, Outcome, Status
 from lab.ladder.report import describe
+from lab.ladder.verdict import informs
 from lab.reporters import links, text, wording
 from lab.reporters.links import Link
 from lab.reporters.model import Experiment, ReportInput, Run
@@ -21,6 +23,7 @@ _MARKS = {
     "inconclusive": "❔",
     "blocked": "⛔",
     "skipped": "⚪",
+    "informs": "🔵",
     "not applicable": "⚪",
     wording.NOT_LOOKED_AT: "❔",
 }
@@ -48,7 +51,7 @@ def page(title: str, lead: str, tables: Sequence[Table], notes: Sequence[str] = 
 
 def escaped(said: str) -> str:
     """`said` as text on one line: nothing in it is Markdown or HTML."""
-    safe = text.one_line(said).replace("&", "&amp;").replace("<", "&lt;")
+    safe = one_line(printable(said)).replace("&", "&amp;").replace("<", "&lt;")
     return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", safe))
 
 
@@ -77,9 +80,9 @@ def _ladder(run: Run, folder: Path) -> list[str]:
     rows = []
     for name in NAMES:
         outcome = seen.get(name)
-        said = _marked(wording.word(outcome))
+        said = _marked(wording.word(outcome, run.claim))
         notes = [note for note, here in (("decides", name == decides),) if here]
-        if outcome is not None and outcome.seen and wording.informs(name, run.claim):
+        if outcome is not None and outcome.passed and informs(name, run.claim):
             notes.append("only informs")
         observed = _observed(outcome) if outcome else ""
         more = links.of_rung(run, outcome, folder) if outcome else []

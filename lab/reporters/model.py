@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
+from lab.characters import printable
 from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
 from lab.reporters.spans import Timeline
-from lab.reporters.text import plain, printable
+from lab.reporters.text import plain
 from lab.theory.knowledge import Outlook
 from lab.theory.observed import cell_of
 from lab.theory.repeats import Combined, combine

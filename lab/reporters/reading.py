@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def read(folders: Iterable[Path], **known: Any) -> ReportInput:
 
 
 def history(folders: Iterable[Path]) -> tuple[Past, ...]:
-    """Every run in `folders` that came to a verdict, oldest first; what cannot be read is left out."""
+    """Every run in `folders`, oldest first, that came to a verdict; what cannot be read is left out."""
     rows = []
     for folder in folders:
         try:
@@ -58,13 +57,14 @@ def history(folders: Iterable[Path]) -> tuple[Past, ...]:
         rows.append(
             Past(when=run.started, verdicts=verdicts, cell=describe(run.cell), nested_boot_seconds=seconds)
         )
-    return tuple(sorted(rows, key=lambda row: row.when))
+    return tuple(rows)
 
 
 def _run(folder: Path) -> Run:
     try:
         document = read_json(folder / "validation.json")
-    except (OSError, json.JSONDecodeError) as error:
+        files = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name not in OWN)
+    except (OSError, ValueError) as error:
         raise LabError(f"validation.json of {folder.name} cannot be read: {error}") from error
     if document is None:
         raise UsageError(
@@ -74,7 +74,6 @@ def _run(folder: Path) -> Run:
     if not isinstance(document, Mapping):
         raise LabError(f"validation.json of {folder.name} is no JSON object")
     schema.validate(document)
-    files = sorted(item.name for item in folder.iterdir() if item.is_file() and item.name not in OWN)
     return Run(document, folder, tuple(files), spans.read(folder / "steps.jsonl"))
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.reporters.text import printable
+from lab.characters import printable
 
 _JUMP_SECONDS = 5.0
 """More than this between what the wall clock and the monotonic clock say of one step is a jump."""

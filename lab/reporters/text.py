@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-_UNPRINTABLE = re.compile(
-    "[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)
-"""What XML 1.0 cannot hold, the other control characters, and those that reorder the text after them."""
-
-
-def printable(text: str) -> str:
-    """`text` with every character that no report can show replaced by U+FFFD."""
-    return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+from lab.characters import printable
 
 
 def plain(value: Any) -> Any:
@@ -24,10 +15,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return printable(value) if isinstance(value, str) else value
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def seconds(value: float) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC
 
-from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
+from lab.ladder import report
+from lab.ladder.model import INFORMS, Cell, Claim, Outcome, Status, Verdict
 from lab.ladder.report import limits
 from lab.ladder.verdict import OBSERVED, REQUIRED
 from lab.reporters.model import Comparison as Measured
@@ -72,16 +73,14 @@ def short(cell: Cell) -> str:
     return f"{engine(cell)}{software} on {cell.host.os}"
 
 
-def word(outcome: Outcome | None) -> str:
+def word(outcome: Outcome | None, claim: Claim) -> str:
     """What came of a rung, in a word."""
-    if outcome is None:
-        return NOT_LOOKED_AT
-    return Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
+    return NOT_LOOKED_AT if outcome is None else report.word(outcome, claim)
 
 
-def informs(name: str, claim: Claim) -> bool:
-    """Whether a rung only informs: the claim's verdict does not depend on how it turns out."""
-    return name not in REQUIRED[claim]
+def informing(run: Run) -> list[str]:
+    """The rungs that were seen to fail, and on which the run's claim does not depend."""
+    return [name for name, outcome in run.outcomes.items() if word(outcome, run.claim) == INFORMS]
 
 
 def deciding(run: Run) -> str:

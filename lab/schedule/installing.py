@@ -9,18 +9,18 @@ from pathlib import Path
 from lab import files, proc
 from lab.deadline import Deadline, cleaning_up
 from lab.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
+from lab.schedule.launchd import Launchd
 from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
 
 _SECONDS = 60.0
 
 
 def is_ours(path: Path) -> bool:
-    """Whether lab wrote this file: its marker is in it, in whichever encoding."""
+    """Whether lab wrote this file: its marker is in it."""
     try:
-        content = path.read_bytes()
+        return MARKER.encode() in path.read_bytes()
     except FileNotFoundError:
         return False
-    return MARKER.encode() in content or MARKER.encode("utf-16-le") in content
 
 
 def installed(scheduler: Scheduler) -> list[Path]:
@@ -32,10 +32,12 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
     """Write and activate. True when that changed anything; run again, it converges.
 
     UsageError for a file that is not lab's in the place of one of its own; BlockedError without the
-    scheduler, and when it refuses. Whatever ends it, an interruption and a deadline too, what was
-    written is taken away again, and what was installed before is activated anew.
+    scheduler, where its nights could not run, and when it refuses. Whatever ends it, an interruption and a
+    deadline too, what was written is taken away again, and what was installed before is activated anew.
     """
     _need_tool(scheduler)
+    if why := scheduler.hindrance(plan):
+        raise BlockedError(f"no night could run by {scheduler.name}: {why}", hint=scheduler.remedy)
     units = scheduler.units(plan)
     for unit in units:
         _must_be_ours(unit.path)
@@ -43,7 +45,10 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
     if not different and state(scheduler)[0]:
         return False
     before = {unit.path: unit.path.read_bytes() if unit.path.exists() else None for unit in units}
-    plan.log.parent.mkdir(parents=True, exist_ok=True)
+    if not plan.log.parent.exists():
+        files.private_folder(plan.log.parent)
+    if scheduler.name == Launchd.name:
+        files.open_private(plan.log, "ab").close()  # launchd would make one for everybody to read
     try:
         if any(before.values()):
             _try_each(scheduler.deactivate(), say)  # launchd keeps to the old file otherwise
@@ -141,7 +146,7 @@ def _must_be_ours(path: Path) -> None:
 
 def _write(unit: Unit, say: Callable[[str], None]) -> None:
     say(f"writes {unit.path}")
-    files.write_atomic(unit.path, unit.content)
+    files.write_atomic(unit.path, unit.content, files.PUBLIC)
 
 
 def _try_each(commands: list[list[str]], say: Callable[[str], None]) -> None:
@@ -173,4 +178,4 @@ def _undo(before: dict[Path, bytes | None]) -> None:
         if content is None:
             path.unlink(missing_ok=True)
         elif path.read_bytes() != content:
-            files.write_atomic(path, content)
+            files.write_atomic(path, content, files.PUBLIC)

@@ -19,14 +19,17 @@ _NOTHING = "lab knows nothing of this combination"
 def explained(
     situation: Situation, rows: list[dict[str, Any]], *, host: str = "", engine: str = ""
 ) -> dict[str, Any]:
-    """theory.explain/1. `rows` are those of `expected`; `host` and `engine` are what was asked for."""
+    """theory.explain/1. `rows` are those of `expected_row`; `host` and `engine` are what was asked for."""
+    ways = knowledge.ways(situation)
+    others = {way.engine for way in ways if way.engine} - {row["engine"] for row in rows}
+    beside = [expected_row(knowledge.predict(situation.on(name))) for name in sorted(others)]
     return {
         "schema": "theory.explain/1",
         "asked": {"host": host or None, "engine": engine or None},
         "situation": {"described": situation.describe(), **_plain(situation)},
-        "in_short": in_short(rows),
+        "in_short": in_short(rows, beside),
         "engines": rows,
-        "ways": [_way(way) for way in knowledge.ways(situation)],
+        "ways": [_way(way) for way in ways],
     }
 
 
@@ -88,19 +91,43 @@ def _depends(situation: Situation) -> str:
     return f"it depends on {' and on '.join(parts) or 'what is not known of this host'}"
 
 
-def in_short(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The answer in a sentence, from the predictions for Android."""
+def in_short(rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, Any]] = ()) -> str:
+    """The answer in a sentence, from what is predicted for Android.
 
-    android = [(row["engine"], row["claims"]["android"]) for row in rows]
+    `rows` are the engines that are shown, `beside` those that only the ways to go take: nothing that is
+    said under the sentence may contradict it.
+    """
+    shown = list(rows)
+    engines_of: dict[str, list[str]] = {}
+    for row in (*shown, *beside):
+        engines_of.setdefault(_prospect(row), []).append(row["engine"])
+    if len(shown) > 1 or "works" not in engines_of:
+        engines_of.pop("not", None)  # it is an answer to who asked about one engine and gets another
+    said = [
+        f"{words} {', '.join(engines_of[prospect])}{end}"
+        for prospect, words, end in (
+            ("works", "x86 Android in a container is expected to work here with", ""),
+            ("unusable", "it would be expected to work with", ", which is not usable here"),
+            ("depends", "it is expected to work in some cases with", ""),
+            ("unknown", "whether it does with", " is not known"),
+            ("not", "it is not expected to with", ""),
+        )
+        if prospect in engines_of
+    ]
+    if "works" not in engines_of:
+        sure = "sure" if {"unusable", "depends"} & engines_of.keys() else "known"
+        said.insert(0, f"nothing is {sure} to run x86 Android in a container here")
+    return "; ".join(said)
 
-    def of(outlook: Outlook) -> str:
-        return ", ".join(engine for engine, found in android if found == outlook)
 
-    if works := of(Outlook.CONFIRMED):
-        return f"x86 Android in a container is expected to work here with {works}"
-    unknown = of(Outlook.UNKNOWN)
-    asked = f"; whether it does with {unknown} is not known" if unknown else ""
-    return f"nothing is known to run x86 Android in a container here{asked}"
+def _prospect(row: Mapping[str, Any]) -> str:
+    """What an engine promises for Android: by its fact, and by those that would decide in its place."""
+    outlooks = {row["claims"]["android"], *(fact["android"] for fact in row["open"])}
+    if outlooks == {Outlook.CONFIRMED}:
+        return "unusable" if row["available"] is False else "works"
+    if Outlook.CONFIRMED in outlooks:
+        return "depends"
+    return "unknown" if Outlook.UNKNOWN in outlooks else "not"
 
 
 def _fact(fact: Fact) -> dict[str, Any]:

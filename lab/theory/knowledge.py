@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.ladder.model import BY_NAME, Claim
 from lab.theory.match import Match, Where
-from lab.theory.situation import Situation
+from lab.theory.situation import Engine, Situation
 
 _TABLE = Path(__file__).with_name("known.toml")
 _HOLDS_NOT = ("refuted", "blocked")
@@ -104,6 +104,8 @@ class Way(_Entry):
 
     where: Where
     how: str = Field(min_length=1)
+    engine: Engine | None = None
+    """The one it takes. None where the host would be another then, or it is no x86 Android in a container."""
 
 
 class Table(BaseModel):

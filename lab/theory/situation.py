@@ -72,6 +72,8 @@ _HOST = re.compile(
 _KERNEL = re.compile(r"[0-9]+\.[0-9]+")
 _FORM = "SYSTEM-CPU[:RELEASE][,WORD...], such as macos-intel:13, macos-m3:15, linux-amd,vm,no-extensions"
 _WORDS = {flag.word: name for name, flag in FLAGS.items()}
+_NEEDS: dict[str, tuple[str, ...]] = {"kvm": ("extensions",), "nested": ("extensions", "kvm")}
+"""Flags that are false where one they need is."""
 _PLAIN: dict[System, dict[str, bool]] = {
     "linux": {"kvm": True, "nested": True, "hyperv": False},
     "macos": {"kvm": False, "nested": False, "hyperv": False},
@@ -102,13 +104,17 @@ class Situation:
     kvm: bool | None = None
     """A kernel really runs under the host's KVM, and the engine is to use it."""
     nested: bool | None = None
-    """The KVM module's parameter `nested` is on."""
+    """The KVM module's parameter `nested` is on. Never true where KVM is known to hand on nothing."""
     engine: str = ""
     engine_version: str = ""
     distribution: str = ""
     """Linux: its name, `Debian`; no prediction asks for it."""
     kernel: str = ""
     """Linux: the kernel's release, as `uname -r` says it."""
+
+    def __post_init__(self) -> None:
+        if self.kvm is False and self.nested:  # whatever its module is set to
+            object.__setattr__(self, "nested", False)
 
     def on(self, engine: str, version: str = "") -> Situation:
         """The same host with this engine."""
@@ -144,7 +150,7 @@ class Situation:
 
 def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation:
     """This host. `kvm` is the functional probe's answer, `nested` the module's parameter."""
-    system: System = "macos" if host.mac else "windows" if host.os == "Windows" else "linux"
+    system: System = "macos" if host.mac else "linux"
     vendor, generation = cpu(host.cpu.model, host.cpu.vendor, host.arch)
     return Situation(
         system,
@@ -155,7 +161,7 @@ def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation
         extensions=bool(host.cpu.extensions),
         emulated=host.cpu.emulated,
         la57=host.cpu.five_level_paging,
-        hyperv=None if system == "windows" else False,
+        hyperv=False,
         kvm=kvm,
         nested=nested,
         **_linux(system, host.os, host.kernel),
@@ -209,14 +215,20 @@ def parse_host(text: str) -> Situation:
     flags |= _PLAIN[system]
     if vendor not in ("intel", "amd"):
         flags |= {"kvm": False, "nested": False}  # what is asked about are x86 guests
+    asked: dict[str, bool] = {}
     for word in words:
         name, value = word.removeprefix("no-"), not word.startswith("no-")
         if name not in _WORDS:
             near = difflib.get_close_matches(name, _WORDS, cutoff=0.4) or list(_WORDS)
             raise UsageError(f"`{word}` says nothing of a host", hint=f"nearest: {', '.join(near)}")
-        flags[_WORDS[name]] = value
-        if _WORDS[name] == "extensions" and not value:
-            flags |= {"kvm": False, "nested": False}
+        if asked.setdefault(_WORDS[name], value) != value:
+            raise UsageError(f"a host cannot be `{name}` and `no-{name}`")
+    for name, needs in _NEEDS.items():
+        if asked.get(name) and (missing := [need for need in needs if asked.get(need) is False]):
+            raise UsageError(f"a host that is `no-{FLAGS[missing[0]].word}` is not `{FLAGS[name].word}`")
+        if any(asked.get(need) is False for need in needs):
+            flags[name] = False
+    flags |= asked
     generation = int(found["generation"]) if found["generation"] else None
     return Situation(system, vendor, found["release"] or "", generation, **flags)
 

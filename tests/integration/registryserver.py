@@ -25,6 +25,7 @@ from lab.formats import oci
 from lab.formats.cpio import Entry
 
 USER, PASSWORD = "ada", "difference-engine"
+IDENTITY = "an-identity-token-of-ada"
 SERVICE = "lab-test-registry"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

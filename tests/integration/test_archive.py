@@ -13,7 +13,6 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-import requests
 from imageserver import ImageServer, Manner, Served, image_server
 
 from lab.deadline import Deadline
@@ -22,6 +21,7 @@ from lab.images.archive import Archive, Keys
 from lab.images.debtree import DebianTree
 from lab.images.transport import Patience
 from lab.steps import Steps
+from lab.web import Session
 from tests.signing import LONG_AGO, Signer
 
 QUICK = Patience(connect=2, read=1, attempts=2, backoff=0.01, longest_backoff=0.05)
@@ -123,7 +123,7 @@ def archive(mirror: Mirror, signing_keys: dict[str, str], tmp_path: Path) -> Arc
     ring = mirror.signer.export(tmp_path / "keys.gpg", *signing_keys.values())
     believed = Keys(ring, (signing_keys["good"],))
     mirror.publish(signing_keys["good"])
-    return Archive(mirror.server.url("/debian"), "trixie", believed, requests.Session(), QUICK)
+    return Archive(mirror.server.url("/debian"), "trixie", believed, Session(), QUICK)
 
 
 def soon() -> Deadline:
@@ -206,6 +206,15 @@ def test_a_changed_release_is_refused(mirror: Mirror, archive: Archive) -> None:
     mirror.spoil("InRelease", mirror.server.files[path].body.replace(b"Suite: stable", b"Suite: stab1e"))
     with pytest.raises(BlockedError, match="no key that is believed"):
         archive.resolve(["base"], soon())
+
+
+def test_an_archive_can_be_looked_at_before_it_is_believed(mirror: Mirror, archive: Archive) -> None:
+    archive.check(soon())
+    with pytest.raises(BlockedError, match="404"):
+        Archive(mirror.server.url("/ubuntu"), "trixie", archive.keys, archive.session, QUICK).check(soon())
+    mirror.spoil("InRelease", b"<html>Welcome to the hotel's network")
+    with pytest.raises(BlockedError, match="no key that is believed"):
+        archive.check(soon())
 
 
 @pytest.mark.parametrize("key", ["other", "expired"])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lab.emulators.canary import console
-from lab.emulators.protocol import NestedFailedError
-from lab.errors import InconclusiveError
+from lab.emulators.protocol import NestedFailedError, NestedLostError
+from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.images import canary
 from tests.integration import l2
 
@@ -74,10 +74,44 @@ def test_kvm_that_does_not_work_is_no_reason_to_emulate(root: Path) -> None:
     )
     if done.returncode in (1, 99):
         pytest.skip("only root may make a device")
-    assert done.returncode == 72, done.stdout
+    assert done.returncode == 75, done.stdout
     assert "failed to initialize kvm" in done.stdout and "tcg" not in done.stdout
-    with pytest.raises(NestedFailedError):
+    # An errno of that device, and no word of KVM's.
+    with pytest.raises(NestedLostError, match="failed to initialize kvm"):
         console.proof(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error", "words"),
+    [
+        (
+            "",
+            "sleep 2; kill -9 $(pidof qemu-system-x86_64)",
+            NestedLostError,
+            r"SIGKILL \(status 137\) before",
+        ),
+        ("", "sleep 2; kill -11 $(pidof qemu-system-x86_64)", NestedLostError, "SIGSEGV"),
+        ("export CANARY_LISTEN=10.99.99.99;", "", InconclusiveError, "cannot be bound"),
+        ("export CANARY_MEMORY=900000000;", "", BlockedError, "out of memory"),
+        ("rm -f /bin/qemu-system-x86_64 /usr/bin/qemu-system-x86_64;", "", InconclusiveError, "is missing"),
+        ("rm -f /lib/*/libpixman* /usr/lib/*/libpixman*;", "", InconclusiveError, "a library is missing"),
+    ],
+)
+def test_monitor_that_ends_for_another_reason_than_kvm_names_it(
+    root: Path, before: str, after: str, error: type[LabError], words: str
+) -> None:
+    script = f"""
+        export CANARY_LISTEN=127.0.0.1 CANARY_NONCE=n CANARY_ACCEL=tcg
+        {before}
+        /opt/canary/entrypoint & entry=$!
+        {after.replace("pidof", "busybox pidof")}
+        wait $entry; exit $?
+    """
+    done = inside(root, script)
+    assert done.returncode == 75, done.stdout
+    with pytest.raises(error, match=words) as caught:
+        console.proof(done.stdout)
+    assert type(caught.value) is error
 
 
 def test_the_comparison_says_that_it_is_emulated_and_the_health_check_asks_over_adb(root: Path) -> None:

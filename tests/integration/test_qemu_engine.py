@@ -21,10 +21,11 @@ import psutil
 import pytest
 from bootsector import Heart, base_disk, free_port
 
-from lab.deadline import Deadline
-from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
+from lab.deadline import Deadline, poll
+from lab.engines.protocol import DiskFullError, Forward, MachineSpec, PortTakenError, State, why_dead
 from lab.engines.qemu import QemuEngine
 from lab.engines.qemu.machine import QemuMachine
+from lab.engines.qemu.network import is_apart
 from lab.errors import BlockedError, LabError, UsageError
 from lab.journal import Journal
 
@@ -147,16 +148,25 @@ def test_what_qemu_set_is_read_back(make: Make) -> None:
 
 def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
     machine = _started(make(), Forward("ssh", free_port(), 22), Forward("adb", free_port(), 5555))
-    (running,) = _processes(machine)
-    listening = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
-    assert {address.ip for address in listening} == {"127.0.0.1"}
-    assert {address.port for address in listening} == {item.host_port for item in machine.forwards()}
+    forwards = machine.forwards()
+    assert len(forwards) == 2
+    assert _listening(machine) == {("127.0.0.1", item.host_port) for item in forwards}
 
 
 def _listening(machine: QemuMachine) -> set[tuple[str, int]]:
-    (running,) = _processes(machine)
-    found = [item.laddr for item in running.net_connections("inet") if item.status == psutil.CONN_LISTEN]
-    return {(address.ip, address.port) for address in found}
+    """Where the machine's processes listen on the host: QEMU's own, or those of its slirp4netns."""
+    places = [item for item in _processes(machine) if not is_apart(item.pid)]
+    places += [
+        item for item in psutil.process_iter() if f"--api-socket={machine._layout.network}" in _words(item)
+    ]
+    found = [item for place in places for item in place.net_connections("inet")]
+    return {(item.laddr.ip, item.laddr.port) for item in found if item.status == psutil.CONN_LISTEN}
+
+
+def _words(candidate: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return list(candidate.cmdline())
+    return []
 
 
 def test_forwards_come_and_go_while_it_runs(make: Make) -> None:
@@ -442,6 +452,122 @@ def test_qemus_own_words_explain_a_failed_start(make: Make) -> None:
     assert "CPU" in caught.value.tail
     assert machine.status() is State.STOPPED
     assert machine.logs() == [machine._layout.log]
+
+
+@pytest.mark.parametrize("script", [False, True])
+def test_a_qemu_of_another_name_is_found_again_and_ended(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: bool
+) -> None:
+    """By its own path, such as /usr/libexec/qemu-kvm, or started by a script that makes way for it."""
+    real = shutil.which("qemu-system-x86_64")
+    program = tmp_path / "emulator-of-mine"
+    if script:
+        program.write_text(f'#!/bin/bash\nexec -a hypervisor {real} "$@"\n')
+        program.chmod(0o755)
+    else:
+        program.symlink_to(str(real))
+    engine = QemuEngine(kvm=_no_kvm, acceleration="tcg", binary=str(program))  # type: ignore[arg-type]
+
+    def other() -> QemuMachine:
+        return engine.machine(plain.spec, Journal(plain._journal.path))
+
+    plain = make()
+    other().create()
+    with socket.create_server(("127.0.0.1", 0)) as holder, pytest.raises(PortTakenError):
+        other().start([Forward("ssh", holder.getsockname()[1], 22)])
+    assert other().status() is State.STOPPED
+    other().start([])
+    Heart.wait(plain)
+    assert other().status() is State.RUNNING
+    (running,) = _with_uuid(plain)
+    plain._layout.process.unlink()  # as after a crash: what it is called is in the journal, too
+    assert other().status() is State.RUNNING
+    other().destroy()
+    assert not running.is_running() and _with_uuid(plain) == []
+
+
+def _with_uuid(machine: QemuMachine) -> list[psutil.Process]:
+    """Whatever has the machine's UUID among its arguments, whatever it is called."""
+    found = []
+    for candidate in psutil.process_iter():
+        if ("-uuid", machine.spec.uuid) in itertools.pairwise(_words(candidate)):
+            found.append(candidate)
+    return found
+
+
+def test_a_failed_start_of_a_qemu_of_another_name_ends(make: Make, tmp_path: Path) -> None:
+    """It runs and never answers: it is ended, and the start does not wait for it for ever."""
+    program = tmp_path / "emulator-of-mine"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *query* | *stdio*) exec qemu-system-x86_64 "$@" ;; *--version*) '
+        "exec qemu-system-x86_64 --version ;; esac\nexec tail -f /dev/null\n"
+    )
+    program.chmod(0o755)
+    engine = QemuEngine(kvm=_no_kvm, acceleration="tcg", binary=str(program))  # type: ignore[arg-type]
+    plain = make()
+    machine = engine.machine(plain.spec, Journal(plain._journal.path))
+    machine.create()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lab.engines.qemu.launching._START_SECONDS", 1.0)
+        with pytest.raises(LabError):
+            machine.start([])
+    assert machine.status() is State.STOPPED
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a small file system of its own."""
+    folder = tmp_path / "narrow"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, check=False).returncode != 0:
+        pytest.skip("needs root, to make a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_not_resumed_into(make: Make, narrow: Path) -> None:
+    machine = make(folder=str(narrow / "vm"))
+    machine.create()
+    filler = narrow / "filler"
+    room = shutil.disk_usage(narrow).free - (256 << 10)
+    filler.write_bytes(b"\1" * room)
+    machine.start([])
+    rest = os.open(narrow / "rest", os.O_CREAT | os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(rest, b"\1" * 4096)
+    os.close(rest)
+    poll(lambda: machine.status() is State.DISK_FULL or None, Deadline.after(30), "the full disk")
+    assert str(machine.spec.folder) in str(why_dead(machine))
+    for begin in (machine.resume, machine.start):
+        with pytest.raises(DiskFullError) as caught:
+            begin([])
+        assert caught.value.evidence == [str(machine.spec.folder)]
+    assert machine.status() is State.DISK_FULL
+    filler.unlink()
+    (narrow / "rest").unlink()
+    machine.resume([])
+    Heart.wait(machine)
+    assert machine.status() is State.RUNNING
+    machine.destroy()
+
+
+def test_a_restore_that_fails_leaves_the_suspended_memory(make: Make) -> None:
+    machine = _started(make())
+    machine.snapshot("warm")
+    machine.suspend()
+    with socket.create_server(("127.0.0.1", 0)) as holder, pytest.raises(PortTakenError):
+        machine.restore("warm", [Forward("ssh", holder.getsockname()[1], 22)])
+    assert machine.status() is State.SUSPENDED
+    machine.resume([])
+    Heart.wait(machine)
+    machine.suspend()
+    machine.restore("warm", [])
+    Heart.wait(machine)
+    machine.stop(Deadline.after(0))
+    assert machine.status() is State.STOPPED, "what was suspended is given up once the snapshot runs"
+    assert Heart.numbers(machine, "boot") == [1]
 
 
 def test_the_engine_tells_what_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -11,9 +12,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from registrybench import ANDROID, QUICK, REPOSITORY, TAG, Bench, at, must_be, pulling
+from registrybench import ANDROID, NEWER, QUICK, REPOSITORY, TAG, Bench, at, must_be, pulling
 from registrydoor import Manner
-from registryserver import Registry, digest, image, registry
+from registryserver import Registry, digest, image, index, registry
 
 from lab.deadline import Deadline, cancelled
 from lab.errors import BlockedError, DeadlineError, ExitCode, InterruptedByUser, LabError
@@ -22,6 +23,7 @@ from lab.images import savedimage
 from lab.images.errors import (
     IncompleteError,
     NotFoundError,
+    PartMissingError,
     PlatformError,
     RateLimitedError,
     UnreachableError,
@@ -277,8 +279,35 @@ def test_no_such_repository(bench: Bench) -> None:
 
 
 def test_a_layer_that_is_gone(bench: Bench) -> None:
-    bench.door.always.append((digest(ANDROID.layers[0]), Manner(status=404)))
-    with pytest.raises(NotFoundError):
+    layer = digest(ANDROID.layers[0])
+    bench.door.always.append((layer, Manner(status=404)))
+    with pytest.raises(PartMissingError, match=f"the manifest is there, its part {layer} is not"):
+        bench.pull()
+
+
+def test_a_manifest_that_the_index_lists_is_gone(bench: Bench) -> None:
+    bench.real.push_index(REPOSITORY, "half", {"linux/amd64": ANDROID, "linux/arm64": NEWER})
+    bench.door.always.append((f"/manifests/{ANDROID.digest}", Manner(status=404)))
+    with pytest.raises(PartMissingError, match=f"the index is there, its manifest {ANDROID.digest} is not"):
+        bench.pull(f"{REPOSITORY}:half")
+
+
+def test_an_index_that_names_no_platforms(bench: Bench) -> None:
+    """Each image's own configuration says what it is for; what is no image is passed over."""
+    other = image(5, architecture="arm64")
+    for made in (ANDROID, other):
+        bench.real.push(REPOSITORY, made.digest, made)
+    listed = json.loads(index({"linux/arm64": other, "linux/amd64": ANDROID}))
+    del listed["manifests"][1]["platform"]
+    listed["manifests"][2]["platform"] = None
+    bench.door.answers("/manifests/bare", Manner(status=200, body=json.dumps(listed).encode()))
+    must_be(bench.pull(f"{REPOSITORY}:bare"), ANDROID, f"{REPOSITORY}:bare")
+
+
+def test_a_layer_longer_than_its_manifest_says(bench: Bench) -> None:
+    layer = digest(ANDROID.layers[1])
+    bench.door.always.append((layer, Manner(status=200, body=ANDROID.layers[1] + b"more")))
+    with pytest.raises(BlockedError, match=f"and {len(ANDROID.layers[1])} are right"):
         bench.pull()
 
 
@@ -316,9 +345,14 @@ def test_a_server_error_is_asked_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("part", ["/manifests/", "/blobs/"])
-@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
-def test_a_rate_limit_is_waited_for_as_long_as_it_asks(bench: Bench, part: str, as_date: bool) -> None:
-    asked = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True) if as_date else "1"
+@pytest.mark.parametrize("form", ["seconds", "date", "Unix time"])
+def test_a_rate_limit_is_waited_for_as_long_as_it_asks(bench: Bench, part: str, form: str) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=3)
+    asked = {
+        "seconds": "1",
+        "date": format_datetime(until, usegmt=True),
+        "Unix time": str(int(until.timestamp())),
+    }[form]
     bench.door.answers(part, Manner(status=429, headers={"Retry-After": asked}))
     must_be(bench.pull(), ANDROID)
     waited = [event for event in bench.events if "answered 429" in event.text]

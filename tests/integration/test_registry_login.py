@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 from registrybench import ANDROID, REPOSITORY, TAG, Bench, at, must_be
 from registrydoor import Manner, door, serving
-from registryserver import PASSWORD, USER, Registry, digest, passwords, registry
+from registryserver import IDENTITY, PASSWORD, USER, Registry, digest, passwords, registry
 from tokenservice import TokenService
 
 from lab import redact
@@ -79,6 +81,82 @@ def test_a_token_that_ran_out_is_asked_for_again(
     assert sum(request.sent for request in bench.door.asked(digest(layer)) if request.status != 401) == len(
         layer
     )
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Basic realm="registry", Bearer realm="{realm}",service="{service}",scope="{scope}"',
+        'Negotiate, bearer Realm="{realm}", service={service} , scope="{scope}"',
+        'Negotiate YWJj==,BEARER realm = "{realm}",service="{service}",scope="{scope}", Basic realm="a, b"',
+    ],
+)
+def test_a_token_is_asked_for_among_other_ways_to_log_in(
+    bench: Bench, guarded: Registry, tokens: TokenService, challenge: str
+) -> None:
+    """As a registry behind a proxy of its own asks: several challenges, in any order."""
+    bench.door.behind = guarded.host
+    scope = f"repository:{REPOSITORY}:pull"
+    header = challenge.format(realm=tokens.url, service="lab-test-registry", scope=scope)
+    bench.door.answers("/manifests/", Manner(status=401, headers={"WWW-Authenticate": header}))
+    must_be(bench.pull(), ANDROID)
+    assert [asked for asked, _ in tokens.asked] == [{"service": ["lab-test-registry"], "scope": [scope]}]
+
+
+def test_a_token_service_at_a_relative_address(bench: Bench, guarded: Registry, tokens: TokenService) -> None:
+    bench.door.behind = guarded.host
+    header = 'Bearer realm="/zot/auth/token",service="lab-test-registry"'
+    bench.door.answers("/manifests/", Manner(status=401, headers={"WWW-Authenticate": header}))
+    given = json.dumps({"token": tokens.token(f"repository:{REPOSITORY}:pull")}).encode()
+    bench.door.answers("/zot/auth/token?", Manner(status=200, body=given))
+    must_be(bench.pull(), ANDROID)
+    assert len(bench.door.asked("/zot/auth/token?service=lab-test-registry&scope=")) == 1
+
+
+def test_an_identity_token_is_shown_to_the_token_service_alone(
+    bench: Bench, guarded: Registry, tokens: TokenService, tmp_path: Path
+) -> None:
+    bench.door.behind = guarded.host
+    tokens.login = True
+    _keep(tmp_path, {"auths": {bench.door.host: {"identitytoken": IDENTITY}}})
+    must_be(bench.pull(), ANDROID)
+    assert [asked.get("grant_type") for asked, _ in tokens.asked] == [["refresh_token"]]
+    assert not any(IDENTITY in request.authorization for request in bench.door.requests)
+    assert IDENTITY not in redact.clean(IDENTITY)
+
+
+def test_a_login_of_another_tool_and_one_of_a_helper(
+    bench: Bench, guarded: Registry, tokens: TokenService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.door.behind = guarded.host
+    tokens.login = True
+    _keep(tmp_path, {"auths": {bench.door.host: {"username": USER, "password": PASSWORD}}})
+    must_be(bench.pull(), ANDROID)
+    _helper(tmp_path, monkeypatch, json.dumps({"ServerURL": "x", "Username": USER, "Secret": PASSWORD}))
+    _keep(tmp_path, {"auths": {bench.door.host: {}}, "credsStore": "test"})
+    shutil.rmtree(bench.cache)
+    must_be(bench.pull(), ANDROID)
+    assert (tmp_path / "asked").read_text() == f"get {bench.door.host}"
+    _helper(tmp_path, monkeypatch, "credentials not found in native keychain", status=1)
+    shutil.rmtree(bench.cache)
+    with pytest.raises(DeniedError, match="without a login"):
+        bench.pull()
+    assert f"credential helper test gives no login for {bench.door.host}" in bench.said()
+
+
+def _keep(folder: Path, config: object) -> None:
+    (folder / "docker").mkdir(exist_ok=True)
+    (folder / "docker" / "config.json").write_text(json.dumps(config), encoding="utf-8-sig")
+
+
+def _helper(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, status: int = 0) -> None:
+    """A program as docker-credential-helpers has them: the server on standard input, JSON as the answer."""
+    program = folder / "bin" / "docker-credential-test"
+    program.parent.mkdir(exist_ok=True)
+    asked = f"printf '%s ' \"$1\" > {folder}/asked; cat >> {folder}/asked"
+    program.write_text(f"#!/bin/sh\n{asked}\nprintf '%s' {shlex.quote(answer)}\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
 
 def test_a_login_is_taken_from_dockers_config(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shlex
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from lab import deadline as clock
+from lab.bounds import Kept
 from lab.deadline import Deadline
 from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.guest import adopt
+from lab.guest.login import LockedKeyError
 from lab.guest.ssh import (
     AuthRefusedError,
     ConnectionLostError,
@@ -28,8 +35,10 @@ from lab.guest.ssh import (
     ssh_command,
     wait_for_ssh,
 )
+from tests.unit.terminal import environment, on_terminal
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+SFTP = "internal-sftp"
 pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here (package openssh-server)")
 
 
@@ -55,7 +64,7 @@ class Server:
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'authorized'}\nStrictModes no\n"
-            "PasswordAuthentication no\nSubsystem sftp internal-sftp\n"
+            f"PasswordAuthentication no\nSubsystem sftp {SFTP}\n"
         )
         assert SSHD
         with (self.folder / "log").open("ab") as log:
@@ -315,3 +324,404 @@ def test_printed_ssh_command_works_in_a_terminal(
     refused = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     assert refused.returncode == 255
     assert "verification failed" in refused.stderr
+
+
+# --- What never ends -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["yes"],
+        ["sh", "-c", "yes >&2"],
+        ["sh", "-c", "tr '\\0' x </dev/zero"],  # not one line
+    ],
+)
+def test_a_command_that_talks_for_ever_ends_with_its_deadline_and_fills_no_memory(
+    guest: Guest, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Small] = []
+
+    class Small(Kept):
+        def __init__(self) -> None:
+            super().__init__(1 << 16)
+            kept.append(self)
+
+    monkeypatch.setattr("lab.guest.channel.Kept", Small)
+    guest.open()
+    longest = 0
+
+    def hear(line: str) -> None:
+        nonlocal longest
+        longest = max(longest, len(line))
+
+    began = time.monotonic()
+    with pytest.raises(DeadlineError) as caught:
+        guest.run(words, deadline=Deadline.after(1.5), on_line=hear)
+    assert time.monotonic() - began < 20
+    assert caught.value.tail and longest <= 1 << 16
+    assert len(kept) == 2
+    assert max(len(one._head) + len(one._tail) for one in kept) < 1 << 18
+    assert guest.run(["echo", "there"]).out == "there\n", "it answers afterwards"
+
+
+def test_a_command_that_talks_for_ever_ends_when_cancelled(guest: Guest) -> None:
+    guest.open()
+    threading.Timer(1.0, clock.cancelled.set).start()
+    try:
+        with pytest.raises(InterruptedByUser):
+            guest.run(["yes"], deadline=Deadline.after(60))
+    finally:
+        clock.cancelled.clear()
+
+
+def test_a_child_that_is_left_behind_and_talks_does_not_hold_the_caller(guest: Guest) -> None:
+    script = "echo up; timeout 6 yes & exit 3"
+    began = time.monotonic()
+    done = guest.run(["sh", "-c", script], deadline=Deadline.after(60), check=False)
+    assert done.status == 3 and done.out.startswith("up\n") and time.monotonic() - began < 5
+
+
+def test_of_a_long_answer_the_ends_are_kept(guest: Guest) -> None:
+    out = guest.run(["seq", "3000000"]).out
+    assert out.startswith("1\n2\n") and out.endswith("\n3000000\n")
+    assert "bytes were left out here]\n" in out and len(out) < 17 << 20
+
+
+def test_a_file_that_says_to_be_huge_is_asked_for_in_parts(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole of a petabyte costs nobody anything; a list of its blocks would fill this host's memory."""
+    asked: list[int] = []
+    begin = paramiko.SFTPFile._start_prefetch
+    monkeypatch.setattr(
+        paramiko.SFTPFile,
+        "_start_prefetch",
+        lambda self, chunks, most: (asked.append(len(chunks)), begin(self, chunks, most)),
+    )
+    hole = tmp_path / "hole"
+    with hole.open("wb") as stream:
+        stream.truncate(8 << 30)
+    with pytest.raises(DeadlineError):
+        guest.get(str(hole), tmp_path / "copy", deadline=Deadline.after(0.5))
+    assert asked and max(asked) < 1000
+
+
+def test_a_file_that_tells_no_size_or_grows_is_copied_as_it_is_now(guest: Guest, tmp_path: Path) -> None:
+    guest.get("/proc/version", tmp_path / "version")
+    assert (tmp_path / "version").read_text() == Path("/proc/version").read_text()
+    guest.get("/dev/zero", tmp_path / "zero")
+    assert (tmp_path / "zero").stat().st_size == 16 << 20
+    log, stop = tmp_path / "log", threading.Event()
+    log.write_bytes(b"x" * 3_000_000)
+
+    def grow() -> None:
+        with log.open("ab") as stream:
+            while not stop.is_set():
+                stream.write(b"y" * 100_000)
+
+    writer = threading.Thread(target=grow, daemon=True)
+    writer.start()
+    try:
+        guest.get(str(log), tmp_path / "copy", deadline=Deadline.after(30))
+    finally:
+        stop.set()
+        writer.join()
+    assert 3_000_000 <= (tmp_path / "copy").stat().st_size <= log.stat().st_size
+
+
+@pytest.mark.parametrize("piece", [b"a line before the version\r\n", b"no line at all "])
+def test_a_greeting_without_an_end_is_given_up(
+    server: Server, piece: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with speaking(lambda _: iter(lambda: piece, b"")) as port:
+        fake = Guest(port=port, user="x", key=server.key, known_hosts=server.known_hosts)
+        began = time.monotonic()
+        with pytest.raises(UnreachableError):
+            fake.open()
+        with pytest.raises(UnreachableError):
+            adopt.host_key(port, Deadline.after(20))
+        with pytest.raises(DeadlineError, match="answers, but not with SSH"):
+            wait_for_ssh(lambda: fake, Deadline.after(1), lambda: None)
+        assert time.monotonic() - began < 15
+
+
+def test_a_packet_of_any_length_is_not_waited_for(server: Server) -> None:
+    def flood(_: bytes) -> Iterator[bytes]:
+        yield b"SSH-2.0-Flood\r\n" + (0x7FFFFFF4).to_bytes(4, "big")
+        while True:
+            yield b"x" * 65536
+
+    with speaking(flood) as port:
+        fake = Guest(port=port, user="x", key=server.key, known_hosts=server.known_hosts)
+        began = time.monotonic()
+        with pytest.raises(UnreachableError, match="packet of"):
+            fake.open()
+        assert time.monotonic() - began < 10
+
+
+def test_lines_before_the_version_are_read_over(server: Server) -> None:
+    """RFC 4253, 4.2: a server may send other lines before it."""
+    with before(server.port, b"Welcome to this machine.\r\nSSH is spoken here\r\n") as port:
+        guest = Guest(port=port, user=getpass.getuser(), key=server.key, known_hosts=server.known_hosts)
+        with wait_for_ssh(lambda: guest, Deadline.after(20), lambda: None):
+            assert guest.run(["true"]).status == 0
+        kind, key = server.host_key.with_suffix(".pub").read_text().split()[:2]
+        assert adopt.host_key(port, Deadline.after(20)) == f"{kind} {key}"
+
+
+@contextlib.contextmanager
+def speaking(speak: Callable[[bytes], Iterator[bytes]]) -> Iterator[int]:
+    """The port of a server that says this to whoever comes."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                for piece in speak(b""):
+                    self.request.sendall(piece)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads, listening.block_on_close = True, False
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield int(listening.server_address[1])
+        listening.shutdown()
+
+
+@contextlib.contextmanager
+def before(port: int, words: bytes) -> Iterator[int]:
+    """A port behind which `port` answers, after `words`, which come in two pieces."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as there:
+                self.request.sendall(words[:9])
+                time.sleep(0.7)
+                self.request.sendall(words[9:])
+                threading.Thread(target=_pass, args=(self.request, there), daemon=True).start()
+                _pass(there, self.request)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads, listening.block_on_close = True, False
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield int(listening.server_address[1])
+        listening.shutdown()
+
+
+def _pass(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)
+
+
+# --- Keys that lab did not make ------------------------------------------------------------------
+
+_FORMATS = [("ed25519", []), ("rsa", ["-m", "PEM"]), ("rsa", []), ("ecdsa", ["-m", "PKCS8"])]
+
+
+def _locked(path: Path, kind: str, form: list[str]) -> Path:
+    words = ["ssh-keygen", "-q", "-t", kind, *form, "-N", "a passphrase", "-f", str(path)]
+    subprocess.run(words, check=True)
+    return path
+
+
+@contextlib.contextmanager
+def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *keys: Path) -> Iterator[None]:
+    """The user's agent with these keys in it."""
+    place = tmp_path / "agent"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
+    try:
+        _eventually(place.exists)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
+        ask = tmp_path / "ask"
+        ask.write_text("#!/bin/sh\necho a passphrase\n")
+        ask.chmod(0o755)
+        env = os.environ | {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+        for key in keys:
+            subprocess.run(["ssh-add", "-q", str(key)], env=env, check=True)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize(("kind", "form"), _FORMATS)
+def test_a_key_with_a_passphrase_says_so_and_the_agent_may_have_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, form: list[str]
+) -> None:
+    key = _locked(tmp_path / "locked", kind, form)
+    with (tmp_path / "authorized").open("a") as stream:
+        stream.write((tmp_path / "locked.pub").read_text())
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(LockedKeyError, match=r"locked has a passphrase") as caught:
+        server.guest(key=key).open()
+    assert f"ssh-add {key}" in caught.value.hint
+    with agent(monkeypatch, tmp_path, key), server.guest(key=key) as guest:
+        assert guest.run(["echo", "in"]).out == "in\n"
+
+
+def test_the_agent_is_asked_for_that_key_alone(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = (_locked(tmp_path / name, "ed25519", []) for name in ("mine", "other"))
+    with (tmp_path / "authorized").open("a") as stream:
+        stream.write((tmp_path / "other.pub").read_text())
+    with agent(monkeypatch, tmp_path, other), pytest.raises(LockedKeyError):
+        server.guest(key=mine).open()
+
+
+def test_any_of_several_keys_may_be_the_one_that_is_let_in(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    locked, wrong = _locked(tmp_path / "locked", "rsa", ["-m", "PEM"]), _keygen(tmp_path / "wrong")
+    absent = tmp_path / "absent"
+    user, known = getpass.getuser(), server.known_hosts
+    with adopt._entered(server.port, user, [locked, absent, wrong, server.key], known) as guest:
+        assert guest.run(["echo", "in"]).out == "in\n"
+    with pytest.raises(LockedKeyError) as caught:
+        adopt._entered(server.port, user, [locked, absent, wrong], known)
+    assert "absent" in caught.value.tail and "refuses" in caught.value.tail
+
+
+def test_an_sftp_server_that_answers_what_nobody_asked_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SFTP packets: length, kind, then for the version (2) its number, for a status (101) the question's."""
+    talking = tmp_path / "sftp"
+    talking.write_text(
+        f"#!{sys.executable}\nimport os\n"
+        "os.write(1, bytes([0, 0, 0, 5, 2, 0, 0, 0, 3]))\n"
+        "while True: os.write(1, bytes([0, 0, 0, 9, 101, 0, 0, 99, 99, 0, 0, 0, 0]) * 1000)\n"
+    )
+    talking.chmod(0o755)
+    server.stop()
+    monkeypatch.setitem(globals(), "SFTP", str(talking))
+    server.start()
+    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
+    with server.guest() as guest:
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            guest.get("/etc/hostname", tmp_path / "copy", deadline=Deadline.after(2))
+        assert time.monotonic() - began < 15
+        threading.Timer(1.0, clock.cancelled.set).start()
+        try:
+            with pytest.raises(InterruptedByUser):
+                guest.get("/etc/hostname", tmp_path / "copy", deadline=Deadline.after(60))
+        finally:
+            clock.cancelled.clear()
+    assert not list(tmp_path.glob("*.part")) and not (tmp_path / "copy").exists()
+
+
+# A command on this process's own standard streams, as lab.exec runs it
+
+STREAM = """\
+import sys
+from pathlib import Path
+from lab.cli import streams
+streams.prepare()
+from lab.cli import perform
+from lab.commands.session import Reply
+from lab.deadline import Deadline
+from lab.guest.ssh import Guest
+port, user, key, hosts, seconds, *words = sys.argv[1:]
+def command(session):
+    guest = Guest(port=int(port), user=user, key=Path(key), known_hosts=Path(hosts))
+    return Reply(code=guest.stream(words, Deadline.after(float(seconds))))
+perform.perform(command)
+"""
+
+
+def _stream_words(server: Server, *words: str, seconds: float = 60.0) -> list[str]:
+    given = [server.port, getpass.getuser(), server.key, server.known_hosts, seconds, *words]
+    return [sys.executable, "-c", STREAM, *map(str, given)]
+
+
+def _streaming(server: Server, *words: str, seconds: float = 60.0) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        _stream_words(server, *words, seconds=seconds),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_stream_passes_input_output_and_status_on_as_bytes(server: Server) -> None:
+    """Large, and not one of them text: nothing is lost, and nothing is changed."""
+    sent = os.urandom(3_000_000)
+    process = _streaming(server, "sh", "-c", "cat; printf 'no\\377' >&2; exit 7")
+    out, err = process.communicate(sent, timeout=60)
+    assert (out == sent, err, process.returncode) == (True, b"no\xff", 7)
+
+
+def test_stream_shows_output_while_the_command_still_wants_input(server: Server) -> None:
+    process = _streaming(server, "sh", "-c", "echo who; read name; echo hello $name")
+    assert process.stdin and process.stdout
+    assert process.stdout.readline() == b"who\n"
+    process.stdin.write(b"lab\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"hello lab\n"
+    assert process.wait(timeout=20) == 0, "the end of the command is the end, whatever input is left"
+    process.communicate()
+
+
+def test_stream_on_a_terminal_takes_what_is_typed(server: Server, tmp_path: Path) -> None:
+    words = _stream_words(server, "sh", "-c", "echo who; read name; echo hello $name; exit 3")
+    seen = on_terminal(words, environment(tmp_path), (b"who", b"lab\n"))
+    assert (seen.lines[:3], seen.code) == (["who", "lab", "hello lab"], 3), seen.raw
+
+
+def test_stream_in_the_background_of_a_shell_is_not_stopped_for_its_input(
+    server: Server, tmp_path: Path
+) -> None:
+    words = _stream_words(server, "sh", "-c", "sleep 1; echo done")
+    script = '"$@" & wait $!; echo "code $?"'
+    seen = on_terminal(["bash", "-mc", script, "sh", *words], environment(tmp_path))
+    assert "done" in seen.lines and "code 0" in seen.lines, seen.raw
+
+
+def test_stream_does_not_wait_for_a_background_child(server: Server) -> None:
+    process = _streaming(server, "sh", "-c", "sleep 30 & echo done")
+    out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == (b"done\n", 0)
+
+
+def test_stream_loses_nothing_to_a_reader_that_takes_its_time(server: Server) -> None:
+    process = _streaming(server, "head", "-c", "3000000", "/dev/zero")
+    time.sleep(4)  # over there it ends long before its output is taken
+    assert len(process.communicate(timeout=30)[0]) == 3_000_000
+
+
+def test_stream_of_a_command_that_was_killed_ends_with_255(server: Server) -> None:
+    process = _streaming(server, "sh", "-c", "kill -9 $PPID")
+    assert process.communicate(timeout=20)[0] == b"" and process.returncode == 255
+
+
+@pytest.mark.parametrize("by", ["deadline", "signal"])
+def test_stream_ends_the_command_over_there_too(server: Server, tmp_path: Path, by: str) -> None:
+    note = tmp_path / "pid"
+    process = _streaming(server, "sh", "-c", STUBBORN, str(note), seconds=2 if by == "deadline" else 60)
+    pid = _started(note)
+    if by == "signal":
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (12 if by == "deadline" else 130), err
+    _eventually(lambda: _gone(pid))
+
+
+def test_stream_whose_reader_went_away_ends_the_command_over_there_too(
+    server: Server, tmp_path: Path
+) -> None:
+    note = tmp_path / "pid"
+    process = _streaming(server, "sh", "-c", 'echo $$ > "$0"; exec yes', str(note))
+    assert process.stdout and process.stdout.read(9) == b"y\ny\ny\ny\ny"
+    process.stdout.close()
+    pid = _started(note)
+    assert process.wait(timeout=20) == 0
+    _eventually(lambda: _gone(pid))
+
+
+def test_stream_of_a_vm_that_goes_says_so(server: Server) -> None:
+    process = _streaming(server, "sh", "-c", "echo on; sleep 30")
+    assert process.stdout and process.stdout.readline() == b"on\n"
+    server.stop()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1 and b"the connection to the VM broke" in err

@@ -21,6 +21,8 @@ from lab.commands import vagrantfile
 from lab.commands.session import ROOT, Session
 from lab.config import Settings
 from lab.engines.vagrant import vboxmanage
+from lab.engines.virtualbox.manage.machine import settings_of
+from lab.engines.virtualbox.manage.text import fields
 from lab.images import cache, debian
 from lab.steps import Steps
 from tests.integration.vboxroot import Instance
@@ -181,14 +183,16 @@ def test_the_real_virtualbox_takes_all_that_vagrant_asks(
     assert "VERR_CPUM_INVALID_HWVIRT_CONFIG" in done.stderr
     identity = (tmp_path / "dot/machines/vagrant/virtualbox/id").read_text()
     told = vbox.run("/usr/lib/virtualbox/VBoxManage", "showvminfo", identity, "--machinereadable").out
-    found = vboxmanage.fields(told)
-    assert vboxmanage.settings(found) | {"uuid": ""} == {
+    found = fields(told)
+    assert settings_of(found) | {"uuid": ""} == {
         "cpus": "2",
         "memory_mib": "512",
         "nested": "on",
         "nested_paging": "on",
         "paravirt": "kvm",
+        "execution_engine": "interpreter",
         "uuid": "",
+        "host_loopback": "out of reach",
     }
     wanted = {(item["name"], item["host_port"], item["guest_port"]) for item in document["forwards"]}  # type: ignore[attr-defined]
     assert {(item.name, item.host_port, item.guest_port) for item in vboxmanage.forwards(found)} == wanted

@@ -56,7 +56,25 @@ def test_states_are_read_by_their_names_on_every_version(worker: Worker) -> None
     ("said", "kind", "hint"),
     [
         ("AMD-V is not available (VERR_CPUM_INVALID_HWVIRT_CONFIG)", "nesting", ""),
-        ("VERR_VM_DRIVER_NOT_INSTALLED", "failed", "lab.doctor"),
+        ("VERR_VM_DRIVER_NOT_INSTALLED", "blocked", "lab.doctor"),
+        ("VT-x is not available (VERR_VMX_NO_VMX)", "blocked", "firmware"),
+        ("VirtualBox can't operate in VMX root mode. (VERR_VMX_IN_VMX_ROOT_MODE)", "blocked", "rmmod"),
+        (
+            "VT-x is disabled in the BIOS for all CPU modes (VERR_VMX_MSR_ALL_VMX_DISABLED)",
+            "blocked",
+            "firmware",
+        ),
+        ("AMD-V is disabled in the BIOS (or by the host OS) (VERR_SVM_DISABLED)", "blocked", "firmware"),
+        ("AMD-V is not available (VERR_SVM_NO_SVM)", "blocked", "firmware"),
+        ("AMD-V is being used by another hypervisor (VERR_SVM_IN_USE).", "blocked", "rmmod"),
+        ("Call to WHvSetupPartition failed (VERR_NEM_VM_CREATE_FAILED).", "blocked", "hypervisorlaunchtype"),
+        ("Not in a hypervisor partition (HVP=0) (VERR_NEM_NOT_AVAILABLE).", "blocked", "firmware"),
+        (
+            "Not in a hypervisor partition (HVP=0) (VERR_NEM_NOT_AVAILABLE).\n"
+            "VT-x is being used by another hypervisor (VERR_VMX_IN_VMX_ROOT_MODE)",
+            "blocked",
+            "rmmod",
+        ),
         ("The VM session was aborted", "failed", ""),
         ("", "failed", ""),
     ],

@@ -17,6 +17,10 @@ from lab.errors import UsageError
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
 
 
+def never(*_: object) -> None:
+    raise AssertionError("VirtualBox was asked for what it cannot read")
+
+
 def _image(*words: str | Path) -> str:
     return proc.run(["qemu-img", *words], deadline=Deadline.after(60)).out
 
@@ -34,7 +38,7 @@ def base(tmp_path: Path) -> Path:
 
 def test_the_disk_is_the_image_grown_sparse_and_with_its_own_uuid(base: Path, tmp_path: Path) -> None:
     before = base.read_bytes()
-    disk = basedisk.ensure(base, 2, tmp_path / "cache")
+    disk = basedisk.ensure(base, 2, tmp_path / "cache", never)
     said = json.loads(_image("info", "--output=json", disk))
     assert (said["format"], said["virtual-size"]) == ("vdi", 2 << 30)
     assert disk.stat().st_blocks * 512 < 16 << 20
@@ -53,6 +57,6 @@ def test_the_disk_is_the_image_grown_sparse_and_with_its_own_uuid(base: Path, tm
 def test_the_smallest_disk_is_the_image_itself(base: Path, tmp_path: Path) -> None:
     _image("resize", "-q", base, f"{(1 << 30) + 512}")
     with pytest.raises(UsageError, match="1 GiB is smaller") as caught:
-        basedisk.ensure(base, 1, tmp_path / "cache")
+        basedisk.ensure(base, 1, tmp_path / "cache", never)
     assert "at least 2 GiB" in caught.value.hint
-    assert basedisk.ensure(base, 2, tmp_path / "cache").exists()
+    assert basedisk.ensure(base, 2, tmp_path / "cache", never).exists()

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,9 +22,11 @@ from lab.deadline import Deadline, poll
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import host
-from lab.engines.virtualbox.client import Client, ForeignError, MissingError
+from lab.engines.virtualbox.client import Client
 from lab.engines.virtualbox.engine import VirtualBoxEngine
 from lab.engines.virtualbox.machine import VirtualBoxMachine, vm_processes
+from lab.engines.virtualbox.manage import Manage
+from lab.engines.virtualbox.transport import ForeignError, MissingError, Transport
 from lab.errors import BusyError, LabError, UsageError
 from lab.journal import Journal
 from tests.integration.vboxroot import Instance
@@ -53,15 +56,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(params=["vboxapi", "VBoxManage"])
+def transport(request: pytest.FixtureRequest, vbox: Instance) -> Callable[[], Transport]:
+    """Makes transports to the real VirtualBox, of the kind the test runs with."""
+    if request.param == "vboxapi":
+        return lambda: Client(str(vbox.python), HOME, (GLUE,))
+    return lambda: Manage(vbox.home)
+
+
 @pytest.fixture
-def client(vbox: Instance) -> Iterator[Client]:
-    made = Client(str(vbox.python), HOME, (GLUE,))
+def client(transport: Callable[[], Transport]) -> Iterator[Transport]:
+    made = transport()
     yield made
     made.close()
 
 
 @pytest.fixture
-def make(tmp_path: Path, bases: dict[bool, Path], cache: Path, client: Client) -> Iterator[Make]:
+def make(tmp_path: Path, bases: dict[bool, Path], cache: Path, client: Transport) -> Iterator[Make]:
     """Makes machines, all destroyed at the end, with whatever still runs of them."""
     made: list[VirtualBoxMachine] = []
     seed = tmp_path / "seed.iso"
@@ -92,7 +103,7 @@ def make(tmp_path: Path, bases: dict[bool, Path], cache: Path, client: Client) -
             machine.destroy()
 
 
-def _again(machine: VirtualBoxMachine, client: Client) -> VirtualBoxMachine:
+def _again(machine: VirtualBoxMachine, client: Transport) -> VirtualBoxMachine:
     """The same machine as another command sees it."""
     return VirtualBoxMachine(
         machine.spec, Journal(machine._journal.path), lambda: client, OPTIONS, machine._cache
@@ -121,7 +132,7 @@ def _suspended(machine: VirtualBoxMachine) -> None:
     raise AssertionError("VirtualBox crashed five times")
 
 
-def test_a_machine_from_nothing_to_nothing(make: Make, client: Client, tmp_path: Path) -> None:
+def test_a_machine_from_nothing_to_nothing(make: Make, client: Transport, tmp_path: Path) -> None:
     machine = make(polite=True)
     assert machine.status() is State.ABSENT
     assert machine.stop(Deadline.after(1)) == "already"
@@ -178,7 +189,7 @@ def test_forwards_listen_on_the_loopback_only(make: Make) -> None:
         pass
 
 
-def test_forwards_come_and_go_while_it_runs(make: Make, client: Client) -> None:
+def test_forwards_come_and_go_while_it_runs(make: Make, client: Transport) -> None:
     first, added = Forward("ssh", free_port(), 22), Forward("adb-second", free_port(), 5655)
     machine = make()
     with pytest.raises(UsageError, match="does not run"):
@@ -240,7 +251,7 @@ def test_a_taken_port_is_named_and_nothing_runs(make: Make) -> None:
     assert machine.forwards() == [Forward("ssh", port, 22)]
 
 
-def test_a_suspended_machine_goes_on_where_it_was_on_other_ports(make: Make, client: Client) -> None:
+def test_a_suspended_machine_goes_on_where_it_was_on_other_ports(make: Make, client: Transport) -> None:
     machine = _started(make(), Forward("ssh", free_port(), 22))
     _suspended(machine)
     assert machine.status() is State.SUSPENDED
@@ -260,7 +271,7 @@ def test_a_suspended_machine_goes_on_where_it_was_on_other_ports(make: Make, cli
         machine.resume([])
 
 
-def test_a_paused_machine_runs_on(make: Make, client: Client) -> None:
+def test_a_paused_machine_runs_on(make: Make, client: Transport) -> None:
     machine = _started(make())
     client.call("pause", uuid=machine.spec.uuid)
     assert machine.status() is State.PAUSED
@@ -355,8 +366,6 @@ def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Ins
         f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
         "with api.locked(machine, 'write'):\n    print('held', flush=True); time.sleep(600)\n"
     )
-    import subprocess
-
     holder = subprocess.Popen(
         [str(vbox.python), "-c", code], env=other._env, stdout=subprocess.PIPE, text=True
     )
@@ -373,8 +382,67 @@ def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Ins
     Heart.wait(machine)
 
 
-def test_two_processes_see_one_machine(make: Make, vbox: Instance, client: Client) -> None:
-    other = Client(str(vbox.python), HOME, (GLUE,))
+def test_saved_memory_outlives_whoever_held_the_vm_and_goes_with_a_restore(
+    make: Make, vbox: Instance
+) -> None:
+    """A holder that is killed makes Saved AbortedSaved: the memory is whole, and is resumed."""
+    machine = _started(make())
+    machine.snapshot("live")
+    _suspended(machine)
+    boots = Heart.numbers(machine, "boot")[-1]
+    _kill_a_holder(machine, vbox)
+    assert machine._look()["state"] == "AbortedSaved"
+    assert machine.status() is State.SUSPENDED
+    machine.resume([])
+    Heart.wait(machine)
+    assert Heart.numbers(machine, "boot")[-1:] in ([], [boots]), "it did not boot anew"
+    for aborted in (False, True):
+        _suspended(machine)
+        if aborted:
+            _kill_a_holder(machine, vbox)
+        machine.restore("live", [])
+        assert machine.status() is State.RUNNING
+        Heart.wait(machine)
+
+
+def test_nat_is_kept_from_the_hosts_loopback(make: Make, vbox: Instance) -> None:
+    machine = make()
+    machine.create()
+    code = (
+        "from lab.engines.virtualbox.worker.api import Api\n"
+        f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
+        "with api.locked(machine, 'write') as session:\n"
+        "    session.machine.get_network_adapter(0).nat_engine._i.localhostReachable = True\n"
+        "    session.machine.save_settings()\n"
+    )
+    _in_a_process_of_its_own(vbox, code).wait(60)
+    assert machine.settings()["host_loopback"] == "within reach"
+    machine.create()  # converges
+    assert machine.settings()["host_loopback"] == "out of reach"
+
+
+def _in_a_process_of_its_own(vbox: Instance, code: str) -> subprocess.Popen[str]:
+    """Python code that has VirtualBox's API, as lab's worker has it."""
+    env = Client(str(vbox.python), HOME, (GLUE,))._env
+    return subprocess.Popen([str(vbox.python), "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+
+
+def _kill_a_holder(machine: VirtualBoxMachine, vbox: Instance) -> None:
+    holder = _in_a_process_of_its_own(
+        vbox,
+        "import time\n"
+        "from lab.engines.virtualbox.worker.api import Api\n"
+        f"api = Api(); machine = api.find({machine.spec.uuid!r})\n"
+        "with api.locked(machine, 'write'):\n    print('held', flush=True); time.sleep(600)\n",
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    poll(lambda: machine._look()["state"] != "Saved" or None, Deadline.after(30), "the notice of it")
+
+
+def test_two_processes_see_one_machine(make: Make, transport: Callable[[], Transport]) -> None:
+    other = transport()
     try:
         machine = _started(make())
         seen = _again(machine, other)
@@ -385,7 +453,7 @@ def test_two_processes_see_one_machine(make: Make, vbox: Instance, client: Clien
         other.close()
 
 
-def test_a_cut_creation_is_gone_on_with(make: Make, client: Client) -> None:
+def test_a_cut_creation_is_gone_on_with(make: Make, client: Transport) -> None:
     machine = make()
     machine.create()
     settings = machine.spec.folder / "lab.vbox"
@@ -470,7 +538,7 @@ def test_a_vm_of_the_same_name_or_uuid_elsewhere_is_never_touched(
     vbox.run("VBoxManage", "-q", "unregistervm", stranger.spec.uuid)
 
 
-def test_settings_lost_under_a_registered_machine(make: Make, client: Client) -> None:
+def test_settings_lost_under_a_registered_machine(make: Make, client: Transport) -> None:
     machine = make()
     machine.create()
     shutil.rmtree(machine.spec.folder)

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from registryserver import PASSWORD, USER
+from registryserver import IDENTITY, PASSWORD, USER
 
 SERVICE = "lab-test-registry"
 
@@ -91,6 +91,18 @@ class _TokenClerk(BaseHTTPRequestHandler):
             return
         body = json.dumps({"token": self.server.token(asked["scope"][0]), "expires_in": 300}).encode()
         self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        """OAuth 2: an identity token for one that opens the registry."""
+        sent = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.server.asked.append((sent, self.headers.get("Authorization", "")))
+        right = sent.get("refresh_token") == [IDENTITY] and sent.get("client_id")
+        self.send_response(200 if right else 401)
+        made = self.server.token(sent["scope"][0]) if right else ""
+        body = json.dumps({"access_token": made}).encode()
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

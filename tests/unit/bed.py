@@ -19,6 +19,7 @@ from lab.guest import docker
 from lab.host import facts
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.images import registry
+from lab.images.published import PublishedImage
 from lab.ladder.rungs import vm
 from lab.steps import Steps
 from lab.store import Lab
@@ -59,6 +60,7 @@ class Bed:
         patch.setattr(facts, "read", host)
         patch.setattr(preflight, "_DISK_BYTES", 1)
         patch.setattr(choose, "guest_image", lambda *_: (IMAGE, "cached"))
+        patch.setattr(PublishedImage, "reachable", lambda *_: None)
         patch.setattr(registry, "reachable", lambda *_: "its name does not resolve")
         patch.setattr(Session, "need", lambda *_: None)
         patch.setattr(deadline, "pause", lambda _seconds: deadline.check_cancelled())

@@ -91,6 +91,8 @@ class World:
     boot_jobs: str = ""
     """What systemctl shows of the units that have a job then."""
     kvm_ok: bool = True
+    to_be_fetched: bool = False
+    """The emulator's image is gigabytes, and not here."""
     l1_memory_mib: int = 8000
     """What is available of L1's memory."""
     failures: list[str | LabError] = field(default_factory=list)
@@ -381,8 +383,8 @@ class FakeEmulator:
     def image_id(self) -> str:
         return "sha256:fake"
 
-    def to_be_built(self) -> bool:
-        return False
+    def to_be_fetched(self) -> bool:
+        return self.world.to_be_fetched
 
     def prepare(self, step: Step) -> None:
         self.world.did("prepare")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import socketserver
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,6 +74,42 @@ def http(answer: Callable[[Request], Answer] | None = None) -> Iterator[HttpSink
     sink.url = f"http://127.0.0.1:{server.server_port}"
     with _serving(server):
         yield sink
+
+
+@contextlib.contextmanager
+def raw(
+    talk: Callable[[socket.socket], None], tls: ssl.SSLContext | None = None, at: str = "127.0.0.1"
+) -> Iterator[str]:
+    """A server that does with each connection what `talk` does; its address, host:port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                connection = tls.wrap_socket(self.request, server_side=True) if tls else self.request
+                talk(connection)
+
+    server = _Threaded((at, 0), Handler)
+    with _serving(server):
+        yield f"127.0.0.1:{server.server_address[1]}"
+
+
+def endless(begin: bytes, more: bytes, *, seconds: float = 0.0, listen: bool = True) -> Callable[..., None]:
+    """What says `begin` once it was asked, then `more` for ever, with so many seconds in between."""
+
+    def talk(connection: socket.socket) -> None:
+        if listen:
+            connection.recv(65536)
+        connection.sendall(begin)
+        while True:
+            connection.sendall(more)
+            time.sleep(seconds)
+
+    return talk
+
+
+class _Threaded(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
 
 
 @dataclass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -14,11 +16,13 @@ import psutil
 import pytest
 from adbutils.errors import AdbError
 
+from lab import deadline as clock
 from lab import files
 from lab.adb import AdbServer
 from lab.adb.client import Client
+from lab.bounds import TooMuchError
 from lab.deadline import Deadline
-from lab.errors import DeadlineError
+from lab.errors import DeadlineError, InterruptedByUser
 from lab.journal import Journal
 
 
@@ -39,6 +43,30 @@ class Deaf(socketserver.StreamRequestHandler):
                 self.wfile.write(b"OKAY" + bytes(8))
             elif words.startswith("host:disconnect"):
                 self.wfile.write(b"OKAY0000")
+            elif words.startswith(("shell:", "exec:")):
+                self.talk()
+
+    def talk(self) -> None:
+        """The answer to a question."""
+
+
+class Talking(Deaf):
+    """An adb server whose device answers, and never comes to an end."""
+
+    pause = 0.0
+
+    def talk(self) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"OKAY")
+            while True:
+                self.wfile.write(b"talk " * (2 if self.pause else 10_000))
+                time.sleep(self.pause)
+
+
+class Dripping(Talking):
+    """One that is never silent for long, and never says much."""
+
+    pause = 0.05
 
 
 DEVICES = b"127.0.0.1:1\tdevice\n"
@@ -46,8 +74,15 @@ DEVICES = b"127.0.0.1:1\tdevice\n"
 
 @pytest.fixture
 def deaf() -> Iterator[Client]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Deaf) as listening:
+    with speaking(Deaf) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def speaking(kind: type[Deaf]) -> Iterator[Client]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), kind) as listening:
         listening.daemon_threads = True
+        listening.block_on_close = False
         Deaf.asked.clear()
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         yield Client(*listening.server_address)
@@ -85,11 +120,16 @@ def test_a_reused_pid_is_not_our_server(tmp_path: Path, bystander: subprocess.Po
     assert bystander.poll() is None and not ours.record.exists()
 
 
-def test_stop_works_on_nothing_and_on_a_torn_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "record",
+    ['{"pid": 1', "[]", "null", '{"pid": "x", "created": 1}', '{"pid": 1, "created": []}', '{"port": []}'],
+)
+def test_stop_works_on_nothing_and_on_a_torn_record(tmp_path: Path, record: str) -> None:
     ours = server(tmp_path)
     ours.stop()
     ours.folder.mkdir()
-    ours.record.write_text('{"pid": 1')
+    ours.record.write_text(record)
+    assert ours._port() is None
     ours.journal.intend("process", f"adb:{ours.folder}", port=15037)
     ours.stop()
     assert not ours.record.exists() and ours.journal.entries("process") == []
@@ -129,3 +169,31 @@ def test_a_device_that_takes_no_question_is_asked_again_and_ends_with_the_deadli
         getattr(ours, way)("127.0.0.1:1", "echo", "a b", deadline=Deadline.after(1), seconds=0.2)
     service = {"shell": "shell", "output": "exec"}[way]
     assert Deaf.asked.count(f"{service}:echo 'a b'") > 1
+
+
+@pytest.mark.parametrize("way", ["shell", "output"])
+def test_a_device_that_goes_on_talking_ends_with_what_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    ours = server(tmp_path)
+    with speaking(Talking) as client, pytest.raises(TooMuchError):
+        monkeypatch.setattr(ours, "_client", lambda: client)
+        getattr(ours, way)("127.0.0.1:1", "logcat", deadline=Deadline.after(60))
+
+
+def test_a_device_that_drips_ends_with_the_deadline_and_when_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = server(tmp_path)
+    with speaking(Dripping) as client:
+        monkeypatch.setattr(ours, "_client", lambda: client)
+        began = time.monotonic()
+        with pytest.raises(DeadlineError):
+            ours.shell("127.0.0.1:1", "logcat", deadline=Deadline.after(0.5))
+        assert time.monotonic() - began < 5
+        threading.Timer(0.3, clock.cancelled.set).start()
+        try:
+            with pytest.raises(InterruptedByUser):
+                ours.shell("127.0.0.1:1", "logcat", deadline=Deadline.after(30))
+        finally:
+            clock.cancelled.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
-from lab.errors import DeadlineError
+from lab.errors import BlockedError, DeadlineError
 from lab.guest import seed
+from lab.ladder.model import Outcome
 from lab.steps import Background
 from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeMachine
@@ -105,6 +107,57 @@ def test_what_could_not_be_built_settles_nothing_and_is_built_next_time(
     assert (document["verdict"], code, rungs(document)[rung]) == ("inconclusive", 12, "inconclusive")
     bed.world.broken.clear()
     assert _up(bed)[0]["verdict"] == "confirmed"
+
+
+def test_an_emulator_that_cannot_be_had_blocks_its_own_rung_alone(bed: Bed) -> None:
+    """What the engine, the VM and Docker can do is found out all the same."""
+    bed.world.broken["prepare"] = BlockedError("its registry cannot be reached")
+    document, code = _up(bed)
+    found = rungs(document)
+    assert (code, found["nested.boot"]) == (11, "blocked")
+    for rung in ("host.engine", "vm.boot", "guest.kvm", "docker.engine", "container.kvm"):
+        assert found[rung] == "passed", rung
+
+
+def test_gigabytes_are_fetched_once_kvm_is_seen_to_work(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    saw = Builder.saw
+
+    def noted(self: Builder, outcome: Outcome) -> None:
+        looked.append(outcome.rung)
+        assert outcome.rung == "guest.kvm" or "guest.kvm" in looked or "prepare" not in bed.world.calls
+        saw(self, outcome)
+
+    monkeypatch.setattr(Builder, "saw", noted)
+    bed.world.to_be_fetched = True
+    assert _up(bed)[1] == 0
+    assert bed.world.calls.count("prepare") == 1 and "nested.boot" in looked
+
+
+def test_no_gigabytes_are_fetched_for_a_vm_without_kvm(bed: Bed) -> None:
+    bed.world.to_be_fetched, bed.world.kvm_ok = True, False
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("refuted", 10)
+    assert "prepare" not in bed.world.calls
+
+
+def test_docker_is_looked_at_while_gigabytes_are_fetched(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker_seen = threading.Event()
+    saw, prepare = Builder.saw, FakeEmulator.prepare
+
+    def noted(self: Builder, outcome: Outcome) -> None:
+        saw(self, outcome)
+        if outcome.rung == "container.kvm":
+            docker_seen.set()
+
+    def slowly(self: FakeEmulator, step: Any) -> None:
+        assert docker_seen.wait(20), "Docker waits for the download"
+        prepare(self, step)
+
+    monkeypatch.setattr(Builder, "saw", noted)
+    monkeypatch.setattr(FakeEmulator, "prepare", slowly)
+    bed.world.to_be_fetched = True
+    assert _up(bed)[1] == 0
 
 
 def test_a_paused_machine_keeps_its_ports(bed: Bed) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab import emulators, redact
 from lab.deadline import Deadline
@@ -42,6 +44,9 @@ CONTAINER_JSON: dict[str, Any] = {
         "Labels": {"io.lab.uuid": "u-1"},
     },
 }
+
+
+_ENDS = (("KILL", 137), ("SEGV", 139), ("ABRT", 134), ("TERM", 143))
 
 
 class FakeGuest:
@@ -100,7 +105,7 @@ def test_log_of_an_emulated_l2_is_none() -> None:
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (70, NestedFailedError),
+        (70, InconclusiveError),
         (72, NestedFailedError),
         (73, InconclusiveError),
         (74, NestedLostError),
@@ -111,6 +116,55 @@ def test_failure_in_the_log_is_told_apart(code: int, error: type[LabError]) -> N
     with pytest.raises(error, match="KVM: entry failed") as caught:
         console.proof(f"canary: qemu starts (kvm)\ncanary: failed ({code}): KVM: entry failed\n")
     assert type(caught.value) is error
+
+
+_KVMS = ["KVM: entry failed, hardware error 0x0", "KVM internal error. Suberror: 1", "KVM: unknown exit 31"]
+_WORDS = st.sampled_from(
+    [
+        "",
+        *_KVMS,
+        *(f"KVM does not run L2: {line}" for line in _KVMS),
+        *(f"QEMU ended with status {status} before L2's user space: " for status in (0, 1, 126, 127)),
+        *(f"QEMU was ended by SIG{name} (status {n}) before L2's user space: " for name, n in _ENDS),
+        "QEMU ended with status 137 before L2's user space: a line of L2's",
+        "QEMU ended with status 1 before L2's user space: failed to initialize kvm: Permission denied",
+        "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+        "Could not set up host forwarding rule 'tcp::5555-:5555'",
+        "failed to set MSR 0x10a",
+        "error: kvm run failed Bad address",
+        "/dev/kvm cannot be opened: Too many open files",
+    ]
+)
+
+
+@given(st.integers(0, 255), _WORDS, st.lists(_WORDS, max_size=3), st.booleans())
+def test_only_kvms_own_words_refute_whatever_code_status_and_log_there_are(
+    code: int, why: str, lines: list[str], out_of_memory: bool
+) -> None:
+    log = "\n".join(("canary: qemu starts (kvm)", *lines, f"canary: failed ({code}): {why}", ""))
+    with pytest.raises(LabError) as caught:
+        console.proof(log, out_of_memory=out_of_memory)
+    if isinstance(caught.value, NestedFailedError):
+        assert code == 72 and any(words in why for words in _KVMS)
+    assert why in caught.value.what
+
+
+@pytest.mark.parametrize("status", [0, 1, 127, 134, 137, 139])
+def test_word_of_an_entrypoint_of_before_is_read_as_what_it_says(status: int) -> None:
+    """It ended with 72 for all that ended QEMU early: killed, out of memory, its port taken."""
+    said = f"QEMU ended with status {status} before L2's user space: SeaBIOS (version 1.16)"
+    with pytest.raises(NestedLostError, match=f"status {status}"):
+        console.proof(f"canary: qemu starts (kvm)\ncanary: failed (72): {said}\n")
+
+
+def test_start_before_says_nothing_of_this_one() -> None:
+    """Docker's log of a container that was started again has both."""
+    gave_up = LOG.partition("canary: l2 init")[0] + "canary: failed (72): KVM: entry failed\n"
+    with pytest.raises(InconclusiveError, match="no report"):
+        console.proof(gave_up + LOG.partition("canary: l2 init")[0])
+    assert console.proof(gave_up + LOG).nonce == "abc"
+    with pytest.raises(NestedFailedError):
+        console.proof(LOG + gave_up)
 
 
 def test_properties_of_another_adbd_prove_nothing() -> None:
@@ -181,10 +235,13 @@ def built(tmp_path: Path) -> Emulator:
 REPLACED = {"Image": "sha256:another"}
 OTHERWISE = {"Path": "/bin/sh", "Args": ["-c", "echo canary: l2 ready"]}
 DEVICELESS = {"HostConfig": {"Devices": None}}
+RESTARTED = {"State": CONTAINER_JSON["State"] | {"FinishedAt": "2026-12-01T03:08:41.385917929Z"}}
+"""As Docker tells it of one that runs, and has ended before."""
 _STRANGERS = [
     (REPLACED, "not lab's canary"),
     (OTHERWISE, "it runs `/bin/sh"),
     (DEVICELESS, "not given /dev/kvm"),
+    (RESTARTED, "somebody started it again"),
 ]
 
 
@@ -278,7 +335,7 @@ class Shell:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
 
 
-NOBODY_THERE = 'case $1$2 in containerinspect) echo "Error: No such container: x" >&2; exit 1 ;; esac'
+NOBODY_THERE = "true"
 
 
 def test_device_is_given_through_the_group_that_owns_it(tmp_path: Path) -> None:
@@ -298,23 +355,55 @@ def test_no_kvm_blocks_the_start(tmp_path: Path) -> None:
     assert not any(line.startswith("run") for line in shell.did())
 
 
-@pytest.mark.parametrize("label", ["", "<no value>"])
-def test_a_strangers_container_is_left_alone(tmp_path: Path, label: str) -> None:
-    shell = Shell(tmp_path, f'case $1$2 in containerinspect) echo "{label}" ;; esac')
+WARNING = "WARNING: Error loading config file: /root/.docker/config.json: EOF"
+"""What the client prints on standard error before a right answer."""
+ID = "f" * 64
+
+
+@pytest.mark.parametrize("answer", [f"{ID} ", f"{ID} <no value>", ID])
+def test_a_strangers_container_is_left_alone(tmp_path: Path, answer: str) -> None:
+    shell = Shell(tmp_path, f'echo "{WARNING}" >&2; case $1$2 in containerls) echo "{answer}" ;; esac')
     with pytest.raises(LabError, match="lab did not start"):
         Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
     assert not any(line.startswith(("rm", "run")) for line in shell.did())
     stranger = CONTAINER_JSON | {"Config": {"Labels": None}}
-    at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), "")})
+    at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), WARNING)})
     with pytest.raises(LabError, match="lab did not start"):
         Container(CONTAINER, "u-1").remove(at)
     assert not any(line.startswith("docker rm") for line in asked)
 
 
-def test_an_old_container_of_labs_is_replaced(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, 'case $1$2 in containerinspect) echo "u-1" ;; esac')
+def test_an_old_container_of_labs_is_replaced_by_its_id(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, f'echo "{WARNING}" >&2; case $1$2 in containerls) echo "{ID} u-1" ;; esac')
     Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
-    assert [line.split()[0] for line in shell.did()] == ["container", "rm", "run"]
+    listed, removed, run = shell.did()
+    assert listed.startswith(f"container ls --all --no-trunc --filter name=^/?{CONTAINER}$ ")
+    assert removed == f"rm --force --volumes {ID}" and run.startswith("run ")
+
+
+def test_a_warning_of_docker_is_never_part_of_an_answer(tmp_path: Path) -> None:
+    ours = CONTAINER_JSON | {"Id": ID}
+    at, asked = guest({"docker container inspect": (0, json.dumps([ours]), WARNING)})
+    assert Container(CONTAINER, "u-1").state(at).running
+    Container(CONTAINER, "u-1").remove(at)
+    assert asked[-1] == f"docker rm --force --volumes {ID}"
+    absent = (1, "[]\n", f"{WARNING}\nError response from daemon: No such container: {CONTAINER}\n")
+    at, asked = guest({"docker container inspect": absent})
+    assert not Container(CONTAINER, "u-1").state(at).exists
+    Container(CONTAINER, "u-1").remove(at)
+    assert len(asked) == 2
+    shell = Shell(tmp_path, f'echo "{WARNING}" >&2; echo 12.5')
+    assert Container(CONTAINER, "u-1").exec(cast(Guest, shell), ["date"]) == "12.5\n"
+
+
+def test_the_secrets_of_a_described_container_are_masked_though_docker_warns(tmp_path: Path) -> None:
+    secret = "hunter2-of-the-warned"
+    described = CONTAINER_JSON | {"Config": {"Env": [f"VNC_PASSWORD={secret}"], "Labels": {}}}
+    shell = Shell(tmp_path, f"echo '{WARNING}' >&2; [ $1 = logs ] || echo '{json.dumps([described])}'")
+    files = Container(CONTAINER, "u-1").evidence(cast(Guest, shell))
+    assert json.loads(files["container-inspect.json"]) == [described]
+    assert WARNING in files["container-inspect.json.stderr"] and WARNING in files["container.log"]
+    assert secret not in redact.clean(f"its password is {secret}")
 
 
 def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None:
@@ -326,9 +415,70 @@ def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None
 def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
     lines = "".join(f"echo '{line.strip()}'; " for line in LOG.splitlines())
     described = json.dumps([CONTAINER_JSON])
-    docker = f"case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    docker = (
+        f"echo '{WARNING}' >&2; case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
+    )
     log, state = Container(CONTAINER, "u-1").told(cast(Guest, Shell(tmp_path, docker)), Deadline.after(10))
     assert console.proof(log).nonce == "abc" and state.running and state.facts["nonce"] == "abc"
+
+
+def ended(tmp_path: Path, log: str, **state: Any) -> Shell:
+    described = json.dumps(
+        [CONTAINER_JSON | {"State": {"Running": False, "FinishedAt": "2026-12-01T03:08:41Z", **state}}]
+    )
+    (tmp_path / "log").write_text(log)
+    return Shell(tmp_path, f"case $1 in logs) cat {tmp_path}/log ;; container) echo '{described}' ;; esac")
+
+
+def test_container_that_ended_after_l2_was_ready_says_how(tmp_path: Path) -> None:
+    why = "QEMU was ended by SIGKILL (status 137) after L2 had begun: canary: l2 ready at 3.90"
+    shell = ended(tmp_path, f"{LOG}canary: failed (74): {why}\n", ExitCode=74)
+    with pytest.raises(NestedLostError, match="SIGKILL"):
+        built(tmp_path).booted(cast(Guest, shell), Deadline.after(10))
+
+
+@pytest.mark.parametrize("log", [LOG, LOG.partition("canary: l2 init")[0]])
+@pytest.mark.parametrize(
+    ("state", "error", "words"),
+    [
+        ({"ExitCode": 137}, InconclusiveError, "exit code 137, SIGKILL"),
+        ({"ExitCode": 139}, InconclusiveError, "exit code 139, SIGSEGV"),
+    ],
+)
+def test_container_that_ended_without_a_word_names_the_signal(
+    tmp_path: Path, log: str, state: dict[str, Any], error: type[LabError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        built(tmp_path).booted(cast(Guest, ended(tmp_path, log, **state)), Deadline.after(10))
+    assert type(caught.value) is error
+
+
+def test_container_that_the_kernel_ended_for_want_of_memory_is_blocked(tmp_path: Path) -> None:
+    silent = ended(tmp_path, LOG.partition("canary: l2 init")[0], ExitCode=137, OOMKilled=True)
+    with pytest.raises(BlockedError, match=r"out of memory.*SIGKILL"):
+        built(tmp_path).booted(cast(Guest, silent), Deadline.after(10))
+    said = "canary: failed (75): QEMU was ended by SIGKILL (status 137) before L2's user space: \n"
+    shell = ended(tmp_path, said, ExitCode=75, OOMKilled=True)
+    with pytest.raises(BlockedError, match=r"out of memory.*SIGKILL") as caught:
+        canary(tmp_path).booted(cast(Guest, shell), Deadline.after(10))
+    assert "vm.memory_mib" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "docker: Error response from daemon: driver failed programming external connectivity on endpoint t8: "
+        "Bind for 10.0.2.15:5555 failed: port is already allocated.",
+        "docker: Error response from daemon: Error starting userland proxy: listen tcp4 10.0.2.15:5999: "
+        "bind: address already in use.",
+    ],
+)
+def test_port_that_docker_cannot_publish_is_named(tmp_path: Path, said: str) -> None:
+    """As Docker 26 says it."""
+    shell = Shell(tmp_path, f'{NOBODY_THERE}; case $1 in run) echo "{said}" >&2; exit 125 ;; esac')
+    with pytest.raises(InconclusiveError, match="a port is in use") as caught:
+        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
+    assert said in caught.value.tail
 
 
 @pytest.mark.parametrize(

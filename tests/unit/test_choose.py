@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 
 from lab import deadline, engines
 from lab.commands import choose, consent
+from lab.commands.session import Session
 from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
 from lab.errors import BlockedError, UsageError
+from lab.host import packages
+from lab.host.packages import ENGINE_PURPOSES
 from lab.images import debian, registry
 from lab.steps import Event, Steps
 from tests.unit.bed import Bed
@@ -51,7 +55,7 @@ def _choose(
     heard: list[Event] = []
     session = bed.session(image=wanted, emulator="canary")
     session.steps = Steps(heard.append)
-    bed.patch.setattr(choose, "published", lambda _name: FakePublished(cached, unreachable))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(cached, unreachable))
     bed.patch.setattr(debian, "find", lambda _images: None)
     bed.patch.setattr(debian, "build", lambda images, _step: images / "debian-13-built")
     record = choose.record_for(session, session.store.place("default"))
@@ -278,6 +282,52 @@ def test_vm_that_was_said_to_be_too_small_is_refused_or_gets_the_canary(
     assert kind == "canary" and re.search(what, why)
 
 
+def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None:
+    """Else a cold run takes the canary for good, where Android would run."""
+    installed: list[object] = []
+    found = FakeVirtualBox(False)
+    facts = found.facts()
+
+    def answer() -> EngineFacts:
+        if not found.usable:
+            raise BlockedError("`qemu-system-x86_64` is not installed")
+        return facts
+
+    def install(_session: Session, purposes: object) -> None:
+        installed.append(purposes)
+        found.usable = True
+
+    bed.patch.setattr(found, "facts", answer)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    bed.patch.setattr(registry, "reachable", lambda *_: None)
+    bed.patch.setattr(Session, "need", install)
+    for name in ("default", "another"):  # the second finds it installed
+        session = bed.session(engine="virtualbox")
+        assert choose.record_for(session, session.store.place(name)).emulator == "docker-android"
+    assert installed == [ENGINE_PURPOSES["virtualbox"]]
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_an_engine_that_cannot_be_installed_is_judged_by_that_alone(bed: Bed, interactive: bool) -> None:
+    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
+    bed.patch.setattr(registry, "reachable", lambda *_: None)
+
+    def refuse(*_: object) -> None:
+        raise BlockedError("missing on this host: QEMU")
+
+    bed.patch.setattr(Session, "need", refuse)
+    session = bed.session(engine="qemu")
+    session.interactive = interactive
+    if interactive:  # who said no is not asked the same by the next rung
+        with pytest.raises(BlockedError, match="missing"):
+            choose.record_for(session, session.store.place("default"))
+        assert session.store.place("default").read() is None
+    else:
+        record = choose.record_for(session, session.store.place("default"))
+        assert record.emulator == "canary"
+        assert "qemu cannot be asked whether it nests (missing on this host: QEMU)" in record.emulator_why
+
+
 def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
     engine: Any = FakeVirtualBox(True, "it can hang the host.")
     asked: list[str] = []
@@ -306,16 +356,16 @@ def test_a_manifest_makes_an_image_that_can_be_asked_for(
 ) -> None:
     assert choose.UBUNTU in choose.PUBLISHED
     for name in choose.PUBLISHED:
-        assert choose.published(name).name == name
+        assert choose.published(name, "qemu").name == name
     with pytest.raises(UsageError, match="plan9") as caught:
-        choose.published("plan9")
+        choose.published("plan9", "qemu")
     assert choose.UBUNTU in caught.value.hint
     manifest = (choose.GUEST_IMAGES / f"{choose.UBUNTU}.toml").read_text()
     (tmp_path / "plan9.toml").write_text(manifest)
     monkeypatch.setattr(choose, "GUEST_IMAGES", tmp_path)
     monkeypatch.setattr(choose, "PUBLISHED", ("plan9",))
     with pytest.raises(UsageError, match=f"of an image named {choose.UBUNTU}"):
-        choose.published("plan9")
+        choose.published("plan9", "qemu")
 
 
 @pytest.mark.parametrize(
@@ -341,23 +391,74 @@ def test_an_image_with_a_longer_name_is_another(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "ubuntu", "built", "expected"),
+    ("engine", "form"), [("qemu", "qcow2"), ("virtualbox", "vmdk"), ("vagrant-virtualbox", "qcow2")]
+)
+def test_it_is_taken_in_the_format_the_engine_reads(engine: str, form: str) -> None:
+    image = choose.published(choose.UBUNTU, engine)
+    assert image.format == form
+    assert Path(image.file).stem == "ubuntu-24.04-server-cloudimg-amd64"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ubuntu", "away", "built", "expected"),
     [
-        ("debian-13", False, False, True),
-        ("debian-13", False, True, False),
-        ("auto", False, False, True),  # Ubuntu's server may be out of reach: that is asked later
-        ("auto", True, False, False),
-        ("auto", False, True, False),
-        ("ubuntu-24.04", False, False, False),
+        ("debian-13", False, AWAY, False, True),
+        ("debian-13", False, AWAY, True, False),
+        ("auto", False, AWAY, False, True),
+        ("auto", False, None, False, False),  # a Mac can fetch Ubuntu's image, and build none
+        ("auto", True, AWAY, False, False),
+        ("auto", False, AWAY, True, False),
+        ("ubuntu-24.04", False, AWAY, False, False),
     ],
 )
 def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
-    bed: Bed, wanted: str, ubuntu: bool, built: bool, expected: bool
+    bed: Bed, wanted: str, ubuntu: bool, away: str | None, built: bool, expected: bool
 ) -> None:
     session = bed.session(image=wanted, emulator="canary")
-    bed.patch.setattr(choose, "published", lambda _name: FakePublished(ubuntu, AWAY))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(ubuntu, away))
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
-    lab = session.store.place("default")
-    record = choose.record_for(session, lab)
-    assert choose.to_be_built(session, record) is expected
-    assert not choose.to_be_built(session, record.model_copy(update={"image": "debian-13-made-from"}))
+    wants = {"build-image"} if expected else set()
+    assert choose.purposes(session, "virtualbox") - ENGINE_PURPOSES["virtualbox"] == wants
+    made = choose.purposes(session, "virtualbox", "debian-13-made-from")
+    assert made == ENGINE_PURPOSES["virtualbox"]
+
+
+def test_what_a_lab_needs_is_asked_for_at_once(bed: Bed) -> None:
+    """The engine alone first, and the tools that build its image some minutes later, is asking twice."""
+    asked: list[object] = []
+    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(False, AWAY))
+    bed.patch.setattr(debian, "find", lambda _images: None)
+    bed.patch.setattr(Session, "need", lambda _session, purposes: asked.append(purposes))
+    session = bed.session(engine="virtualbox")
+    choose.record_for(session, session.store.place("default"))
+    assert asked == [ENGINE_PURPOSES["virtualbox"] | {"build-image"}]
+
+
+def test_where_no_image_can_be_built_ubuntus_is_not_replaced(bed: Bed) -> None:
+    bed.patch.setattr(packages, "impossible", lambda _purposes: [packages.TABLE[0]])
+    with pytest.raises(BlockedError, match=AWAY) as caught:
+        _choose(bed, "auto", False, AWAY)
+    assert caught.value.hint == "check the network"
+    assert _choose(bed, "auto", False, None)[0][0] == "ubuntu-24.04-fetched"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+def test_auto_does_not_leave_a_virtualbox_that_a_mac_has_for_another_engine(bed: Bed, platform: str) -> None:
+    """The theory is about it: QEMU with the canary in its place would answer another question."""
+    bed.patch.setattr(sys, "platform", platform)
+    broken = Availability(False, "Cannot find VBoxPython module", "install its bindings", broken=True)
+    found = FakeVirtualBox(False)
+    bed.patch.setattr(found, "availability", lambda: broken)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    if platform == "linux":
+        assert choose.engine_name(bed.session(engine="auto")) == "qemu"
+        return
+    session = bed.session(engine="auto")
+    with pytest.raises(BlockedError, match="Cannot find VBoxPython module") as caught:
+        choose.record_for(session, session.store.place("default"))
+    assert "install its bindings; " in caught.value.hint and "--engine qemu" in caught.value.hint
+    assert session.store.place("default").read() is None
+    assert choose.engine_name(bed.session(engine="qemu")) == "qemu"  # who asks for it gets it
+    bed.patch.setattr(found, "availability", lambda: Availability(False, "VirtualBox is not installed"))
+    assert choose.engine_name(bed.session(engine="auto")) == "qemu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from lab import deadline, emulators
 from lab.commands import lifecycle
@@ -56,6 +58,18 @@ def test_the_claim_that_chooses_the_exit_code_is_not_what_is_remembered(ready: B
     assert ready.lab().record().verdict == "confirmed"
     with ready.untouched("prove"):
         assert up(ready.session(), "default").code == 0
+
+
+def test_the_cell_says_how_the_engine_was_spoken_to_and_why(ready: Bed) -> None:
+    assert "transport" not in _validate(ready)[0]["cell"], "of an engine with one way only"
+    details = {"transport": "VBoxManage", "transport_why": "no module xpcom", "python": "3.13"}
+    ready.world.facts = dataclasses.replace(ready.world.facts, details=details)
+    reply = validate(ready.session(), "default")
+    assert checked(reply)["cell"]["transport"] == "VBoxManage: no module xpcom"
+    assert reply.show is not None
+    with (console := Console()).capture() as shown:
+        reply.show(console)
+    assert "spoken to over VBoxManage: no module xpcom" in shown.get()
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.SUSPENDED, State.PAUSED, State.ABSENT])

@@ -208,7 +208,8 @@ def test_an_interrupted_boot_leaves_no_container_that_burns_the_vms_processor(tm
             if "follow" in argv:
                 cancelled.set()
                 raise InterruptedByUser("interrupted")
-            named = {"Image": "1", "State": {"Running": True}, "Config": {"Labels": {"io.lab.uuid": "u-1"}}}
+            named = {"Id": "f00", "Image": "1", "State": {"Running": True}}
+            named["Config"] = {"Labels": {"io.lab.uuid": "u-1"}}
             return Result(argv, json.dumps([named]), "", 0, 0.0)
 
     place = Place(
@@ -222,7 +223,7 @@ def test_an_interrupted_boot_leaves_no_container_that_burns_the_vms_processor(tm
         assert cancelled.is_set()
     finally:
         cancelled.clear()
-    assert ran[-1] == "docker rm --force --volumes lab-canary-compared"
+    assert ran[-1] == "docker rm --force --volumes f00"
 
 
 def test_a_lab_without_an_emulator_is_compared_with_the_canary(bed: Bed) -> None:

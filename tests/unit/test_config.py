@@ -155,6 +155,13 @@ def test_a_mistake_in_a_file_names_file_key_and_the_nearest_valid_one(mine, text
     assert hint in error.hint
 
 
+def test_a_byte_order_mark_is_no_mistake(mine):
+    """As Windows' editors write it."""
+    mine('\ufeffengine = "qemu"\n[vm]\ncpus = 3\n')
+    settings = load()
+    assert (settings.engine, settings.vm.cpus) == ("qemu", 3)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "what", "hint"),
     [
@@ -262,3 +269,47 @@ def test_bad_names_come_with_a_good_one(name, near):
             check(name)
         assert repr(name) in caught.value.what
         assert f"'{near}'" in caught.value.hint
+
+
+@pytest.mark.parametrize("sign", ["\n", "\r", "\0"])
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("emulator", "env", ["A=1", "TOKEN=sec{}ret"]),
+        ("emulator", "device", "Pixel{}5"),
+        ("nightly", "mail_to", "me@example.org{}Bcc: you@example.org"),
+        ("virtualbox", "extra_data", ["A=b{}c"]),
+    ],
+)
+def test_a_value_of_two_lines_is_refused_before_anything_is_launched(
+    mine, monkeypatch, section, key, value, sign
+):
+    broken = [item.format(sign) for item in value] if isinstance(value, list) else value.format(sign)
+    path = mine(f"[{section}]\n{key} = {json.dumps(broken)}\n")
+    assert refusal().what == f"{path}: {section}.{key} should be on one line: a line break or NUL is in it"
+    mine("")
+    if sign != "\0" or isinstance(broken, list):
+        name = variable(f"{section}.{key}")
+        monkeypatch.setenv(name, json.dumps(broken) if isinstance(broken, list) else broken)
+        assert f"environment: {name} should be on one line" in refusal().what
+
+
+def test_a_path_is_relative_to_its_file_or_to_where_the_user_stands(mine, monkeypatch, tmp_path):
+    path = mine(
+        '[emulator]\narchive = "a.tar"\n[qemu]\nbinary = "bin/qemu"\n'
+        '[virtualbox]\nhome = "~/vbox"\npython = "python3.12"\n'
+    )
+    found = load()
+    assert found.emulator.archive == str(path.parent / "a.tar")
+    assert found.qemu.binary == str(path.parent / "bin/qemu")
+    assert found.virtualbox.home == str(Path.home() / "vbox")
+    assert found.virtualbox.python == "python3.12", "a name is looked for on PATH"
+    monkeypatch.setenv("LAB_CWD", str(tmp_path))
+    monkeypatch.setenv("LAB_EMULATOR__ARCHIVE", "./b.tar")
+    monkeypatch.setenv("LAB_CONFIG", "mine.toml")
+    (tmp_path / "mine.toml").write_text("[vm]\ncpus = 3\n")
+    found = load()
+    assert (found.emulator.archive, found.vm.cpus) == (str(tmp_path / "b.tar"), 3)
+    mine("[emulator]\narchive = ''\n")
+    monkeypatch.delenv("LAB_EMULATOR__ARCHIVE")
+    assert load().emulator.archive == ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -119,7 +122,8 @@ class FakeGuest:
 
     def run(self, argv: list[str], **more: Any) -> Result:
         if argv[0] == "docker":
-            return Result(argv, self.inspected, "", 0, 0.0)
+            out, _, err = self.inspected.partition("\n")
+            return Result(argv, out, err, 1 if err else 0, 0.0)
         assert more["sudo"] and more["stdin"] == script("container_follow.py")
         self.wishes.append(json.loads(argv[2]))
         for line in self.lines:
@@ -138,3 +142,24 @@ def test_container_tells_names_and_lines() -> None:
     nobody = FakeGuest("[]\nError: No such container: lab-x")
     with pytest.raises(BlockedError, match="no container lab-x"):
         Container("lab-x", "u-1").watch(cast(Guest, nobody), [], lambda *_: None)
+
+
+def test_a_line_without_an_end_is_told_in_pieces(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    path = resources.files("lab.probes") / "scripts" / "container_follow.py"
+    spec = importlib.util.spec_from_file_location("container_follow", str(path))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reading, writing = os.pipe()
+
+    def talk() -> None:
+        with os.fdopen(writing, "wb") as stream:
+            stream.write(b"x" * 1_000_000)
+
+    threading.Thread(target=talk, daemon=True).start()
+    module.forward({reading: b"a.log\t"}, reading)
+    lines = capfdbinary.readouterr().out.splitlines()
+    assert all(line.startswith(b"a.log\tx") for line in lines) and max(map(len, lines)) < 3 * module.CHUNK
+    assert sum(len(line) - 6 for line in lines) == 1_000_000

@@ -64,7 +64,10 @@ class FakeGuest:
             mark = "".join(re.findall(r"mark=(\w+); mark=\$\{mark\}(\w+)", line)[0])
             return Result(list(argv), f"{mark}\nsaid\n" * line.count("\necho $mark; cat"), "", 0, 0.0)
         found = next((answer for start, answer in self.answers.items() if line.startswith(start)), "")
-        return Result(list(argv), found if isinstance(found, str) else found(stdin), "", 0, 0.0)
+        text = found if isinstance(found, str) else found(stdin)
+        if text.startswith("Error: "):
+            return Result(list(argv), "[]\n", text, 1, 0.0)
+        return Result(list(argv), text, "", 0, 0.0)
 
     def read(self, _: str) -> str:
         return "MemTotal: 4000000 kB\nMemAvailable: 1024000 kB\n"
@@ -431,6 +434,9 @@ def test_l2_that_was_not_heard_is_told_by_the_deadline(tmp_path: Path, archive: 
         made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(0))
 
 
+INTERNAL = "KVM internal error. Suberror: 1"
+
+
 def test_answer_without_a_signature_is_none() -> None:
     assert within.proof(ANSWER.replace("hypervisor: KVM", "sh: not executable: KVM")) is None
     assert within.proof("") is None
@@ -439,7 +445,7 @@ def test_answer_without_a_signature_is_none() -> None:
 @pytest.mark.parametrize(
     ("device", "more", "error", "name"),
     [
-        (f"{looks.STARTING}RuntimeError: /dev/kvm cannot be found!\n", {}, NestedFailedError, "no-kvm"),
+        (f"{looks.STARTING}RuntimeError: /dev/kvm cannot be found!\n", {}, InconclusiveError, "no-kvm"),
         (f"{looks.LAUNCHED}KVM: entry failed, hardware error 0x0\n", {}, NestedFailedError, "kvm-unusable"),
         (
             f"{looks.LAUNCHED}This user doesn't have permissions to use KVM (/dev/kvm).\n",
@@ -450,7 +456,14 @@ def test_answer_without_a_signature_is_none() -> None:
         (looks.LAUNCHED, {"memory_kills": 1}, BlockedError, "out-of-memory"),
         (f"{looks.LAUNCHED}FATAL | Not enough space to create userdata\n", {}, BlockedError, "disk-full"),
         (f"{looks.LAUNCHED}FATAL | Unknown AVD name [x]\n", {}, InconclusiveError, "emulator-crashed"),
-        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedFailedError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}Segmentation fault\n", {}, NestedLostError, "emulator-crashed"),
+        (f"{looks.LAUNCHED}failed to initialize kvm: Bad address\n", {}, InconclusiveError, "kvm-error"),
+        (
+            f"{looks.LAUNCHED}qemu-system-x86_64: cannot set up guest memory: Cannot allocate memory\n",
+            {},
+            BlockedError,
+            "out-of-memory",
+        ),
         (f"{looks.LAUNCHED}ERROR | qemu ended with status 0\n", {}, NestedLostError, "emulator-gone"),
     ],
 )
@@ -462,6 +475,15 @@ def test_container_that_cannot_run_l2_says_why(
         made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
     assert type(caught.value) is error
     assert caught.value.tail and caught.value.hint
+
+
+@pytest.mark.parametrize(("word", "seconds"), [("KVM: entry failed, hardware error 0x0", 60), (INTERNAL, 0)])
+def test_emulator_that_stays_after_kvms_word_refutes(
+    tmp_path: Path, archive: Path, word: str, seconds: float
+) -> None:
+    guest = FakeGuest().telling(looks.look(device=f"{looks.LAUNCHED}{word}\n"))
+    with pytest.raises(NestedFailedError, match="kvm-unusable"):
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(seconds))
 
 
 def test_l2_that_is_lost_before_it_gave_its_answer_is_not_waited_for(tmp_path: Path, archive: Path) -> None:
@@ -520,6 +542,50 @@ def test_clock_that_was_set_is_noticed_and_nothing_timed_by_it(ats: tuple[float,
     anew = looks.inspected(StartedAt="2026-11-26T00:00:00.000000000Z")
     watch.container(cast(Guest, FakeGuest().telling(looks.look(container=anew, at=looks.AT + 9999))))
     assert not watch.clock_was_set
+
+
+def test_l2_that_restarted_is_not_timed_by_its_first_boot(tmp_path: Path, archive: Path) -> None:
+    """It was online, restarted before it had answered, and then proved itself: that is no boot's time."""
+    told = [f"{ANSWERED}{FIRST.replace('0b1c', 'before')}", f"{ANSWERED}{ANSWER.replace('12.50', '3.50')}"]
+    guest = FakeGuest(**{"docker exec": lambda _: told.pop(0)}).telling(looks.look())
+    proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
+    assert proof.boot_id == "0b1c" and proof.seconds is None and not told
+
+
+def test_stages_are_left_in_the_vm_by_boot(tmp_path: Path, archive: Path) -> None:
+    guest = FakeGuest(**{"docker exec": f"{ANSWERED}{ANSWER}"}).telling(looks.look())
+    emulator = made(tmp_path, archive)
+    emulator.booted(cast(Guest, guest), Deadline.after(60))
+    emulator._watch.tell(cast(Guest, guest))
+    wish = json.loads(guest.asked[-1].removeprefix("python3 - "))
+    assert wish["stages"]["0b1c"] == {"adb-online": 37.5} and "kvm-open" in wish["stages"][""]
+
+
+@pytest.mark.parametrize("another_command", [False, True])
+def test_android_that_restarted_is_not_usable_by_the_launcher_it_had(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, another_command: bool
+) -> None:
+    """The whole way: what was looked at before, by this command or by another, is of another boot."""
+    starting = replace(
+        looks.ANDROID,
+        boot_id="another",
+        uptime=40.0,
+        focus="com.android.phone/com.android.phone.PhoneIsStarting",
+    )
+    answers = [looks.ANDROID, starting]
+    monkeypatch.setattr(looking, "android", lambda *_, **__: answers.pop(0))
+    monkeypatch.setattr(looking, "novnc", lambda _: looks.NOVNC)
+    emulator, guest = made(tmp_path, archive), FakeGuest().telling(looks.look())
+    assert emulator.health(reach(guest)).usable
+    if another_command:
+        emulator._watch.tell(cast(Guest, guest))
+        left = json.loads(guest.asked[-1].removeprefix("python3 - "))["stages"]
+        emulator = made(tmp_path, archive)
+        guest.telling(looks.look(stages=left))
+    found = emulator.health(reach(guest))
+    assert found.booted and not found.usable
+    assert {check.name: check.ok for check in found.checks}["launcher"] is False
+    assert {one.name: one.seconds for one in found.timeline}["launcher"] is None
 
 
 def test_boot_beside_which_the_clock_was_set_is_not_timed(tmp_path: Path, archive: Path) -> None:

@@ -135,6 +135,86 @@ def test_containers_own_adb_shows_l2_online_too() -> None:
     assert timeline.reached(seen(30.0, None, inside=within, novnc=None))["adb-online"] == 30.0
 
 
+def reached(*sightings: Sighting) -> timeline.Reached:
+    found = timeline.Reached()
+    for one in sightings:
+        found.saw(one)
+    return found
+
+
+STARTING = "com.android.settings/com.android.settings.FallbackHome"
+AGAIN = replace(ANDROID, boot_id="another", uptime=40.0)
+
+
+@pytest.mark.parametrize("focus", [STARTING, "com.android.phone/com.android.phone.PhoneIsStarting"])
+def test_launcher_of_an_earlier_boot_does_not_vouch_for_this_one(focus: str) -> None:
+    """Android restarted in the same container, and shows "Phone is starting": it has no launcher."""
+    before, now = seen(90.0), seen(200.0, replace(AGAIN, focus=focus))
+    found = judged(before, now, stages=reached(before, now).stages)
+    assert found.booted and not found.usable and checks(found)["launcher"] is False
+    assert "no-launcher" in {one.name for one in found.diagnoses}
+    launched = seen(260.0, replace(AGAIN, uptime=100.0))
+    app = seen(270.0, replace(AGAIN, uptime=110.0, focus="com.example/com.example.Main"))
+    assert judged(app, stages=reached(before, now, launched, app).stages).usable
+
+
+def test_phone_is_starting_in_this_very_boot_is_no_app() -> None:
+    """Android's own processes may start anew without its kernel: the boot is the same."""
+    before, now = seen(90.0), seen(200.0, replace(ANDROID, uptime=190.0, focus=STARTING))
+    found = judged(before, now, stages=reached(before, now).stages)
+    assert not found.usable and checks(found)["launcher"] is False
+
+
+def test_stages_are_of_the_boot_that_reached_them() -> None:
+    first = reached(seen(50.0, BOOTING), seen(90.0))
+    assert not first.restarted and first.stages["launcher"] == 90.0
+    first.saw(seen(120.0, Android("offline")))
+    assert first.stages["launcher"] == 90.0, "nobody says that it restarted"
+    first.saw(seen(150.0, replace(BOOTING, boot_id="another", uptime=20.0)))
+    assert first.restarted and set(timeline.OF_L2) & set(first.stages) == {"adb-online", "boot-animation"}
+    assert first.stages["adb-online"] == 150.0 and first.stages["novnc"] == 50.0
+    # By what is left for others they know the same, and nothing before they have heard which boot it is.
+    other = timeline.Reached()
+    other.told(first.to_tell())
+    assert not set(timeline.OF_L2) & set(other.stages)
+    other.saw(seen(160.0, replace(BOOTING, boot_id="another", uptime=30.0), novnc=None))
+    assert other.stages == first.stages and other.restarted
+
+
+def test_boot_whose_id_is_not_told_is_told_by_its_uptime() -> None:
+    nameless = replace(ANDROID, boot_id="")
+    found = reached(seen(90.0, nameless))
+    assert found.stages["launcher"] == 90.0
+    found.saw(seen(200.0, replace(nameless, uptime=20.0, focus=STARTING)))
+    assert "launcher" not in found.stages and found.stages["boot-completed"] == 200.0
+    assert list(found.to_tell()) == [timeline.OWN]
+
+
+def test_what_was_seen_before_a_boot_had_a_name_is_its_own_only_if_it_is_as_old() -> None:
+    online = looks.inside(said="List of devices attached\nemulator-5554\tdevice\n")
+    early = seen(30.0, None, inside=online, novnc=None)
+    assert reached(early, seen(60.0, replace(BOOTING, uptime=50.0))).stages["adb-online"] == 30.0
+    assert reached(early, seen(60.0, replace(BOOTING, uptime=10.0))).stages["adb-online"] == 60.0
+
+
+_KERNELS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "c"]), st.sampled_from([STARTING, looks.HOME])), min_size=1
+)
+
+
+@given(_KERNELS)
+def test_a_boot_is_vouched_for_by_its_own_looks_alone(kernels: list[tuple[str, str]]) -> None:
+    """Whatever restarts there were; a boot that comes back by another command's word is the same one."""
+    sightings = [
+        seen(60.0 + at, replace(ANDROID, boot_id=boot, uptime=float(at), focus=focus))
+        for at, (boot, focus) in enumerate(kernels)
+    ]
+    last = kernels[-1][0]
+    own = [at for at, (boot, focus) in enumerate(kernels) if boot == last and focus == looks.HOME]
+    expected = 60.0 + own[0] if own else None
+    assert reached(*sightings).stages.get("launcher") == expected
+
+
 _STAGES = st.dictionaries(st.sampled_from(timeline.STAGES), st.floats(0, 1e6))
 
 

@@ -53,7 +53,7 @@ def container(
     docker = tmp_path / "docker"
     docker.write_text(
         f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\ncase $1 in\n'
-        f"container) cat {tmp_path}/inspected.json ;;\n"
+        f"container) echo 'WARNING: Error loading config file: EOF' >&2; cat {tmp_path}/inspected.json ;;\n"
         "logs) echo supervisord said this ;;\n"
         'exec) shift 2; echo "ran $*"; exit 3 ;;\nesac\n'
     )
@@ -115,6 +115,27 @@ def test_ended_container_is_asked_for_its_log_only(
     assert seen.status is None and "exec" not in (tmp_path / "asked").read_text()
 
 
+def test_what_a_command_says_is_bounded_and_its_errors_are_apart(script: Any) -> None:
+    long = "echo first; echo warning >&2; seq 1000000; echo last"
+    status, out, err = script.run(["sh", "-c", long], 20)
+    assert (status, err) == (0, "warning\n") and out.endswith("\n1000000\nlast\n")
+    mark, _, rest = out.partition("\n")
+    assert mark == f"[lab: {6888907 - script.LIMIT} bytes were left out here]" and len(rest) == script.LIMIT
+    assert script.run(["sh", "-c", "echo a >&2; echo b"], 20, together=True) == (0, "a\nb\n", "")
+    assert script.run(["sleep", "9"], 0.1)[0] == -1
+
+
+@as_root
+def test_files_of_any_number_are_told_up_to_a_size(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.log").write_text("x" * 100)
+    monkeypatch.setattr(script, "ALL_FILES", 250)
+    told = script.tails(os.getpid(), [f"{tmp_path}/*.log"], 1000)
+    assert [len(text) for text in told.values()] == [100, 100, 50, len(script.LEFT_OUT)]
+
+
 @pytest.mark.parametrize(
     ("said", "error"),
     [("Error: No such container: lab-x", ""), ("Cannot connect to the Docker daemon", "Cannot connect")],
@@ -136,10 +157,28 @@ def test_no_container_is_no_error_and_no_docker_is(
 
 
 def test_stages_are_remembered_for_this_start_only(script: Any) -> None:
-    assert script.remembered("a", {"adb-online": 9.0}) == {"adb-online": 9.0}
-    assert script.remembered("a", {"adb-online": 12.0, "novnc": 3.0}) == {"adb-online": 9.0, "novnc": 3.0}
-    assert script.remembered("a", {}) == {"adb-online": 9.0, "novnc": 3.0}
+    first = {"": {"novnc": 3.0}, "boot-1": {"adb-online": 9.0}}
+    assert script.remembered("a", first) == first
+    assert script.remembered("a", {"boot-1": {"adb-online": 12.0, "launcher": 30.0}}) == {
+        "": {"novnc": 3.0},
+        "boot-1": {"adb-online": 9.0, "launcher": 30.0},
+    }
+    # Another boot of L2 in the same start has reached nothing yet.
+    assert script.remembered("a", {"boot-2": {"adb-online": 90.0}})["boot-2"] == {"adb-online": 90.0}
+    assert script.remembered("a", {})["boot-1"] == {"adb-online": 9.0, "launcher": 30.0}
     assert script.remembered("b", {}) == {}
+
+
+def test_guest_that_restarts_for_ever_fills_no_memory(script: Any) -> None:
+    for number in range(50):
+        known = script.remembered("a", {"": {"container": 0.0}, f"boot-{number}": {"adb-online": number}})
+    assert list(known) == ["", *(f"boot-{number}" for number in range(50 - script.BOOTS, 50))]
+
+
+def test_stages_that_an_older_lab_left_vouch_for_nothing(script: Any) -> None:
+    script.MEMORY.mkdir()
+    (script.MEMORY / "a.json").write_text(json.dumps({"launcher": 9.0}))
+    assert script.remembered("a", {}) == {}
 
 
 @as_root

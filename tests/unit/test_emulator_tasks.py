@@ -28,7 +28,7 @@ from lab.commands.up import up
 from lab.commands.workbench import Workbench
 from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
-from lab.errors import BlockedError, DeadlineError, ExitCode, UsageError
+from lab.errors import BlockedError, DeadlineError, ExitCode, InconclusiveError, UsageError
 from lab.store import Instance
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import HEALTHY, PNG, TCG, VNC_PASSWORD, FakeAndroid, FakeEmulator, FakeMachine
@@ -214,6 +214,13 @@ def test_a_launch_that_fails_is_tried_again_and_none_is_hidden(bed: Bed, failure
     assert "KVM gave up" in json.dumps(document["emulator"]["health"])
 
 
+def test_a_launch_that_cannot_go_better_is_not_tried_again(bed: Bed) -> None:
+    bed.world.failures = [InconclusiveError("there is no /dev/kvm")] * 4
+    document, code = _up(bed, "second", "canary")
+    assert bed.lab().record().instances["second"].failed_launches == []
+    assert code == 12 and "no /dev/kvm" in json.dumps(document["emulator"]["health"])
+
+
 @pytest.mark.parametrize("losses", [1, 3])
 def test_an_l2_that_is_lost_is_launched_anew_and_is_no_finding(bed: Bed, losses: int) -> None:
     bed.world.failures = [NestedLostError("L2 ended by itself")] * (losses + (losses == 3))
@@ -354,6 +361,14 @@ def test_a_snapshot_has_the_emulators_of_then(bed: Bed) -> None:
     assert bed.lab().record() == record
 
 
+def test_no_gigabytes_are_fetched_for_a_second_one_where_kvm_does_not_work(bed: Bed) -> None:
+    bed.world.to_be_fetched, bed.world.kvm_ok = True, False
+    prepared = bed.world.calls.count("prepare")
+    with pytest.raises(BlockedError, match="is not fetched: KVM runs no tiny guest in the VM"):
+        emulator.up(bed.session(), NAME, "second", "docker-android")
+    assert bed.world.calls.count("prepare") == prepared
+
+
 def test_a_second_android_that_would_starve_the_vm_is_blocked(bed: Bed) -> None:
     bed.world.l1_memory_mib = 1000
     with pytest.raises(BlockedError, match="3072 MiB of the VM's memory, and 1000 MiB"):
@@ -390,10 +405,10 @@ def test_up_with_android_ends_with_its_page(bed: Bed) -> None:
 
 def test_logs(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
     _up(bed)
-    reply = device.logs(bed.session(), NAME, "second")
-    (file,) = checked(reply)["files"]
+    (file,) = checked(device.logs(bed.session(), NAME, "second", capture=True))["files"]
     assert file == {"name": "container.log", "text": "log of the container second\n"}
-    _shown(reply)
+    assert capsys.readouterr().out == ""
+    device.logs(bed.session(), NAME, "second")
     assert capsys.readouterr().out == "==> container.log <==\nlog of the container second\n"
 
 
@@ -624,3 +639,20 @@ def test_the_stand_in_keeps_the_protocol() -> None:
         wanted = {name for base in protocol.__mro__ for name in vars(base) if not name.startswith("_")}
         wanted |= set(getattr(protocol, "__annotations__", {}))
         assert {name for name in wanted if not hasattr(made, name)} <= {"name"}
+
+
+def test_an_image_that_has_no_name_leaves_no_emulator(bed: Bed) -> None:
+    before = bed.lab().record()
+    session = bed.session(emulator={"kind": "auto", "image": "Not An Image"})
+    with bed.untouched(), pytest.raises(UsageError, match="not an image's name"):
+        emulator.up(session, NAME, "second", "docker-android")
+    assert bed.lab().record() == before
+
+
+def test_an_image_that_has_no_name_ends_no_emulator_that_runs(bed: Bed) -> None:
+    emulator.up(bed.session(), NAME, "second", "docker-android")
+    session = bed.session(emulator={"kind": "auto", "image": "Not An Image"})
+    runs = bed.runs()
+    with bed.untouched(), pytest.raises(UsageError, match="not an image's name"):
+        emulator.restart(session, NAME, "second")
+    assert bed.runs() == runs

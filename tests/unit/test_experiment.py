@@ -16,6 +16,7 @@ from lab.commands.experiment import experiment
 from lab.deadline import cancelled
 from lab.engines.protocol import MachineSpec, NestingRefusedError, State
 from lab.errors import BusyError, DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.steps import Event
 from lab.store import new_record
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import KVM, TCG, FakeGuest, FakeMachine, World, cpu_facts, kvm_probe
@@ -112,6 +113,16 @@ def test_under_emulation_paravirtualization_is_asked_for_and_not_delivered(bed: 
     assert (document["finding"], reply.code) == ("nesting made the difference", 0)
     assert "reached the guest in none" in document["sentence"]
     assert {row["delivered"]["paravirt"] for row in document["trials"]} == {False}
+
+
+def test_a_rung_that_only_informs_is_told_of_as_such(bed: Bed, engine: Engine) -> None:
+    engine.emulated = True
+    heard: list[Event] = []
+    session = bed.session()
+    session.steps.subscribe(heard.append)
+    experiment(session, runs=1, seed=5)
+    failed = {(event.name, event.informs) for event in heard if event.kind == "failed"}
+    assert failed == {("guest.paravirt", True), ("guest.cpu", False)}
 
 
 def test_a_setting_the_engine_refuses_blocks_its_cell_with_the_reason(bed: Bed, engine: Engine) -> None:
@@ -261,3 +272,11 @@ def test_a_timeout_is_no_answer(bed: Bed, engine: Engine) -> None:
     document = checked(experiment(bed.session(), runs=1))
     assert [row["outcome"] for row in document["trials"]].count("inconclusive") == 2
     assert document["finding"] != "nesting decides"  # no guest went without the interface
+
+
+def test_a_disk_too_small_for_any_trial_is_refused_before_anything_is_removed(bed: Bed) -> None:
+    lab = bed.session().store.place("experiment-1")
+    lab.journal.intend("experiment", "of a run that was killed")
+    with pytest.raises(UsageError, match="smaller than the image"):
+        experiment(bed.session(image="debian-13", vm={"disk_gib": 5}), runs=1)
+    assert lab.folder.is_dir() and not bed.session().store.evidence_folder.exists()

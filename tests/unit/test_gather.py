@@ -10,6 +10,7 @@ import pytest
 
 from lab.deadline import Deadline
 from lab.errors import LabError
+from lab.guest import gather as gathering
 from lab.guest.gather import gather
 from lab.guest.ssh import Result
 
@@ -27,8 +28,8 @@ class Shell:
         return Result(list(argv), done.stdout[: self.cut], done.stderr, done.returncode, 0.0)
 
 
-def _gather(shell: Shell, commands: dict[str, list[str]]) -> dict[str, str]:
-    return gather(shell, commands, Deadline.after(10))  # type: ignore[arg-type]
+def _gather(shell: Shell, commands: dict[str, list[str]], **more: Any) -> dict[str, str]:
+    return gather(shell, commands, Deadline.after(10), **more)  # type: ignore[arg-type]
 
 
 def test_each_command_gives_its_own_words_and_one_that_fails_gives_its_error(tmp_path: Path) -> None:
@@ -66,3 +67,16 @@ def test_a_command_may_show_the_command_line_that_asked_for_it() -> None:
     shown = ["sh", "-c", "tr '\\0' '\\n' </proc/$PPID/cmdline"]  # as the journal does, where sudo logs
     found = _gather(Shell(), {"log": shown, "more": ["echo", "more"]})
     assert "mktemp" in found["log"] and found["more"] == "more\n"
+
+
+def test_errors_of_what_a_program_reads_are_told_apart() -> None:
+    noisy = ["sh", "-c", "echo warning >&2; echo '[1]'"]
+    found = _gather(Shell(), {"read": noisy, "quiet": ["echo", "a"], "log": noisy}, apart=["read", "quiet"])
+    assert found == {"read": "[1]\n", "read.stderr": "warning\n", "quiet": "a\n", "log": "warning\n[1]\n"}
+
+
+def test_of_a_long_answer_the_end_is_kept_and_what_is_missing_is_said() -> None:
+    found = _gather(Shell(), {"long": ["seq", "1000000"], "short": ["echo", "a"]})
+    mark, _, kept = found["long"].partition("\n")
+    assert mark == f"[lab: {6888896 - gathering.LIMIT_BYTES} bytes were left out here]"
+    assert len(kept) == gathering.LIMIT_BYTES and kept.endswith("\n1000000\n") and found["short"] == "a\n"

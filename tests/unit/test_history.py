@@ -272,6 +272,25 @@ def test_a_history_of_before_runs_could_be_cut_is_read(tmp_path: Path) -> None:
     assert (found.kind, found.cut) == ("up", False)
 
 
+def test_of_an_older_history_those_are_untold_that_ended_after_the_last_one_told(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    connection = open_database(path, MIGRATIONS[:2])
+    verdicts = {1: "inconclusive", 2: "confirmed", 3: "refuted", 4: ""}
+    for key, verdict in verdicts.items():
+        connection.execute(
+            "INSERT INTO nights (id, uuid, state, started, planned, verdict, evidence, report, boot_id,"
+            " lab_version) VALUES (?, ?, ?, ?, 1, ?, 'e', ?, 'boot', '0.1.0')",
+            (key, f"u{key}", "ended" if verdict else "running", AT, verdict, "r" if key == 2 else ""),
+        )
+    connection.close()
+    with History(path) as history:
+        assert [night.id for night in history.untold(before=5)] == [3]
+        assert history.night(4).untold  # once it has ended
+        assert "untold" not in history.night(3).as_dict()  # nightly.history/1 stays as it was
+        history.settle(3)
+        assert history.untold(before=5) == []
+
+
 def test_a_full_disk_writes_nothing_by_halves(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     with History(path) as history:

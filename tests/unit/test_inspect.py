@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from lab import deadline
-from lab.commands import choose, image, inspect, lifecycle
+from lab.commands import choose, consent, evidence, image, inspect, lifecycle
 from lab.commands.doctor import doctor
-from lab.commands.session import Reply
+from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.engines.protocol import Availability, State
-from lab.errors import LabError, UsageError
-from lab.host import kvm
-from lab.images import cache
+from lab.errors import InterruptedByUser, LabError, UsageError
+from lab.host import facts, kvm, packages
+from lab.images import cache, uses
 from lab.lock import hold
-from tests.unit.bed import Bed, checked
+from lab.store import Instance, Lab, Record
+from tests.unit.bed import Bed, checked, host
+from tests.unit.fakes import FakeEngine
 
 NAME = "default"
 
@@ -92,6 +99,85 @@ def test_a_lab_that_cannot_be_read_hides_no_other_and_can_be_destroyed(bed: Bed,
     assert [lab.name for lab in bed.session().store.labs()] == ["other"]
 
 
+def _denied(bed: Bed, name: str) -> None:
+    """As after one `sudo` run: what is in that lab's folder may not be read."""
+    real = Path.read_text
+
+    def read_text(path: Path, *args: Any, **more: Any) -> str:
+        if path.is_relative_to(bed.lab(name).folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **more)
+
+    bed.patch.setattr(Path, "read_text", read_text)
+
+
+def _noted(bed: Bed) -> tuple[Session, list[str]]:
+    session, notes = bed.session(), []
+    session.steps.subscribe(lambda event: notes.append(event.text))
+    return session, notes
+
+
+def test_a_lab_that_may_not_be_read_hides_no_other_and_says_what_mends_it(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    checked(up(bed.session(), "other"))
+    _denied(bed, NAME)
+    session, notes = _noted(bed)
+    rows = checked(inspect.list_labs(session))["labs"]
+    assert {row["name"]: row["state"] for row in rows} == {NAME: "unreadable", "other": "running"}
+    (note,) = notes
+    assert note.startswith(f"lab {NAME}: ") and "belongs to" in note and "mends it" in note
+    assert checked(inspect.status(session, NAME))["lab"]["state"] == "unreadable"
+    assert checked(inspect.status(session, "other"))["lab"]["state"] == "running"
+
+
+@pytest.mark.parametrize("error", [NotADirectoryError, PermissionError])
+def test_an_engines_files_that_may_not_be_read_hide_no_lab(bed: Bed, error: type[OSError]) -> None:
+    checked(up(bed.session(), NAME))
+    code = errno.ENOTDIR if error is NotADirectoryError else errno.EACCES
+    bed.world.broken["status"] = error(code, "refused", str(bed.lab().vm_folder / "disk.qcow2"))
+    row = checked(inspect.list_labs(bed.session()))["labs"][0]
+    assert row["state"] == "unknown" and row["emulators"]
+
+
+def test_an_emulator_of_a_newer_lab_hides_no_other(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    bed.lab().change(instances={"x": Instance(kind="of tomorrow", index=1)})
+    checked(up(bed.session(), "other"))
+    assert len(checked(inspect.list_labs(bed.session()))["labs"]) == 2
+
+
+def test_a_list_can_be_interrupted(bed: Bed) -> None:
+    checked(up(bed.session(), NAME))
+    bed.world.broken["status"] = InterruptedByUser("interrupted")
+    with pytest.raises(InterruptedByUser):
+        inspect.list_labs(bed.session())
+
+
+@pytest.mark.parametrize("file", ["run.json", "validation.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"', '{"verdict": 5}'])
+def test_a_torn_file_of_one_run_hides_no_evidence(bed: Bed, file: str, content: str) -> None:
+    checked(up(bed.session(), NAME))
+    checked(up(bed.session(), NAME, fresh=True))
+    first = bed.runs()[0]
+    (first / file).write_text(content)
+    rows = checked(evidence.evidence(bed.session(), NAME))["runs"]
+    assert [row["run"] for row in rows] == [path.name for path in bed.runs()]
+    assert rows[-1]["verdict"] == "confirmed"
+    assert (rows[0]["verb"], rows[0]["started"][:10]) == ("up", rows[-1]["started"][:10])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '["qemu"]', '"qemu"', "null"])
+def test_what_cannot_be_read_agrees_to_nothing(bed: Bed, content: str) -> None:
+    bed.world.caution = "It can hang this host."
+    session = bed.session()
+    session.settings.state_dir.mkdir()
+    agreed = session.settings.state_dir / "agreed.json"
+    agreed.write_text(content)
+    assert not consent.given(session, FakeEngine(bed.world))
+    consent.require(replace(session, interactive=True, ask=lambda _question: True), FakeEngine(bed.world))
+    assert consent.given(session, FakeEngine(bed.world))
+
+
 def test_a_lab_whose_engine_does_not_answer_is_listed(bed: Bed) -> None:
     checked(up(bed.session(), NAME))
     bed.world.broken["status"] = LabError("VirtualBox is not installed")
@@ -122,7 +208,7 @@ def test_list_and_config(bed: Bed) -> None:
 def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def answer(_cache: Path, fresh: bool, kernel: Path | None) -> kvm.KvmAnswer:
+    def answer(_cache: Path, fresh: bool, kernel: Path | None, qemu: str) -> kvm.KvmAnswer:
         asked.append(fresh)
         return kvm.KvmAnswer(False, "a kernel booted under it hangs", False)
 
@@ -135,6 +221,25 @@ def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: p
     assert document["kvm"]["usable"] is False
     assert asked == [True]
     assert "hangs" in _shown(reply)
+
+
+def test_doctor_names_nothing_that_a_mac_cannot_have(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = host(memory=1 << 28)
+    mac = replace(here, os="macOS", memory_total=16 << 30, mac=facts.Mac("MacBookPro16,1", False), kvm=None)
+    monkeypatch.setattr(facts, "read", lambda: mac)
+    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "Linux's", False))
+    monkeypatch.setattr(packages, "find_program", lambda _name: None)  # no Homebrew either
+    monkeypatch.setattr(sys, "platform", "darwin")
+    reply = doctor(bed.session())
+    shown = _shown(reply)
+    assert "package qemu" in shown
+    for word in ("None", "mmdebstrap", "syslinux", "qemu-system-x86\n", "apt", "libvirt", "hardware KVM"):
+        assert word not in shown, word
+    assert next(check for check in checked(reply)["checks"] if check["name"] == "memory")["status"] == "ok"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(facts, "read", lambda: here)
+    shown = _shown(doctor(bed.session()))
+    assert "package mmdebstrap" in shown and "hardware KVM" in shown
 
 
 def _cached(bed: Bed, name: str) -> cache.CachedImage:
@@ -172,6 +277,126 @@ def test_images_are_listed_with_who_uses_them_and_only_others_pruned(bed: Bed) -
     }
     assert kept.path.exists()
     assert not unused.folder.exists()
+
+
+def _second(bed: Bed, tmp_path: Path, name: str) -> Session:
+    """The session of another state folder on the same cache, with a lab in it."""
+    other = Bed(tmp_path / "second", bed.patch)
+    session = other.session(cache_dir=bed.session().settings.cache_dir)
+    up(session, name)
+    return session
+
+
+def test_a_lab_of_another_state_folder_keeps_its_image_and_loses_it_when_destroyed(
+    bed: Bed, tmp_path: Path
+) -> None:
+    kept = _cached(bed, "debian-13-fake")
+    other = _second(bed, tmp_path, "elsewhere")
+    assert other.images == bed.session().images
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and "elsewhere" in rows[kept.id]["why"]
+    assert kept.path.exists()
+    lifecycle.destroy(other, "elsewhere")
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "removed"
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("record", ['{"of": "a newer version"}', None, "rebuilt"])
+def test_a_lab_whose_record_cannot_be_read_keeps_its_image(
+    bed: Bed, marked: bool, record: str | None
+) -> None:
+    kept, unused = _cached(bed, "debian-13-fake"), _cached(bed, "debian-13-old")
+    up(bed.session(), NAME)
+    vdi = bed.session().settings.cache_dir / "virtualbox" / f"{kept.id}-12g.vdi"
+    vdi.parent.mkdir(parents=True)
+    vdi.touch()
+    lab = bed.lab(NAME)
+    (lab.vm_folder / "disk.qcow2").parent.mkdir(parents=True, exist_ok=True)
+    (lab.vm_folder / "disk.qcow2").touch()
+    if record is None:
+        (lab.folder / "lab.json").unlink()
+    elif record == "rebuilt":  # from the journal, which does not know the image
+        lab.change(image="unknown")
+    else:
+        (lab.folder / "lab.json").write_text(record)
+    if not marked:  # a lab of an earlier version
+        shutil.rmtree(bed.session().images / "uses")
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and NAME in rows[kept.id]["why"]
+    assert kept.path.exists() and vdi.exists()
+    # Without a mark nobody knows which it is: all that it may be stay.
+    assert unused.folder.exists() is not marked
+
+
+def test_marks_of_what_is_gone_are_dropped_and_doubt_keeps(tmp_path: Path) -> None:
+    images, labs = tmp_path / "cache", tmp_path / "state" / "labs"
+    use = uses.Use(uuid="u", lab="a", folder=labs / "a")
+    uses.mark(images, "x-1", use)
+    assert uses.of(images, "x-1") == [use], "the state folder is not there: perhaps not mounted"
+    (labs / "a").mkdir(parents=True)
+    assert uses.of(images, "x-1") == [use], "its creation was cut short"
+    lab = Lab(labs / "a")
+    record = Record(
+        name="a",
+        uuid="u",
+        created="2026-01-01T00:00:00+00:00",
+        engine="qemu",
+        emulator="none",
+        image="x-1",
+        cpus=1,
+        memory_mib=1,
+        disk_gib=1,
+        paravirt="kvm",
+        nested=True,
+    )
+    lab.write(record)
+    assert uses.of(images, "x-1") == [use]
+    lab.write(record.model_copy(update={"uuid": "v"}))
+    assert uses.of(images, "x-1") == [], "another lab of that name"
+    assert uses.marked(images) == ["x-1"]
+    uses.mark(images, "x-1", use)
+    shutil.rmtree(labs / "a")
+    assert uses.of(images, "x-1") == [] and list((images / "uses/x-1").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"uuid": "u"}', None])
+def test_a_mark_that_cannot_be_read_keeps_its_image(bed: Bed, content: str | None) -> None:
+    """It is torn, of a newer version, or another user's: some lab stands on the image all the same."""
+    kept = _cached(bed, "debian-13-old")
+    mark = bed.session().images / "uses" / kept.id / "0b4c4f0e.json"
+    mark.parent.mkdir(parents=True)
+    if content is None:
+        mark.mkdir()
+    else:
+        mark.write_text(content)
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and str(mark) in rows[kept.id]["why"]
+    assert kept.path.exists() and mark.exists()
+
+
+def test_marks_are_as_public_as_the_images(tmp_path: Path) -> None:
+    """Who shares the cache and may remove from it must be able to read them."""
+    uses.mark(tmp_path / "cache", "x-1", uses.Use(uuid="u", lab="a", folder=tmp_path))
+    assert (tmp_path / "cache/uses/x-1/u.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "cache/uses/x-1").stat().st_mode & 0o055 == 0o055
+
+
+def test_a_lab_begun_while_images_are_pruned_keeps_its_image(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = _cached(bed, "debian-13-fake")
+    use = uses.Use(uuid="u", lab="late", folder=bed.session().store.place("late").folder)
+    owned = cache._owned
+
+    def late(folder: Path) -> list[cache.CachedImage]:
+        found = list(owned(folder))
+        cache.mark_use(folder, entry.id, use)
+        return found
+
+    monkeypatch.setattr(cache, "_owned", late)
+    assert cache.prune(bed.session().images, set()) == []
+    assert entry.path.exists()
 
 
 def test_a_damaged_image_is_found(bed: Bed) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.errors import BlockedError
 from lab.journal import Journal
 
 _KEYS = st.sampled_from(["a", "b", "c"])
@@ -89,3 +90,24 @@ def test_on_a_full_disk_nothing_is_begun_unrecorded_and_removing_goes_on(
     assert [(entry.key, entry.done) for entry in journal.entries()] == [("a", False)]
     journal.done("vm", "a")
     assert [(entry.key, entry.done) for entry in journal.entries()] == [("a", True)]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["[]", "5", "null", '"x"', "{}", '{"verb": 1}', '{"verb": [], "kind": {}, "key": []}']
+        )
+    )
+)
+def test_a_line_that_is_none_of_a_journals_costs_no_other(lines: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "journal")
+        journal.path.write_text("".join(f"{line}\n" for line in lines))
+        journal.intend("thing", "a")
+        assert [entry.key for entry in journal.entries("thing")] == ["a"]
+
+
+def test_a_journal_that_may_not_be_read_is_told_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    with pytest.raises(BlockedError, match="is a folder"):
+        Journal(tmp_path / "journal").entries()

@@ -4,6 +4,12 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_ssh_private_key,
+)
 
 from lab import redact
 from lab.errors import LabError
@@ -46,6 +52,16 @@ def test_a_private_half_lost_gives_a_new_matching_pair(tmp_path: Path) -> None:
 def test_a_broken_key_is_said(tmp_path: Path) -> None:
     (tmp_path / "id_ed25519").write_text("not a key")
     with pytest.raises(LabError, match="not an OpenSSH private key"):
+        keys.ensure(tmp_path, "default")
+
+
+def test_a_key_with_a_passphrase_is_said(tmp_path: Path) -> None:
+    pair = keys.ensure(tmp_path, "default").user
+    key = load_ssh_private_key(pair.private.read_bytes(), password=None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"a passphrase"))
+    pair.private.write_bytes(locked)
+    pair.public.unlink()
+    with pytest.raises(LabError, match="has a passphrase"):
         keys.ensure(tmp_path, "default")
 
 

@@ -14,6 +14,7 @@ from lab.ladder.model import Claim, Nesting
 from lab.ladder.report import document, summary
 from lab.ladder.verdict import judge
 from lab.steps import Steps
+from lab.theory.observed import cell_of
 from tests.unit.documents.parts import CELL, UUID, absent, validation
 
 
@@ -36,6 +37,16 @@ def test_what_a_validation_document_says() -> None:
             started=naive,
             ended=datetime.now(UTC),
         )
+
+
+def test_a_cell_is_the_same_over_any_transport_and_older_ones_tell_none() -> None:
+    spoken = dataclasses.replace(CELL, transport="VBoxManage: no bindings")
+    found = validation()
+    assert spoken == CELL and hash(spoken) == hash(CELL)
+    assert cell_of(found["cell"]) == spoken
+    found["cell"]["transport"] = spoken.transport
+    schema.validate(found)
+    assert cell_of(found["cell"]).transport == spoken.transport
 
 
 def test_an_engine_that_cannot_be_asked_still_gives_a_document() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import deadline, evidence, lock
-from lab.commands import emulator, lifecycle
+from lab.commands import choose, emulator, lifecycle
 from lab.commands.session import Session
 from lab.commands.up import up
 from lab.commands.validate import validate
@@ -223,11 +223,17 @@ def test_a_lab_without_a_record_is_destroyed(bed: Bed) -> None:
     assert bed.session().store.labs() == []
 
 
-def test_a_lab_without_an_image_is_destroyed(ready: Bed) -> None:
+def test_a_lab_without_an_image_is_destroyed(bed: Bed) -> None:
+    choose.record_for(bed.session(), bed.session().store.place(NAME))
+    with bed.untouched():
+        checked(lifecycle.destroy(bed.session(), NAME))
+    assert bed.session().store.labs() == []
+
+
+def test_what_an_engine_made_goes_though_the_record_names_no_image(ready: Bed) -> None:
     ready.lab().change(image="")
-    with ready.untouched():
-        checked(lifecycle.destroy(ready.session(), NAME))
-    assert ready.session().store.labs() == []
+    checked(lifecycle.destroy(ready.session(), NAME))
+    assert "destroy" in ready.world.calls and ready.session().store.labs() == []
 
 
 def test_a_destroy_that_was_cut_short_is_repeated(ready: Bed) -> None:

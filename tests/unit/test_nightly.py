@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from lab import deadline, evidence, lock
 from lab.commands.nightly import (
     clock,
+    following,
     history,
     install,
     night,
@@ -237,8 +238,9 @@ def _raise_blocked(*_: object) -> None:
 def test_a_full_disk_under_the_vm(bed: Bed) -> None:
     bed.world.broken["create"] = OSError(errno.ENOSPC, "No space left on device")
     found, code = _run(bed)
-    assert (found["verdict"], code) == ("inconclusive", 12)
-    assert "No space left" in found["reason"]
+    assert (found["verdict"], code) == ("blocked", 11)
+    assert "the disk is full" in found["reason"]
+    assert bed.session().store.find("nightly") is None
 
 
 def test_a_full_disk_under_the_evidence_leaves_no_lab_behind(bed: Bed) -> None:
@@ -340,10 +342,11 @@ def _hangs_while_comparing(bed: Bed) -> None:
     bed.patch.setattr(fakes.FakeEmulator, "time_boot", hang)
 
 
-def test_a_comparison_the_budget_cut_short_costs_no_verdict(bed: Bed) -> None:
+def test_a_comparison_the_budget_cut_short_leaves_a_night_that_is_not_whole(bed: Bed) -> None:
     _hangs_while_comparing(bed)
     found, code = _run(bed)
-    assert (found["verdict"], code) == ("confirmed", 0)
+    assert (found["verdict"], code) == ("inconclusive", 12)
+    assert found["claims"][0]["counts"] == counted({"confirmed": 3, "inconclusive": 1})
     assert [look["cut"] for look in found["runs"]] == [False, False, False, True]
     assert {"rung": "nested.adb", "status": "passed"}.items() <= found["runs"][-1]["rungs"][-3].items()
     assert any("nothing was compared: the budget" in note for note in found["notes"])
@@ -400,7 +403,7 @@ def test_an_interrupted_night_is_on_record(bed: Bed) -> None:
     assert "stopped by SIGTERM" in found["reason"]
     assert bed.session().store.find("nightly") is None
     (note,) = _run(bed, runs=1, compare=False)[0]["notes"]  # nobody was told, so the next night does
-    assert "ended badly" in note
+    assert "nobody was told" in note
     assert "stopped by SIGTERM" in note
 
 
@@ -448,7 +451,7 @@ def test_the_next_night_closes_a_killed_one_removes_its_lab_and_says_so(bed: Bed
     assert bed.session().store.find("nightly")
     found, code = _run(bed)
     assert (found["verdict"], code) == ("confirmed", 0)
-    assert any("ended badly: cut short" in note for note in found["notes"])
+    assert any("nobody was told" in note and "cut short" in note for note in found["notes"])
     assert [one["verdict"] for one in _past(bed)] == ["confirmed", "inconclusive"]
 
 
@@ -457,7 +460,7 @@ def test_a_killed_night_that_somebody_closed_meanwhile_is_told_by_the_next_all_t
     assert _past(bed)[0]["verdict"] == "inconclusive"  # looking closes it, and tells nobody
     notes = [_run(bed, runs=1, compare=False)[0]["notes"] for _ in range(2)]
     assert [len(each) for each in notes] == [1, 0]
-    assert "ended badly: cut short after 1 of 4 runs" in notes[0][0]
+    assert "inconclusive: cut short after 1 of 4 runs" in notes[0][0]
 
 
 def test_a_night_at_work_is_not_closed_by_one_who_looks(bed: Bed) -> None:
@@ -544,6 +547,20 @@ def test_a_full_disk_under_the_history_is_no_success(bed: Bed) -> None:
     assert (found.state, found.verdict) == ("running", "")  # whoever looks next says inconclusive
 
 
+def test_a_night_that_could_not_be_written_down_and_its_end_in_the_history_are_one_night(bed: Bed) -> None:
+    with sinks.http() as sink:
+        bed.patch.setenv("LAB_WEBHOOK_URL", sink.url)
+        with bed.patch.context() as patch:
+            patch.setattr(bed, "patch", patch)
+            _limited(bed, lambda: False)
+            with pytest.raises(HistoryError, match="full"):
+                run(_session(bed, webhook="json"))
+        _run(bed, runs=1, webhook="json")
+    first, again, tonight = (request.headers[webhook.DELIVERY] for request in sink.requests)
+    assert first == again != tonight
+    assert [post.json["verdict"] for post in sink.requests] == ["inconclusive", "inconclusive", "confirmed"]
+
+
 def test_a_disk_that_has_room_again_once_the_lab_is_gone(bed: Bed) -> None:
     _limited(bed, lambda: bed.world.state is State.ABSENT and bed.world.l1_boots > 0)
     found, code = _run(bed, compare=False)
@@ -571,6 +588,39 @@ def test_a_damaged_history_costs_no_night(bed: Bed) -> None:
     assert len(document["events"]) == len(document["nights"]) == 1
 
 
+def test_settings_that_are_refused_cost_nothing_that_a_night_left(bed: Bed) -> None:
+    lab = bed.session().store.place("nightly")
+    (lab.folder / night.MARK).touch()
+    session = bed.session(emulator={"kind": "docker-android", "image": "Not An Image"})
+    found = checked(run(session))["night"]
+    assert found["verdict"] == "inconclusive" and "not an image's name" in found["reason"]
+    assert bed.session().store.find("nightly") is not None
+
+
+def test_a_nights_lab_whose_record_was_torn_is_removed_with_its_vm(bed: Bed) -> None:
+    def tear() -> None:
+        bed.lab("nightly").record_file.write_text("{")
+
+    _before_looks(bed, tear)
+    found, _ = _run(bed, runs=2, compare=False)
+    assert bed.world.calls.count("destroy") == 1 and bed.world.state is State.ABSENT
+    assert not any("could not be removed" in note for note in found["notes"])
+
+
+def test_the_user_is_heard_though_the_budget_is_spent_by_then(bed: Bed) -> None:
+    def hang() -> None:
+        assert deadline.cancelled.wait(60)
+        deadline.cancelled.set()  # Ctrl-C, in the moment in which the budget ends the look
+        deadline.check_cancelled()
+
+    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(2.0))
+    _before_looks(bed, hang)
+    with pytest.raises(InterruptedByUser):
+        run(_session(bed))
+    deadline.cancelled.clear()
+    assert "the night was stopped" in _past(bed)[0]["reason"]
+
+
 def test_a_lab_that_somebody_else_made_is_left_alone(bed: Bed) -> None:
     up(bed.session(), "nightly")
     record = bed.lab("nightly").record()
@@ -591,7 +641,7 @@ def test_a_report_that_cannot_be_written_is_said(bed: Bed) -> None:
     def broken(*_: object) -> Path:
         raise RuntimeError("no ink")
 
-    bed.patch.setattr(night, "report", broken)
+    bed.patch.setattr(following, "report", broken)
     found, code = _run(bed)
     assert (code, found["report"]) == (0, "")
     assert "the report could not be written: no ink" in found["notes"]
@@ -636,7 +686,7 @@ def test_a_keyring_that_breaks_costs_neither_night_nor_its_reason(bed: Bed, reco
     else:
         (bed.folder / "state").mkdir()
         history_file(bed.session()).mkdir()
-        with pytest.raises(HistoryError, match="unable to open"):
+        with pytest.raises(HistoryError, match="could not be used"):
             _run(bed, webhook="json")
 
 

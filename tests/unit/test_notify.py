@@ -61,7 +61,7 @@ def test_the_token_is_ours_whatever_netrc_has(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password of-somebody-else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(sending, "is_loopback", lambda _host: False)  # as if it were elsewhere
+    monkeypatch.setattr("lab.web.is_loopback", lambda _host: False)  # as if it were elsewhere
     monkeypatch.setattr(sending, "_checked", lambda url: url)
     sending.send("POST", sink.url, QUICK, headers={"Authorization": "Bearer ours"})
     assert [request.headers["Authorization"] for request in sink.requests] == ["Bearer ours"]
@@ -329,7 +329,7 @@ def test_a_password_goes_encrypted_or_no_further_than_this_machine(monkeypatch: 
         mail.deliver(NOTICE)
         assert [line.split()[0] for line in sink.said if "AUTH" in line] == ["AUTH"]
         sink.said.clear()
-        monkeypatch.setattr("lab.notify.mail.is_loopback", lambda _host: False)  # as if it were elsewhere
+        monkeypatch.setattr("lab.web.is_loopback", lambda _host: False)  # as if it were elsewhere
         with pytest.raises(DeliveryError, match="offers no encryption"):
             mail.deliver(NOTICE)
         assert [line.split()[0].upper() for line in sink.said] == ["EHLO"]
@@ -389,3 +389,26 @@ def test_a_notice_shows_no_secret() -> None:
     redact.register("a secret of the night")
     leaky = NOTICE.__class__(**(NOTICE.__dict__ | {"reason": "it said a secret of the night"}))
     assert "a secret of the night" not in json.dumps(leaky.document()) + leaky.title + "".join(leaky.lines)
+
+
+def test_github_is_told_no_secret_and_may_answer_strangely(sink: HttpSink) -> None:
+    redact.register("a-secret/of-the-night")
+    worse = Said("ba9876543210", "password=a-secret%2Fof-the-night is gone", True)
+    repository = Repository()
+    sink.answer = repository.answer
+    github(sink).deliver(NOTICE.__class__(**(NOTICE.__dict__ | {"findings": [worse]})))
+    (issue,) = repository.issues
+    assert "of-the-night" not in issue["title"] + issue["body"]
+    for strange in ({}, [{"number": "x"}], [[]], "no", None, [{"labels": 3}]):
+        sink.answer = lambda _, strange=strange: Answer(200, strange)
+        with pytest.raises(DeliveryError, match="not one lab can read"):
+            github(sink).deliver(NOTICE)
+
+
+@pytest.mark.parametrize("cut", [170, 190, 199, 205])
+def test_an_echo_of_the_token_is_not_cut_in_half_before_it_is_masked(sink: HttpSink, cut: int) -> None:
+    redact.register(TOKEN)
+    sink.answer = lambda _: Answer(400, {"message": "x" * cut + f" {TOKEN} "})
+    with pytest.raises(DeliveryError) as caught:
+        Webhook(sink.url, SECRET, QUICK).deliver(NOTICE)
+    assert "toke" not in str(caught.value)

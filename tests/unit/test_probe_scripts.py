@@ -215,7 +215,7 @@ def test_a_machine_without_python_is_refused_before_anything_is_made_there(
     monkeypatch.setattr(adopt, "Guest", Machine)
     own = cast(KeyPair, type("Own", (), {"private": Path("key"), "public_line": "ssh-ed25519 x"}))
     with pytest.raises(UsageError, match="it has no python3"):
-        adopt.admit(22, "vagrant", Path("key"), Path("known"), own)
+        adopt.admit(22, "vagrant", [Path("key")], Path("known"), own)
     asked = [argv for machine in Machine.made for argv in machine.asked]
     assert [argv[0] for argv in asked] == ["python3"]
 

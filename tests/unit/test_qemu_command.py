@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.engines.protocol import Forward, MachineSpec
+from lab.engines.protocol import LOOPBACK, Forward, MachineSpec
 from lab.engines.qemu.command import Hardware, accelerator_option, build, cpu_model, hardware
 from lab.engines.qemu.layout import Layout
 
@@ -58,7 +58,7 @@ def test_the_whole_list() -> None:
         '{"driver": "virtio-blk-pci", "drive": "disk", "bootindex": 0, "serial": "lab-disk"}',
         *("-device", '{"driver": "virtio-blk-pci", "drive": "seed", "serial": "lab-seed"}'),
         "-netdev",
-        "user,id=net0,restrict=off,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:5556-:5555",
+        "user,id=net0,restrict=off,ipv6=off,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:5556-:5555",
         *("-device", '{"driver": "virtio-net-pci", "netdev": "net0", "romfile": ""}'),
         *("-object", "rng-builtin,id=rng0", "-device", '{"driver": "virtio-rng-pci", "rng": "rng0"}'),
         *("-display", "none", "-vga", "std"),
@@ -75,6 +75,17 @@ def test_every_forward_is_on_the_loopback(forwards: list[Forward]) -> None:
     rules = [part.removeprefix("hostfwd=") for part in network.split(",") if part.startswith("hostfwd=")]
     assert rules == [f"tcp:127.0.0.1:{item.host_port}-:{item.guest_port}" for item in forwards]
     assert network.count("tcp:") == len(forwards)
+
+
+@given(FORWARDS)
+def test_in_a_namespace_they_listen_on_its_own_address(forwards: list[Forward]) -> None:
+    (network,) = _values(_argv(forwards=forwards, address="10.0.2.100"), "-netdev")
+    assert LOOPBACK not in network and network.count("hostfwd=tcp:10.0.2.100:") == len(forwards)
+
+
+def test_ipv6_is_no_way_to_the_hosts_loopback() -> None:
+    (network,) = _values(_argv(), "-netdev")
+    assert "ipv6=off" in network.split(",")
 
 
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1))

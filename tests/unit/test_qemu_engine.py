@@ -11,7 +11,7 @@ import pytest
 from lab.engines import NAMES, engine
 from lab.engines.options import Options, QemuOptions
 from lab.engines.protocol import Forward
-from lab.engines.qemu import QemuEngine, capabilities
+from lab.engines.qemu import QemuEngine, capabilities, network
 from lab.engines.qemu import engine as engine_module
 from lab.engines.qemu.launching import port_error
 from lab.errors import UsageError
@@ -31,6 +31,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(engine_module, "version", lambda _: (9, 0, 1))
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(network, "why_open", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,41 @@ def test_the_registry(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         engine("qmeu", options)
     assert "qemu" in caught.value.hint
+
+
+def test_a_reachable_loopback_is_told_with_the_reason(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = QemuEngine(lambda: Answer(True), "tcg")
+    (closed,) = made.findings([])
+    assert closed.good and made.facts().details["host_loopback"] == "out of reach"
+    monkeypatch.setattr(network, "why_open", lambda: "slirp4netns not found")
+    (reachable,) = made.findings([])
+    assert not reachable.good and "slirp4netns not found" in reachable.observed and reachable.hint
+    assert made.facts().details["host_loopback"] == "within reach: slirp4netns not found"
+
+
+def test_only_linux_has_network_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "Linux" in network.why_open()
+
+
+def test_what_was_just_installed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(network, "_TUN", Path("/dev/null"))
+    monkeypatch.setattr(network, "_why_it_fails", lambda: "")
+    there: list[str] = ["unshare"]
+    monkeypatch.setattr(network, "find_program", lambda name: Path(name) if name in there else None)
+    assert network.why_open() == "slirp4netns not found"
+    there.append("slirp4netns")
+    assert network.why_open() == ""
+
+
+def test_kvm_is_probed_with_the_configured_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "lab.host.kvm.functional_probe", lambda *_, qemu="", **__: asked.append(qemu) or Answer(True)
+    )
+    made = engine("qemu", Options(tmp_path, QemuOptions("auto", binary="/usr/libexec/qemu-kvm")))
+    assert isinstance(made, QemuEngine) and made._host.accelerator == "kvm"
+    assert asked == ["/usr/libexec/qemu-kvm"]

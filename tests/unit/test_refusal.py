@@ -100,13 +100,13 @@ def test_a_verdict_that_cannot_be_written_is_blocked_and_never_green(
 
 
 def test_a_full_disk_that_names_no_file_names_the_state_folder(tmp_path: Path) -> None:
-    found = refusal.known(OSError(errno.ENOSPC, "No space left on device"), folder=tmp_path)
+    found = refusal.known(OSError(errno.ENOSPC, "No space left on device"), folders=[tmp_path])
     assert isinstance(found, BlockedError) and str(tmp_path) in found.what
 
 
 def test_any_other_fault_of_the_system_is_a_bug_and_said_as_one() -> None:
     try:
-        raise PermissionError(errno.EACCES, "Permission denied", "/nowhere")
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/nowhere")
     except OSError as error:
         found = refusal.known(error)
     assert (type(found), int(found.exit_code)) == (LabError, 1)

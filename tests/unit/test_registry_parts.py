@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tempfile
 import threading
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import redact
-from lab.errors import BlockedError, LabError
-from lab.images.errors import PlatformError
+from lab import deadline, redact
+from lab.deadline import Deadline
+from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.images.registry import Learned, Reference, manifests
-from lab.images.registry.auth import parse_challenge
+from lab.images.registry.challenge import Challenge, challenges
 from lab.images.registry.credentials import Credentials, stored
 from lab.images.registry.manifests import Index
 
@@ -70,6 +71,84 @@ def test_a_config_without_a_login_means_none(tmp_path: Path, text: str) -> None:
     assert stored("ghcr.io", tmp_path / "absent.json") is None
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    ("entry", "wanted"),
+    [
+        ({"username": "ada", "password": "pass-1"}, Credentials("ada", "pass-1")),
+        ({"auth": "", "username": "ada", "password": "pass-1"}, Credentials("ada", "pass-1")),
+        ({"auth": _packed("ada:pass-2"), "username": "x", "password": "y"}, Credentials("ada", "pass-2")),
+        ({"identitytoken": "token-1"}, Credentials("", identity="token-1")),
+        ({"auth": _packed("ada:"), "identitytoken": "token-1"}, Credentials("ada", identity="token-1")),
+        ({"username": "ada"}, None),
+        ({"username": 1, "password": ["x"]}, None),
+    ],
+)
+def test_logins_as_other_tools_write_them(
+    tmp_path: Path, mark: str, entry: object, wanted: Credentials | None
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(mark + json.dumps({"auths": {"ghcr.io": entry}}))
+    result = stored("ghcr.io", config)
+    assert result == wanted
+    for secret in (result.password, result.identity) if result else ():
+        assert not secret or secret not in f"{redact.clean(secret)} {result!r}"
+
+
+def test_a_helper_that_is_not_there_is_said_and_the_file_counts(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    login = {"ghcr.io": {"auth": _packed("ada:pass-1")}}
+    for name in ("absent-helper", "../../bin/sh"):
+        config.write_text(json.dumps({"auths": login, "credHelpers": {"https://ghcr.io": name}}))
+        notes: list[str] = []
+        assert stored("ghcr.io", config, say=notes.append) == Credentials("ada", "pass-1")
+        assert [f"credential helper {name} gives no login for ghcr.io" in line for line in notes] == [True]
+    assert stored("other.example", config, say=notes.append) is None
+
+
+def test_a_helper_that_waits_for_its_user_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the deadline; and it is ended at once when the command is cancelled."""
+    helper = tmp_path / "docker-credential-slow"
+    helper.write_text("#!/bin/sh\nexec sleep 30\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"credsStore": "slow"}))
+    notes: list[str] = []
+    assert stored("ghcr.io", config, say=notes.append, deadline=Deadline.after(0.3)) is None
+    assert "did not end" in notes[0]
+    monkeypatch.setattr(deadline, "cancelled", threading.Event())
+    monkeypatch.setattr("lab.proc.cancelled", deadline.cancelled)
+    threading.Timer(0.3, deadline.cancelled.set).start()
+    with pytest.raises(InterruptedByUser):
+        stored("ghcr.io", config, say=notes.append)
+    helper.chmod(0o644)
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert stored("ghcr.io", config, say=notes.append) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["auths", "credHelpers", "ghcr.io", "http://[", "auth", "username"]), inner
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_config_is_too_strange(config: object) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.json")
+        path.write_text(json.dumps(config))
+        assert stored("ghcr.io", path) is None or isinstance(config, dict)
+
+
 def test_dockers_own_folder_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(
         json.dumps({"auths": {"ghcr.io": {"auth": _packed("ada:secret-1")}}})
@@ -78,43 +157,77 @@ def test_dockers_own_folder_is_looked_into(tmp_path: Path, monkeypatch: pytest.M
     assert stored("ghcr.io") == Credentials("ada", "secret-1")
 
 
+BEARER = Challenge(
+    "bearer",
+    {
+        "realm": "https://auth.docker.io/token",
+        "service": "registry.docker.io",
+        "scope": "repository:a/b:pull,push",
+    },
+)
+
+
 @pytest.mark.parametrize(
     ("header", "wanted"),
     [
         (
             'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push"',
-            (
-                "bearer",
-                {
-                    "realm": "https://auth.docker.io/token",
-                    "service": "registry.docker.io",
-                    "scope": "repository:a/b:pull,push",
-                },
-            ),
+            [BEARER],
         ),
-        ('BEARER Realm="x", Error="invalid_token"', ("bearer", {"realm": "x", "error": "invalid_token"})),
-        ("Basic realm=x", ("basic", {"realm": "x"})),
-        ("Negotiate", ("negotiate", {})),
-        ("", ("", {})),
+        (
+            'Basic realm="registry", Bearer realm="https://auth.docker.io/token" , '
+            'service = registry.docker.io,,scope="repository:a/b:pull,push"',
+            [Challenge("basic", {"realm": "registry"}), BEARER],
+        ),
+        (
+            'BEARER Realm="x", Error="invalid_token"',
+            [Challenge("bearer", {"realm": "x", "error": "invalid_token"})],
+        ),
+        ("Basic realm=x", [Challenge("basic", {"realm": "x"})]),
+        (
+            r'Basic realm="say \"a, b\\"", Digest x=1',
+            [Challenge("basic", {"realm": 'say "a, b\\'}), Challenge("digest", {"x": "1"})],
+        ),
+        ("Negotiate", [Challenge("negotiate")]),
+        (
+            "Negotiate YWJj==, NTLM, Basic realm=y",
+            [Challenge("negotiate"), Challenge("ntlm"), Challenge("basic", {"realm": "y"})],
+        ),
+        ("", []),
     ],
 )
-def test_challenges(header: str, wanted: tuple[str, dict[str, str]]) -> None:
-    assert parse_challenge(header) == wanted
+def test_challenges(header: str, wanted: list[Challenge]) -> None:
+    assert challenges(header) == wanted
 
 
-@given(st.text(max_size=80))
+@given(st.text(max_size=80) | st.text(alphabet='ab =",\\B', max_size=80))
 def test_no_challenge_is_too_strange(header: str) -> None:
-    kind, asked = parse_challenge(header)
-    assert kind == kind.lower()
-    assert all(isinstance(value, str) for value in asked.values())
+    for challenge in challenges(header):
+        assert challenge.scheme == challenge.scheme.lower()
+        assert all(isinstance(value, str) for value in challenge.parameters.values())
 
 
-def _listed(digest: str, os: str, architecture: str) -> dict[str, object]:
-    return {
-        "digest": digest,
-        "size": 1,
-        "platform": {"os": os, "architecture": architecture, "variant": "v8"},
-    }
+_WORDS = st.text(alphabet="abcXYZ019-", min_size=1, max_size=8)
+_VALUES = st.text(alphabet='ab,= \t:/"\\', max_size=12)
+
+
+@given(st.lists(st.tuples(_WORDS, st.dictionaries(_WORDS.map(str.lower), _VALUES, max_size=3)), max_size=4))
+def test_what_is_written_as_the_standard_says_is_read(asked: list[tuple[str, dict[str, str]]]) -> None:
+    """Each challenge with quoted parameters, joined as several headers are."""
+    header = ", ".join(
+        f"{scheme} " + ", ".join(f'{name}="{quoted(value)}"' for name, value in parameters.items())
+        for scheme, parameters in asked
+    )
+    assert challenges(header) == [Challenge(scheme.lower(), given) for scheme, given in asked]
+
+
+def quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _listed(digest: str, os: str, architecture: str, variant: str = "") -> dict[str, object]:
+    platform = {"os": os, "architecture": architecture} | ({"variant": variant} if variant else {})
+    return {"digest": digest, "size": 1, "platform": platform}
 
 
 def test_the_manifest_for_amd64_is_chosen() -> None:
@@ -123,7 +236,7 @@ def test_the_manifest_for_amd64_is_chosen() -> None:
             "schemaVersion": 2,
             "manifests": [
                 _listed(ONE, "unknown", "unknown"),
-                _listed(TWO, "linux", "arm64"),
+                _listed(TWO, "linux", "arm64", "v8"),
                 _listed(THREE, "linux", "amd64"),
                 _listed(ONE, "windows", "amd64"),
             ],
@@ -131,15 +244,33 @@ def test_the_manifest_for_amd64_is_chosen() -> None:
     )
     found = manifests.parse(content.encode(), NAME)
     assert isinstance(found, Index)
-    assert found.amd64(NAME) == THREE
+    assert found.amd64() == THREE
 
 
 def test_an_index_without_amd64_says_what_it_has() -> None:
     rows = [_listed(ONE, "unknown", "unknown"), _listed(TWO, "linux", "arm64"), {"digest": TWO, "size": 3}]
     found = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
     assert isinstance(found, Index)
-    with pytest.raises(PlatformError, match=r"only for linux/arm64$"):
-        found.amd64(NAME)
+    assert (found.amd64(), found.unnamed()) == ("", [TWO])
+    assert "only for linux/arm64" in str(found.refusal(NAME))
+
+
+@given(st.permutations(["v3", "", "v2"]), st.sampled_from(["", "v1"]))
+def test_of_several_variants_the_baseline_is_taken(order: list[str], baseline: str) -> None:
+    """What is built for v2 or v3 does not run on every processor."""
+    digests = {"": ONE, "v2": TWO, "v3": THREE}
+    rows = [_listed(digests[variant], "linux", "amd64", variant or baseline) for variant in order]
+    result = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
+    assert isinstance(result, Index)
+    assert result.amd64() == ONE
+
+
+def test_a_variant_alone_is_not_the_platform() -> None:
+    rows = [_listed(THREE, "linux", "amd64", "v3"), _listed(TWO, "linux", "arm64") | {"platform": None}]
+    result = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
+    assert isinstance(result, Index)
+    assert (result.amd64(), result.unnamed()) == ("", [TWO])
+    assert "only for linux/amd64/v3" in str(result.refusal(NAME))
 
 
 @pytest.mark.parametrize(

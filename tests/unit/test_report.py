@@ -13,12 +13,13 @@ import xmlschema
 from hypothesis import HealthCheck, given, settings
 
 from lab import redact, reporters, schema
+from lab.characters import printable
 from lab.ladder.model import NAMES, Claim, Verdict
 from lab.reporters import links, markdown, wording
 from lab.reporters.document import document
 from lab.reporters.junit import JUnit
 from lab.reporters.model import ReportInput, Run
-from lab.reporters.text import printable, seconds
+from lab.reporters.text import seconds
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, HOSTILE, VERDICTS, documents, full, inputs, kept, made
 

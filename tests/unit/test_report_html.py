@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from lab import reporters
+from lab.characters import printable
 from lab.ladder.model import NAMES
 from lab.reporters.html import Html
 from lab.reporters.html.images import pictures
 from lab.reporters.model import ReportInput, Run
-from lab.reporters.text import printable
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, full, inputs, kept
 

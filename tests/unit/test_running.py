@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab import deadline as clock
 from lab import files, proc, redact
+from lab.commands.nightly.clock import Budget
 from lab.deadline import Deadline, NotYet, poll
 from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
 from lab.evidence import Run, runs
@@ -186,3 +190,119 @@ def test_the_step_log_is_json_lines(tmp_path: Path) -> None:
         step.note("so far")
     lines = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["started", "note", "finished"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_json_and_toml_of_people_are_read_with_a_byte_order_mark_too(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "a.json").write_text(f'{mark}{{"ü": 1}}', encoding="utf-8")
+    (tmp_path / "a.toml").write_text(f"{mark}ü = 1\n".replace("ü", '"ü"'), encoding="utf-8")
+    assert files.read_json(tmp_path / "a.json") == files.read_toml(tmp_path / "a.toml") == {"ü": 1}
+    (tmp_path / "a.json").write_text(mark + "[" * 200_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_a_key_in_the_output_of_a_command_is_in_no_log_and_in_no_tail(tmp_path: Path) -> None:
+    """It comes in lines, of which none but the first and the last says what it is."""
+    key = "\n".join(["-----BEGIN PRIVATE KEY-----", *["MIIEvQIBADANBgkqhkiG9w0B" * 3] * 20])
+    key += "\n-----END PRIVATE KEY-----"
+    log = tmp_path / "log"
+    script = f"import sys; print({key!r}); print('after'); sys.exit(3)"
+    with pytest.raises(CommandError) as failed:
+        proc.run([sys.executable, "-c", script], log=log)
+    assert failed.value.tail == "[redacted]\nafter"
+    assert log.read_text() == "[redacted]\nafter\n"
+    assert proc.tail(key, lines=3) == "[redacted]"
+
+
+def test_what_the_user_asked_while_background_work_ended_stands() -> None:
+    started = threading.Event()
+
+    def wait_for_ever() -> None:
+        started.set()
+        with contextlib.suppress(InterruptedByUser):
+            clock.pause(60)
+        clock.cancelled.set()  # as Ctrl-C does, or a budget that is spent, in just that moment
+
+    with pytest.raises(ValueError, match="first"), Background() as background:
+        background.start(wait_for_ever)
+        started.wait(5)
+        raise ValueError("first")
+    assert clock.cancelled.is_set()
+
+
+def test_a_budget_that_is_spent_while_background_work_ends_stays_spent() -> None:
+    entered = threading.Event()
+
+    def go_on(budget: Budget) -> None:
+        entered.set()
+        while not budget.spent:
+            time.sleep(0.01)
+
+    with Budget(0.2) as budget:
+        with pytest.raises(ValueError, match="first"), Background() as background:
+            background.start(lambda: go_on(budget))
+            entered.wait(5)
+            raise ValueError("first")
+        with pytest.raises(InterruptedByUser):
+            clock.check_cancelled()
+    assert not clock.cancelled.is_set()
+
+
+def test_a_budget_takes_back_its_own_asking_and_not_the_users() -> None:
+    with Budget(0.01):
+        assert clock.cancelled.wait(5)
+        clock.cancelled.set()
+    assert clock.cancelled.is_set()
+
+
+def test_a_second_interruption_is_heard_while_cleaning_up() -> None:
+    clock.cancelled.set()
+    with clock.cleaning_up():
+        clock.check_cancelled()
+        clock.cancelled.set()
+        with pytest.raises(InterruptedByUser):
+            clock.check_cancelled()
+    assert clock.cancelled.is_set()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["set", "clear", "enter", "leave"]), st.sampled_from("abc"))))
+def test_nobody_takes_back_what_another_asked_for(operations: list[tuple[str, str]]) -> None:
+    """Against a model: who asks, and, for each `ignored` block around, whom it passes over."""
+    switch, blocks = clock.Cancellation(), []
+    asking: set[str] = set()
+    passed: list[set[str]] = []
+    for verb, who in operations:
+        if verb == "set":
+            switch.set(who)
+            asking.add(who)
+            for over in passed:
+                over.discard(who)
+        elif verb == "clear":
+            switch.clear(who)
+            asking.discard(who)
+            for over in passed:
+                over.discard(who)
+        elif verb == "enter":
+            blocks.append(switch.ignored())
+            blocks[-1].__enter__()
+            passed.append(asking - set().union(*passed))
+        elif blocks:
+            blocks.pop().__exit__(None, None, None)
+            passed.pop()
+        assert switch.is_set() is bool(asking - set().union(*passed))
+        assert all(switch.asked_by(each) is (each in asking) for each in "abc")
+
+
+def test_a_signal_that_comes_in_the_middle_of_a_wait_does_not_lock_up() -> None:
+    """The handler asks from within whatever the main thread does with the switch just then."""
+    script = (
+        "import signal, sys\n"
+        "from lab import deadline\n"
+        "signal.signal(signal.SIGALRM, lambda *_: deadline.cancelled.set())\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n"
+        "for _ in range(20000):\n"
+        "    deadline.cancelled.wait(0.0), deadline.cancelled.clear(), deadline.cancelled.set()\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0

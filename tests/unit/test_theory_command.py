@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from lab import deadline
@@ -19,7 +21,11 @@ from lab.engines.protocol import Availability
 from lab.errors import ExitCode, UsageError
 from lab.history import Claimed, Ending, History, cell_columns
 from lab.host import kvm
-from lab.theory.knowledge import table
+from lab.ladder.model import Claim
+from lab.theory import documents, knowledge
+from lab.theory.documents import expected_row
+from lab.theory.knowledge import Outlook, table
+from lab.theory.situation import ENGINES, FLAGS, parse_host
 from tests.unit.bed import Bed, checked
 from tests.unit.test_theory_situation import CELL
 
@@ -32,6 +38,24 @@ def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     monkeypatch.setattr(theory.shutil, "which", lambda name: f"/usr/bin/{name}")
     yield Bed(tmp_path, monkeypatch)
     deadline.cancelled.clear()
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> str:
+    """A host as `--host` names it, with any words that can be said together."""
+    kind = draw(
+        st.sampled_from(["linux-intel", "linux-amd", "linux-intel4", "linux-arm", "macos-intel", "macos-m1",
+                         "macos-m3", "windows-intel", "windows-amd"])
+    )  # fmt: skip
+    release = draw(st.sampled_from(["", ":10", ":11", ":13", ":15"]))
+    flags = draw(st.lists(st.sampled_from(list(FLAGS.values())), unique_by=lambda flag: flag.word))
+    words = [draw(st.sampled_from(["", "no-"])) + flag.word for flag in flags]
+    host = ",".join([kind + release, *words])
+    try:
+        parse_host(host)
+    except UsageError:
+        assume(False)
+    return host
 
 
 def shown(reply: Reply, width: int = 100) -> str:
@@ -113,8 +137,27 @@ def test_what_depends_on_a_version_is_told_by_version(bed: Bed) -> None:
 @pytest.mark.parametrize(
     ("host", "engine", "expected"),
     [
-        ("linux-intel", "", "expected to work here with docker"),
-        ("windows-intel:11", "", "expected to work here with docker-desktop"),
+        ("linux-intel", "", "to work here with docker; whether it does with virtualbox, qemu is not known"),
+        (
+            "windows-intel:11",
+            "",
+            "here with docker-desktop; whether it does with virtualbox, qemu, hyper-v is not known",
+        ),
+        # What was asked about is not all that is said: the ways to go are, too.
+        (
+            "linux-intel",
+            "virtualbox:7.0",
+            "expected to work here with docker; whether it does with virtualbox is not known",
+        ),
+        ("linux-amd,la57", "virtualbox:7.1", "here with docker; it is not expected to with virtualbox"),
+        ("linux-intel,no-kvm", "virtualbox:7.0", "here; whether it does with virtualbox is not known"),
+        # It depends on the release, which was not given.
+        (
+            "windows-amd",
+            "docker-desktop",
+            "nothing is sure to run x86 Android in a container here; "
+            "it is expected to work in some cases with docker-desktop",
+        ),
         ("macos-m3:15", "", "nothing is known to run x86 Android in a container here"),
         ("macos-intel:12", "virtualbox:6.1", "here; whether it does with virtualbox is not known"),
         ("macos-intel:12", "virtualbox:7.0", "nothing is known to run x86 Android in a container here"),
@@ -123,6 +166,70 @@ def test_what_depends_on_a_version_is_told_by_version(bed: Bed) -> None:
 def test_the_answer_in_short(bed: Bed, host: str, engine: str, expected: str) -> None:
     document = checked(theory.explain(bed.session(), host=host, engine=engine))
     assert document["in_short"].endswith(expected)
+
+
+@given(data=st.data())
+def test_the_answer_in_short_follows_from_all_that_is_said_under_it(data: st.DataObject) -> None:
+    host = data.draw(hosts())
+    situation = parse_host(host)
+    engine = data.draw(st.sampled_from(["", *ENGINES]))
+    names = theory._names(engine, situation)
+    rows = [expected_row(knowledge.predict(situation.on(name))) for name in names]
+    found = documents.explained(situation, rows, host=host, engine=engine)
+    works, said = "is expected to work here with", found["in_short"]
+    known = {name: knowledge.predict(situation.on(name)) for name in ENGINES}
+    named = {
+        row["engine"] for row in found["engines"]
+        if row["claims"]["android"] == "confirmed" and not row["open"]
+    }  # fmt: skip
+    ways = [way for way in knowledge.ways(situation) if way.engine]
+    named |= {
+        way.engine for way in ways
+        if known[way.engine].claims[Claim.ANDROID] is Outlook.CONFIRMED and not known[way.engine].open
+    }  # fmt: skip
+    assert (works in said) is bool(named), said
+    if named:
+        first = said.split(";")[0].split(" with ")[1]
+        assert set(first.split(", ")) == named, said
+    hopeful = [fact for row in found["engines"] for fact in (row["fact"], *row["open"]) if fact]
+    if any(fact["android"] == "confirmed" for fact in hopeful):
+        assert "nothing is known to run" not in said
+    # Nothing that is printed of the host contradicts the rest of it.
+    described = found["situation"]["described"]
+    assert not ("no usable KVM" in described and "KVM hands virtualization on" in described), described
+
+
+def test_a_way_names_the_engine_it_takes_where_a_fact_speaks_of_it_there() -> None:
+    """What is said to work in a container on the host as it is must be in the answer in short."""
+    here = [way for way in table().way if re.search(r"(?i)docker|container", way.how)]
+    elsewhere = {"linux-kvm-off", "linux-firmware", "cloud-nesting", "windows-10", "intel-mac-native",
+                 "intel-mac-linux", "apple-silicon-native", "apple-silicon-elsewhere"}  # fmt: skip
+    assert {way.id for way in here if way.engine is None} <= elsewhere
+    assert {way.engine for way in table().way if way.engine} == {"docker", "docker-desktop", "hyper-v"}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "linux-intel,vm,no-vm",
+        "linux-intel,no-kvm,nested",
+        "linux-intel,nested,no-kvm",
+        "linux-amd,no-extensions,kvm",
+        "linux-amd,kvm,no-extensions",
+        "linux-amd,no-extensions,nested",
+    ],
+)
+def test_a_host_that_cannot_be_is_refused(bed: Bed, host: str) -> None:
+    with pytest.raises(UsageError, match="a host"):
+        theory.explain(bed.session(), host=host)
+
+
+def test_where_kvm_does_not_work_here_it_hands_nothing_on(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = kvm.KvmAnswer(False, "an ENTRY fails", True)  # the module's parameter is on all the same
+    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: answer)
+    situation = checked(theory.explain(bed.session()))["situation"]
+    assert (situation["kvm"], situation["nested"]) == (False, False)
+    assert "no usable KVM" in situation["described"] and "hands" not in situation["described"]
 
 
 def test_windows_is_asked_for_its_hypervisor(bed: Bed) -> None:

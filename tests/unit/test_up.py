@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -13,11 +14,14 @@ import pytest
 
 from lab import deadline
 from lab.commands import choose, preflight
+from lab.commands.session import Session
 from lab.commands.up import up
-from lab.engines.protocol import EngineFacts, State
+from lab.engines.protocol import HELD, Availability, EngineFacts, State
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
 from lab.host.facts import Mac
+from lab.images.published import PublishedImage
+from lab.steps import Event
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
@@ -112,6 +116,12 @@ def _was_refuted(bed: Bed) -> None:
     last.write_text(json.dumps(json.loads(last.read_text()) | {"verdict": "refuted"}))
 
 
+def _by_another_version(bed: Bed) -> None:
+    """Its rules may have been others: what it confirmed is looked at anew."""
+    last = bed.lab().folder / "last-up.json"
+    last.write_text(json.dumps(json.loads(last.read_text()) | {"lab_version": "0.0.1"}))
+
+
 def _of_another_lab(bed: Bed) -> None:
     last = bed.lab().folder / "last-up.json"
     found = json.loads(last.read_text())
@@ -132,6 +142,7 @@ def _of_another_lab(bed: Bed) -> None:
         (_lost, {"create", "start", "launch"}, "confirmed"),
         (_was_refuted, set(), "confirmed"),
         (_of_another_lab, set(), "confirmed"),
+        (_by_another_version, set(), "confirmed"),
     ],
 )
 def test_a_lab_that_changed_is_climbed_anew(
@@ -247,6 +258,120 @@ def test_fresh_is_another_lab(bed: Bed) -> None:
     assert bed.lab().record().nonce != before.nonce
 
 
+def _too_small(bed: Bed) -> Session:
+    return bed.session(image="debian-13", vm={"disk_gib": 5})
+
+
+def _no_room(bed: Bed) -> Session:
+    session = bed.session(emulator={"kind": "docker-android"}, vm={"memory_mib": 600})
+    return replace(session, settings=session.settings.with_origins({"vm.memory_mib": "lab.toml"}))
+
+
+def _no_image(bed: Bed) -> Session:
+    return bed.session(emulator={"kind": "docker-android", "image": "Not An Image"})
+
+
+def _no_mirror(bed: Bed) -> Session:
+    return bed.session(emulator={"kind": "docker-android", "registry": "https://mirror"})
+
+
+REFUSED = pytest.mark.parametrize("refused", [_too_small, _no_room, _no_image, _no_mirror])
+
+
+@REFUSED
+def test_settings_that_are_refused_make_no_lab(bed: Bed, refused: Callable[[Bed], Session]) -> None:
+    with pytest.raises(UsageError):
+        up(refused(bed), "default")
+    assert bed.session().store.labs() == [] and bed.world.calls == []
+    assert not bed.session().store.evidence_folder.exists()
+
+
+@REFUSED
+def test_settings_that_are_refused_cost_no_lab_that_is_there(
+    bed: Bed, refused: Callable[[Bed], Session]
+) -> None:
+    _up(bed)
+    before = bed.lab().record()
+    with bed.untouched(), pytest.raises(UsageError):
+        up(refused(bed), "default", fresh=True)
+    assert bed.lab().record() == before and bed.world.state is State.RUNNING
+
+
+@pytest.mark.parametrize("lacking", ["engine", "consent", "memory", "port", "image", "packages"])
+def test_fresh_destroys_nothing_where_a_new_lab_could_not_be_made(
+    bed: Bed, taken: int, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    _up(bed)
+    before, session = bed.lab().record(), bed.session()
+
+    def absent(*_: object) -> None:
+        raise BlockedError("qemu is not installed")
+
+    if lacking == "engine":
+        bed.world.available = Availability(False, "the host has no virtualization", "another host")
+    elif lacking == "consent":
+        bed.world.caution = "It can hang this host."
+    elif lacking == "memory":
+        monkeypatch.setattr(facts, "read", lambda: host(memory=1 << 20))
+        session = bed.session(vm={"memory_mib": before.memory_mib + 100})
+    elif lacking == "port":
+        session = bed.session(ports={"ssh": taken})
+    elif lacking == "image":
+        monkeypatch.setattr(PublishedImage, "reachable", lambda *_: "its name does not resolve")
+        session = bed.session(image="ubuntu-24.04")
+    else:
+        monkeypatch.setattr(Session, "need", absent)
+    with bed.untouched(), pytest.raises(BlockedError):
+        up(session, "default", fresh=True)
+    assert bed.lab().record() == before and bed.world.state is State.RUNNING
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, *HELD])
+def test_what_the_old_lab_gives_back_is_free_for_the_new_one(bed: Bed, state: State) -> None:
+    """Its memory, while it runs or stands still, and the ports it holds."""
+    _up(bed)
+    bed.world.state = state
+    before = bed.lab().record()
+    port = before.forwards["ssh"].host_port
+    mib = before.memory_mib
+    bed.patch.setattr(facts, "read", lambda: host(memory=(1 if bed.world.state is state else mib) << 20))
+    with socket.create_server(("127.0.0.1", port)) as holding:
+        bed.patch.setattr(fakes.FakeMachine, "destroy", lambda self: (_gone(self), holding.close()))
+        document, code = _up(bed, fresh=True, ports={"ssh": port})
+    assert code == 0 and document["lab"]["uuid"] != before.uuid
+
+
+def _gone(machine: fakes.FakeMachine) -> None:
+    machine.world.did("destroy")
+    machine.world.state = State.ABSENT
+
+
+def test_what_sudo_left_in_the_way_of_a_rung_blocks_it_and_is_no_fault_of_labs(bed: Bed) -> None:
+    file = bed.folder / "state" / "labs" / "default" / "vm"
+    for _ in range(2):  # what is done for a rung may be done again
+        bed.world.broken["create"] = PermissionError(errno.EACCES, "Permission denied", str(file))
+        document, code = _up(bed)
+        (row,) = [row for row in document["rungs"] if row["rung"] == "vm.settings"]
+        assert (row["status"], code) == ("blocked", 11)
+        assert str(file) in row["observed"] and "mends it" in row["hint"]
+    bed.world.broken.clear()
+    assert _up(bed)[1] == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "5", '{"verdict": "confirmed"}', "rungs", "uuid"])
+def test_a_torn_memory_of_the_last_up_only_costs_a_climb(bed: Bed, content: str) -> None:
+    _up(bed)
+    last = bed.lab().folder / "last-up.json"
+    if content in ("rungs", "uuid"):
+        known = json.loads(last.read_text())
+        content = json.dumps(
+            known | {"rungs": [5], "facts": {}} if content == "rungs" else known | {"lab": {}}
+        )
+    last.write_text(content)
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("confirmed", 0)
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -274,6 +399,27 @@ def test_too_little_memory_blocks_before_the_start(bed: Bed, monkeypatch: pytest
     document, code = _up(bed)
     assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
     assert "start" not in bed.world.calls
+
+
+@pytest.mark.parametrize(("total_gib", "starts"), [(16, True), (5, False)])
+def test_a_mac_is_judged_by_its_whole_memory(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, total_gib: int, starts: bool
+) -> None:
+    """What macOS calls available leaves out what it gives back: on a Mac in use, it is a few hundred MiB."""
+    mac = replace(
+        host(memory=1 << 28), os="macOS", memory_total=total_gib << 30, mac=Mac("MacBookPro16,1", False)
+    )
+    monkeypatch.setattr(facts, "read", lambda: mac)
+    session = bed.session()
+    heard: list[Event] = []
+    session.steps.subscribe(heard.append)
+    document = checked(up(session, "default"))
+    told = next(row["observed"] for row in document["rungs"] if row["rung"] == "vm.settings")
+    assert ("start" in bed.world.calls) is starts
+    if starts:
+        assert any("256 MiB is available at once: macOS frees more" in event.text for event in heard)
+    else:
+        assert rungs(document)["vm.settings"] == "blocked" and "this Mac has 5120 MiB" in told
 
 
 def test_too_little_disk_blocks_before_the_start(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

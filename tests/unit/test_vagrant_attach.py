@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from lab.commands import attach, lifecycle
 from lab.commands.session import Session
 from lab.config import Settings
 from lab.engines.vagrant import link
-from lab.errors import InconclusiveError, UsageError
+from lab.errors import InconclusiveError, LabError, UsageError
 from lab.guest import adopt, keys
+from lab.guest.login import LockedKeyError
 from lab.steps import Steps
 from lab.store import Record
 from tests.unit.bed import checked
@@ -188,15 +190,31 @@ def test_a_damaged_link_is_written_anew(
     assert found.whose == (world.root, "vagrant", "libvirt")
 
 
-def test_an_account_in_the_way_leaves_no_lab(
-    session: Session, make: Callable[..., World], sent: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refusal", [UsageError("the account lab"), LockedKeyError("it has a passphrase")])
+def test_what_keeps_lab_out_leaves_no_lab(
+    session: Session,
+    make: Callable[..., World],
+    sent: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: LabError,
 ) -> None:
     world = make()
 
     def refuse(*_: object) -> str:
-        raise UsageError("the machine has the account lab already")
+        raise refusal
 
     monkeypatch.setattr(adopt, "admit", refuse)
-    with pytest.raises(UsageError, match="the account lab"):
+    with pytest.raises(type(refusal), match=refusal.what):
         _attach(session, world)
     assert session.store.find("vagrant") is None
+
+
+def test_settings_that_are_refused_leave_no_lab(
+    session: Session, make: Callable[..., World], sent: list[int]
+) -> None:
+    world = make()
+    wanted = session.settings.emulator.model_copy(update={"kind": "docker-android", "image": "Not An Image"})
+    settings = session.settings.model_copy(update={"emulator": wanted})
+    with pytest.raises(UsageError, match="not an image's name"):
+        _attach(replace(session, settings=settings), world)
+    assert session.store.labs() == [] and sent == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from virtualbox.library import MachineState
 
-from lab import engines, versions
+from lab import engines, proc, versions
 from lab.deadline import Deadline
 from lab.engines.options import Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
@@ -20,7 +22,11 @@ from lab.engines.vagrant.engine import VagrantEngine
 from lab.engines.vagrant.libvirt import Libvirt, state
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.machine import VagrantMachine
-from lab.errors import LabError, UsageError
+from lab.engines.virtualbox.host import Installed
+from lab.engines.virtualbox.manage.command import Program
+from lab.engines.virtualbox.manage.machine import settings_of
+from lab.engines.virtualbox.manage.text import fields
+from lab.errors import InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 from tests.unit import fakes
 from tests.unit.fakes import FakeEngine
@@ -94,18 +100,70 @@ def test_machine_readable_lines_are_of_their_machine() -> None:
 @given(some.text())
 def test_any_text_is_read_without_an_error(text: str) -> None:
     program.told(text, "vagrant")
-    vboxmanage.forwards(vboxmanage.fields(f'Forwarding(0)="{text}"'))
+    vboxmanage.forwards(fields(f'Forwarding(0)="{text}"'))
 
 
 def test_ssh_config_says_how_to_log_in() -> None:
     assert program.entrance(SSH_CONFIG, "vagrant") == program.Entrance(
-        "127.0.0.1", 10022, "lab", Path("/state/of lab/id_ed25519")
+        "127.0.0.1", 10022, "lab", (Path("/state/of lab/id_ed25519"),)
     )
 
 
-def test_an_ssh_config_of_nothing_is_an_error() -> None:
-    with pytest.raises(LabError, match="does not say how to log in"):
-        program.entrance("Host vagrant\n  HostName 127.0.0.1\n", "vagrant")
+_WARNINGS = """\
+There were warnings and/or errors while loading your Vagrantfile.
+compatible, there are some cases where things have changed
+
+  Port 1
+Warnings:
+* `config.vm.customize` calls are VirtualBox-specific. If you're
+
+"""
+_BLOCK = """\
+Host default
+  HostName 127.0.0.1
+  User vagrant
+  Port 2222
+  StrictHostKeyChecking no
+  IdentityFile /home/user/.vagrant.d/insecure_private_key
+  IdentityFile "/home/a user/second"
+  IdentitiesOnly yes
+"""
+
+
+def test_an_ssh_config_is_read_within_vagrants_warnings_with_all_its_keys() -> None:
+    keys = (Path("/home/user/.vagrant.d/insecure_private_key"), Path("/home/a user/second"))
+    wanted = program.Entrance("127.0.0.1", 2222, "vagrant", keys)
+    after = "==> vagrant: A new version of Vagrant is available: 2.4.9!\n  User root\n"
+    assert program.entrance(_WARNINGS + _BLOCK + "\n" + after, "default") == wanted
+    assert program.entrance("Host other\n  User x\n  Port 9\n" + _BLOCK, "default") == wanted
+
+
+@pytest.mark.parametrize(
+    ("config", "lacking"),
+    [
+        ("Host default\n  HostName 127.0.0.1\n", "user, private key"),
+        (
+            "Host default\n  HostName 127.0.0.1\n  User vagrant\n  Port 2222\n  IdentityFile \n"
+            "  IdentitiesOnly yes\n",
+            "private key",
+        ),
+        (_BLOCK.replace("Port 2222", "Port twenty"), "port, but 'twenty'"),
+        (_WARNINGS, "hostname, user, private key"),
+        ("", "hostname, user, private key"),
+    ],
+)
+def test_an_ssh_config_that_lacks_something_is_an_error_with_vagrants_words(
+    config: str, lacking: str
+) -> None:
+    with pytest.raises(UsageError, match=f"does not say how to log in: it names no {lacking}$") as caught:
+        program.entrance(config, "default")
+    assert caught.value.tail == proc.tail(config)
+
+
+@given(some.text(), some.text())
+def test_any_words_of_vagrants_give_a_way_in_or_the_error_that_shows_them(before: str, inside: str) -> None:
+    with contextlib.suppress(UsageError):
+        assert program.entrance(f"{before}\n{_BLOCK}  {inside}\n", "default").keys
 
 
 def test_the_id_is_where_vagrant_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,14 +249,15 @@ def test_a_machine_with_another_network_can_be_given_no_forward(world: World) ->
 
 
 def test_what_vboxmanage_tells() -> None:
-    described = vboxmanage.fields(SHOWVMINFO)
-    assert vboxmanage.settings(described) == {
+    described = fields(SHOWVMINFO)
+    assert settings_of(described) == {
         "cpus": "2",
         "memory_mib": "4096",
         "nested": "on",
         "nested_paging": "on",
         "paravirt": "kvm",
         "uuid": "5f1f3c80-3c0f-4d0e-9b55-7a1f2d7a9c11",
+        "host_loopback": "within reach",
     }
     assert vboxmanage.forwards(described) == [ADB, SSH], "one that is not the loopback's is none"
     assert described["SATA-0-0"] == "/vms/disk.vmdk"
@@ -228,6 +287,17 @@ def test_virtualbox_is_set_as_labs_own_engine_sets_it(tmp_path: Path) -> None:
     assert ["modifyvm", ":id", "--vm-execution-engine", "interpreter"] in words
     assert ["setextradata", ":id", "VBoxInternal/A", "1=2"] in words
     assert words[-2][-2:] == ["--medium", str(tmp_path / "seed.iso")]
+
+
+@pytest.mark.parametrize(
+    ("version", "closed"), [("7.2.22_Debianr1", True), ("7.0.0r1", True), ("6.1.50r1", False)]
+)
+def test_the_hosts_loopback_is_closed_where_virtualbox_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, closed: bool
+) -> None:
+    monkeypatch.setattr(plan.host, "installed", lambda _: Installed(tmp_path, version))
+    words = plan.virtualbox(spec(tmp_path), tmp_path / "console.log", VirtualBoxOptions())["customize"]
+    assert (["modifyvm", ":id", "--nat-localhostreachable1", "off"] in words) is closed
 
 
 # --- the machine ---------------------------------------------------------------------------------
@@ -364,6 +434,17 @@ def test_a_lab_that_lost_its_link_says_what_to_do(tmp_path: Path) -> None:
     assert "lab.attach" in caught.value.hint
 
 
+def test_a_machine_whose_link_was_lost_is_not_said_to_be_gone(
+    world: World, make: Callable[..., VagrantMachine]
+) -> None:
+    machine = make(made=True)
+    machine.start([SSH])
+    (machine.spec.folder / link.FILE).unlink()
+    with pytest.raises(InconclusiveError, match="was lost") as caught:
+        machine.destroy()
+    assert "vagrant destroy" in caught.value.hint and any(machine.spec.folder.iterdir())
+
+
 # --- the engine ----------------------------------------------------------------------------------
 
 
@@ -397,3 +478,32 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not found.usable
     assert found.why == "vagrant and virsh not found"
     assert "apt-get install vagrant" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("io-error", State.DISK_FULL), ("paused", State.PAUSED), ("suspended", State.PAUSED)],
+)
+def test_libvirts_paused_is_asked_for_its_reason(
+    monkeypatch: pytest.MonkeyPatch, status: str, state: State
+) -> None:
+    def virsh(_: object, *words: str) -> str:
+        if words[0] == "dominfo":
+            return "State:          paused\n"
+        assert words[0] == "qemu-monitor-command" and "query-status" in words[2]
+        return json.dumps({"return": {"status": status}})
+
+    monkeypatch.setattr(Libvirt, "_virsh", virsh)
+    assert Libvirt("u").state() is state
+
+
+@pytest.mark.parametrize(
+    ("log", "state"), [("00:01:02.3 VD#0: Host disk full\n", State.DISK_FULL), ("", State.PAUSED)]
+)
+def test_virtualboxs_paused_is_looked_up_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, state: State
+) -> None:
+    described = f'VMState="paused"\nLogFldr="{tmp_path}"\n'
+    (tmp_path / "VBox.log").write_text(log)
+    monkeypatch.setattr(Program, "run", lambda *_words, **_options: described)
+    assert vboxmanage.VirtualBox("u").state() is state

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lab.engines.options import VirtualBoxOptions
-from lab.engines.virtualbox import engine as module
-from lab.engines.virtualbox import host
+from lab.engines.virtualbox import choice, host
 from lab.engines.virtualbox.engine import VirtualBoxEngine
 from lab.engines.virtualbox.host import HostVirtualBox, Installed
-from lab.errors import BlockedError
+from lab.engines.virtualbox.transport import GlueError, WorkerLostError
+from lab.errors import BlockedError, DeadlineError, LabError
 
 MAC = HostVirtualBox("macos", "Intel Core i7", ("vmx", "hv_support"), bare_metal=True)
 LINUX = HostVirtualBox(
@@ -29,9 +29,12 @@ DESCRIBED = {
 }
 
 
+MANAGED = DESCRIBED | {"glue": "/vbox/VBoxManage", "python": ""}
+
+
 class FakeClient:
-    def __init__(self, answer: dict[str, Any] | Exception) -> None:
-        self.answer = answer
+    def __init__(self, answer: dict[str, Any] | Exception, name: str = "vboxapi") -> None:
+        self.answer, self.name = answer, name
 
     def call(self, operation: str) -> dict[str, Any]:
         assert operation == "describe"
@@ -46,12 +49,14 @@ def _engine(
     where: HostVirtualBox,
     answer: dict[str, Any] | Exception = DESCRIBED,
     installed: bool = True,
+    managed: dict[str, Any] | Exception = MANAGED,
     **options: Any,
 ) -> VirtualBoxEngine:
     found = Installed(tmp_path, "7.2.22r175245", (tmp_path,)) if installed else None
     monkeypatch.setattr(host, "read", lambda: where)
     monkeypatch.setattr(host, "installed", lambda _home: found)
-    monkeypatch.setattr(module, "client", lambda *_: FakeClient(answer))
+    monkeypatch.setattr(choice, "client", lambda *_: FakeClient(answer))
+    monkeypatch.setattr(choice, "Manage", lambda _home: FakeClient(managed, "VBoxManage"))
     return VirtualBoxEngine(tmp_path, VirtualBoxOptions(**options))
 
 
@@ -100,6 +105,64 @@ def test_absent_and_deaf_ones_are_not_usable(monkeypatch: pytest.MonkeyPatch, tm
     assert not found.usable and "is not that of" in found.why and found.hint == "use another"
     api = next(item for item in deaf.findings([]) if item.name == "api")
     assert not api.good and "is not that of" in api.observed
+
+
+NO_GLUE = GlueError("VirtualBox's Python bindings cannot be loaded", tail="No module named 'xpcom'")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "transport", "why"),
+    [
+        ("auto", DESCRIBED, "vboxapi", "its bindings load"),
+        ("vboxapi", DESCRIBED, "vboxapi", "virtualbox.transport asks for it"),
+        ("vboxmanage", DESCRIBED, "VBoxManage", "virtualbox.transport asks for it"),
+        ("vboxmanage", NO_GLUE, "VBoxManage", "virtualbox.transport asks for it"),
+        ("auto", NO_GLUE, "VBoxManage", f"{NO_GLUE.what} ({NO_GLUE.tail})"),
+        ("auto", WorkerLostError("the process ended"), "VBoxManage", "the process ended"),
+    ],
+)
+def test_the_transport_and_why_it_is_that_one(
+    asked: str,
+    answer: dict[str, Any] | Exception,
+    transport: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    engine = _engine(monkeypatch, tmp_path, LINUX, answer, transport=asked)
+    assert engine.availability().usable
+    details = engine.facts().details
+    assert (details["transport"], details["transport_why"]) == (transport, why)
+    assert engine._connect().name == transport
+    (api,) = [item for item in engine.findings([]) if item.name == "api"]
+    assert api.good and api.observed == f"{transport} from {details['glue']}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("vboxapi", NO_GLUE),
+        # VirtualBox itself fails: it would over VBoxManage too, and its own words are not to be lost.
+        ("auto", LabError("VirtualBox failed: connecting to VBoxSVC")),
+        ("auto", DeadlineError("VirtualBox did not finish `describe`")),
+        ("auto", BlockedError("VBoxSVC may not be started")),
+    ],
+)
+def test_nothing_else_makes_way_for_vboxmanage(
+    asked: str, answer: LabError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine = _engine(monkeypatch, tmp_path, LINUX, answer, transport=asked)
+    assert not engine.availability().usable and answer.what in engine.availability().why
+    with pytest.raises(type(answer)):
+        engine.facts()
+
+
+def test_where_neither_answers_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    silent = BlockedError("/vbox/VBoxManage cannot be run", hint="install VirtualBox")
+    engine = _engine(monkeypatch, tmp_path, MAC, NO_GLUE, managed=silent)
+    answer = engine.availability()
+    assert not answer.usable and answer.hint == silent.hint
+    assert NO_GLUE.what in answer.why and silent.what in answer.why and NO_GLUE.tail in answer.why
 
 
 def test_doctor_reads_the_newest_log_of_any_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

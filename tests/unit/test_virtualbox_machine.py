@@ -4,15 +4,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab.deadline import Deadline
-from lab.engines.protocol import Forward, NestingRefusedError, PortTakenError, State
+from lab.engines.protocol import DiskFullError, Forward, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import basedisk
 from lab.engines.virtualbox import machine as machine_module
-from lab.engines.virtualbox.client import ForeignError
 from lab.engines.virtualbox.machine import vm_processes
+from lab.engines.virtualbox.transport import ForeignError
 from lab.errors import DeadlineError, LabError, UsageError
 from tests.unit.vbox_client import UUID, FakeClient, converted, machine_in
 
@@ -24,7 +25,7 @@ STATES = {
     "": State.ABSENT,
     "PoweredOff": State.STOPPED,
     "Aborted": State.STOPPED,
-    "AbortedSaved": State.STOPPED,
+    "AbortedSaved": State.SUSPENDED,
     "Stuck": State.CRASHED,
     "Running": State.RUNNING,
     "Paused": State.PAUSED,
@@ -107,6 +108,35 @@ def test_status(machine, box, state):
     assert machine.status() is STATES[state]
 
 
+FULL = """00:00:09.1 Changing the VM state from 'CREATED' to 'RUNNING'
+00:01:02.3 VD#0: Host disk full
+00:01:02.4 Changing the VM state from 'RUNNING' to 'SUSPENDING'
+00:01:02.5 Console: VM runtime error: fatal=false, errorID=DrvVD_DISKFULL message="Host system reported"
+"""
+
+
+def test_a_vm_paused_for_want_of_disk_is_not_resumed_into_the_same_hole(created, box, monkeypatch):
+    log = created.spec.folder / "Logs" / "VBox.log"
+    log.parent.mkdir()
+    log.write_text(FULL)
+    box.state = "Running"
+    assert created.status() is State.RUNNING
+    box.state = "Paused"
+    assert created.status() is State.DISK_FULL
+    free = {"bytes": 0}
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free["bytes"]))
+    for begin in (created.resume, created.start):
+        with pytest.raises(DiskFullError) as caught:
+            begin([])
+        assert caught.value.evidence == [str(created.spec.folder)] and box.state == "Paused"
+    free["bytes"] = 1 << 40
+    created.resume([])
+    assert box.state == "Running"
+    log.write_text(FULL + "00:02:00.0 Changing the VM state from 'SUSPENDED' to 'RESUMING'\n")
+    box.state = "Paused"
+    assert created.status() is State.PAUSED
+
+
 def test_states_of_passage_are_waited_out(created, box):
     box.passing = ["Starting", "Restoring"]
     box.state = "Running"
@@ -127,7 +157,7 @@ def test_a_state_of_passage_that_stays(created, box, monkeypatch):
         ("PoweredOff", ["launch"]),
         ("Aborted", ["launch"]),
         ("Saved", ["launch"]),
-        ("AbortedSaved", ["discard", "launch"]),
+        ("AbortedSaved", ["launch"]),
         ("Stuck", ["power_off", "launch"]),
         ("Paused", ["resume"]),
         ("Running", []),
@@ -268,13 +298,13 @@ def test_destroy_empties_the_folder_and_the_journal(created, box, tmp_path):
     assert box.asked.count("destroy") == 1, "there is nothing to ask VirtualBox about"
 
 
-@pytest.mark.parametrize("trace", ["journal", "settings"])
-def test_a_half_made_machine_is_destroyed_by_either_trace(machine, box, trace):
+@pytest.mark.parametrize("trace", ["journal", "lab.vbox", "disk.vdi", "console.log"])
+def test_a_half_made_machine_is_destroyed_by_any_trace(machine, box, trace):
     if trace == "journal":
         machine._journal.intend("vm", UUID, base="/cache/base.vdi")
     else:
         machine.spec.folder.mkdir()
-        (machine.spec.folder / "lab.vbox").touch()
+        (machine.spec.folder / trace).touch()
     machine.destroy()
     assert box.asked == ["destroy"] and not machine.spec.folder.exists()
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lab.deadline import Deadline
 from lab.engines.protocol import State
 from lab.engines.virtualbox import basedisk
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from tests.unit.vbox_client import FakeClient, converted, machine_in
 
 
@@ -49,7 +49,7 @@ def test_suspend_and_resume(created, box):
     assert box.state == "Running" and box.asked[-1] == "resume"
 
 
-@pytest.mark.parametrize("state", ["", "PoweredOff", "Aborted", "AbortedSaved", "Stuck"])
+@pytest.mark.parametrize("state", ["", "PoweredOff", "Aborted", "Stuck"])
 def test_what_does_not_run_is_not_suspended(machine, box, state):
     box.state = state
     with pytest.raises(UsageError, match="cannot be suspended"):
@@ -58,6 +58,26 @@ def test_what_does_not_run_is_not_suspended(machine, box, state):
         machine.resume([])
     with pytest.raises(UsageError, match="no screen"):
         machine.screenshot(machine.spec.folder / "x.png")
+
+
+def test_memory_that_a_crash_left_saved_is_resumed(created, box):
+    for begin in (created.resume, created.start):
+        box.state = "AbortedSaved"
+        assert created.status() is State.SUSPENDED
+        created.suspend()
+        begin([])
+        assert box.state == "Running"
+    assert "discard" not in box.asked and "save" not in box.asked
+
+
+@pytest.mark.parametrize("state", ["Saved", "AbortedSaved"])
+def test_a_restore_that_fails_leaves_the_saved_memory(created, box, state):
+    created.snapshot("a")
+    box.state = state
+    box.broken["restore"] = LabError("the snapshot's file is damaged")
+    with pytest.raises(LabError, match="damaged"):
+        created.restore("a", [])
+    assert box.state == state and "discard" not in box.asked
 
 
 def test_snapshots(created, box):
@@ -136,9 +156,12 @@ class Life(RuleBasedStateMachine):
     def stop(self, polite):
         self.box.polite = polite
         seconds = 30 if polite else 0
+        before = self.box.state
         self.machine.stop(Deadline.after(seconds))
-        assert self.machine.status() in (State.STOPPED, State.ABSENT)
-        assert self.box.state != "AbortedSaved", "its memory was given up"
+        if before in ("Saved", "AbortedSaved"):
+            assert self.box.state == before, "its memory is kept"
+        else:
+            assert self.machine.status() in (State.STOPPED, State.ABSENT)
 
     @rule()
     def suspend(self):

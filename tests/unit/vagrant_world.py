@@ -68,6 +68,7 @@ _VBOXMANAGE = """\
 state=$(cat {folder}/state)
 if [ "$state" = none ]; then
     echo "VBoxManage: error: Could not find a registered machine named '$2'" >&2
+    echo "VBoxManage: error: Details: code VBOX_E_OBJECT_NOT_FOUND (0x80bb0001), component VirtualBoxWrap" >&2
     exit 1
 fi
 case $1 in

@@ -10,8 +10,8 @@ from typing import Any
 from lab.deadline import Deadline
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec
-from lab.engines.virtualbox.client import MissingError
 from lab.engines.virtualbox.machine import VirtualBoxMachine
+from lab.engines.virtualbox.transport import MissingError
 from lab.errors import LabError
 from lab.journal import Journal
 
@@ -144,7 +144,7 @@ class FakeClient:
         self.listed.append({"name": name, "id": str(uuid.uuid4()), "created": made, "live": live})
 
     def _restore(self, identity: str) -> None:
-        self._must_be("PoweredOff", "Aborted")
+        self._must_be(*OFF)
         (found,) = (item for item in self.listed if item["id"] == identity)
         self.state = "Saved" if found["live"] else "PoweredOff"
 
@@ -168,6 +168,6 @@ def machine_in(folder: Path, box: FakeClient, **options: Any) -> VirtualBoxMachi
     return VirtualBoxMachine(spec, journal, lambda: box, VirtualBoxOptions(**options), folder / "cache")
 
 
-def converted(base: Path, gib: int, cache: Path) -> Path:
+def converted(base: Path, gib: int, cache: Path, _convert: object) -> Path:
     """basedisk.ensure without the work."""
     return cache / f"{base.parent.name}-{gib}g.vdi"

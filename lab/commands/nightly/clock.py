@@ -21,11 +21,11 @@ class Budget:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._deadline = Deadline.after(seconds)
         self._over = threading.Event()
         self.spent = False
 
     def __enter__(self) -> Self:
+        self._deadline = Deadline.after(self.seconds)
         self._watch = threading.Thread(target=self._wait, name="lab-budget", daemon=True)
         self._watch.start()
         return self
@@ -36,12 +36,12 @@ class Budget:
         self._over.set()
         self._watch.join()
         if self.spent:
-            cancelled.clear()  # what follows is the night's own tidying up
+            cancelled.clear(self)  # what follows is the night's own tidying up
 
     def _wait(self) -> None:
         if not self._over.wait(self._deadline.left):
             self.spent = True
-            cancelled.set()
+            cancelled.set(self)
 
 
 class WallClock:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab.commands.nightly.looks import COMPARE
 from lab.history import CELL, Claimed, Run
-from lab.ladder.model import Claim, Status, Verdict
+from lab.ladder.model import Claim, Verdict
 from lab.theory.repeats import combine
 
 
@@ -35,21 +34,17 @@ def judge(
 
     `last_claim` is the night's where no run came far enough to name one: what the night before was
     about. `missing` runs that were planned and did not happen count as inconclusive, for the reason
-    `why_missing`. A comparison that the budget cut short was not planned as a look, and does not
-    count, unless it saw fail what held in another run. `doubt` says why nothing that was seen is to be
-    relied on: then nothing is confirmed, and nothing refuted.
+    `why_missing`. `doubt` says why nothing that was seen is to be relied on: then nothing is confirmed,
+    and nothing refuted.
     """
-    counted = [run for run in runs if not _exempt(run, runs)]
-    cell = next((run.cell for run in counted if run.cell), None)
-    chosen = claim or next((run.claim for run in counted if run.claim), "") or last_claim
-    claims = [_claimed(one, counted, missing, why_missing) for one in Claim]
-    if (differing := _differing(counted)) and not all(
-        one.verdict == Verdict.NOT_APPLICABLE for one in claims
-    ):
+    cell = next((run.cell for run in runs if run.cell), None)
+    chosen = claim or next((run.claim for run in runs if run.claim), "") or last_claim
+    claims = [_claimed(one, runs, missing, why_missing) for one in Claim]
+    if (differing := _differing(runs)) and not all(one.verdict == Verdict.NOT_APPLICABLE for one in claims):
         reason = f"the runs were not of one cell: {differing} changed between them"
         claims = [Claimed(one.claim, Verdict.INCONCLUSIVE.value, reason, one.counts) for one in claims]
     found = next((one for one in claims if one.claim == chosen), None) or _claimed(
-        None, counted, missing, why_missing
+        None, runs, missing, why_missing
     )
     if doubt:
         claims, found = [_doubted(one, doubt) for one in claims], _doubted(found, doubt)
@@ -60,13 +55,6 @@ def _doubted(claimed: Claimed, doubt: str) -> Claimed:
     if claimed.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
         return claimed
     return replace(claimed, verdict=Verdict.INCONCLUSIVE.value, reason=f"{doubt}; {claimed.reason}")
-
-
-def _exempt(run: Run, runs: Sequence[Run]) -> bool:
-    if run.kind != COMPARE or not run.cut:
-        return False
-    held = {row.rung for each in runs for row in each.rungs if row.status == Status.PASSED}
-    return not any(row.rung in held for row in run.rungs if row.status == Status.FAILED)
 
 
 def _claimed(claim: Claim | None, runs: Sequence[Run], missing: int, why_missing: str) -> Claimed:

@@ -16,6 +16,7 @@ from typing import Any
 from lab import evidence, redact
 from lab.commands.nightly.clock import JUMP_SECONDS, Budget
 from lab.commands.session import Reply, Session
+from lab.deadline import USER, cancelled
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.history import Claimed, Figure, Run, Rung, cell_columns
 from lab.history import model as figures
@@ -62,7 +63,7 @@ class Looks:
             try:
                 document = command(session).document
             except InterruptedByUser as interruption:
-                if not self.budget.spent:
+                if not self.budget.spent or cancelled.asked_by(USER):
                     raise
                 error = interruption
             except Exception as failure:  # a fault of lab's is a result of the night, too
@@ -153,5 +154,5 @@ def _seen(folder: Path | None) -> list[Rung]:
         return []
     try:
         return [_rung(row) for row in json.loads((folder / "rungs.json").read_text())]
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from lab import __version__, lock
-from lab.commands import lifecycle, preflight
+from lab.commands import choose, lifecycle, preflight
 from lab.commands.climbing import check_claim
-from lab.commands.nightly import past, telling
+from lab.commands.nightly import following, past, telling
 from lab.commands.nightly.clock import Budget, WallClock
 from lab.commands.nightly.judging import Judged, judge
 from lab.commands.nightly.looks import COMPARE, UP, VALIDATE, Looks
-from lab.commands.nightly.reporting import report
 from lab.commands.nightly.showing import NAME, history_file, lock_file, show
 from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.deadline import cleaning_up
-from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
+from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.evidence import Run
 from lab.files import write_atomic
-from lab.history import Ending, History, HistoryError, Night, findings
+from lab.history import Ending, History, HistoryError, Night
 from lab.host import facts as host_facts
 from lab.ladder.model import Verdict
 from lab.ladder.verdict import exit_code
@@ -40,22 +40,8 @@ def run(session: Session, claim: str = "") -> Reply:
     """
     check_claim(claim)
     session.again = "what was found is on record; the same command is another night"
-    with _alone(session):
+    with lock.hold(lock_file(session), "nightly.run", "the night"):
         return _Night(session, claim).go()
-
-
-@contextlib.contextmanager
-def _alone(session: Session) -> Iterator[None]:
-    """Be the only night. A command that asks who holds the lock has it for a moment: try twice."""
-    path = lock_file(session)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(lock.hold(path, "nightly.run", "the night"))
-        except BusyError:
-            if lock.holder(path) is not None:
-                raise
-            stack.enter_context(lock.hold(path, "nightly.run", "the night"))
-        yield
 
 
 class _Writes:
@@ -97,6 +83,8 @@ class _Night:
                 history = stack.enter_context(History(history_file(self.session)))
                 key = self._begin(history, folder)
                 opened = stack.pop_all()
+        except InterruptedByUser:
+            raise  # before the night was on record there was none; after it, the next one tells of it
         except (LabError, OSError) as error:
             # Nothing can be written down, but somebody can still be told.
             telling.unrecorded(self.session, error)
@@ -110,9 +98,6 @@ class _Night:
 
     def _begin(self, history: History, folder: Run) -> int:
         past.close_dead(history, "its command was killed, or crashed")
-        self.notes += [
-            f"the night of {night.started[:10]} ended badly: {night.reason}" for night in past.untold(history)
-        ]
         self.last_claim = history.last_claim()
         return history.begin(
             planned=self._planned,
@@ -133,29 +118,49 @@ class _Night:
         stopped: BaseException | None = None
         missing, why = 0, ""
         try:
+            self._catch_up(history, key)
             with budget:
                 missing = self._look(looks, lambda: self._record(history, key, looks, clock))
             why = f"the budget of {self.settings.budget_minutes} minutes was spent"
         except (InterruptedByUser, KeyboardInterrupt) as interruption:
             stopped, why = interruption, f"the night was stopped: {interruption}"
-            missing = self._left(looks)
+            missing = max(1, self._left(looks))  # whatever it was at: a night that was stopped is not whole
         except Exception as error:  # the lab is removed and the night recorded, whatever broke
             missing, why = max(1, self._left(looks)), f"the night broke: {error!r}"
         clock.look()
         if doubt := _doubt(clock, looks):
             self.notes.append(doubt)
         judged = judge(looks.runs, missing, why, self.claim, self.last_claim, doubt)
-        self._end(history, key, judged, time.monotonic() - began, clock.jump)
-        self._clean_up()
+        try:
+            self._end(history, key, judged, time.monotonic() - began, clock.jump)
+        finally:
+            stopped = self._clean_up() or stopped
+        for note in self.notes:
+            self.writes(partial(history.note, key, note))
         self.writes.again()  # the lab's disk is gone: there may be room now
         with contextlib.suppress(OSError):  # still a full disk: nothing of it may cost the answer
             folder.json("night.json", {"night": key, "folders": sorted(_folders(self.session) - before)})
         if stopped is not None:
             raise stopped
         if self.writes.fault is not None:
-            telling.unrecorded(self.session, self.writes.fault)
+            self._tell_unrecorded(history, key, self.writes.fault)
             raise self.writes.fault
-        return self._afterwards(history, history.night(key), folder)
+        return self._afterwards(history, key, folder)
+
+    def _tell_unrecorded(self, history: History, key: int, fault: HistoryError) -> None:
+        began: Night | None = None
+        with contextlib.suppress(HistoryError):  # what cannot be written can be read, as a rule
+            began = history.night(key)
+        telling.unrecorded(self.session, fault, began)
+
+    def _catch_up(self, history: History, key: int) -> None:
+        """Tell of nights that were told to nobody. What goes wrong in it costs this night nothing."""
+        try:
+            following.catch_up(self.session, history, key)
+        except InterruptedByUser:
+            raise
+        except Exception as error:
+            self.notes.append(f"a night before could not be told: {error}")
 
     def _look(self, looks: Looks, record: Callable[[], None]) -> int:
         """All climbs, each recorded as it ends. Returns how many were planned and did not happen."""
@@ -169,15 +174,16 @@ class _Night:
                 return self._left(looks)
             looks.take(VALIDATE, lambda session: validate(session, NAME, self.claim))
             record()
-        if not self.settings.compare:
-            return 0
+        booted = any(row.rung == "nested.boot" and row.status == "passed" for row in looks.runs[-1].rungs)
+        if not self.settings.compare or not booted:
+            return 0  # nothing was to be compared, or there is nothing to compare
         if looks.cut or looks.budget.spent:
             self.notes.append("nothing was compared: the budget was spent")
-        elif any(row.rung == "nested.boot" and row.status == "passed" for row in looks.runs[-1].rungs):
-            found = looks.take(COMPARE, lambda session: validate(session, NAME, self.claim, compare=True))
-            record()
-            if why := found.error or looks.uncompared:
-                self.notes.append(f"nothing was compared: {why}")
+            return 1
+        compared = looks.take(COMPARE, lambda session: validate(session, NAME, self.claim, compare=True))
+        record()
+        if why := compared.error or looks.uncompared:
+            self.notes.append(f"nothing was compared: {why}")
         return 0
 
     def _left(self, looks: Looks) -> int:
@@ -190,6 +196,7 @@ class _Night:
         self.writes(lambda: history.add(key, found))
 
     def _up(self, session: Session) -> Reply:
+        choose.planned(session, NAME)  # settings that are refused cost nothing that is there
         self._remove(session)
         preflight.before_anything(session)
         lab = session.store.place(NAME)
@@ -209,16 +216,19 @@ class _Night:
             )
         lifecycle.destroy(session, NAME)
 
-    def _clean_up(self) -> None:
+    def _clean_up(self) -> BaseException | None:
+        """Remove the night's lab. Returns the interruption that ended this, if one did."""
         if not self.made:
-            return
+            return None
         session = replace(self.session, steps=self.session.steps.branch(), evidence=None, interactive=False)
         try:
             with cleaning_up():
                 self._remove(session)
-        except Exception as error:  # the night has its verdict; what is left behind is said
+        except (Exception, KeyboardInterrupt) as error:  # the night has its verdict; what is left is said
             what = error.what if isinstance(error, LabError) else repr(error)
             self.notes.append(f"the lab {NAME} could not be removed: {what}")
+            return error if isinstance(error, InterruptedByUser | KeyboardInterrupt) else None
+        return None
 
     def _end(self, history: History, key: int, judged: Judged, seconds: float, jump: float) -> None:
         ending = Ending(
@@ -229,24 +239,14 @@ class _Night:
             claims=judged.claims,
             cell=judged.cell,
             clock_jump=jump,
+            notes=self.notes,
         )
+        self.notes = []
         self.writes(lambda: history.end(key, ending))
 
-    def _afterwards(self, history: History, night: Night, folder: Run) -> Reply:
-        """What follows from a night that is on record: none of it can change its verdict."""
-        key = night.id
-        for note in self.notes:
-            history.note(key, note)
-        back = self.settings.look_back
-        history.found(key, findings(night, history.alike(night, back), history.before(night, back)))
-        try:
-            history.reported(key, str(report(history.night(key), history, folder)))
-        except Exception as error:
-            history.note(key, f"the report could not be written: {error}")
-        for delivery in telling.tell(self.session, history.night(key), history):
-            history.delivered(key, delivery)
+    def _afterwards(self, history: History, key: int, folder: Run) -> Reply:
+        done = following.follow(self.session, history, key)
         past.prune(self.session, history)
-        done = history.night(key)
         with contextlib.suppress(OSError):
             folder.json("history.json", done.as_dict())
         answer = {"schema": "nightly.run/1", "night": done.as_dict()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shutil
 from pathlib import Path
@@ -15,10 +14,6 @@ from lab.commands.session import Reply, Session
 from lab.errors import UsageError
 from lab.history import History, Night
 from lab.host import facts as host_facts
-from lab.ladder.model import Verdict
-
-_UNTOLD = 10
-"""How many nights in a row may have ended badly and be told of one by one."""
 
 
 def history(session: Session, limit: int = 14) -> Reply:
@@ -53,15 +48,6 @@ def opened(session: Session) -> History:
 def close_dead(found: History, reason: str) -> list[Night]:
     """Close every night still said to run, for a caller that holds the lock; returns them."""
     return _close(found, found.running(), reason)
-
-
-def untold(found: History) -> list[Night]:
-    """The nights before the one to come that ended without an answer and were told to nobody, newest first.
-
-    They were killed or stopped, and whoever looked at the history may have closed them meanwhile.
-    """
-    lost = itertools.takewhile(lambda night: not night.report and not night.deliveries, found.nights(_UNTOLD))
-    return [night for night in lost if night.verdict == Verdict.INCONCLUSIVE]
 
 
 def prune(session: Session, found: History) -> list[Night]:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from lab import reporters
+from lab import evidence, reporters
 from lab.commands.nightly.showing import cell_phrase
 from lab.commands.nightly.telling import notice_of
-from lab.evidence import Run
 from lab.history import History, Night
 from lab.history import model as figures
 from lab.ladder.model import Claim, Verdict
@@ -20,8 +19,8 @@ _STRIP = 60
 """How many nights the report looks back at."""
 
 
-def report(night: Night, history: History, folder: Run) -> Path:
-    """Write the reports and the summary into the night's folder; returns what a person opens first.
+def report(night: Night, history: History, folder: Path) -> Path:
+    """Write the reports and the summary into `folder`, the night's; returns what a person opens first.
 
     The reports know only runs that came to a verdict. Where others make the night's verdict another
     one (a run that was cut short), the summary stands alone: no page may be greener than its night.
@@ -30,11 +29,11 @@ def report(night: Night, history: History, folder: Run) -> Path:
     if folders := _folders(night):
         found = reporters.read(folders, history=_past(history.nights(_STRIP)))
         if found.verdict == night.verdict:
-            written = reporters.write(found, folder.path)
+            written = reporters.write(found, folder)
     summary = _summary(night)
     if "markdown" in written:
         summary += "\n" + written["markdown"].read_text()
-    kept = folder.text(SUMMARY, summary)
+    kept = evidence.write_text(folder / SUMMARY, summary)
     return written.get("html", kept)
 
 

@@ -1,4 +1,8 @@
-"""Telling somebody of a night, over every channel that is set up. A failure is recorded, never more."""
+"""Telling somebody of a night, over every channel that is set up. A failure is recorded, never more.
+
+A night is told once: what is on record as delivered is not sent again. A command that is killed between
+the two sends it again, under the same id (X-Lab-Delivery, Message-ID, the issue's label).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,13 @@ from datetime import UTC, datetime
 from lab import redact
 from lab.commands.nightly.showing import cell_phrase
 from lab.commands.session import Session
-from lab.errors import LabError
+from lab.errors import InterruptedByUser, LabError
 from lab.history import VERDICT, Delivery, Finding, History, Night, counted
 from lab.ladder.model import Verdict
 from lab.notify import Channel, GitHubIssues, Mail, Notice, Said, Slack, Webhook, secret
+
+TRIES = 3
+"""How many nights try to tell of one over a channel that does not take it."""
 
 
 def channels(session: Session) -> list[Channel]:
@@ -40,23 +47,42 @@ def channels(session: Session) -> list[Channel]:
     return found
 
 
-def tell(session: Session, night: Night, history: History) -> list[Delivery]:
-    """Tell of a night, as the settings want it told; what came of each channel."""
+def heard(session: Session) -> bool:
+    """Whether there is anybody to tell."""
+    return session.settings.nightly.notify != "never" and bool(channels(session))
+
+
+def tell(session: Session, night: Night, history: History) -> bool:
+    """Tell of a night, as the settings want it told, over each channel that did not take it yet.
+
+    What came of each is on record before the next is begun. False while a channel is to be tried again.
+    Raises InterruptedByUser, HistoryError.
+    """
     if not _worth_telling(session, night, history):
-        return []
-    notice = notice_of(night)
-    return [_deliver(session, channel, notice) for channel in channels(session)]
+        return True
+    notice, done = notice_of(night), True
+    for channel in channels(session):
+        before = [delivery.delivered for delivery in night.deliveries if delivery.channel == channel.name]
+        if any(before) or len(before) >= TRIES:
+            continue
+        delivery = _deliver(session, channel, notice)
+        history.delivered(night.id, delivery)
+        done = done and (delivery.delivered or len(before) + 1 >= TRIES)
+    return done
 
 
-def unrecorded(session: Session, error: Exception) -> None:
-    """Tell of a night that could not be written down. What cannot be told either is on the terminal."""
+def unrecorded(session: Session, error: Exception, night: Night | None = None) -> None:
+    """Tell of a night that could not be written down. What cannot be told either is on the terminal.
+
+    `night` is what of it could be. It is told again once its end is on record, under the same id.
+    """
     what = error.what if isinstance(error, LabError) else str(error)
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     notice = Notice(
-        night=0,
-        uuid=hashlib.sha256(now.encode()).hexdigest()[:32],
+        night=night.id if night else 0,
+        uuid=night.uuid if night else hashlib.sha256(now.encode()).hexdigest()[:32],
         host=socket.gethostname(),
-        started=now,
+        started=night.started if night else now,
         claim="",
         verdict=Verdict.INCONCLUSIVE.value,
         reason=f"the night could not be recorded: {what}",
@@ -100,7 +126,7 @@ def _worth_telling(session: Session, night: Night, history: History) -> bool:
     wanted = session.settings.nightly.notify
     if wanted != "changes":
         return wanted == "always"
-    last = next((one for one in history.nights(2) if one.id != night.id), None)
+    last = history.last_before(night)
     return bool(night.findings or night.notes) or last is None or last.verdict != night.verdict
 
 
@@ -109,6 +135,8 @@ def _deliver(session: Session, channel: Channel, notice: Notice) -> Delivery:
         with session.steps.step("night.tell", channel.name) as step:
             step.result = channel.deliver(notice)
             return Delivery(channel.name, True, step.result)
+    except InterruptedByUser:
+        raise  # nobody refused it: it is still to be told
     except LabError as error:
         hint = f" ({error.hint})" if error.hint else ""
         return Delivery(channel.name, False, redact.clean(f"{error.what}{hint}"))

@@ -11,6 +11,7 @@ from lab.adb import AdbServer
 from lab.deadline import Deadline, cleaning_up
 from lab.emulators.canary import console
 from lab.emulators.canary.container import DEVICE, ENTRYPOINT, Container
+from lab.emulators.container import ending, killed_for_memory
 from lab.emulators.options import Place
 from lab.emulators.protocol import ContainerState, NestedProof, Tell
 from lab.emulators.transfer import Archive, Transfer
@@ -46,13 +47,13 @@ class Canary:
         image = self._found()
         return f"{self.name}@{recipe.facts(image)['image_id']}" if image else f"{self.name} (not built)"
 
-    def to_be_built(self) -> bool:
-        return self._found() is None
+    def to_be_fetched(self) -> bool:
+        return False  # some tens of megabytes: they come while the VM is made
 
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
-            image = self._image = recipe.build(self._cache, step, self._mirror)
+            image = self._image = recipe.build(self._cache, step, self._mirror())
         check(image)
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 
@@ -75,11 +76,14 @@ class Canary:
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
         self._must_be_labs(guest)
         log, state = self._container.told(guest, deadline)
-        proof = console.proof(log)
-        if not state.running:  # its log still says that L2 was ready once
+        proof = console.proof(log, out_of_memory=killed_for_memory(state))
+        if not state.running:  # its log still says that L2 was ready once, and then why it ended
+            console.proof(
+                self._container.follow(guest, (console.FAILED,), deadline)[0],
+                out_of_memory=killed_for_memory(state),
+            )
             raise InconclusiveError(
-                f"the container {self._container.name} ended after L2 had been ready "
-                f"(exit code {state.exit_code})",
+                f"the container {self._container.name} ended after L2 had been ready ({ending(state)})",
                 hint="`invoke lab.up` starts it again",
             )
         return proof
@@ -87,7 +91,8 @@ class Canary:
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
         try:
             self._compared.launch(guest, self._reference(), nonce="compare", accel=acceleration)
-            return console.seconds(self._compared.told(guest, deadline)[0], acceleration)
+            log, state = self._compared.told(guest, deadline)
+            return console.seconds(log, acceleration, out_of_memory=killed_for_memory(state))
         finally:
             with cleaning_up():
                 self._compared.remove(guest)
@@ -155,4 +160,6 @@ def _changed(state: ContainerState) -> str:
         return f"it runs `{command}`"
     if DEVICE not in state.facts["devices"].split():
         return f"it was not given {DEVICE}"
+    if state.running and state.facts["restarted"]:
+        return "somebody started it again, and its log tells of the start before"
     return ""

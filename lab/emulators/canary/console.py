@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from lab.emulators import lastwords
 from lab.emulators.protocol import NestedFailedError, NestedLostError, NestedProof
-from lab.errors import InconclusiveError, LabError
+from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.proc import tail
 
 READY = "canary: l2 ready after "
@@ -17,21 +18,30 @@ _AFTER = re.compile(r"^canary: l2 ready after (?P<seconds>[\d.]+) s \((?P<accel>
 _FAILURE = re.compile(r"^canary: failed \((?P<code>\d+)\): (?P<why>.*)$", re.MULTILINE)
 _PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>.*)\]$", re.MULTILINE)
 _UPTIME = re.compile(r"^(?P<uptime>\d+\.\d+) \d+\.\d+$", re.MULTILINE)
-_NO_KVM = {"70", "71", "72"}
-"""The entrypoint's exit codes that show that KVM does not run L2 here (images/canary)."""
+_MONITOR = re.compile(r"^\S*qemu-system-\S+: .*$", re.MULTILINE)
+_BANNER = "canary: this is the lab canary"
+"""The first line of every start."""
+_NO_DEVICE, _NOT_OPENED, _KVM_SAID_NO, _LATE, _ENDED, _NEVER_BEGAN = "70", "71", "72", "73", "74", "75"
+"""The entrypoint's exit codes (images/canary/container/entrypoint)."""
+_SAYS = "KVM does not run L2: "
+"""What it puts before KVM's own line."""
 
 
-def proof(log: str) -> NestedProof:
-    """L2's report from the log. Raises NestedFailedError, InconclusiveError or LabError instead."""
-    log = log.replace("\r", "")
-    _raise_failure(log)
+def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
+    """L2's report from the log.
+
+    Raises NestedFailedError when KVM itself says that it does not run L2, BlockedError when memory was
+    wanting (`out_of_memory`: Docker says so), InconclusiveError or LabError for all else.
+    """
+    log = _of_last_start(log)
+    _raise_failure(log, out_of_memory)
     ready = _L2_READY.search(log)
     if ready is None:
         raise InconclusiveError("the container's log holds no report of L2", tail=tail(log))
     facts = dict(word.split("=", 1) for word in ready["facts"].split() if "=" in word)
     return NestedProof(
         nonce=facts.get("nonce", ""),
-        hypervisor=facts.get("hypervisor", ""),
+        hypervisor=facts.get("hypervisor"),
         clocksource=facts.get("clocksource", ""),
         boot_id=facts.get("boot_id", ""),
         boot_completed=True,
@@ -41,13 +51,13 @@ def proof(log: str) -> NestedProof:
     )
 
 
-def seconds(log: str, accel: str) -> float:
+def seconds(log: str, accel: str, *, out_of_memory: bool = False) -> float:
     """From the launch of L2's monitor to adbd listening in L2, on L1's clock.
 
     Raises as `proof` does, also when L2 ran under something else than `accel`.
     """
-    log = log.replace("\r", "")
-    _raise_failure(log)
+    log = _of_last_start(log)
+    _raise_failure(log, out_of_memory)
     for found in _AFTER.finditer(log):
         if found["accel"] == accel:
             return float(found["seconds"])
@@ -61,7 +71,7 @@ def properties(told: str) -> NestedProof:
     uptime = _UPTIME.search(told)
     return NestedProof(
         nonce=found.get("ro.lab.nonce", ""),
-        hypervisor=found.get("ro.lab.hypervisor", ""),
+        hypervisor=found.get("ro.lab.hypervisor"),
         clocksource=found.get("ro.lab.clocksource", ""),
         boot_id=found.get("ro.lab.boot_id", ""),
         boot_completed=found.get("sys.boot_completed") == "1",
@@ -79,15 +89,32 @@ def _wrote_l2(line: str) -> bool:
     return "canary: " not in line or ("canary: l2 " in line and READY not in line)
 
 
-def _raise_failure(log: str) -> None:
+def _of_last_start(log: str) -> str:
+    """A container that was started again has the lines of its earlier starts in its log, too."""
+    log = log.replace("\r", "")
+    return log[max(log.rfind(_BANNER), 0) :]
+
+
+def _raise_failure(log: str, out_of_memory: bool) -> None:
     failure = _FAILURE.search(log)
     if failure is None:
         return
-    what = f"the canary's container ended: {failure['why']}"
-    if failure["code"] in _NO_KVM:
-        raise NestedFailedError(what, hint="compare with the rung guest.kvm", tail=tail(log))
-    if failure["code"] == "73":
-        raise InconclusiveError(what, hint="this machine may just be slow", tail=tail(log))
-    if failure["code"] == "74":
-        raise NestedLostError(what, hint="`invoke lab.up` starts it again", tail=tail(log))
-    raise LabError(what, tail=tail(log))
+    code, why, shown = failure["code"], failure["why"], tail(log)
+    what = f"the canary's container ended: {why}"
+    if code == _NO_DEVICE:  # guest.kvm found it in L1: that it is not here is Docker's doing
+        raise InconclusiveError(what, hint="compare with the rung container.kvm", tail=shown)
+    # Whatever the code: an entrypoint of before said 72 for all that ended QEMU early.
+    if code == _KVM_SAID_NO and lastwords.KVM.match(why.removeprefix(_SAYS)):
+        raise NestedFailedError(what, hint="compare with the rung guest.kvm", tail=shown)
+    if code == _LATE:
+        raise InconclusiveError(what, hint="this machine may just be slow", tail=shown)
+    if code not in (_NOT_OPENED, _KVM_SAID_NO, _ENDED, _NEVER_BEGAN):
+        raise LabError(what, tail=shown)
+    trouble = lastwords.trouble("\n".join((why, *_MONITOR.findall(log))))
+    if out_of_memory or trouble == lastwords.MEMORY:
+        what = f"{lastwords.MEMORY}: {what}"
+        raise BlockedError(what, hint="make the lab anew with a larger vm.memory_mib", tail=shown)
+    if trouble or code == _NOT_OPENED:
+        hint = "that is no word of KVM's: compare with the rung container.kvm"
+        raise InconclusiveError(f"{trouble}: {what}" if trouble else what, hint=hint, tail=shown)
+    raise NestedLostError(what, hint="`invoke lab.up` starts it again", tail=shown)

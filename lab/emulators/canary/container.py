@@ -9,7 +9,7 @@ from lab.deadline import Deadline
 from lab.emulators import container
 from lab.emulators.canary import console
 from lab.emulators.protocol import ContainerState
-from lab.errors import InconclusiveError
+from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images.canary import ADB_PORT
 from lab.proc import tail
@@ -40,14 +40,21 @@ class Container(container.Container):
     def told(self, guest: Guest, deadline: Deadline) -> tuple[str, ContainerState]:
         """Its log, once it says that L2 is ready or that it failed, and what it is like then.
 
-        Raises DeadlineError, and InconclusiveError when it ended without saying either.
+        Raises DeadlineError, and when it ended without saying either BlockedError if it was for want of
+        memory, else InconclusiveError.
         """
         log, inspected = self.follow(guest, (console.READY, console.FAILED), deadline)
         state = parse(inspected)
         if not any(line.startswith((console.READY, console.FAILED)) for line in log.splitlines()):
+            if container.killed_for_memory(state):
+                raise BlockedError(
+                    f"out of memory: the container {self.name} ended ({container.ending(state)})",
+                    hint="make the lab anew with a larger vm.memory_mib",
+                    tail=tail(log),
+                )
             raise InconclusiveError(
                 f"the container {self.name} "
-                + (f"ended (exit code {state.exit_code})" if state.exists else "is not there"),
+                + (f"ended ({container.ending(state)})" if state.exists else "is not there"),
                 hint="`invoke lab.logs --source container` shows its log",
                 tail=tail(log),
             )

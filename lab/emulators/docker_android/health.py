@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lab.emulators.docker_android import timeline
+from lab.emulators.docker_android.boots import of_this_boot
 from lab.emulators.docker_android.contract import Version
 from lab.emulators.docker_android.diagnosis import Case, diagnose
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
@@ -30,7 +31,7 @@ def health(
 ) -> Health:
     """The health that all looks so far, oldest first, show. `seen` is not empty.
 
-    `stages` are those known of this start, `late` says that the time is up.
+    `stages` are those known of this start and of L2's boot in it, `late` says that the time is up.
     """
     last = seen[-1]
     known = timeline.merged(stages, timeline.reached(last))
@@ -138,11 +139,11 @@ def _packages(android: Android) -> str:
 
 
 def _launcher(android: Android, known: Mapping[str, float]) -> Check:
-    """It has the focus, or had it, and now an app has."""
+    """It has the focus, or had it in this boot, and now an app has."""
     if android.focus is None:
         return Check("launcher", None, "not asked")
     seen = f"the focus is on {android.focus or 'nothing'}"
-    return Check("launcher", android.launcher or ("launcher" in known and bool(android.component)), seen)
+    return Check("launcher", android.launcher or ("launcher" in known and android.app), seen)
 
 
 def _screen(android: Android) -> Check:
@@ -163,7 +164,8 @@ def _novnc(novnc: Novnc | None) -> Check:
 def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, str]:
     """What is known of image and Android; Android's own words before the tag's."""
     last = seen[-1]
-    told = next((one.android for one in reversed(seen) if one.android and one.android.properties), None)
+    booted = reversed(of_this_boot(seen))
+    told = next((one.android for one in booted if one.android and one.android.properties), None)
     properties = told.properties if told else {}
     found = {
         "image": image,

@@ -10,9 +10,11 @@ from lab.deadline import Deadline
 from lab.emulators.options import AndroidOptions
 from lab.emulators.transfer import Archive
 from lab.errors import BlockedError, LabError
+from lab.images import cache as cached
 from lab.images import registry, savedimage
-from lab.images.cache import CachedImage, check
+from lab.images.cache import CachedImage
 from lab.images.registry import Reference
+from lab.images.registry.reference import api_host
 from lab.steps import Step
 
 
@@ -53,8 +55,14 @@ def prepare(
         fits=fits,
     )
     fits(obtained.image.manifest.bytes)
-    check(obtained.image)
+    cached.check(obtained.image)
     return _pulled(obtained.image)
+
+
+def check(options: AndroidOptions) -> None:
+    """Raise UsageError for settings that can name no image; nobody is asked."""
+    if options.archive is None:
+        api_host(Reference.parse(options.image), options.registry)
 
 
 def find(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage | None:

@@ -15,15 +15,18 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 import requests
+import urllib3.exceptions as low
 import websocket
 
+from lab import web
 from lab.adb import AdbServer
 from lab.deadline import Deadline
-from lab.emulators.docker_android import reading, sighting, timeline
+from lab.emulators.docker_android import reading, sighting
 from lab.emulators.docker_android.contract import EMULATORS, Contract
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
+from lab.emulators.docker_android.timeline import Reached
 from lab.emulators.protocol import ContainerState, Reach
-from lab.errors import LabError
+from lab.errors import BlockedError, DeadlineError, LabError
 from lab.guest.ssh import Guest
 from lab.journal import Journal
 from lab.probes.kvm import ContainerLook, parsed, script
@@ -37,6 +40,10 @@ _CLOCK_SECONDS = 1.0
 _ASK_SECONDS = 20.0
 """One question to Android: a slow one may take its time over `dumpsys`."""
 _NOVNC_SECONDS = 10.0
+"""For the page, and again for the WebSocket: each as a whole."""
+_NOVNC_BYTES = 1 << 20
+"""Of either; what is looked at is the page's status, and twelve bytes of the VNC server."""
+_GREETING = 200
 
 BASICS = {
     "boot_id": "cat /proc/sys/kernel/random/boot_id",
@@ -62,7 +69,7 @@ class Watch:
 
     def __init__(self, name: str, contract: Contract, journal: Journal) -> None:
         self.seen: deque[Sighting] = deque(maxlen=_SEEN)
-        self.stages: dict[str, float] = {}
+        self._reached = Reached()
         self._name = name
         self._contract = contract
         self._journal = journal
@@ -91,8 +98,21 @@ class Watch:
         return self._keep(self._inside, self.android(reach, whole=False))
 
     def reached(self, stage: str, at: float) -> None:
-        """Take somebody's word for when a stage was reached: `at` is L1's wall clock."""
-        self.stages = timeline.merged(self.stages, {stage: round(max(0.0, at - self._inside.started), 2)})
+        """Take somebody's word for when a stage was reached: `at` is L1's wall clock.
+
+        One of L2's is of the boot that was heard last.
+        """
+        self._reached.add(stage, round(max(0.0, at - self._inside.started), 2))
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Stage to seconds from the container's start: its own, and those of L2's last boot."""
+        return self._reached.stages
+
+    @property
+    def restarted(self) -> bool:
+        """L2 has restarted in this start of the container."""
+        return self._reached.restarted
 
     @property
     def now(self) -> float:
@@ -105,7 +125,7 @@ class Watch:
 
     def tell(self, guest: Guest) -> None:
         """Leave what was seen last where another command finds it."""
-        ask(guest, self._name, self._contract, stages=self.stages, limit=0)
+        ask(guest, self._name, self._contract, stages=self._reached.to_tell(), limit=0)
 
     def android(self, reach: Reach, *, whole: bool) -> Android:
         """What answers over ADB; with `whole` its services and screen, too."""
@@ -114,13 +134,13 @@ class Watch:
     def _look_inside(self, guest: Guest, ask_adb: bool) -> Inside:
         command = ["adb", "devices"] if ask_adb else []
         began = time.monotonic()
-        look = ask(guest, self._name, self._contract, command=command, stages=self.stages)
+        look = ask(guest, self._name, self._contract, command=command, stages=self._reached.to_tell())
         inside, ended = reading.inside(look, self._contract), time.monotonic()
         if inside.started != self._inside.started:
             self.seen.clear()
-            self.stages, self.clock_was_set = {}, False
+            self._reached, self.clock_was_set = Reached(), False
             self._bounds = (-math.inf, math.inf)
-        self.stages = timeline.merged(self.stages, look.stages)
+        self._reached.told(look.stages)
         least, most = look.at - ended - _CLOCK_SECONDS, look.at - began + _CLOCK_SECONDS
         self.clock_was_set |= least > self._bounds[1] or most < self._bounds[0]
         self._bounds = (least, most)
@@ -138,7 +158,7 @@ class Watch:
         seconds = max(0.0, at + self._offset - inside.started) if inside.started else 0.0
         kept = Sighting(seconds, inside, android, page, heard, at=at)
         self.seen.append(kept)
-        self.stages = timeline.merged(self.stages, timeline.reached(kept))
+        self._reached.saw(kept)
         return kept
 
 
@@ -148,13 +168,14 @@ def ask(
     contract: Contract,
     *,
     command: Sequence[str] = (),
-    stages: Mapping[str, float] | None = None,
+    stages: Mapping[str, Mapping[str, float]] | None = None,
     files: Sequence[str] = (),
     limit: int = _LOG_BYTES,
 ) -> ContainerLook:
     """One look from L1. Raises LabError when L1 does not answer, or Docker does not.
 
     `command` is run in the container, `files` are read beside the contract's own, `limit` bytes each.
+    `stages` are left there for others, by L2's boot (timeline.Reached).
     A look changes nothing: the container's adb is left alone until there is an emulator, since its
     server, started too early, would not find one that does not announce itself.
     """
@@ -218,28 +239,47 @@ def screenshot(server: AdbServer, address: str, deadline: Deadline) -> bytes:
 def novnc(address: str) -> Novnc:
     """The page, and over the WebSocket beside it the VNC server's first words."""
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy has no business on the loopback
-            page = session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS).status_code
-    except requests.RequestException as error:
+        with (
+            web.bounded("noVNC's page", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES),
+            web.Session() as session,
+            session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS, stream=True) as answer,
+        ):
+            page = answer.status_code
+            web.read_whole(answer, _NOVNC_BYTES)
+    except (requests.RequestException, low.HTTPError, OSError, ValueError) as error:
         return Novnc(None, error=f"no page: {type(error).__name__}")
+    except (BlockedError, DeadlineError) as error:
+        return Novnc(None, error=f"no page: {error.what}")
+    try:
+        with web.bounded("noVNC's WebSocket", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES):
+            greeting, error_text = _greeting(address)
+    except (BlockedError, DeadlineError) as error:
+        return Novnc(page, error=f"no WebSocket: {error.what}")
+    return Novnc(page, greeting, error=error_text)
+
+
+def _greeting(address: str) -> tuple[str, str]:
+    """The first words of the VNC server behind the WebSocket, and why there are none."""
     try:
         host, _, port = address.partition(":")
         # A connection of our own: given an address, the library would ask the environment's proxy.
-        way = socket.create_connection((host, int(port)), _NOVNC_SECONDS)
+        way = web.Watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
         page_socket = websocket.create_connection(
-            f"ws://{address}/websockify", timeout=_NOVNC_SECONDS, subprotocols=["binary"], socket=way
+            f"ws://{address}/websockify",
+            timeout=_NOVNC_SECONDS,
+            subprotocols=["binary"],
+            socket=way,
         )
-    except (websocket.WebSocketException, OSError) as error:
-        return Novnc(page, error=f"no WebSocket: {error}"[:200])
+    except (websocket.WebSocketException, OSError, ValueError) as error:
+        return "", f"no WebSocket: {error}"[:200]
     try:
-        said = page_socket.recv()
-    except (websocket.WebSocketException, OSError) as error:
-        return Novnc(page, error=f"the VNC server says nothing: {error}"[:200])
+        words = page_socket.recv()
+    except (websocket.WebSocketException, OSError, ValueError) as error:
+        return "", f"the VNC server says nothing: {error}"[:200]
     finally:
-        with contextlib.suppress(websocket.WebSocketException, OSError):
+        with contextlib.suppress(websocket.WebSocketException, OSError, BlockedError, DeadlineError):
             page_socket.close(timeout=1)
-    return Novnc(page, said.decode("latin-1") if isinstance(said, bytes) else said)
+    return (words.decode("latin-1") if isinstance(words, bytes) else words)[:_GREETING], ""
 
 
 def _told(server: AdbServer, address: str, parts: dict[str, str]) -> dict[str, str]:

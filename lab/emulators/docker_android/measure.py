@@ -42,6 +42,8 @@ def time_boot(
         inside, seconds = watch.seen[-1].inside, waiting.monitor_to_adb(watch)
         if watch.clock_was_set:
             raise InconclusiveError("the VM's clock was set meanwhile, so this boot cannot be timed")
+        if watch.restarted:
+            raise InconclusiveError("L2 restarted meanwhile, so this boot cannot be timed")
         if seconds is None:
             raise InconclusiveError("the emulator's process was not seen, so its boot cannot be timed")
         if inside.made_vm != (acceleration == "kvm"):

@@ -30,5 +30,5 @@ def ensure(folder: Path) -> str:
     letters = string.ascii_letters + string.digits
     made = "".join(secrets.choice(letters) for _ in range(_LENGTH))
     redact.register(made)
-    files.write_atomic(folder / _FILE, made + "\n", 0o600)
+    files.write_atomic(folder / _FILE, made + "\n")
     return made

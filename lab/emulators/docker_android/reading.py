@@ -17,14 +17,17 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from lab.emulators import container
+from lab.emulators.docker_android import words
 from lab.emulators.docker_android.contract import DEVICES, Contract
 from lab.emulators.docker_android.sighting import (
+    AUTO,
     DOUBLE_LABEL,
     IMAGE_LABEL,
     LAUNCH_LABEL,
     NONCE_LABEL,
     NOT_RESPONDING,
     OFF,
+    TCG,
     Inside,
     Screen,
 )
@@ -37,10 +40,6 @@ _PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>[^\n]*)\]$", re.MULT
 _FOCUS = re.compile(r"mCurrentFocus=Window\{\S+ (?:u\d+ )?(?P<window>[^}\n]*)\}")
 _EXITED = re.compile(r"exited: (?:device|docker-appium) \(")
 _SPAWNED = re.compile(r"spawned: '(?:device|docker-appium)'")
-_SPOKE = re.compile(
-    r"Android emulator version|^(?:emulator: |(?:[A-Z]+_)?(?:INFO|WARNING|ERROR) +\|)", re.MULTILINE
-)
-"""The emulator's own lines, in their forms of two ages."""
 _LAUNCH = re.compile(r"^(?P<day>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d) .*Command to run", re.MULTILINE)
 _ALIKE = 2
 """Levels of a colour channel that are still one colour: a screen may be dithered."""
@@ -59,26 +58,32 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
     emulator = _emulator(look.processes)
     acceleration = _acceleration(emulator.command) if emulator else ""
     told = container.environment(found).get(contract.arguments, "")
+    told_state, adb = state(found), listed(look.said)
+    made_vm = any("anon_inode:kvm-vm" in one.kvm for one in look.processes)
+    # Left to choose, as it is without a word too, it took no KVM: L2 is online without.
+    chose = emulator is not None and acceleration in ("", AUTO)
+    fell_back = chose and adb == "device" and not made_vm
     return Inside(
-        state=state(found),
+        state=told_state,
         started=epoch(described.get("StartedAt", "")),
         status=look.files.get(contract.status_file, "").strip(),
         emulator=emulator,
         acceleration=acceleration,
         told=told and f"{contract.arguments}={told}",
-        switched_off=OFF in (acceleration, _acceleration(_words(told))),
+        switched_off=acceleration == OFF or _acceleration(_words(told)) in (OFF, TCG) or fell_back,
         holder=next((one for one in look.processes if "/dev/kvm" in one.kvm), None),
-        made_vm=any("anon_inode:kvm-vm" in one.kvm for one in look.processes),
-        spoke=bool(_SPOKE.search(device_log)),
+        made_vm=made_vm,
+        spoke=words.spoke(device_log),
         launched_at=_launched_at(device_log),
         watcher_ended=_ended(f"{supervisor_log}\n{look.log}"),
         memory_kills=look.memory_kills,
-        killed=bool(described.get("OOMKilled")),
+        killed=container.killed_for_memory(told_state),
+        restarted=bool(told_state.facts["restarted"]),
         device_log=device_log,
         supervisor_log=supervisor_log,
         log=look.log,
         kernel=tuple(look.kernel),
-        adb=listed(look.said),
+        adb=adb,
     )
 
 

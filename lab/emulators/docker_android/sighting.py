@@ -19,12 +19,16 @@ LAUNCH_LABEL = "io.lab.launch"
 """A hash of all that is set of a launch: another one is another emulator."""
 NONCE_PROPERTY = "debug.lab.nonce"
 """Properties that begin with `debug.` may be set by ADB's own user, on every build of Android."""
-OFF = "off"
-"""The -accel without KVM."""
+OFF, AUTO = "off", "auto"
+"""The -accel without KVM, and the one that leaves the choice to the emulator."""
+TCG = "tcg"
+"""QEMU's own word for the first."""
 NOT_RESPONDING = re.compile(r"(?:Application )?Not Responding: (?P<package>\S+)", re.IGNORECASE)
 """The title of Android's dialog."""
 
 _COMPONENT = re.compile(r"[\w.]+/[\w.$]+")
+_STARTING = "FallbackHome"
+"""The activity of Android's Settings that says "Phone is starting" until there is a launcher."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Inside:
     memory_kills: int = 0
     killed: bool = False
     """Docker says it was ended for want of memory."""
+    restarted: bool = False
+    """The container was started before, by somebody else: its logs tell of that start, too."""
     device_log: str = ""
     supervisor_log: str = ""
     log: str = ""
@@ -128,6 +134,11 @@ class Android:
         return "launcher" in self.component.lower()
 
     @property
+    def app(self) -> bool:
+        """An activity has the focus that is not there for want of a launcher."""
+        return bool(self.component) and not self.component.endswith(_STARTING)
+
+    @property
     def double(self) -> bool:
         return self.properties.get(DOUBLE_PROPERTY, "") not in ("", "0")
 
@@ -163,8 +174,9 @@ class Sighting:
     @property
     def kernel(self) -> Android | None:
         """Whichever way its kernel answered."""
-        if self.android is not None and self.android.online and self.android.uptime is not None:
-            return self.android
+        android = self.android
+        if android is not None and android.online and (android.boot_id or android.uptime is not None):
+            return android
         return self.heard
 
     @property

@@ -10,7 +10,7 @@ from typing import Literal
 from lab.deadline import POLL_SECONDS, Deadline, pause
 from lab.emulators.container import Container
 from lab.emulators.docker_android import within
-from lab.emulators.docker_android.diagnosis import LOOP, LOST, Case, diagnose
+from lab.emulators.docker_android.diagnosis import LOOP, Case, diagnose
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Sighting
 from lab.emulators.protocol import (
@@ -37,9 +37,9 @@ def for_adb(
     """Come back when the container's own adb has its emulator online.
 
     With `with_kvm` one that was told to do without KVM is not waited for, nor believed.
-    Raises NestedFailedError when the container shows that KVM does not run L2, NestedLostError when the
-    emulator is gone and nothing says why, BlockedError when something is absent, InconclusiveError when
-    it failed in another way, DeadlineError.
+    Raises NestedFailedError when KVM says that it does not run L2, NestedLostError when the emulator is gone
+    by a signal or nothing says why, BlockedError when something is absent, InconclusiveError when it failed
+    in another way, DeadlineError.
     """
     while not _online(guest, watch, deadline, with_kvm):
         if deadline.passed:
@@ -59,12 +59,12 @@ def for_proof(guest: Guest, container: Container, watch: Watch, deadline: Deadli
         if _runs(watch):
             nonce = watch.seen[-1].inside.state.facts.get("nonce", "")
             said = within.ask(guest, container, nonce, deadline)
+            if said.android is not None:  # first: when it came online is told of this boot
+                watch.heard(said.android)
             if said.at is not None:
                 watch.reached("adb-online", said.at)
             elif said.ago is not None:
                 watch.reached("adb-online", watch.now - said.ago)
-            if said.android is not None:
-                watch.heard(said.android)
             if said.proof is not None:
                 return replace(said.proof, seconds=monitor_to_adb(watch))
         if deadline.passed:
@@ -85,8 +85,10 @@ def _diagnosed(watch: Watch, deadline: Deadline, with_kvm: bool) -> tuple[Diagno
     return diagnose(Case(list(watch.seen), late=deadline.passed, stages=watch.stages, with_kvm=with_kvm))
 
 
-def _late(watch: Watch, deadline: Deadline, with_kvm: bool = True) -> DeadlineError:
+def _late(watch: Watch, deadline: Deadline, with_kvm: bool = True) -> LabError:
     found = _diagnosed(watch, deadline, with_kvm)
+    if found and found[0].final and watch.seen[-1].inside.adb != "device":
+        return failure(found[0])  # some words count only once the time is up
     named = f": {found[0].name}, {found[0].what}" if found else ""
     return DeadlineError(
         f"L2 did not answer the container's own adb in {deadline.seconds:.0f} s{named}",
@@ -107,7 +109,7 @@ def failure(diagnosis: Diagnosis) -> LabError:
         return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
     if diagnosis.name in ABSENT:
         return BlockedError(what, hint=diagnosis.hint, tail=tail)
-    if diagnosis.name == LOST:
+    if diagnosis.again:
         return NestedLostError(what, hint=diagnosis.hint, tail=tail)
     return InconclusiveError(what, hint=diagnosis.hint, tail=tail)
 
@@ -115,9 +117,10 @@ def failure(diagnosis: Diagnosis) -> LabError:
 def monitor_to_adb(watch: Watch) -> float | None:
     """Seconds from the start of L2's monitor until its ADB daemon was seen to answer.
 
-    None when either was not seen, and when L1's clock was set in between: both are told by it.
+    None when either was not seen, when L2 restarted meanwhile, which makes it no boot's time, and when
+    L1's clock was set in between: both are told by it.
     """
-    if watch.clock_was_set:
+    if watch.clock_was_set or watch.restarted:
         return None
     last = watch.seen[-1].inside if watch.seen else None
     monitor = (last.holder or last.emulator) if last else None

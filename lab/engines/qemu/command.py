@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec
 from lab.engines.qemu.layout import Layout
+from lab.host import facts
 
 Accelerator = Literal["kvm", "tcg"]
 
@@ -69,10 +69,12 @@ def accelerator_option(accelerator: Accelerator, host: str) -> str:
     return accelerator
 
 
-def forward_options(forwards: Sequence[Forward]) -> str:
-    """User networking with its forwards. The host's side is always the loopback address."""
-    rules = "".join(f",hostfwd=tcp:{LOOPBACK}:{item.host_port}-:{item.guest_port}" for item in forwards)
-    return f"user,id={NETWORK},restrict=off" + rules
+def forward_options(forwards: Sequence[Forward], address: str = LOOPBACK) -> str:
+    """User networking with its forwards, which listen on `address`: the host's loopback, or QEMU's own
+    address in a network namespace. Without IPv6: its gateway is a second way to the host's loopback.
+    """
+    rules = "".join(f",hostfwd=tcp:{address}:{item.host_port}-:{item.guest_port}" for item in forwards)
+    return f"user,id={NETWORK},restrict=off,ipv6=off" + rules
 
 
 def build(
@@ -85,8 +87,9 @@ def build(
     load: str = "",
     sandbox: bool = True,
     host: str = "",
+    address: str = LOOPBACK,
 ) -> list[str]:
-    """The whole argument list.
+    """The whole argument list. `address` is where the forwards listen.
 
     `load` names a saved state to begin from; it is loaded before the control socket answers,
     so a QEMU that answers has it. `host` is the host's CPU, this machine's by default.
@@ -97,10 +100,10 @@ def build(
     if sandbox:
         argv += ["-sandbox", SANDBOX]
     argv += ["-machine", virtual.machine, "-cpu", virtual.cpu, "-smp", str(virtual.cpus)]
-    argv += ["-accel", accelerator_option(virtual.accelerator, host or platform.machine())]
+    argv += ["-accel", accelerator_option(virtual.accelerator, host or facts.architecture())]
     argv += ["-m", f"{virtual.memory_mib}M", "-rtc", "base=utc", "-boot", "menu=off,strict=on"]
     argv += _disks(layout.disk, spec.seed)
-    argv += ["-netdev", forward_options(forwards)]
+    argv += ["-netdev", forward_options(forwards, address)]
     argv += _device("virtio-net-pci", netdev="net0", romfile="")  # no boot ROM: it only costs time
     argv += ["-object", "rng-builtin,id=rng0"]
     argv += _device("virtio-rng-pci", rng="rng0")

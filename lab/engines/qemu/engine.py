@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -75,17 +76,31 @@ class QemuEngine:
                 "machine": found.machine,
                 "sandbox": "on" if found.sandbox else "off",
                 "acceleration_asked": host.acceleration,
+                "host_loopback": f"within reach: {host.why_open}" if host.why_open else "out of reach",
             },
         )
 
     def findings(self, folders: Sequence[Path]) -> list[Finding]:  # noqa: ARG002
-        return []  # what there is to say is in its facts
+        why = self._host.why_open
+        if not why:
+            return [Finding("host's loopback", True, "out of the VM's reach, in a network namespace")]
+        return [
+            Finding("host's loopback", False, f"within the VM's reach at 10.0.2.2: {why}", self._closing())
+        ]
 
     def caution(self) -> str:
         return ""
 
     def machine(self, spec: MachineSpec, journal: Journal) -> QemuMachine:
         return QemuMachine(spec, journal, self._host)
+
+    def _closing(self) -> str:
+        if sys.platform != "linux":
+            return "QEMU has no way here: stop what listens on 127.0.0.1 and should not meet the VM"
+        return (
+            "install slirp4netns; an ordinary user must also be let make user namespaces "
+            "(Ubuntu's AppArmor restricts them)"
+        )
 
     def _nesting(self) -> Literal["hardware", "emulated", "none"]:
         if self._host.accelerator == "tcg":

@@ -11,6 +11,7 @@ import psutil
 from lab.engines.protocol import LOOPBACK, Forward
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.launching import Launcher, port_error
+from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.engines.qemu.qmp import Monitor
 from lab.errors import LabError
 
@@ -23,7 +24,7 @@ def listed(usernet: str, asked: Sequence[Forward]) -> list[Forward]:
     found = []
     for address, outer, inner in _FORWARD_LINE.findall(usernet):
         ports = (int(outer), int(inner))
-        if address == LOOPBACK:
+        if address in (LOOPBACK, INSIDE):
             found.append(Forward(names.get(ports, f"port-{outer}"), *ports))
     order = {item.name: number for number, item in enumerate(asked)}
     return sorted(found, key=lambda item: (order.get(item.name, len(order)), item.host_port))
@@ -36,11 +37,17 @@ class Forwarding:
         self._monitor = monitor
         self._running = running
         self._launcher = launcher
+        launch = launcher.launched()
+        self._apart = Namespace(launch.network) if launch and launch.network else None
 
     def all(self) -> list[Forward]:
         """The forwards QEMU listens on, by the names they were asked under."""
         launch = self._launcher.launched()
-        return listed(self._told("info usernet"), launch.forwards if launch else [])
+        inner = listed(self._told("info usernet"), launch.forwards if launch else [])
+        if self._apart is None:
+            return inner
+        outer = {item.host_port for item in self._apart.forwards()}
+        return [item for item in inner if item.host_port in outer]
 
     def open(self, forward: Forward, log: Path) -> None:
         """Listen for a forward, in the place of one of its name. Raises PortTakenError."""
@@ -50,8 +57,18 @@ class Forwarding:
         self._launcher.amend(
             self._running, [*others, forward]
         )  # first: one that listens is known by its name
-        rule = f"tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}"
-        said = self._told(f"hostfwd_add {NETWORK} {rule}")
+        if forward.host_port not in {item.host_port for item in others}:  # half of one that was cut short
+            self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
+        said = self._told(f"hostfwd_add {NETWORK} {self._inner(forward)}-:{forward.guest_port}")
+        try:
+            if self._apart is not None and not said:
+                self._apart.open(forward.host_port)
+        except ForwardRefusedError as error:
+            self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
+            self._launcher.amend(self._running, others)
+            if not error.port:
+                raise
+            said = f"{error.what}: {error.tail}"
         if forward not in self.all():
             self._launcher.amend(self._running, others)
             raise port_error(forward.host_port, [forward], said, log)
@@ -64,10 +81,16 @@ class Forwarding:
         """Close it; the forwards that are left."""
         for item in self.all():
             if item.name == name:
-                said = self._told(f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{item.host_port}")
+                if self._apart is not None:
+                    self._apart.close(item.host_port)
+                said = self._told(f"hostfwd_remove {NETWORK} {self._inner(item)}")
                 if item in self.all():
                     raise LabError(f"QEMU still forwards port {item.host_port} of {LOOPBACK}", tail=said)
         return [item for item in self.all() if item.name != name]
+
+    def _inner(self, forward: Forward) -> str:
+        """Where QEMU itself listens for it."""
+        return f"tcp:{INSIDE if self._apart else LOOPBACK}:{forward.host_port}"
 
     def _told(self, line: str) -> str:
         """The answer of QEMU's monitor for people: QMP has no words for forwards."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
 
+from lab.engines.qemu import network
 from lab.engines.qemu.capabilities import Capabilities, capabilities
 from lab.engines.qemu.command import Accelerator
 
@@ -59,3 +60,8 @@ class HostQemu:
     def sandbox(self) -> bool:
         """Whether QEMU can confine itself on this host."""
         return self._capabilities.sandbox
+
+    @property
+    def why_open(self) -> str:
+        """Why a VM here can reach the host's loopback; empty when it cannot."""
+        return network.why_open()

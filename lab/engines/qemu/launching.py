@@ -12,18 +12,23 @@ from pathlib import Path
 
 import psutil
 
-from lab import files, proc
+from lab import bounds, files, proc
 from lab.deadline import Deadline, NotYet, poll
-from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError
+from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError, refuse_full
 from lab.engines.qemu import process, qmp
 from lab.engines.qemu.command import Hardware, build
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.layout import Layout, make_private
+from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.journal import Journal
 
 _START_SECONDS = 60.0
 _LOAD_SECONDS = 600.0
+_GIVE_UP_SECONDS = 5.0
+IO_ERROR = "io-error"
+"""QEMU's word for a VM that it paused because a write of its disk failed: without other orders (`werror`)
+it does so for want of space only, and hands any other failure to the guest."""
 _REFUSED_FORWARD = re.compile(r"host forwarding rule '?tcp:[0-9.]*:(\d+)-")
 _NO_MEMORY = re.compile(r"cannot set up guest memory|Cannot allocate memory")
 
@@ -38,8 +43,25 @@ class Launcher:
         self._journal = journal
 
     def find(self) -> psutil.Process | None:
-        """The running process, or None."""
-        return process.find(_record(self._layout.process), self._spec.uuid)
+        """The running process, or None.
+
+        Where record and journal are lost, nobody knows what it is called: its own arguments say whose it is.
+        """
+        uuid = self._spec.uuid
+        if found := process.find(_record(self._layout.process), uuid, self._binaries):
+            return found
+        keepers = process.keepers(self._layout.pid)
+        return next((one for theirs, one in keepers if theirs == uuid and process.alive(one)), None)
+
+    def end(self, running: psutil.Process) -> None:
+        """End the process by force. Raises LabError when it survives."""
+        process.kill(running, self._spec.uuid, binaries=self._binaries | {_program(running)})
+
+    @property
+    def _binaries(self) -> set[str]:
+        """What the process may be called: QEMU has other names, and may be started through a script."""
+        launch = self.launched()
+        return {self._host.binary} | ({launch.binary} if launch and launch.binary else set())
 
     def launched(self) -> process.Launch | None:
         """What the process was started with: from its record, or, after a crash, the journal."""
@@ -64,23 +86,48 @@ class Launcher:
         nothing runs, except after InterruptedByUser, when the next command finds it."""
         if not self._spec.seed.is_file():
             raise BlockedError(f"the seed {self._spec.seed} is missing", hint="run `invoke lab.up` again")
-        launch = process.Launch(hardware, list(forwards), self._layout.socket)
-        host = self._host
-        argv = build(
-            host.binary, self._spec, hardware, self._layout, forwards, load=load, sandbox=host.sandbox
+        host, layout = self._host, self._layout
+        apart = None if host.why_open else Namespace(layout.network)
+        launch = process.Launch(
+            hardware, list(forwards), layout.socket, layout.network if apart else None, host.binary
         )
-        self._prepare(launch.socket)
+        argv = build(
+            host.binary,
+            self._spec,
+            hardware,
+            layout,
+            forwards,
+            load=load,
+            sandbox=host.sandbox,
+            address=INSIDE if apart else LOOPBACK,
+        )
+        self._prepare(launch.socket, layout.network)
         self._journal.intend("process", self._spec.uuid, **launch.to_json())
         seen = self._layout.log.stat().st_size if self._layout.log.exists() else 0
-        child = process.spawn(argv, self._layout.log, self._layout.folder)
+        child = None
         try:
-            self._write_record(psutil.Process(child.pid), launch)
+            child = self._spawn(argv, apart, forwards)
+            running = psutil.Process(child.pid)
+            self._write_record(running, launch)
             self._await(child, launch.socket, _LOAD_SECONDS if load else _START_SECONDS)
+            if binary := _program(running):  # a script may have put QEMU in its own place
+                self._write_record(running, dataclasses.replace(launch, binary=binary))
         except InterruptedByUser:
+            if child is None:
+                self.forget()
             raise
         except Exception as error:
             self._give_up(child)
             raise self._explain(seen, forwards, error) from error
+
+    def _spawn(
+        self, argv: Sequence[str], apart: Namespace | None, forwards: Sequence[Forward]
+    ) -> subprocess.Popen[bytes]:
+        layout = self._layout
+        if apart is None:
+            return process.spawn(argv, layout.log, layout.folder)
+        ports = [item.host_port for item in forwards]
+        return apart.spawn(argv, layout.log, layout.folder, layout.resolver, ports)
 
     def amend(self, running: psutil.Process, forwards: Sequence[Forward]) -> None:
         """Record that the running process has these forwards from now on."""
@@ -94,19 +141,22 @@ class Launcher:
 
     def forget(self) -> None:
         """Drop what is only true of a running process. Call it when none runs."""
+        Namespace(self._layout.network).wait_gone()
         self._layout.process.unlink(missing_ok=True)
         if any(entry.key == self._spec.uuid for entry in self._journal.entries("process")):
             self._journal.gone("process", self._spec.uuid)
 
-    def _prepare(self, control: Path) -> None:
+    def _prepare(self, *sockets: Path) -> None:
         self._layout.folder.mkdir(parents=True, exist_ok=True)
         known = {entry.key for entry in self._journal.entries("file")}
-        for path in (*self._layout.files(), control):
+        for path in dict.fromkeys((*self._layout.files(), *sockets)):
             if str(path) not in known:
                 self._journal.intend("file", str(path))
-        if control.parent != self._layout.folder:
-            make_private(control.parent)
-        control.unlink(missing_ok=True)
+        Namespace(self._layout.network).wait_gone()  # QEMU may just have ended by itself
+        for control in sockets:
+            if control.parent != self._layout.folder:
+                make_private(control.parent)
+            control.unlink(missing_ok=True)
 
     def _write_record(self, running: psutil.Process, launch: process.Launch) -> None:
         record = {"pid": running.pid, "created": running.create_time(), "uuid": self._spec.uuid}
@@ -116,19 +166,24 @@ class Launcher:
     def _await(self, child: subprocess.Popen[bytes], control: Path, seconds: float) -> None:
         deadline = Deadline.after(seconds)
         with qmp.connect(control, deadline, alive=lambda: child.poll() is None) as monitor:
-            let_run(monitor, deadline)
+            let_run(monitor, deadline, self._spec)
 
-    def _give_up(self, child: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill(psutil.Process(child.pid), self._spec.uuid)
-        child.wait()
+    def _give_up(self, child: subprocess.Popen[bytes] | None) -> None:
+        """End the child, which is QEMU whatever it is called: it was started here."""
+        if child is not None:
+            child.terminate()
+            try:
+                child.wait(_GIVE_UP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
         self.forget()
 
     def _explain(self, seen: int, forwards: Sequence[Forward], error: Exception) -> LabError:
         log = self._layout.log
-        with log.open("rb") as stream:
-            stream.seek(seen)
-            said = stream.read().decode(errors="replace")
+        said = bounds.read_text(log, seen)
+        if isinstance(error, ForwardRefusedError) and error.port:
+            return port_error(error.port, forwards, f"{error.what}: {error.tail}", log)
         if match := _REFUSED_FORWARD.search(said):
             return port_error(int(match[1]), forwards, proc.tail(said), log)
         if isinstance(error, BlockedError):
@@ -148,13 +203,15 @@ class Launcher:
         )
 
 
-def let_run(monitor: qmp.Monitor, deadline: Deadline) -> None:
-    """Make the virtual CPUs run, and see that they do."""
+def let_run(monitor: qmp.Monitor, deadline: Deadline, spec: MachineSpec) -> None:
+    """Make the virtual CPUs run, and see that they do. Raises DiskFullError when they would not for long."""
 
     def running() -> bool | None:
         status = monitor.execute("query-status", deadline)["status"]
         if status == "running":
             return True
+        if status == IO_ERROR:
+            refuse_full(spec.folder, spec.name)
         monitor.execute("system_wakeup" if status == "suspended" else "cont", deadline)
         raise NotYet(f"its state is `{status}`")
 
@@ -184,6 +241,14 @@ def _can_bind(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _program(running: psutil.Process) -> str:
+    """What its arguments call it; empty when it just ended."""
+    try:
+        return next(iter(running.cmdline()), "")
+    except psutil.Error:
+        return ""
 
 
 def _record(path: Path) -> object:

@@ -55,12 +55,26 @@ class Layout:
 
     @property
     def socket(self) -> Path:
-        """The control socket: in the folder, or, when that path is too long, in a short one."""
-        near = self.folder / "qmp.sock"
+        """QEMU's control socket."""
+        return self._socket("qmp.sock")
+
+    @property
+    def network(self) -> Path:
+        """slirp4netns' control socket."""
+        return self._socket("net.sock")
+
+    @property
+    def resolver(self) -> Path:
+        """What QEMU sees as /etc/resolv.conf in a network namespace of its own."""
+        return self.folder / "resolv.conf"
+
+    def _socket(self, name: str) -> Path:
+        """In the folder, or, when that path is too long, in a short one."""
+        near = self.folder / name
         if _fits(near):
             return near
         for root in (Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 - a private folder in it
-            short = root / self._short / "qmp.sock"
+            short = root / self._short / name
             if _fits(short):
                 return short
         raise BlockedError(
@@ -78,7 +92,7 @@ class Layout:
         return socket.parent == self.folder or socket.parent.name == self._short
 
     def files(self) -> list[Path]:
-        """All the engine may leave in the folder (the socket may be elsewhere)."""
+        """All the engine may leave in the folder (the sockets may be elsewhere)."""
         return [
             self.disk,
             self.disk_part,
@@ -87,7 +101,9 @@ class Layout:
             self.pid,
             self.log,
             self.console,
+            self.resolver,
             self.folder / "qmp.sock",
+            self.folder / "net.sock",
         ]
 
 

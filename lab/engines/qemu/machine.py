@@ -105,10 +105,11 @@ class QemuMachine:
 
     def destroy(self) -> None:
         if running := self._launcher.find():
-            process.kill(running, self.spec.uuid)
+            self._launcher.end(running)
         launch = self._launcher.launched()
-        recorded = [launch.socket] if launch and self._layout.owns(launch.socket) else []
-        sockets = [self._layout.socket, *recorded]
+        recorded = [launch.socket, launch.network] if launch else []
+        owned = [path for path in recorded if path and self._layout.owns(path)]
+        sockets = [self._layout.socket, self._layout.network, *owned]
         self._launcher.forget()
         for path in (*self._layout.files(), *sockets):
             path.unlink(missing_ok=True)
@@ -140,11 +141,12 @@ class QemuMachine:
         if running:
             self._end(running)
             self._launcher.forget()
-        self._saved.delete(SUSPENDED, None)  # that present is given up
+        # The suspended present is given up once the snapshot is in its place, and not before.
         if saved.live:
             self._load(saved.tag, forwards)
         else:
             self._saved.apply_disk(saved.tag)
+            self._saved.delete(SUSPENDED, None)
 
     def delete_snapshot(self, name: str) -> None:
         with self._asking(self._launcher.find()) as monitor:
@@ -171,6 +173,8 @@ class QemuMachine:
             if self._launcher.find():
                 raise
             return self._at_rest()  # it ended meanwhile
+        if status == launching.IO_ERROR:
+            return State.DISK_FULL
         return State.RUNNING if status in ("running", "save-vm", "restore-vm") else State.PAUSED
 
     def forwards(self) -> list[Forward]:
@@ -198,7 +202,7 @@ class QemuMachine:
         if not running:
             return {}
         with self._launcher.monitor(running) as monitor:
-            return readback.settings(monitor)
+            return readback.settings(monitor) | readback.host_loopback(running.pid)
 
     def console(self) -> Path:
         return self._layout.console
@@ -233,7 +237,7 @@ class QemuMachine:
 
     def _let_run(self, running: psutil.Process) -> None:
         with self._launcher.monitor(running) as monitor:
-            launching.let_run(monitor, Deadline.after(_QUIT_SECONDS))
+            launching.let_run(monitor, Deadline.after(_QUIT_SECONDS), self.spec)
             self._saved.delete(SUSPENDED, monitor)  # left there when a resume was cut short
 
     def _load(self, tag: str, forwards: Sequence[Forward]) -> None:
@@ -268,7 +272,7 @@ class QemuMachine:
         with contextlib.suppress(MonitorLostError, DeadlineError), self._launcher.monitor(running) as monitor:
             monitor.quit()
         if not process.wait_gone(running, Deadline.after(patience)):
-            process.kill(running, self.spec.uuid)
+            self._launcher.end(running)
 
     def _named(self, name: str, monitor: Monitor | None) -> Saved:
         """The user's snapshot of that name. Raises UsageError with the nearest names."""

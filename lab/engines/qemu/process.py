@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from lab.deadline import Deadline, poll
 from lab.engines.protocol import Forward
 from lab.engines.qemu.command import Hardware
 from lab.errors import BlockedError, DeadlineError, LabError
+from lab.files import open_private
 
 _START_TOLERANCE = 2.0
 """Seconds: the start time is computed from the boot time, which follows clock adjustments."""
 
 _LAST_THREADS_SECONDS = 5.0
 
+_QEMU = re.compile(r"qemu-system.*|qemu-kvm")
+"""What distributions call the program: Red Hat's is /usr/libexec/qemu-kvm."""
+
 _children: dict[int, subprocess.Popen[bytes]] = {}
-"""QEMUs this very process started: they must be reaped, or they stay as zombies."""
+"""What this very process started: they must be reaped, or they stay as zombies."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,18 @@ class Launch:
     hardware: Hardware
     forwards: list[Forward]
     socket: Path
+    network: Path | None = None
+    """slirp4netns' control socket, where QEMU runs in a network namespace of its own."""
+    binary: str = ""
+    """The program as its own arguments name it; empty in a record of an earlier version."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "hardware": asdict(self.hardware),
             "forwards": [asdict(item) for item in self.forwards],
             "socket": str(self.socket),
+            "network": str(self.network) if self.network else None,
+            "binary": self.binary,
         }
 
     @classmethod
@@ -48,25 +59,34 @@ class Launch:
         """None when `value` is not a launch (an older or a torn file)."""
         try:
             forwards = [Forward(**item) for item in value["forwards"]]
-            return cls(Hardware(**value["hardware"]), forwards, Path(value["socket"]))
-        except (TypeError, KeyError, ValueError):
+            network = Path(value["network"]) if value.get("network") else None
+            launched = (Hardware(**value["hardware"]), forwards, Path(value["socket"]))
+            return cls(*launched, network, str(value.get("binary") or ""))
+        except (TypeError, KeyError, ValueError, AttributeError):
             return None
 
 
-def spawn(argv: Sequence[str], log: Path, folder: Path) -> subprocess.Popen[bytes]:
+def spawn(
+    argv: Sequence[str], log: Path, folder: Path, *, piped: bool = False, keep: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start a process of its own session: signals to this terminal do not reach it.
 
-    Raises BlockedError when the program is not installed.
+    Its output goes to `log`; `piped` leaves its standard input and output to the caller, who hands it
+    the descriptors `keep`. Raises BlockedError when the program is not installed.
     """
-    with log.open("ab") as output:
+    for pid, ended in list(_children.items()):
+        if ended.poll() is not None:
+            del _children[pid]
+    with open_private(log, "ab") as output:
         try:
             child = subprocess.Popen(
                 argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if piped else output,
                 stderr=output,
                 cwd=folder,
                 start_new_session=True,
+                pass_fds=keep,
             )
         except FileNotFoundError as error:
             raise BlockedError(
@@ -106,18 +126,21 @@ def _is_ending(process: psutil.Process) -> bool:
         return True
 
 
-def is_machine(process: psutil.Process, uuid: str) -> bool:
-    """Whether it is a running QEMU whose arguments carry `-uuid UUID`."""
+def is_machine(process: psutil.Process, uuid: str, binaries: Collection[str] = ()) -> bool:
+    """Whether it is a running QEMU whose arguments carry `-uuid UUID`.
+
+    Its program is one of `binaries`, as the arguments name it, or has one of QEMU's own names.
+    """
     try:
         argv = process.cmdline()
     except psutil.Error:
         return False
-    if not argv or not Path(argv[0]).name.startswith("qemu-system"):
+    if not argv or not (argv[0] in binaries or _QEMU.fullmatch(Path(argv[0]).name)):
         return False
     return ("-uuid", uuid) in itertools.pairwise(argv) and alive(process)
 
 
-def by_record(record: Any, uuid: str) -> psutil.Process | None:
+def by_record(record: Any, uuid: str, binaries: Collection[str] = ()) -> psutil.Process | None:
     """The process a record names, if it is still that one and not another with its PID."""
     try:
         pid, created = int(record["pid"]), float(record["created"])
@@ -129,20 +152,35 @@ def by_record(record: Any, uuid: str) -> psutil.Process | None:
             return None
     except (TypeError, KeyError, ValueError, psutil.Error):
         return None
-    return process if is_machine(process, uuid) else None
+    return process if is_machine(process, uuid, binaries) else None
 
 
-def by_uuid(uuid: str) -> psutil.Process | None:
+def by_uuid(uuid: str, binaries: Collection[str] = ()) -> psutil.Process | None:
     """Look through all processes: a crash may have come before the record was written."""
     for process in psutil.process_iter():
-        if is_machine(process, uuid):
+        if is_machine(process, uuid, binaries):
             return process
     return None
 
 
-def find(record: Any, uuid: str) -> psutil.Process | None:
-    """This machine's process, or None when it does not run."""
-    return by_record(record, uuid) or by_uuid(uuid)
+def keepers(pid_file: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """(UUID, process) of those that were told to keep their PID in this file, whatever they are called.
+
+    The file is one machine's own: nobody else tells a process so.
+    """
+    wanted = os.path.realpath(pid_file)
+    for process in psutil.process_iter():
+        try:
+            words = dict(itertools.pairwise(process.cmdline()))
+        except psutil.Error:
+            continue
+        if "-uuid" in words and os.path.realpath(words.get("-pidfile", "")) == wanted:
+            yield words["-uuid"], process
+
+
+def find(record: Any, uuid: str, binaries: Collection[str] = ()) -> psutil.Process | None:
+    """This machine's process, or None when it does not run. `binaries` are what it may be called."""
+    return by_record(record, uuid, binaries) or by_uuid(uuid, binaries)
 
 
 def wait_gone(process: psutil.Process, deadline: Deadline) -> bool:
@@ -154,13 +192,13 @@ def wait_gone(process: psutil.Process, deadline: Deadline) -> bool:
     return True
 
 
-def kill(process: psutil.Process, uuid: str, patience: float = 5.0) -> None:
+def kill(process: psutil.Process, uuid: str, patience: float = 5.0, binaries: Collection[str] = ()) -> None:
     """End it: by request, then by force. A process that is not this machine's is left alone.
 
     Raises LabError when it survives.
     """
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not is_machine(process, uuid):
+        if not is_machine(process, uuid, binaries):
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(number)  # psutil checks the start time again

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from lab.engines.qemu import network
 from lab.engines.qemu.qmp import Monitor, RefusedError
 
 
@@ -29,6 +30,11 @@ def settings(monitor: Monitor) -> dict[str, str]:
         "uuid": str(monitor.execute("query-uuid")["UUID"]),
         "version": f"{version['major']}.{version['minor']}.{version['micro']}",
     }
+
+
+def host_loopback(pid: int) -> dict[str, str]:
+    """Whether the VM can reach the services on the host's loopback, by where its process runs."""
+    return {"host_loopback": "out of reach" if network.is_apart(pid) else "within reach"}
 
 
 def _property(monitor: Monitor, path: str, name: str) -> Any:

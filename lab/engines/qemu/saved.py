@@ -67,12 +67,16 @@ class SavedStates:
 
     def hardware(self, tag: str) -> Hardware | None:
         """What the state was saved on, or None when that is not known."""
-        known = self._known().get(tag)
-        return Hardware(**known) if known else None
+        try:
+            return Hardware(**self._known()[tag])
+        except (LookupError, TypeError):
+            return None
 
     def _known(self) -> dict[str, Any]:
-        known: dict[str, Any] = files.read_json(self._layout.hardware) or {}
-        return known
+        try:
+            return files.read_object(self._layout.hardware)
+        except ValueError:  # torn: what is in it is not known, and halting must not fail of that
+            return {}
 
     def _remember(self, tag: str, hardware: Hardware) -> None:
         files.write_json(self._layout.hardware, self._known() | {tag: asdict(hardware)})

@@ -85,7 +85,7 @@ def ensure(
         finally:
             shutil.rmtree(work, ignore_errors=True)
             part.unlink(missing_ok=True)
-        files.write_json(_sidecar(path), {"sha256": digest, "bytes": path.stat().st_size})
+        files.write_json(_sidecar(path), {"sha256": digest, "bytes": path.stat().st_size}, files.PUBLIC)
     return Box(named(image.id, gib), path, digest, path.stat().st_size, made=True)
 
 
@@ -115,7 +115,7 @@ def known(cache: Path, image: str, provider: str, gib: int) -> Box | None:
         size = path.stat().st_size
         if said["bytes"] == size:
             return Box(named(image, gib), path, str(said["sha256"]), size, made=False)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     return None
 

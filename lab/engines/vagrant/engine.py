@@ -59,7 +59,7 @@ class VagrantEngine:
             engine="libvirt-qemu" if self._libvirt else found.engine,
             version=f"{found.version} {by}",
             how=f"{by}; {found.how}",
-            details={**found.details, "vagrant": program.version()},
+            details={**found.details, **self._asked_over(), "vagrant": program.version()},
         )
 
     def findings(self, folders: Sequence[Path]) -> list[Finding]:
@@ -70,6 +70,12 @@ class VagrantEngine:
 
     def machine(self, spec: MachineSpec, journal: Journal) -> VagrantMachine:
         return VagrantMachine(spec, journal)
+
+    def _asked_over(self) -> dict[str, str]:
+        """How the VM is spoken to, whatever lab's own engine chose for its."""
+        if self._libvirt:
+            return {}
+        return {"transport": PROGRAM, "transport_why": "Vagrant's VirtualBox provider speaks it, too"}
 
     @property
     def _libvirt(self) -> bool:

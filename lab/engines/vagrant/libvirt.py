@@ -18,6 +18,7 @@ from lab.engines.protocol import LOOPBACK, Forward, State
 from lab.engines.qemu import readback
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.forwarding import listed
+from lab.engines.qemu.launching import IO_ERROR
 from lab.engines.qemu.qmp import Monitor, RefusedError
 from lab.errors import CommandError, LabError
 
@@ -50,14 +51,22 @@ class Libvirt:
 
     def state(self) -> State:
         try:
-            return state(self._virsh("dominfo", self._uuid))
+            found = state(self._virsh("dominfo", self._uuid))
         except CommandError as error:
             if _NOT_THERE.search(error.tail):
                 return State.ABSENT
             raise
+        return State.DISK_FULL if found is State.PAUSED and self._is_full() else found
+
+    def _is_full(self) -> bool:
+        try:
+            return bool(self._monitor.execute("query-status")["status"] == IO_ERROR)
+        except (RefusedError, CommandError):
+            return False  # it does not say
 
     def settings(self) -> dict[str, str]:
-        return readback.settings(self._monitor)
+        # libvirt starts QEMU, and not in a network namespace.
+        return readback.settings(self._monitor) | {"host_loopback": "within reach"}
 
     def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:
         asked = [Forward(name, *ports) for ports, name in names.items()]

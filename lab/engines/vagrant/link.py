@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lab import files
+from lab import files, system
 from lab.engines.protocol import Forward
 from lab.engines.vagrant import Provider
 from lab.errors import LabError
@@ -40,7 +40,8 @@ class Link(BaseModel):
 def read(folder: Path) -> Link | None:
     """The link in an engine's folder of a lab, or None. Raises LabError for one that is damaged."""
     try:
-        raw = files.read_json(folder / FILE)
+        with system.explained(folder):
+            raw = files.read_json(folder / FILE)
         return None if raw is None else Link.model_validate(raw)
     except (ValidationError, ValueError) as error:
         raise LabError(

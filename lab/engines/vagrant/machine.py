@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from lab.deadline import Deadline
-from lab.engines.protocol import Forward, MachineSpec, PortTakenError, Snapshot, State
+from lab.engines.protocol import HELD, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.vagrant import link as links
 from lab.engines.vagrant.hypervisor import Hypervisor
 from lab.engines.vagrant.libvirt import Libvirt
 from lab.engines.vagrant.link import Link
 from lab.engines.vagrant.program import Vagrant
 from lab.engines.vagrant.vboxmanage import VirtualBox
-from lab.errors import DeadlineError, LabError, UsageError
+from lab.errors import DeadlineError, InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 
 _UP_SECONDS = 1800.0
@@ -69,7 +69,7 @@ class VagrantMachine:
         self._open(forwards)
 
     def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
-        if self.status() not in (State.RUNNING, State.PAUSED, State.CRASHED):
+        if self.status() not in {State.RUNNING, State.CRASHED, *HELD}:
             return "already"  # a suspended machine's memory is kept
         if self.status() is State.RUNNING:
             try:
@@ -90,7 +90,7 @@ class VagrantMachine:
 
     def resume(self, forwards: Sequence[Forward]) -> None:
         state = self.status()
-        if state not in (State.SUSPENDED, State.PAUSED, State.RUNNING):
+        if state not in {State.SUSPENDED, State.RUNNING, *HELD}:
             raise UsageError(
                 f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
             )
@@ -101,9 +101,16 @@ class VagrantMachine:
     def destroy(self) -> None:
         """`vagrant destroy` for a machine of lab's own Vagrantfile; any other is left as it is."""
         link = links.read(self.spec.folder)
+        if link is None and self.spec.folder.is_dir() and any(self.spec.folder.iterdir()):
+            raise InconclusiveError(
+                f"which of Vagrant's machines lab {self.spec.name} is was lost, so nothing was removed",
+                hint="`vagrant global-status` lists them; `vagrant destroy` it if lab's Vagrantfile made it; "
+                f"then `rm -r {self.spec.folder}`, and destroy the lab",
+                evidence=[self.spec.folder],
+            )
         if link is not None and link.made and self.status() is not State.ABSENT:
             self._act("destroy", "--force", deadline=Deadline.after(_UP_SECONDS))
-        for name in (links.FILE, _LOG, "console.log"):
+        for name in (_LOG, "console.log", links.FILE):  # the link last: without it nothing is known
             (self.spec.folder / name).unlink(missing_ok=True)
 
     # Saved states

@@ -11,12 +11,16 @@ from lab.engines.options import QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec
 from lab.engines.qemu.command import NETWORK, Accelerator, cpu_model, forward_options
 from lab.engines.vagrant.libvirt import URI
+from lab.engines.virtualbox import host
+from lab.versions import in_range
 
 CONTROLLER = "SATA"
 """The disk controller of the box for VirtualBox; the seed goes beside the disk."""
 
 # QEMU makes these devices before libvirt's own, which have fixed places from slot 1 on: so not those.
 _NET_SLOT, _VGA_SLOT = "0x1c", "0x1d"
+_FIRST_CLOSED = "7.0"
+"""The first VirtualBox whose NAT can be kept from the host's loopback."""
 _PARAVIRT = {"kvm": "kvm", "none": "none", "default": "default"}
 
 
@@ -43,6 +47,12 @@ def libvirt(spec: MachineSpec, forwards: Sequence[Forward], options: QemuOptions
     }
 
 
+def _version(options: VirtualBoxOptions) -> str:
+    """VirtualBox's; empty when there is none here."""
+    found = host.installed(options.home)
+    return found.version_hint if found else ""
+
+
 def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> dict[str, Any]:
     """VBoxManage's words before each boot; `:id` is Vagrant's word for the machine."""
     switch = {True: "on", False: "off"}
@@ -59,6 +69,8 @@ def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> 
         "uart1": ["0x3f8", "4"],
         "uartmode1": ["file", str(console)],
     }
+    if in_range(_version(options), _FIRST_CLOSED, ""):
+        hardware["nat-localhostreachable1"] = ["off"]  # services on the host's loopback are none of the VM's
     if options.execution_engine != "default":
         names = {"hwvirt": "hwvirt", "native": "native-api", "interpreter": "interpreter"}
         hardware["vm-execution-engine"] = [names[options.execution_engine]]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab import proc
 from lab.deadline import Deadline
-from lab.errors import LabError, UsageError
+from lab.errors import UsageError
 
 PROGRAM = "vagrant"
 HOOKS = "VAGRANT_LAB_HOOKS"
@@ -23,12 +23,13 @@ _VERSION = re.compile(r"Vagrant (\d[\w.+-]*)")
 
 @dataclass(frozen=True)
 class Entrance:
-    """Where a machine's SSH server answers, and the key Vagrant logs in with: `vagrant ssh-config`."""
+    """Where a machine's SSH server answers, and what Vagrant logs in with: `vagrant ssh-config`."""
 
     host: str
     port: int
     user: str
-    key: Path
+    keys: tuple[Path, ...]
+    """Private keys, one at least: any of them may be the one that is let in."""
 
 
 class Vagrant:
@@ -92,17 +93,36 @@ def told(lines: str, machine: str) -> dict[str, str]:
 
 
 def entrance(config: str, machine: str) -> Entrance:
-    """What `vagrant ssh-config` says. Raises LabError when it lacks something."""
-    import paramiko
+    """What `vagrant ssh-config` says, whatever else Vagrant and its plugins print around it.
 
-    found = paramiko.SSHConfig.from_text(config).lookup(machine)
-    try:
-        keys = [Path(key.strip('"')) for key in found["identityfile"]]
-        return Entrance(found["hostname"], int(found.get("port", "22")), found["user"], keys[0])
-    except (KeyError, IndexError, ValueError) as error:
-        raise LabError(
-            f"`vagrant ssh-config {machine}` does not say how to log in: {error}", tail=proc.tail(config)
-        ) from error
+    Raises UsageError with Vagrant's words when it lacks something.
+    """
+    lines = _host_block(config, machine)
+    keys = tuple(Path(value) for name, value in lines if name == "identityfile")
+    said = dict(reversed(lines))  # ssh takes the first of each
+    port, lacking = said.get("port", "22"), [name for name in ("hostname", "user") if name not in said]
+    if lacking or not keys or not port.isdecimal():
+        what = ", ".join([*lacking, *([] if keys else ["private key"])]) or f"port, but {port!r}"
+        raise UsageError(
+            f"`vagrant ssh-config {machine}` does not say how to log in: it names no {what}",
+            hint="its own words are below; lab logs in with a private key, as Vagrant makes one "
+            "unless config.ssh in the Vagrantfile says otherwise",
+            tail=proc.tail(config),
+        )
+    return Entrance(said["hostname"], int(port), said["user"], keys)
+
+
+def _host_block(config: str, machine: str) -> list[tuple[str, str]]:
+    """(keyword in lower case, value) of the indented lines under `Host MACHINE`, as far as they have one."""
+    block: list[tuple[str, str]] = []
+    inside = False
+    for line in config.splitlines():
+        words = line.split(maxsplit=1)
+        if not line.startswith((" ", "\t")):
+            inside = words == ["Host", machine]
+        elif inside and len(words) == 2 and (value := words[1].strip().strip('"')):
+            block.append((words[0].lower(), value))
+    return block
 
 
 @lru_cache

@@ -2,80 +2,65 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import proc
+from lab import bounds
 from lab.deadline import Deadline
 from lab.engines.protocol import LOOPBACK, Forward, State
 from lab.engines.virtualbox import vboxlog
-from lab.errors import CommandError, LabError
+from lab.engines.virtualbox.manage import power, text
+from lab.engines.virtualbox.manage.command import Program
+from lab.engines.virtualbox.manage.machine import settings_of
+from lab.engines.virtualbox.manage.talk import Talk, state_of
 
 PROGRAM = "VBoxManage"
 
 _SECONDS = 60.0
-_NOT_THERE = "Could not find a registered machine"
 _STATES = {
-    "running": State.RUNNING,
-    "starting": State.RUNNING,
-    "stopping": State.RUNNING,
-    "livesnapshotting": State.RUNNING,
-    "onlinesnapshotting": State.RUNNING,
-    "deletingsnapshotlive": State.RUNNING,
-    "teleporting": State.RUNNING,
-    "teleportingin": State.RUNNING,
-    "paused": State.PAUSED,
-    "deletingsnapshotlivepaused": State.PAUSED,
-    "teleportingpausedvm": State.PAUSED,
-    "saved": State.SUSPENDED,
-    "saving": State.SUSPENDED,
-    "restoring": State.SUSPENDED,
-    "poweroff": State.STOPPED,
-    "aborted": State.STOPPED,
-    "aborted-saved": State.STOPPED,
-    "teleported": State.STOPPED,
-    # No process has it then; whether its memory is saved is told once this is over.
-    "snapshotting": State.STOPPED,
-    "deletingsnapshot": State.STOPPED,
-    "restoringsnapshot": State.STOPPED,
-    "settingup": State.STOPPED,
-    "gurumeditation": State.CRASHED,
+    "Running": State.RUNNING,
+    "Starting": State.RUNNING,
+    "Stopping": State.RUNNING,
+    "LiveSnapshotting": State.RUNNING,
+    "OnlineSnapshotting": State.RUNNING,
+    "DeletingSnapshotOnline": State.RUNNING,
+    "Teleporting": State.RUNNING,
+    "TeleportingIn": State.RUNNING,
+    "Paused": State.PAUSED,
+    "DeletingSnapshotPaused": State.PAUSED,
+    "TeleportingPausedVM": State.PAUSED,
+    "Saved": State.SUSPENDED,
+    "Saving": State.SUSPENDED,
+    "Restoring": State.SUSPENDED,
+    "Stuck": State.CRASHED,
 }
-"""VBoxManage's words for VirtualBox's MachineState, 6.1 to 7.2 (machineStateToName, VBoxManageInfo.cpp)."""
-
-_LINE = re.compile(r'^"?([^"=]+)"?="?(.*?)"?$', re.MULTILINE)
+"""What VirtualBox's states are to lab. In all others no process has the machine: whether its memory is saved
+is told once a snapshot's taking, deleting or restoring is over."""
 
 
 class VirtualBox:
-    """`uuid` is VirtualBox's own of the machine."""
+    """`uuid` is VirtualBox's own of the machine. The program is the one on PATH, which Vagrant takes too."""
 
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid
 
     def state(self) -> State:
-        try:
-            said = self._described()["VMState"]
-        except CommandError as error:
-            if _NOT_THERE in error.tail:
-                return State.ABSENT
-            raise
-        if said not in _STATES:
-            raise LabError(f"VirtualBox tells a state that lab does not know: {said}")
-        return _STATES[said]
+        described = self._talk.find(self._uuid)
+        if described is None:
+            return State.ABSENT
+        state = _STATES.get(state_of(described), State.STOPPED)
+        full = state is State.PAUSED and vboxlog.parse(self._log(described)).disk_full
+        return State.DISK_FULL if full else state
 
     def settings(self) -> dict[str, str]:
         described = self._described()
-        ran = vboxlog.parse(self._log(described))
-        found = settings(described) | {"acceleration": ran.engine or "unknown", "log_engine": ran.engine_line}
-        return {key: value for key, value in found.items() if value}
+        read = settings_of(described) | vboxlog.settings(self._log(described))
+        return {key: value for key, value in read.items() if value}
 
     def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:
         return [
-            Forward(
-                names.get((found.host_port, found.guest_port), found.name), found.host_port, found.guest_port
-            )
-            for found in forwards(self._described())
+            Forward(names.get((item.host_port, item.guest_port), item.name), item.host_port, item.guest_port)
+            for item in forwards(self._described())
         ]
 
     def why_no_forwards(self) -> str:
@@ -83,17 +68,20 @@ class VirtualBox:
         return "" if card == "nat" else f"its first network card is not VirtualBox's NAT, but: {card}"
 
     def add_forward(self, forward: Forward) -> str:
-        rule = f"{forward.name},tcp,{LOOPBACK},{forward.host_port},,{forward.guest_port}"
-        return self._manage("controlvm", self._uuid, "natpf1", rule)
+        return power.forward(
+            self._talk,
+            self._uuid,
+            {"name": forward.name, "host_port": forward.host_port, "guest_port": forward.guest_port},
+        )
 
     def remove_forward(self, forward: Forward) -> None:
-        for found in forwards(self._described()):  # by the name it has here, which Vagrant may have given
-            if (found.host_port, found.guest_port) == (forward.host_port, forward.guest_port):
-                self._manage("controlvm", self._uuid, "natpf1", "delete", found.name)
+        for item in forwards(self._described()):  # by the name it has here, which Vagrant may have given
+            if (item.host_port, item.guest_port) == (forward.host_port, forward.guest_port):
+                power.unforward(self._talk, self._uuid, item.name)
 
     def screenshot(self, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._manage("controlvm", self._uuid, "screenshotpng", str(target.absolute()))
+        power.screenshot(self._talk, self._uuid, str(target.absolute()))
 
     def logs(self) -> list[Path]:
         log = self._log_file(self._described())
@@ -101,7 +89,7 @@ class VirtualBox:
 
     def _log(self, described: Mapping[str, str]) -> str:
         try:
-            return self._log_file(described).read_text(errors="replace")
+            return bounds.read_text(self._log_file(described))
         except OSError:
             return ""
 
@@ -110,35 +98,17 @@ class VirtualBox:
         return Path(described.get("LogFldr", "")) / "VBox.log"
 
     def _described(self) -> dict[str, str]:
-        return fields(self._manage("showvminfo", self._uuid, "--machinereadable"))
+        return self._talk.describe(self._uuid)
 
-    @staticmethod
-    def _manage(*words: str) -> str:
-        return proc.run([PROGRAM, *words], deadline=Deadline.after(_SECONDS)).out
-
-
-def fields(machinereadable: str) -> dict[str, str]:
-    """`showvminfo --machinereadable`: KEY="value" lines, keys and values quoted or not."""
-    return dict(_LINE.findall(machinereadable))
-
-
-def settings(described: Mapping[str, str]) -> dict[str, str]:
-    """The settings by lab's names. Accepted is not delivered."""
-    return {
-        "cpus": described.get("cpus", ""),
-        "memory_mib": described.get("memory", ""),
-        "nested": described.get("nested-hw-virt", ""),
-        "nested_paging": described.get("nestedpaging", ""),
-        "paravirt": (described.get("effparavirtprovider") or described.get("paravirtprovider", "")).lower(),
-        "uuid": described.get("UUID", ""),
-    }
+    @property
+    def _talk(self) -> Talk:
+        return Talk(Program(Path(PROGRAM)), ("", ""), Deadline.after(_SECONDS))
 
 
 def forwards(described: Mapping[str, str]) -> list[Forward]:
-    """The loopback's TCP forwards: Forwarding(N)="name,tcp,address,host port,guest address,guest port"."""
-    found = []
-    for key, value in described.items():
-        words = value.split(",")
-        if key.startswith("Forwarding(") and len(words) == 6 and words[1:3] == ["tcp", LOOPBACK]:
-            found.append(Forward(words[0], int(words[3]), int(words[5])))
-    return found
+    """The loopback's TCP forwards."""
+    return [
+        Forward(item["name"], item["host_port"], item["guest_port"])
+        for item in text.redirects(described)
+        if item["address"] == LOOPBACK
+    ]

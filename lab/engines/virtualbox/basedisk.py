@@ -1,12 +1,16 @@
-"""The base image as VirtualBox needs it: a VDI in the cache, converted once, shared by all labs."""
+"""The base image as VirtualBox needs it: a VDI in the cache, converted once, shared by all labs.
+
+VirtualBox converts a published VMDK itself; a qcow2, which lab built on Linux, it cannot read: qemu-img does.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import struct
 import uuid
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from lab import files, proc
@@ -25,16 +29,28 @@ _NAMESPACE = uuid.UUID("5f1f3c80-3c0f-5d0e-9b55-7a1f2d7a9c11")
 _NAME = re.compile(r"(?P<image>.+)-\d+g\.vdi")
 
 
-def ensure(base: Path, gib: int, cache: Path, image_tool: str = "qemu-img") -> Path:
+_VMDK = struct.Struct("<4sIIQ")
+"""How a sparse VMDK begins: signature, version, flags, size in sectors (VirtualBox's VMDK.cpp)."""
+_SECTOR = 512
+_GROWTH = 4
+"""A published image is compressed; a VDI is not."""
+
+Convert = Callable[[Path, Path, int], None]
+"""Has VirtualBox make, of an image, a VDI at a place, of so many bytes."""
+
+
+def ensure(base: Path, gib: int, cache: Path, convert: Convert, image_tool: str = "qemu-img") -> Path:
     """The VDI of `base`, `gib` large as the VM sees it, sparse on disk; made when it is not there.
 
-    Its UUID follows from its name: differences are bound to it, and must fit again after it was
-    pruned and converted anew. Raises BlockedError when `base` is missing, UsageError when it is larger.
+    Where `base` is a VMDK, by `convert`; else by `image_tool`. Its UUID follows from its name: differences
+    are bound to it, and must fit again after it was pruned and converted anew. Raises BlockedError when
+    `base` is missing, UsageError when it is larger.
     """
     target = cache / FOLDER / f"{base.parent.name}-{gib}g.vdi"
     if target.is_file():
         return target
-    with held(beside(target), f"converting {base.parent.name}"):
+    # One at a time of an image, of whatever sizes: VirtualBox knows it by its path.
+    with held(beside(target.parent / base.parent.name), f"converting {base.parent.name}"):
         if target.is_file():
             return target
         if not base.is_file():
@@ -42,35 +58,61 @@ def ensure(base: Path, gib: int, cache: Path, image_tool: str = "qemu-img") -> P
                 f"the base image {base} is missing",
                 hint="`invoke image.list` shows the images; fetch or build it again",
             )
-        needed = int(json.loads(_run(image_tool, "info", "--output=json", base).out)["virtual-size"])
+        needed = _vmdk_bytes(base)
+        by_virtualbox = needed is not None
+        if needed is None:
+            needed = int(json.loads(_run(image_tool, "info", "--output=json", base).out)["virtual-size"])
         if gib << 30 < needed:
             raise UsageError(
                 f"a disk of {gib} GiB is smaller than its image ({needed / 2**30:.1f} GiB)",
                 hint=f"set the disk to at least {-(-needed // 2**30)} GiB",
             )
-        files.require_space(target.parent, 3 * base.stat().st_size, "converting the image for VirtualBox")
-        _convert(base, gib, target, image_tool)
+        files.require_space(
+            target.parent, _GROWTH * base.stat().st_size, "converting the image for VirtualBox"
+        )
+        part = target.with_suffix(".part")
+        try:
+            if by_virtualbox:
+                convert(base, part, gib << 30)
+            else:
+                _by_qemu_img(base, gib, part, image_tool)
+            _put_in_place(part, target)
+        finally:
+            part.unlink(missing_ok=True)
     return target
 
 
-def _convert(base: Path, gib: int, target: Path, tool: str) -> None:
-    part, grown = target.with_suffix(".part"), target.with_suffix(".grown")
+def _vmdk_bytes(base: Path) -> int | None:
+    """How large a sparse VMDK's disk is; None for an image of another format."""
+    with base.open("rb") as stream:
+        head = stream.read(_VMDK.size)
+    if len(head) < _VMDK.size:
+        return None
+    magic, _, _, sectors = _VMDK.unpack(head)
+    return int(sectors) * _SECTOR if magic == b"KDMV" else None
+
+
+def _by_qemu_img(base: Path, gib: int, part: Path, tool: str) -> None:
+    grown = part.with_suffix(".grown")
     try:
         # qemu-img grows no VDI: a larger, empty overlay is what is converted.
         _run(tool, "create", "-f", "qcow2", "-b", base.resolve(), "-F", "qcow2", grown, f"{gib}G")
         _run(tool, "convert", "-f", "qcow2", "-O", "vdi", grown, part)
-        with part.open("r+b") as stream:
-            stream.seek(_UUIDS)
-            for what in ("image", "change"):
-                stream.write(uuid.uuid5(_NAMESPACE, f"{target.name}:{what}").bytes_le)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.chmod(0o444)
-        part.replace(target)
-        files.sync_folder(target.parent)
     finally:
         grown.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
+
+
+def _put_in_place(part: Path, target: Path) -> None:
+    """Give the whole VDI `part` the UUIDs of its name, and that name."""
+    with part.open("r+b") as stream:
+        stream.seek(_UUIDS)
+        for what in ("image", "change"):
+            stream.write(uuid.uuid5(_NAMESPACE, f"{target.name}:{what}").bytes_le)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.chmod(0o444)
+    part.replace(target)
+    files.sync_folder(target.parent)
 
 
 def prune(cache: Path, keep: Container[str]) -> list[tuple[Path, int]]:

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from lab import proc
 from lab.deadline import Deadline, check_cancelled
-from lab.engines.protocol import NestingRefusedError
-from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
+from lab.engines.virtualbox.transport import GlueError, WorkerLostError, as_error
+from lab.errors import DeadlineError, InterruptedByUser, LabError
 
 ANSWER_SECONDS = 60.0
 _GOODBYE_SECONDS = 5.0
@@ -28,39 +28,19 @@ _ROOT = Path(__file__).resolve().parents[3]
 """The folder that holds the package `lab`."""
 
 
-class WorkerLostError(LabError):
-    """VBoxSVC or the worker died. The operation may be begun again."""
-
-
-class MissingError(LabError):
-    """VirtualBox does not know the object."""
-
-
-class ForeignError(LabError):
-    """The object is not lab's own."""
-
-
-_KINDS: dict[str, type[LabError]] = {
-    "dead": WorkerLostError,
-    "missing": MissingError,
-    "busy": BusyError,
-    "nesting": NestingRefusedError,
-    "foreign": ForeignError,
-    "glue": BlockedError,
-}
-
-
 class Client:
-    """Calls operations by name (worker/__main__.py lists them), one at a time.
+    """lab.engines.virtualbox.transport.Transport over VirtualBox's bindings, one call at a time.
 
     `glue` are the folders in which vboxapi may be, best first; without any, vbox-sdk's is used if installed.
     """
+
+    name = "vboxapi"
 
     def __init__(self, python: str, home: Path, glue: Sequence[Path]) -> None:
         self._argv = [python, "-m", "lab.engines.virtualbox.worker"]
         pyvbox = importlib.util.find_spec("virtualbox")
         assert pyvbox is not None and pyvbox.origin is not None  # noqa: S101 - lab depends on it
-        own = [str(_ROOT), str(Path(pyvbox.origin).parent.parent)]
+        own = [str(_ROOT), str(Path(pyvbox.origin).resolve().parent.parent)]
         self._env = {
             **os.environ,
             # The glue first: lab's own packages may hold a vbox-sdk of another version.
@@ -134,7 +114,7 @@ class _Running:
                 start_new_session=True,
             )
         except OSError as error:
-            raise BlockedError(
+            raise GlueError(
                 f"`{argv[0]}` cannot be started for VirtualBox's bindings",
                 tail=str(error),
                 hint="set virtualbox.python to a Python that can load them",
@@ -161,7 +141,7 @@ class _Running:
             if answer.get("id") != self._number:
                 continue
             if "fault" in answer:
-                raise _error(answer["fault"])
+                raise as_error(**answer["fault"])
             if "percent" in answer:
                 if tell is not None:
                     tell(int(answer["percent"]))
@@ -225,11 +205,6 @@ def _read(stream: IO[bytes] | None, answers: queue.Queue[dict[str, Any] | None])
             with contextlib.suppress(ValueError):
                 answers.put(json.loads(line))
     answers.put(None)
-
-
-def _error(fault: dict[str, str]) -> LabError:
-    kind = _KINDS.get(fault["kind"], LabError)
-    return kind(fault["what"], tail=fault["tail"], hint=fault["hint"])
 
 
 @lru_cache

@@ -7,18 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lab import bounds
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
-from lab.engines.virtualbox.client import Client, client
+from lab.engines.virtualbox.choice import Choice, choose
 from lab.engines.virtualbox.layout import Layout
 from lab.engines.virtualbox.machine import VirtualBoxMachine
+from lab.engines.virtualbox.transport import Transport
 from lab.errors import BlockedError, LabError
 from lab.journal import Journal
 
 _HOW = {
     "hwvirt": "VirtualBox's own hypervisor, on the processor's VT-x or AMD-V",
-    "native": "the host's own hypervisor (Hypervisor.framework or Hyper-V), which VirtualBox drives",
+    "native": "the host's own hypervisor (Hypervisor.framework, or KVM), which VirtualBox drives",
     "interpreter": "VirtualBox's interpreter: software runs every instruction, and nothing is nested",
 }
 
@@ -39,7 +41,7 @@ class VirtualBoxEngine:
         try:
             described = self._described
         except LabError as error:
-            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint)
+            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint, broken=True)
         return Availability(True, f"VirtualBox {described['version']}: {_HOW[self._acceleration]}")
 
     def facts(self) -> EngineFacts:
@@ -47,7 +49,7 @@ class VirtualBoxEngine:
 
         `nesting` is what it accepts, not what it delivers: that is for the guest to show.
         """
-        described = self._described
+        choice, described = self._choice, self._choice.described
         return EngineFacts(
             engine=self.name,
             version=described["version"],
@@ -56,6 +58,8 @@ class VirtualBoxEngine:
             how=_HOW[self._acceleration],
             details={
                 "build": described["build"],
+                "transport": choice.transport.name,
+                "transport_why": choice.why,
                 "glue": described["glue"],
                 "python": described["python"],
                 "features": ", ".join(name for name, has in described["features"].items() if has) or "none",
@@ -64,15 +68,17 @@ class VirtualBoxEngine:
         )
 
     def findings(self, folders: Sequence[Path]) -> list[Finding]:
-        version = glue = why_not = ""
+        version = spoken = why_not = ""
         if self._installed is not None:
             version = self._installed.version_hint
             try:
-                version, glue = self._described["version"], self._described["glue"]
+                choice = self._choice
+                version = choice.described["version"]
+                spoken = f"{choice.transport.name} from {choice.described['glue']}: {choice.why}"
             except LabError as error:
                 why_not = error.what
         ran = vboxlog.parse(_newest_log(folders)).engine
-        return diagnosis.findings(self._host, self._installed, version, glue, ran, glue_error=why_not)
+        return diagnosis.findings(self._host, self._installed, version, spoken, ran, error=why_not)
 
     def caution(self) -> str:
         return diagnosis.caution(self._host)
@@ -88,17 +94,20 @@ class VirtualBoxEngine:
     def _installed(self) -> host.Installed | None:
         return host.installed(self._options.home)
 
-    def _connect(self) -> Client:
+    def _connect(self) -> Transport:
+        return self._choice.transport
+
+    @cached_property
+    def _choice(self) -> Choice:
         if self._installed is None:
             raise BlockedError(
                 "VirtualBox is not installed", hint="install it, or use another engine: `--engine qemu`"
             )
-        return client(self._options.python, self._installed.folder, tuple(self._installed.glue))
+        return choose(self._installed, self._options)
 
-    @cached_property
+    @property
     def _described(self) -> dict[str, Any]:
-        described: dict[str, Any] = self._connect().call("describe")
-        return described
+        return self._choice.described
 
     @property
     def _acceleration(self) -> str:
@@ -112,4 +121,4 @@ def _newest_log(folders: Sequence[Path]) -> str:
     """VirtualBox's log of the run that ended last; empty when there was none."""
     logs = [path for folder in folders if (path := Layout(folder).log).is_file()]
     newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
-    return newest.read_text(errors="replace") if newest else ""
+    return bounds.read_text(newest) if newest else ""

@@ -16,6 +16,11 @@ class Layout:
         return self.folder / "lab.vbox"
 
     @property
+    def settings_before(self) -> Path:
+        """The settings as they were before the last change: VirtualBox keeps them."""
+        return self.folder / "lab.vbox-prev"
+
+    @property
     def disk(self) -> Path:
         """The difference on the shared base. Snapshots add more of them in `Snapshots/`."""
         return self.folder / "disk.vdi"

@@ -12,12 +12,21 @@ from typing import Any, Literal
 
 import psutil
 
+from lab import bounds
 from lab.deadline import Deadline, NotYet, poll
 from lab.engines.options import VirtualBoxOptions
-from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError, Snapshot, State
+from lab.engines.protocol import (
+    LOOPBACK,
+    Forward,
+    MachineSpec,
+    PortTakenError,
+    Snapshot,
+    State,
+    refuse_full,
+)
 from lab.engines.virtualbox import basedisk, vboxlog
-from lab.engines.virtualbox.client import Client, MissingError
 from lab.engines.virtualbox.layout import Layout
+from lab.engines.virtualbox.transport import MissingError, Transport
 from lab.errors import DeadlineError, LabError, UsageError
 from lab.host.ports import is_free
 from lab.journal import Journal
@@ -27,16 +36,18 @@ _STATES = {
     "Running": State.RUNNING,
     "Paused": State.PAUSED,
     "Saved": State.SUSPENDED,
+    # Since 7.0: its process died while it loaded the saved memory, which is still whole.
+    "AbortedSaved": State.SUSPENDED,
     # Its memory is in the guest's own hands no more: power on anew.
     "PoweredOff": State.STOPPED,
     "Aborted": State.STOPPED,
-    "AbortedSaved": State.STOPPED,
     "Stuck": State.CRASHED,  # VirtualBox's guru meditation
 }
 """What VirtualBox's settled states are to lab."""
 
 _SETTLE_SECONDS = 60.0
 _LAUNCH_SECONDS = 180.0
+_CONVERT_SECONDS = 900.0
 _LISTEN_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 5.0
 _LINGER_SECONDS = 30.0
@@ -51,7 +62,7 @@ class VirtualBoxMachine:
         self,
         spec: MachineSpec,
         journal: Journal,
-        connect: Callable[[], Client],
+        connect: Callable[[], Transport],
         options: VirtualBoxOptions,
         cache: Path,
     ) -> None:
@@ -69,7 +80,7 @@ class VirtualBoxMachine:
         spec.folder.mkdir(parents=True, exist_ok=True)
         if self._look()["state"] not in ("", "PoweredOff", "Aborted"):
             return  # in use, so it exists; its settings cannot be changed now
-        base = basedisk.ensure(spec.base_disk, spec.disk_gib, self._cache)
+        base = basedisk.ensure(spec.base_disk, spec.disk_gib, self._cache, self._convert)
         for kind, key in (("vm", spec.uuid), ("file", str(layout.settings)), ("file", str(layout.disk))):
             self._journal.intend(kind, key, base=str(base))
         self._ask(
@@ -101,13 +112,13 @@ class VirtualBoxMachine:
         if state == "":
             raise LabError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
         if state == "Paused":
+            if self._is_full():
+                refuse_full(self.spec.folder, self.spec.name)
             self._ask("resume", uuid=self.spec.uuid)
         if state in ("Running", "Paused"):
             return
         if state == "Stuck":
             self._ask("power_off", uuid=self.spec.uuid)
-        if state == "AbortedSaved":
-            self._ask("discard", uuid=self.spec.uuid)
         self._launch(forwards)
 
     def _launch(self, forwards: Sequence[Forward]) -> None:
@@ -129,14 +140,14 @@ class VirtualBoxMachine:
 
     def suspend(self) -> None:
         state = self._settled()
-        if state == "Saved":
+        if state in ("Saved", "AbortedSaved"):
             return
         if state not in ("Running", "Paused"):
             raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
         self._slowly("save", self._memory_seconds)
 
     def resume(self, forwards: Sequence[Forward]) -> None:
-        if self._settled() not in ("Saved", "Paused", "Running"):
+        if self._settled() not in ("Saved", "AbortedSaved", "Paused", "Running"):
             raise UsageError(
                 f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
             )
@@ -144,7 +155,8 @@ class VirtualBoxMachine:
 
     def destroy(self) -> None:
         spec = self.spec
-        if self._layout.settings.exists() or self._journal.entries("vm"):
+        made = spec.folder.is_dir() and any(spec.folder.iterdir())  # its settings may be lost, and it may run
+        if made or self._journal.entries("vm"):
             base = next((str(e.facts["base"]) for e in self._journal.entries("vm") if "base" in e.facts), "")
             self._ask(
                 "destroy",
@@ -183,7 +195,7 @@ class VirtualBoxMachine:
         found = self._named(name)
         if self._settled() not in ("PoweredOff", "Saved", "Aborted", "AbortedSaved"):
             self._ask("power_off", uuid=self.spec.uuid)
-        self._ask("discard", uuid=self.spec.uuid)  # that present is given up
+        # Saved memory goes with it, and not before: VirtualBox drops it once the snapshot is in its place.
         self._slowly("restore", self._memory_seconds, identity=found["id"])
         if found["live"]:
             self._launch(forwards)
@@ -200,7 +212,12 @@ class VirtualBoxMachine:
     # What is
 
     def status(self) -> State:
-        return _STATES.get(self._settled(), State.PAUSED)
+        state = _STATES.get(self._settled(), State.PAUSED)
+        return State.DISK_FULL if state is State.PAUSED and self._is_full() else state
+
+    def _is_full(self) -> bool:
+        """Whether VirtualBox paused it for want of space on the host: only its log says so."""
+        return bool(vboxlog.parse(self._log()).disk_full)
 
     def forwards(self) -> list[Forward]:
         if self.status() is not State.RUNNING:
@@ -242,12 +259,7 @@ class VirtualBoxMachine:
         if self.status() is State.ABSENT:
             return {}
         found: dict[str, str] = self._ask("settings", uuid=self.spec.uuid)
-        ran = vboxlog.parse(self._log())
-        found["acceleration"] = ran.engine or "unknown"
-        if ran.engine_line:
-            found["log_engine"] = ran.engine_line
-        if ran.nested_lines:
-            found["log_nested"] = "; ".join(ran.nested_lines)
+        found |= vboxlog.settings(self._log())
         return {key: value for key, value in found.items() if value}
 
     def console(self) -> Path:
@@ -279,6 +291,11 @@ class VirtualBoxMachine:
 
     def _slowly(self, operation: str, seconds: float, **words: Any) -> None:
         self._ask(operation, Deadline.after(seconds), uuid=self.spec.uuid, **words)
+
+    def _convert(self, source: Path, target: Path, size: int) -> None:
+        self._ask(
+            "convert", Deadline.after(_CONVERT_SECONDS), source=str(source), target=str(target), size=size
+        )
 
     def _look(self) -> dict[str, Any]:
         found: dict[str, Any] = self._ask("look", uuid=self.spec.uuid)
@@ -350,7 +367,7 @@ class VirtualBoxMachine:
 
     def _log(self) -> str:
         try:
-            return self._layout.log.read_text(errors="replace")
+            return bounds.read_text(self._layout.log)
         except OSError:
             return ""
 

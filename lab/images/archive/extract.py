@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import requests
 from debian.arfile import ArError
 from debian.debfile import DebFile
 
@@ -17,10 +16,11 @@ from lab.images.archive.index import Package
 from lab.images.download import download
 from lab.images.transport import Patience
 from lab.steps import Step
+from lab.web import Session
 
 
 def fetch(
-    session: requests.Session,
+    session: Session,
     base: str,
     packages: Sequence[Package],
     downloads: Path,

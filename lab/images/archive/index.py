@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
 from debian.deb822 import Packages, PkgRelation
 from debian.debian_support import Version
 
@@ -19,7 +18,8 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.archive.release import SuiteRelease
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience, shown
+from lab.images.transport import Patience
+from lab.web import Session, shown
 
 _FILE = "main/binary-amd64/Packages.xz"
 _LONGEST = 512 << 20
@@ -88,9 +88,7 @@ def satisfies(package: Package, relation: tuple[str, str] | None) -> bool:
     return _RELATIONS[relator](Version(package.version), Version(wanted))
 
 
-def read_index(
-    session: requests.Session, release: SuiteRelease, deadline: Deadline, patience: Patience
-) -> Index:
+def read_index(session: Session, release: SuiteRelease, deadline: Deadline, patience: Patience) -> Index:
     """The index of the release. Raises BlockedError when it is not what the release lists; DeadlineError."""
     listed = release.files.get(_FILE)
     if listed is None:

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-import requests
 from debian.deb822 import Release as Deb822Release
 
 from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.signature import verify_clearsigned
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience, shown
+from lab.images.transport import Patience
+from lab.web import Session, shown
 
 _LIMIT = 8 << 20
 """Bytes; that of a Debian release has about 140,000."""
@@ -46,7 +46,7 @@ class SuiteRelease:
 
 
 def read_release(
-    session: requests.Session, base: str, suite: str, keys: Keys, deadline: Deadline, patience: Patience
+    session: Session, base: str, suite: str, keys: Keys, deadline: Deadline, patience: Patience
 ) -> SuiteRelease:
     """The release of `suite` in the archive at `base`.
 

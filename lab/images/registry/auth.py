@@ -2,30 +2,32 @@
 
 The protocol is the distribution project's (docs: "Token Authentication Specification"): 401 with
 `WWW-Authenticate: Bearer realm=…,service=…,scope=…`; the realm gives a token, to anybody where
-reading is free.
+reading is free. An identity token is shown to the realm with POST (docs: "OAuth2 Token Authentication").
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
-from requests.utils import parse_dict_header
 
-from lab import redact
+from lab import redact, web
 from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.errors import DeniedError, RefusedError
+from lab.images.registry.challenge import challenges
 from lab.images.registry.credentials import Credentials
-from lab.images.registry.reference import scheme
 from lab.images.small import fetch
-from lab.images.transport import Patience, shown
+from lab.images.transport import Patience
 
 _TOKEN_LIMIT = 1 << 20
+_SENDABLE = re.compile(r"[!-~]+")
+"""What can be a token in a header."""
 
 
 class RegistryAuth(AuthBase):
@@ -39,13 +41,14 @@ class RegistryAuth(AuthBase):
         self,
         host: str,
         repository: str,
-        credentials: Credentials | None,
+        logins: Callable[[], Credentials | None],
         patience: Patience,
         deadline: Deadline,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        """`logins` is asked when the registry wants to know who it is, and once."""
         self._host, self._repository = host.lower(), repository
-        self._credentials = credentials
+        self._logins = logins
         self._patience, self._deadline, self._say = patience, deadline, say
         self._header = ""
 
@@ -55,11 +58,15 @@ class RegistryAuth(AuthBase):
         request.register_hook("response", self._answer)  # type: ignore[no-untyped-call]
         return request
 
+    @cached_property
+    def _credentials(self) -> Credentials | None:
+        return self._logins()
+
     def _answer(self, response: requests.Response, **options: Any) -> requests.Response:
         """Called with each response, before a redirect is followed: a 401 is answered once."""
         if response.status_code != 401 or urlsplit(response.url).netloc.lower() != self._host:
             return response
-        header = self._authorization(response.headers.get("WWW-Authenticate", ""))
+        header = self._authorization(response.headers.get("WWW-Authenticate", ""), response.url)
         if not header:
             return response
         self._header = header
@@ -71,75 +78,88 @@ class RegistryAuth(AuthBase):
         again.request = request
         return again
 
-    def _authorization(self, challenge: str) -> str:
-        """The header that answers it; empty when lab has no answer."""
-        kind, asked = parse_challenge(challenge)
-        if kind == "bearer" and asked.get("realm"):
-            return f"Bearer {self._token(asked)}"
-        if kind == "basic" and self._credentials:
-            login = requests.Request("GET", "http://localhost", auth=self._login()).prepare()
-            return login.headers["Authorization"]
+    def _authorization(self, header: str, url: str) -> str:
+        """What answers one of the challenges, a token before the login itself; empty when nothing does."""
+        asked = challenges(header)
+        for challenge in asked:
+            if challenge.scheme == "bearer" and challenge.parameters.get("realm"):
+                return f"Bearer {self._token(challenge.parameters, url)}"
+        if any(challenge.scheme == "basic" for challenge in asked) and (login := self._login()):
+            header = login(requests.Request("GET", url).prepare()).headers["Authorization"]
+            return str(header)
         return ""
 
-    def _token(self, asked: dict[str, str]) -> str:
-        realm = asked["realm"]
-        parts = urlsplit(realm)
-        if parts.scheme != scheme(parts.netloc) and parts.scheme != "https":
-            raise DeniedError(
-                f"the registry {self._host} sends to {shown(realm)} for a token: lab does not leave https"
-            )
-        query = {"service": asked.get("service", "")} if asked.get("service") else {}
+    def _token(self, asked: Mapping[str, str], url: str) -> str:
+        """A token of the service that the registry names, by an address that may be relative to `url`."""
+        realm = self._realm(asked["realm"], url)
+        query = {"service": asked["service"]} if asked.get("service") else {}
         query["scope"] = asked.get("scope") or f"repository:{self._repository}:pull"
-        url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
-        with requests.Session() as session:
+        form = None
+        if self._credentials and self._credentials.identity:
+            mine = {"grant_type": "refresh_token", "refresh_token": self._credentials.identity}
+            form = query | mine | {"client_id": "lab"}
+        else:
+            realm = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query)}"
+        with web.Session() as session:
             # Never None: requests would then look into ~/.netrc.
             session.auth = self._login() or (lambda request: request)
             try:
                 answer = fetch(
                     session,
-                    url,
+                    realm,
                     {},
                     limit=_TOKEN_LIMIT,
                     deadline=self._deadline,
                     patience=self._patience,
                     say=self._say,
+                    form=form,
                 )
             except RefusedError as error:
                 raise self._refused(error, realm) from error
-        return _read_token(answer.body, realm)
+        return _read_token(answer, realm)
+
+    def _realm(self, realm: str, url: str) -> str:
+        """The whole address. A login goes over https; without it from the loopback to the loopback alone."""
+        try:
+            whole = urljoin(url, realm)
+            parts = urlsplit(whole)
+            inside = all(web.is_loopback(urlsplit(where).hostname or "") for where in (url, whole))
+        except ValueError:
+            raise DeniedError(f"the registry {self._host} sends to no address for a token") from None
+        if parts.scheme != "https" and not (parts.scheme == "http" and inside):
+            raise DeniedError(
+                f"the registry {self._host} sends to {web.shown(whole)} for a token: lab does not leave https"
+            )
+        return whole
 
     def _login(self) -> HTTPBasicAuth | None:
         mine = self._credentials
-        return HTTPBasicAuth(mine.user.encode(), mine.password.encode()) if mine else None
+        if mine is None or not mine.password:
+            return None
+        return HTTPBasicAuth(mine.user.encode(), mine.password.encode())
 
     def _refused(self, error: RefusedError, realm: str) -> BlockedError:
         if error.status not in (401, 403):
             return error
         if self._credentials:
+            who = f"the login of {self._credentials.user}" if self._credentials.user else "the identity token"
             return DeniedError(
-                f"{shown(realm)} does not take the login of {self._credentials.user} for {self._host}",
+                f"{web.shown(realm)} does not take {who} for {self._host}",
                 hint=f"`docker login {self._host}` again, or `docker logout {self._host}`",
             )
         return DeniedError(
-            f"{shown(realm)} gives no token for {self._repository} without a login",
+            f"{web.shown(realm)} gives no token for {self._repository} without a login",
             hint=f"`docker login {self._host}` on this machine; lab uses what it keeps in config.json",
         )
 
 
-def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
-    """The scheme in small letters and its parameters: ('bearer', {'realm': …})."""
-    kind, _, rest = header.strip().partition(" ")
-    found = parse_dict_header(rest) if rest.strip() else {}  # type: ignore[no-untyped-call]
-    return kind.lower(), {name.lower(): value for name, value in found.items() if value is not None}
-
-
-def _read_token(body: bytes, realm: str) -> str:
+def _read_token(answer: web.Answer, realm: str) -> str:
     try:
-        told = json.loads(body)
-        token = told.get("token") or told.get("access_token")
+        body = answer.json()
+        token = body.get("token") or body.get("access_token")
     except (ValueError, AttributeError):
         token = None
-    if not isinstance(token, str) or not token.isprintable() or not token:
-        raise DeniedError(f"{shown(realm)} answered without a token")
+    if not isinstance(token, str) or not _SENDABLE.fullmatch(token):
+        raise DeniedError(f"{web.shown(realm)} answered without a token")
     redact.register(token)
     return token

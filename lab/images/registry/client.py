@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-import requests
-
+from lab import redact, web
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError, LabError
 from lab.images.download import Report, download
 from lab.images.errors import (
     DeniedError,
     NotFoundError,
+    PartMissingError,
     RateLimitedError,
     RefusedError,
     UnreachableError,
@@ -23,13 +23,15 @@ from lab.images.errors import (
 )
 from lab.images.registry import credentials, manifests
 from lab.images.registry.auth import RegistryAuth
-from lab.images.registry.manifests import Descriptor, Index, Resolved
+from lab.images.registry.manifests import Descriptor, Index, Manifest, Resolved
 from lab.images.registry.reference import Reference, api_host, check_digest, is_digest, scheme
 from lab.images.small import fetch
-from lab.images.transport import Patience, TransientError, opened, shown
+from lab.images.transport import Patience, TransientError, opened
 from lab.steps import Step
 
 _CONNECT_SECONDS = 3.0
+_LONGEST_BLOB = 64 << 30
+"""Bytes. What a manifest says of its blobs is a stranger's word, too."""
 
 
 def resolve(reference: Reference, mirror: str, digest: str, deadline: Deadline) -> Resolved:
@@ -47,7 +49,7 @@ def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
     url = f"{scheme(host)}://{host}/v2/"
     once = Patience(connect=min(_CONNECT_SECONDS, seconds), read=seconds, attempts=1)
     try:
-        with requests.Session() as session, opened(session, url, {}, once, Deadline.after(seconds)):
+        with web.Session() as session, opened(session, url, {}, once, Deadline.after(seconds)):
             return None
     except TransientError as error:
         return str(error)
@@ -56,7 +58,7 @@ def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
     except BlockedError as error:
         return error.what
     except DeadlineError:
-        return f"no answer from {shown(url)} in {seconds:.0f} s"
+        return f"no answer from {web.shown(url)} in {seconds:.0f} s"
 
 
 class Registry:
@@ -75,9 +77,10 @@ class Registry:
         self.url = f"{scheme(self.host)}://{self.host}/v2/{reference.repository}"
         self._patience = patience or Patience()
         self._say = say
-        self._session = requests.Session()
+        self._session = web.Session()
+        logins = functools.partial(credentials.stored, self.host, say=say, deadline=deadline)
         self._session.auth = RegistryAuth(
-            self.host, reference.repository, credentials.stored(self.host), self._patience, deadline, say
+            self.host, reference.repository, logins, self._patience, deadline, say
         )
 
     def __enter__(self) -> Registry:
@@ -91,16 +94,40 @@ class Registry:
     def resolve(self, digest: str = "") -> Resolved:
         """See the function of this name."""
         wanted = check_digest(digest) or self.reference.digest
-        content = self._manifest(wanted or self.reference.tag, wanted)
+        content = self._content(f"manifests/{wanted or self.reference.tag}", wanted)
         first = manifests.digest_of(content)
-        found = manifests.parse(content, self.reference)
-        if isinstance(found, Index):
-            inner = found.amd64(self.reference)
-            content = self._manifest(inner, inner)
-            found = manifests.parse(content, self.reference)
-            if isinstance(found, Index):
+        manifest = manifests.parse(content, self.reference)
+        if isinstance(manifest, Index):
+            content, manifest = self._amd64(manifest)
+        return Resolved(self.reference, first, manifests.digest_of(content), *manifest)
+
+    def _amd64(self, index: Index) -> tuple[bytes, Manifest]:
+        """The manifest for linux/amd64: the one that says so, else one whose configuration does."""
+        named = index.amd64()
+        for inner in [named] if named else index.unnamed():
+            missing = f"the index is there, its manifest {inner} is not"
+            content = self._content(f"manifests/{inner}", inner, missing)
+            try:
+                manifest = manifests.parse(content, self.reference)
+            except BlockedError:
+                if named:
+                    raise
+                continue  # no image: a signature, or a list of contents
+            if isinstance(manifest, Index):
                 raise BlockedError(f"{self.reference} is an index of indexes, which lab does not follow")
-        return Resolved(self.reference, first, manifests.digest_of(content), *found)
+            if named or self._is_amd64(manifest[0]):
+                return content, manifest
+        raise index.refusal(self.reference)
+
+    def _is_amd64(self, config: Descriptor) -> bool:
+        """Whether a configuration is an image's for linux/amd64: it is fetched and read."""
+        missing = f"the manifest is there, its configuration {config.digest} is not"
+        content = self._content(f"blobs/{config.digest}", config.digest, missing)
+        try:
+            manifests.parse_config(content, str(self.reference))
+        except BlockedError:  # another platform's, or no image's
+            return False
+        return True
 
     def current(self) -> str:
         """The digest the tag stands for now, by a request that fetches nothing.
@@ -122,11 +149,13 @@ class Registry:
             ):
                 return _announced(response.headers)
         except TransientError as fault:
-            raise fault.becomes(f"{shown(url)} could not be asked: {fault}") from fault
+            raise fault.becomes(f"{web.shown(url)} could not be asked: {fault}") from fault
 
     def fetch_blob(self, blob: Descriptor, target: Path, step: Step, report: Report) -> None:
         """Bring a blob to `target`, verified by its digest. See lab.images.download."""
-        with self._explained():
+        if blob.size > _LONGEST_BLOB:
+            raise BlockedError(f"{self.reference} has a layer of {blob.size} bytes: lab takes none so long")
+        with self._explained(f"the manifest is there, its part {blob.digest} is not"):
             download(
                 f"{self.url}/blobs/{blob.digest}",
                 target,
@@ -137,12 +166,13 @@ class Registry:
                 patience=self._patience,
                 report=report,
                 immutable=True,
+                limit=blob.size,
             )
 
-    def _manifest(self, name: str, digest: str) -> bytes:
-        """A manifest's bytes: those of `digest`, where that is known; else those the registry announces."""
-        url = f"{self.url}/manifests/{name}"
-        with self._explained():
+    def _content(self, path: str, digest: str, missing: str = "") -> bytes:
+        """A small thing's bytes: those of `digest`, where it is known; else those the registry announces."""
+        url = f"{self.url}/{path}"
+        with self._explained(missing):
             answer = fetch(
                 self._session,
                 url,
@@ -156,18 +186,18 @@ class Registry:
         expected = digest or _announced(answer.headers)
         if expected and expected != observed:
             raise WrongDigestError(
-                f"{shown(url)} is not what was asked for: expected {expected}, observed {observed}",
+                f"{web.shown(url)} is not what was asked for: expected {expected}, observed {observed}",
                 hint="the registry or something on the way changes what it serves: try another mirror",
             )
         return answer.body
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Give HTTP's refusals the registry's meaning."""
+    def _explained(self, missing: str = "") -> Iterator[None]:
+        """Give HTTP's refusals the registry's meaning. `missing` is what a 404 of a part means."""
         try:
             yield
         except RefusedError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, missing) from error
         except RateLimitedError as error:
             raise RateLimitedError(
                 error.what,
@@ -179,9 +209,14 @@ class Registry:
                 hint=error.hint or "check the network, or name a mirror or an archive",
             ) from error
 
-    def _refusal(self, error: RefusedError) -> LabError:
+    def _refusal(self, error: RefusedError, missing: str) -> LabError:
         said = _said(error.body)
         because = f" ({said})" if said else ""
+        if error.status == 404 and missing:
+            return PartMissingError(
+                f"{self.host} has only a part of {self.reference}: {missing}{because}",
+                hint="the registry or the mirror is incomplete: name another mirror, or choose another tag",
+            )
         if error.status == 404:
             return NotFoundError(
                 f"{self.host} has no {self.reference}{because}",
@@ -210,8 +245,8 @@ def _announced(headers: Mapping[str, str]) -> str:
 def _said(body: bytes) -> str:
     """The first error of a registry's answer: its code and message."""
     try:
-        first = json.loads(body)["errors"][0]
+        first = web.parse_json(body)["errors"][0]
         words = [str(first.get("code", "")), str(first.get("message", ""))]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return ""
-    return ": ".join(word for word in words if word)[:200]
+    return redact.clean(": ".join(word for word in words if word))[:200]

@@ -23,6 +23,7 @@ ACCEPT = ", ".join(
 LIMIT = 4 << 20
 """Bytes; registries take no longer manifest."""
 PLATFORM = "linux/amd64"
+_UNNAMED = 8
 
 _Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -34,6 +35,10 @@ class _Model(BaseModel):
 class _Platform(_Model):
     os: str = ""
     architecture: str = ""
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(word for word in (self.os, self.architecture, self.variant) if word)
 
 
 class Descriptor(_Model):
@@ -48,7 +53,8 @@ class Descriptor(_Model):
 
 
 class _Listed(Descriptor):
-    platform: _Platform = _Platform()
+    platform: _Platform | None = None
+    """OCI leaves it free to an index to name platforms."""
 
 
 class _Document(_Model):
@@ -96,20 +102,37 @@ class Resolved:
         return sum(blob.size for blob in self.blobs)
 
 
+Manifest = tuple[Descriptor, tuple[Descriptor, ...]]
+"""An image's configuration and its layers."""
+
+
 @dataclass(frozen=True)
 class Index:
     """A manifest that lists one manifest a platform."""
 
     listed: tuple[_Listed, ...]
 
-    def amd64(self, reference: Reference) -> str:
-        """The digest of the manifest for linux/amd64. Raises PlatformError."""
-        for one in self.listed:
-            if (one.platform.os, one.platform.architecture) == ("linux", "amd64"):
-                return one.digest
-        names = sorted({f"{one.platform.os}/{one.platform.architecture}" for one in self.listed})
-        there = [name for name in names if name not in ("/", "unknown/unknown")]
-        raise PlatformError(
+    def amd64(self) -> str:
+        """The digest of the manifest that is said to be for linux/amd64; empty if none is.
+
+        Of several variants it is the baseline (v1, or no variant): what is built for v2 and later does not
+        run on every processor.
+        """
+        for entry in self.listed:
+            named = entry.platform or _Platform()
+            if (named.os, named.architecture) == ("linux", "amd64") and named.variant in ("", "v1"):
+                return entry.digest
+        return ""
+
+    def unnamed(self) -> list[str]:
+        """The digests of those of which it is not said what they are for: the first few, as each is read."""
+        return [entry.digest for entry in self.listed if not str(entry.platform or "")][:_UNNAMED]
+
+    def refusal(self, reference: Reference) -> PlatformError:
+        """The error that says what there is instead."""
+        names = sorted({str(entry.platform) for entry in self.listed if entry.platform})
+        there = [name for name in names if name not in ("", "unknown/unknown")]
+        return PlatformError(
             f"{reference} has no image for {PLATFORM}, only for {', '.join(there) or 'none that is named'}",
             hint="choose another tag",
         )
@@ -119,7 +142,7 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def parse(content: bytes, reference: Reference) -> Index | tuple[Descriptor, tuple[Descriptor, ...]]:
+def parse(content: bytes, reference: Reference) -> Index | Manifest:
     """An index, or an image's configuration and layers. Raises BlockedError for anything else."""
     try:
         found = _Document.model_validate_json(content)
@@ -135,6 +158,8 @@ def parse(content: bytes, reference: Reference) -> Index | tuple[Descriptor, tup
             f"the registry's manifest of {reference} is not a container image's",
             hint="images of schema 1, pushed before 2016, are not supported; choose another tag",
         )
+    if found.config.size > LIMIT:
+        raise BlockedError(f"the configuration of {reference} has {found.config.size} bytes: no image's has")
     return found.config, found.layers
 
 

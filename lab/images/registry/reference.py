@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 
 from lab.errors import UsageError
+from lab.web import is_loopback
 
 DOCKER_HUB = "docker.io"
 _HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}
@@ -106,14 +106,8 @@ def api_host(reference: Reference, mirror: str = "") -> str:
 
 
 def scheme(host: str) -> str:
-    """`http` for a registry on this machine's loopback, `https` for every other."""
-    name = re.sub(r":\d+$", "", host).strip("[]")
-    if name == "localhost":
-        return "http"
-    try:
-        return "http" if ipaddress.ip_address(name).is_loopback else "https"
-    except ValueError:
-        return "https"
+    """`http` for a registry on this machine's loopback, `https` for every other. `host` may have a port."""
+    return "http" if is_loopback(re.sub(r":\d+$", "", host)) else "https"
 
 
 def same_registry(one: str, other: str) -> bool:

@@ -34,8 +34,9 @@ def boot(site: Site) -> Observation:
             f"what the container reports is not from the L2 this lab launched: {stranger}{before}",
             hint="`invoke lab.up` launches L2 anew",
         )
-    faults = _faults(proof, emulator)
+    faults = _faults(proof)
     if not faults:
+        _require_clock(proof, emulator, before)
         site.booted = proof
         if proof.seconds is not None:
             site.facts["nested.boot"] = {"seconds": proof.seconds, "acceleration": "kvm"}
@@ -66,7 +67,9 @@ def adb(site: Site) -> Observation:
             f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {stranger}",
             hint="something else may listen there: `invoke lab.status` shows the ports",
         )
-    faults = _faults(proof, emulator)
+    faults = _faults(proof)
+    if not faults:
+        _require_clock(proof, emulator)
     # Where L2 is not lab's own, the end of its boot is another rung's: android.boot.
     if not faults and emulator.own_clock and not proof.boot_completed:
         raise InconclusiveError(
@@ -107,21 +110,37 @@ def _restarted(site: Site, emulator: Emulator, deadline: Deadline) -> bool:
         return False
     seen = emulator.booted(site.tools.guest, deadline)
     site.booted = None
-    restarted = seen.boot_id != before.boot_id and not _stranger(site, seen) and not _faults(seen, emulator)
+    restarted = seen.boot_id != before.boot_id and not _stranger(site, seen) and not _faults(seen)
     site.booted = seen if restarted else before
     return restarted
 
 
-def _faults(proof: NestedProof, emulator: Emulator) -> list[str]:
-    """Everything about this L2's answer that speaks against KVM running it."""
-    faults = []
-    if proof.hypervisor != KVM_SIGNATURE:
-        faults.append(f"the hypervisor signature is {proof.hypervisor or 'none'}")
-    # A kernel that is not lab's may prefer the TSC, and not let ADB's user see what it took.
+def _faults(proof: NestedProof) -> list[str]:
+    """What about this L2's answer speaks against KVM running it: CPUID's signature, and nothing else.
+
+    Raises InconclusiveError for an answer that lacks it.
+    """
+    if proof.hypervisor is None:
+        raise InconclusiveError(
+            "L2 answers, and does not tell its hypervisor's signature", hint="the answer was cut: try again"
+        )
+    if proof.hypervisor == KVM_SIGNATURE:
+        return []
+    return [f"the hypervisor signature is {proof.hypervisor or 'none'}"]
+
+
+def _require_clock(proof: NestedProof, emulator: Emulator, before: str = "") -> None:
+    """Raise InconclusiveError for an L2 under KVM that keeps time by another clock: neither for nor against.
+
+    A kernel that is not lab's may prefer the TSC, and not let ADB's user see what it took.
+    """
     allowed = ("kvm-clock",) if emulator.own_clock else ("kvm-clock", "tsc", "")
     if proof.clocksource not in allowed:
-        faults.append(f"the clocksource is {proof.clocksource or 'unknown'}, not kvm-clock")
-    return faults
+        raise InconclusiveError(
+            f"KVM runs L2 by its signature, and L2's clocksource is {proof.clocksource or 'unknown'}, "
+            f"not kvm-clock{before}",
+            hint="`invoke lab.logs --source l2` shows L2's console",
+        )
 
 
 def _before(site: Site) -> str:

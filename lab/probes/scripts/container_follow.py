@@ -114,6 +114,8 @@ def forward(sources: "dict[int, bytes]", until: int) -> None:
                     text = rest and rest + b"\n"
                 else:
                     text = left[source] + text
+                    if len(text) - text.rfind(b"\n") > CHUNK:  # a line may have no end
+                        text += b"\n"
                     left[source] = text[text.rfind(b"\n") + 1 :]
                 for line in text[: text.rfind(b"\n") + 1].splitlines():
                     sys.stdout.buffer.write(sources[source] + line + b"\n")

@@ -8,8 +8,9 @@ Needs nothing but Python 3.6.
     files     paths or patterns in it whose last `bytes` bytes are wanted
     command   what to run in it (`docker exec`), or nothing, for at most `seconds`
     beside    words in a program's path: `command` is run only while one of the container's has one of them
-    stages    stages of its start the caller saw, in seconds from its start: the earliest word counts,
-              and all that were ever told come back, also to another caller
+    stages    stages of its start the caller saw, in seconds from its start, by the boot of its guest that
+              reached them ("": the container's own): the earliest word counts, and all that were ever told
+              come back, also to another caller
 """
 
 import contextlib
@@ -30,29 +31,45 @@ KVM_FILES = ("/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu")
 LINES = 60
 CLOCK_BOOTTIME = 7
 """Linux's number of it: Python has the name from 3.7 on."""
+LIMIT = 2 << 20
+"""Bytes that are told of what one command says."""
+ALL_FILES = 8 << 20
+"""Bytes that are told of all files together: a container may have any number of them."""
+LEFT_OUT = "[lab: left out, there is too much]\n"
+BOOTS = 5
+"""Of the guest, whose stages are remembered: one that restarts for ever fills nothing."""
 
 
-def run(argv: "list[str]", seconds: float) -> "tuple[int, str]":
-    """Exit status and all output; -1 when it took too long or could not be started."""
+def run(argv: "list[str]", seconds: float, *, together: bool = False) -> "tuple[int, str, str]":
+    """Exit status, the end of the output and of the errors; -1 when it took too long or could not be started.
+
+    `together` has the errors among the output, in the order they were written: for logs.
+    """
+    errors = subprocess.STDOUT if together else subprocess.PIPE
     try:
-        done = subprocess.run(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, check=False
-        )
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=errors, timeout=seconds, check=False)
     except (OSError, subprocess.SubprocessError) as error:
-        return -1, str(error)
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+        return -1, "", str(error)
+    return done.returncode, ended(done.stdout), ended(done.stderr or b"")
+
+
+def ended(stream: bytes) -> str:
+    """The end of it, and how much that leaves out."""
+    left_out = len(stream) - LIMIT
+    mark = f"[lab: {left_out} bytes were left out here]\n" if left_out > 0 else ""
+    return mark + stream[-LIMIT:].decode("utf-8", "replace")
 
 
 def inspected(name: str, seconds: float) -> "tuple[dict[str, Any] | None, str]":
     """Docker's description of the container, and what Docker said when it gave none."""
-    status, said = run(["docker", "container", "inspect", name], seconds)
+    status, out, err = run(["docker", "container", "inspect", name], seconds)
     try:
-        found = json.JSONDecoder().raw_decode(said.strip())[0]
+        found = json.JSONDecoder().raw_decode(out.strip())[0]
     except ValueError:
         found = []
     if found:
         return found[0], ""
-    return None, "" if "no such container" in said.lower() else said[-2000:] or f"status {status}"
+    return None, "" if "no such container" in err.lower() else (out + err)[-2000:] or f"status {status}"
 
 
 def processes(first: int) -> "list[dict[str, Any]]":
@@ -113,9 +130,14 @@ def tails(pid: int, patterns: "list[str]", limit: int) -> "dict[str, str]":
             os.chroot(str(PROC / str(pid) / "root"))
             os.chdir("/")
             paths = [path for one in patterns for path in sorted(glob.glob(one))]  # noqa: PTH207
-            found = {path: tail(path, limit) for path in paths}
+            found, left = {}, ALL_FILES
+            for path in paths:
+                text = tail(path, min(limit, left)) if left else LEFT_OUT
+                if text is not None:
+                    found[path] = text
+                    left = max(0, left - len(text))
             with os.fdopen(writing, "w") as stream:
-                json.dump({path: text for path, text in found.items() if text is not None}, stream)
+                json.dump(found, stream)
         finally:
             os._exit(0)
     os.close(writing)
@@ -153,14 +175,18 @@ def kernel_lines(words: "tuple[str, ...]") -> "list[str]":
     return [line for line in lines if any(word in line.lower() for word in words)][-LINES:]
 
 
-def remembered(identity: str, stages: "dict[str, float]") -> "dict[str, float]":
-    """All stages ever told of this very start of the container, each at its earliest."""
-    place = MEMORY / f"{identity}.json"
-    known: dict[str, float] = {}
+def remembered(identity: str, stages: "dict[str, dict[str, float]]") -> "dict[str, dict[str, float]]":
+    """All stages ever told of this very start of the container, by boot, each at its earliest."""
+    place = MEMORY / f"{identity}-boots.json"
+    known: dict[str, dict[str, float]] = {}
     with contextlib.suppress(OSError, ValueError):
         known.update(json.loads(place.read_text()))
-    merged = {name: min(seconds, known.get(name, seconds)) for name, seconds in stages.items()}
-    merged = {**known, **merged}
+    merged = {boot: dict(reached) for boot, reached in known.items()}
+    for boot, reached in stages.items():
+        there = merged.setdefault(boot, {})
+        there.update({name: min(seconds, there.get(name, seconds)) for name, seconds in reached.items()})
+    for boot in [boot for boot in merged if boot][:-BOOTS]:
+        del merged[boot]
     if merged != known:
         MEMORY.mkdir(mode=0o700, exist_ok=True)
         part = place.with_suffix(".part")
@@ -193,13 +219,16 @@ def main() -> None:
         start = f"{container.get('Id', '')[:24]}-{state.get('StartedAt', '')[:19].replace(':', '')}"
         look["stages"] = remembered(start, wish.get("stages", {}))
         if not look["files"]:  # it has ended, or nothing in it ever began
-            look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds)[1]
+            look["log"] = run(["docker", "logs", "--tail", str(LINES), wish["name"]], seconds, together=True)[
+                1
+            ]
         if look["memory_kills"] or state.get("OOMKilled") or state.get("ExitCode") == 137:
             look["kernel"] = kernel_lines(("out of memory", "oom-kill", "oom_reaper"))
     programs = [one["command"][0] for one in look["processes"] if one["command"]]
     beside = wish.get("beside") or [""]
     if wish.get("command") and any(word in path for path in programs for word in beside):
-        look["status"], look["said"] = run(["docker", "exec", wish["name"], *wish["command"]], seconds)
+        status, out, err = run(["docker", "exec", wish["name"], *wish["command"]], seconds)
+        look["status"], look["said"] = status, out if status == 0 else out + err
     print(json.dumps(look))
 
 

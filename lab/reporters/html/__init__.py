@@ -13,6 +13,7 @@ from markupsafe import Markup
 from lab import __version__
 from lab.ladder.model import BY_NAME, NAMES, Claim
 from lab.ladder.report import describe
+from lab.ladder.verdict import informs
 from lab.reporters import links, text, wording
 from lab.reporters.html.drawing import NARROW, WIDE, draw_layers
 from lab.reporters.html.gantt import SHORTEST, draw_stages, draw_steps
@@ -59,6 +60,7 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
     shown, unreadable = pictures(last)
     found = layers(last)
     longest = max(run.runs, key=lambda one: one.steps.seconds)
+    informing = wording.informing(longest)
     return {
         "run": run,
         "last": last,
@@ -74,8 +76,9 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "rows": _ladder(run, folder),
         "longest": longest,
         "steps": longest.steps,
+        "informing": informing,
         "shortest": SHORTEST,
-        "step_drawings": _pair(lambda width: draw_steps(longest.steps, width)),
+        "step_drawings": _pair(lambda width: draw_steps(longest.steps, width, informing)),
         "stage_drawings": _pair(lambda width: draw_stages(run.android, width)),
         "trends": _pair(lambda width: draw_trend(run.history, last.claim, width)),
         "came": wording.CAME,
@@ -119,10 +122,10 @@ def _ladder(run: ReportInput, folder: Path) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "meaning": BY_NAME[name].meaning,
-                "word": wording.word(outcome),
+                "word": wording.word(outcome, run.last.claim),
                 "outcome": outcome,
                 "decides": name == decides,
-                "informs": wording.informs(name, run.last.claim),
+                "informs": informs(name, run.last.claim),
                 "links": links.of_rung(run.last, outcome, folder) if outcome else [],
                 "passed": sum(1 for one in passes if one is not None and one.passed),
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from lab.ladder.model import BY_NAME
@@ -20,7 +20,7 @@ _AXIS = 26.0
 class Bar:
     name: str
     kind: str
-    """`rung`, `work`, `failed` or `cut`."""
+    """`rung`, `work`, `failed`, `informs` or `cut`."""
     label: str
     """How long it took."""
     x: float
@@ -49,9 +49,10 @@ class Gantt:
     """Steps too short to be drawn."""
 
 
-def draw_steps(timeline: Timeline, width: float) -> Gantt:
+def draw_steps(timeline: Timeline, width: float, informing: Collection[str] = ()) -> Gantt:
+    """`informing` are the rungs that were seen to fail and only inform."""
     shown = [span for span in timeline.spans if span.seconds >= SHORTEST or span.state != "finished"]
-    rows = [(_indented(timeline, span), _kind(span), span.start, span.seconds) for span in shown]
+    rows = [(_indented(timeline, span), _kind(span, informing), span.start, span.seconds) for span in shown]
     return _draw(rows, timeline.seconds, width, len(timeline.spans) - len(shown))
 
 
@@ -102,7 +103,9 @@ def _tick(x: float, mark: float, width: float) -> Tick:
     return Tick(x, said, "start" if not mark else "end" if beyond else "middle")
 
 
-def _kind(span: Span) -> str:
+def _kind(span: Span, informing: Collection[str]) -> str:
+    if span.state == "failed" and span.name in informing:
+        return "informs"
     if span.state != "finished":
         return "failed" if span.state == "failed" else "cut"
     return "rung" if span.name in BY_NAME else "work"

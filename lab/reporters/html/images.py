@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from lab.characters import printable
 from lab.reporters.model import Run
-from lab.reporters.text import printable
 
 _WIDEST, _HIGHEST = 960, 960
 _PNG_BYTES = 200_000

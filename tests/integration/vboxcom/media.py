@@ -38,6 +38,7 @@ class Medium(Node):
         self.kind = kind
         self.form = form
         self.identity = identity or str(uuid.uuid4())
+        self.bytes = 1 << 30
         self.parent: Medium | None = None
         self.children: list[Medium] = []
         self.users: set[str] = set()
@@ -49,10 +50,16 @@ class Medium(Node):
         if parent:
             parent.children.append(self)
 
-    def create(self, parent: Medium) -> None:
+    def create(self, parent: Medium | None) -> None:
+        if self.location.exists():
+            raise ComError(FILE_ERROR, f"Could not create '{self.location}' (VERR_ALREADY_EXISTS)")
         self.location.parent.mkdir(exist_ok=True)
-        self.location.write_text(json.dumps({"uuid": self.identity, "parent": parent.identity}))
+        above = parent.identity if parent else ""
+        self.location.write_text(json.dumps({"uuid": self.identity, "parent": above}))
         self.register(parent)
+
+    def _become(self, size: int) -> None:
+        self.bytes = size
 
     def forget(self) -> None:
         """As unused as it must be for that."""
@@ -86,6 +93,16 @@ class Medium(Node):
     def call_create_diff_storage(self, target: Raw, _variants: list[int]) -> Raw:
         medium: Medium = node_of(target)
         return Progress(self.world, "createDiffStorage", lambda: medium.create(self)).raw
+
+    def call_clone_to_base(self, target: Raw, _variants: list[int]) -> Raw:
+        medium: Medium = node_of(target)
+        return Progress(self.world, "cloneToBase", lambda: medium.create(None)).raw
+
+    def get_logical_size(self) -> int:
+        return self.bytes
+
+    def call_resize(self, size: int) -> Raw:
+        return Progress(self.world, "resize", lambda: self._become(size)).raw
 
     def call_delete_storage(self) -> Raw:
         return Progress(self.world, "deleteStorage", self.remove).raw

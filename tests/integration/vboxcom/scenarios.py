@@ -129,6 +129,7 @@ def says_what_it_set(worker: Worker) -> None:
                 "nested_paging": "on",
                 "paravirt": effective,
                 "execution_engine": "default" if since(worker, "7.1") else "",
+                "host_loopback": "out of reach" if since(worker, "7.0") else "within reach",
                 "uuid": worker.uuid,
                 "version": worker.world.release,
             }
@@ -257,6 +258,28 @@ def deletes_a_snapshot_and_goes_on(worker: Worker) -> None:
         assert worker.state == "Running"
         worker.destroy()
         assert worker.world.media == {}
+
+
+@scenario
+def converts_an_image(worker: Worker) -> None:
+    """Into a VDI that VirtualBox forgets again, whatever an earlier try left."""
+    source, target = worker.shared / "disk.vmdk", worker.shared / "base.part"
+    source.write_text("an image")
+    words = {"source": str(source), "target": str(target), "size": 12 << 30}
+    for method in ("cloneToBase", "resize"):
+        worker.world.broken[method] = "no space left"
+        assert "no space left" in fault("failed", worker.ask, "convert", **words).tail
+        del worker.world.broken[method]
+        assert worker.world.media == {}
+    target.write_text("half of it")
+    worker.ask("convert", **words)
+    assert worker.percents, "it tells how far it is"
+    assert worker.world.media == {} and source.read_text() == "an image"
+    assert "half" not in target.read_text()
+    ((size,), _) = worker.world.log.arguments("resize")
+    assert size == 12 << 30
+    worker.ask("convert", **(words | {"size": 1 << 30}))
+    assert len(worker.world.log.arguments("resize")) == 2, "it has that size already"
 
 
 @scenario

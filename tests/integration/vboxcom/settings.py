@@ -32,6 +32,8 @@ def fresh(world: Any, name: str, groups: list[str], system: str) -> dict[str, An
         "ISerialPort": {"enabled": False, "hostMode": number("PortMode", "Disconnected"), "path": ""},
         "cpu": {},
         "hwvirt": {},
+        # The table shows it from 7.0 on. Reachable, so that a worker that says nothing is seen.
+        "INATEngine": {"localhostReachable": True},
         "redirects": [],
         "usb": ["OHCI"],
         "extra": {},
@@ -155,7 +157,7 @@ class Parts(Properties):
     def call_get_network_adapter(self, slot: int) -> Raw:
         assert slot == 0
         card = self.part("INetworkAdapter", self.settings["INetworkAdapter"])
-        card.parts["NATEngine"] = lambda: Network(self, "INATEngine", {})
+        card.parts["NATEngine"] = lambda: Network(self, "INATEngine", self.settings["INATEngine"])
         return card.raw
 
     def call_get_serial_port(self, slot: int) -> Raw:

@@ -127,6 +127,7 @@ class Worker:
         version = self.world.table.version
         newer = {
             "audioSettings": "7.0",
+            "localhostReachable": "7.0",
             "platform": "7.1",
             "firmwareSettings": "7.1",
             "VMExecutionEngine": "7.1",

@@ -99,17 +99,20 @@ def mounted(root: Root, home: Path, folders: Sequence[Path] = ()) -> Iterator[In
         if keeper.stdout.readline() != "ready\n":
             raise LabError("the root could not be mounted", tail=keeper.communicate()[1])
         instance = Instance(keeper.pid, base, home, home / "python3")
-        _write_wrapper(instance)
+        _write_wrappers(instance)
         yield instance
     finally:
         _end(keeper)
 
 
-def _write_wrapper(instance: Instance) -> None:
+def _write_wrappers(instance: Instance) -> None:
+    """Python and VBoxManage of the root, as programs that any other may run."""
     settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in instance.environment.items())
-    command = shlex.join([*instance.enter, "/usr/bin/python3"])
-    instance.python.write_text(f'#!/bin/sh\nexport {settings}\nexec {command} "$@"\n')
-    instance.python.chmod(0o755)
+    programs = {instance.python: "/usr/bin/python3", instance.home / "VBoxManage": "/usr/bin/VBoxManage"}
+    for wrapper, program in programs.items():
+        command = shlex.join([*instance.enter, program])
+        wrapper.write_text(f'#!/bin/sh\nexport {settings}\nexec {command} "$@"\n')
+        wrapper.chmod(0o755)
 
 
 def _end(keeper: subprocess.Popen[str]) -> None:

@@ -27,6 +27,7 @@ _OF_THE_EMULATOR: tuple[_Look, ...] = (
     emulator.no_kvm,
     emulator.kvm_denied,
     emulator.kvm_unusable,
+    emulator.kvm_error,
     emulator.emulator_crashed,
     emulator.no_emulator,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.emulators.docker_android.diagnosis.case import LINES, Case
+from lab.emulators.docker_android.diagnosis.case import Case
 from lab.emulators.docker_android.sighting import Android
+from lab.emulators.docker_android.words import LINES
 from lab.emulators.protocol import Diagnosis
 
 

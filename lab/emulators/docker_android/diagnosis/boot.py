@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lab.emulators.docker_android.diagnosis.case import LINES, Case
+from lab.emulators.docker_android import words
+from lab.emulators.docker_android.boots import Boot
+from lab.emulators.docker_android.diagnosis.case import Case
 from lab.emulators.docker_android.sighting import Sighting
+from lab.emulators.docker_android.words import LINES
 from lab.emulators.protocol import Diagnosis
 
 LOOP = "boot-loop"
@@ -32,26 +35,20 @@ def boot_loop(case: Case) -> Diagnosis | None:
 
 
 def _boots(seen: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
-    """How many kernels answered one after the other without one ending its boot, and how that was seen.
-
-    By the boot id; where it (or the one before) could not be read, by an uptime that went back.
-    """
-    count, identity, before = 0, "", 0.0
+    """How many kernels answered one after the other without one ending its boot, and how that was seen."""
+    count, boot = 0, Boot()
     told: list[str] = []
     for one in seen:
-        android = one.kernel
-        if android is None or android.uptime is None:
+        kernel = one.kernel
+        if kernel is None:
             continue
-        known = bool(android.boot_id and identity)
-        fresh = android.boot_id != identity if known else android.uptime < before
-        if android.completed:
+        boot, another = boot.next(kernel)
+        if kernel.completed:
             count, told = 0, []
-        elif fresh or count == 0:
+        elif another or count == 0:
             count += 1
-            name = f"boot {android.boot_id}" if android.boot_id else "a boot"
-            told.append(f"{one.seconds:.0f} s: {name}, up {android.uptime:.0f} s")
-        # A boot whose id was not told has none until it is; else the one known stands.
-        identity, before = android.boot_id or ("" if fresh else identity), android.uptime
+            name = f"boot {kernel.boot_id}" if kernel.boot_id else "a boot"
+            told.append(f"{one.seconds:.0f} s: {name}, up {boot.uptime:.0f} s")
     return count, tuple(told)
 
 
@@ -85,7 +82,7 @@ def adb(case: Case) -> Diagnosis | None:
     return Diagnosis(
         "no-adb",
         f"the emulator runs, and its ADB {'answers no more' if _ever_spoke(case) else 'never answered'}",
-        shown,
+        (*shown, *words.reason(case.last.inside.device_log)),
         "the VM may just be slow: raise the deadline for this acceleration",
         final=False,
         refutes=False,
@@ -107,7 +104,7 @@ def slow(case: Case) -> Diagnosis | None:
         return Diagnosis(
             "slow-boot",
             f"the boot has not ended after {case.age:.0f} s, and goes on",
-            (f"last change {quiet:.0f} s before",),
+            (f"last change {quiet:.0f} s before", *words.reason(case.last.inside.device_log)),
             "raise the deadline for this acceleration",
             final=False,
             refutes=False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from lab import redact
+from lab.emulators.docker_android.boots import of_this_boot
 from lab.emulators.docker_android.sighting import Sighting
+from lab.emulators.docker_android.words import LINES
 
-LINES = 6
-"""How many lines a diagnosis shows."""
 _SETTLE_SECONDS = 30.0
 """How long a container may take to start its programs before one that is missing counts as missing."""
 _STEADY_SECONDS = 120.0
@@ -24,13 +26,18 @@ class Case:
     late: bool = False
     telemetry_off: bool = True
     stages: Mapping[str, float] = field(default_factory=dict)
-    """The stages this start is known to have reached, also in looks of others."""
+    """The stages this start and L2's boot are known to have reached, also in looks of others."""
     with_kvm: bool = True
     """It is to run under KVM: only when it is timed without, it is not."""
 
     @property
     def last(self) -> Sighting:
         return self.seen[-1]
+
+    @cached_property
+    def this_boot(self) -> Sequence[Sighting]:
+        """The looks since L2 restarted last."""
+        return of_this_boot(self.seen)
 
     @property
     def alive(self) -> bool:
@@ -66,17 +73,18 @@ class Case:
 
         Not less than was waited for it here: L1's clock, which the stages are told by, may be set back.
         """
-        ended = [one.at for one in self.seen if one.android is not None and one.android.completed]
-        waited = ended[0] - self.seen[0].at if ended else 0.0
+        seen = self.this_boot
+        ended = [one.at for one in seen if one.android is not None and one.android.completed]
+        waited = ended[0] - seen[0].at if ended else 0.0
         return max(waited, self.stages.get("boot-completed", self.age))
 
     def steady(self, shows: Callable[[Sighting], bool | None]) -> bool:
-        """Whether it was seen at every look for as long as the boot took, and for two minutes at least.
+        """Whether every look of this boot showed it for as long as the boot took, two minutes at least.
 
         That is an observation, and no longer a matter of patience. Looks that could not tell (None)
         neither help nor harm.
         """
-        told = [(one.at, shows(one)) for one in self.seen if shows(one) is not None]
+        told = [(one.at, shows(one)) for one in self.this_boot if shows(one) is not None]
         held: list[float] = []
         for at, shown in reversed(told):
             if not shown:
@@ -89,4 +97,5 @@ class Case:
 
 def lines(text: str, pattern: re.Pattern[str]) -> tuple[str, ...]:
     """The last lines that match, trimmed."""
-    return tuple(line.strip()[:300] for line in text.splitlines() if pattern.search(line))[-LINES:]
+    matching = [line.strip() for line in text.splitlines() if pattern.search(line)][-LINES:]
+    return tuple(redact.clean(line)[:300] for line in matching)

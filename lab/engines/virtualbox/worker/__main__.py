@@ -15,13 +15,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from lab.engines.virtualbox.worker import host, machine, power, snapshots
+from lab.engines.virtualbox.worker import host, machine, media, power, snapshots
 from lab.engines.virtualbox.worker.api import Api
 from lab.engines.virtualbox.worker.faults import explain
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "describe": host.describe,
     "look": machine.look,
+    "convert": media.convert,
     "create": machine.create,
     "settings": machine.settings,
     "destroy": machine.destroy,
@@ -41,7 +42,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "restore": snapshots.restore,
     "delete": snapshots.delete,
 }
-SLOW = frozenset({"launch", "save", "take", "restore", "delete"})
+SLOW = frozenset({"convert", "launch", "save", "take", "restore", "delete"})
 """They tell how far they are."""
 
 

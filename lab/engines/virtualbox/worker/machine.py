@@ -79,7 +79,7 @@ def _register(api: Api, spec: dict[str, Any]) -> None:
             api.vbox.register_machine(api.open_machine(str(settings)))
             return
         except Exception as error:
-            if _is_whole(settings):
+            if is_whole(settings):
                 raise explain(error, f"opening {settings}") from error
             # Torn by a crash, before there was anything to lose: kept aside, and made anew.
             settings.replace(settings.with_name(settings.name + ".broken"))
@@ -88,7 +88,7 @@ def _register(api: Api, spec: dict[str, Any]) -> None:
     api.vbox.register_machine(machine)
 
 
-def _is_whole(settings: Path) -> bool:
+def is_whole(settings: Path) -> bool:
     """Whether a settings file was written to its end: it is well-formed XML then."""
     try:
         ElementTree.parse(settings)  # noqa: S314 - VirtualBox's own file, in the lab's own folder
@@ -129,6 +129,8 @@ def _devices(api: Api, machine: Any, spec: dict[str, Any]) -> None:
     card = machine.get_network_adapter(0)
     card.adapter_type = kinds.NetworkAdapterType.virtio
     card.attachment_type = kinds.NetworkAttachmentType.nat
+    if hasattr(card.nat_engine._i, "localhostReachable"):  # since 7.0; 6.1 has no such setting
+        card.nat_engine._i.localhostReachable = False
     card.cable_connected = True
     card.enabled = True
     port = machine.get_serial_port(0)
@@ -153,9 +155,16 @@ def settings(api: Api, uuid: str) -> dict[str, Any]:
         "nested_paging": "on" if x86.getHWVirtExProperty(paging) else "off",
         "paravirt": api.label("ParavirtProvider", raw.getEffectiveParavirtProvider()).lower(),
         "execution_engine": api.label("VMExecutionEngine", engine).lower() if engine is not None else "",
+        "host_loopback": _host_loopback(machine),
         "uuid": str(raw.id),
         "version": str(api.vbox.version_normalized),
     }
+
+
+def _host_loopback(machine: Any) -> str:
+    """Whether the VM can reach the services on the host's loopback, through NAT's gateway."""
+    open_ = getattr(machine.get_network_adapter(0).nat_engine._i, "localhostReachable", True)
+    return "within reach" if open_ else "out of reach"
 
 
 def destroy(api: Api, uuid: str, folder: str, base: str, seed: str) -> None:

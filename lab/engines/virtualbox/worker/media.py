@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ def difference(api: Api, base: str, target: str) -> Any:
     medium = api.vbox.create_medium("VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk)
     finish(parent.create_diff_storage(medium, [kinds.MediumVariant.standard]), f"making the disk {target}")
     return medium
+
+
+def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int], None] | None = None) -> None:
+    """Make `target` a sparse VDI of `size` bytes with what the disk image `source` holds, of any format
+    VirtualBox reads. It knows neither of them afterwards: their files are the caller's.
+    """
+    kinds = api.library
+    _close_at(api, source, target)  # a try that was cut short leaves both
+    Path(target).unlink(missing_ok=True)
+    origin = api.vbox.open_medium(source, kinds.DeviceType.hard_disk, kinds.AccessMode.read_only, False)
+    try:
+        medium = api.vbox.create_medium(
+            "VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk
+        )
+        finish(origin.clone_to_base(medium, [kinds.MediumVariant.standard]), f"converting {source}", tell)
+        if int(medium.logical_size) != size:
+            finish(medium.resize(size), f"giving {target} its size", tell)
+    finally:
+        _close_at(api, source, target)
 
 
 def attach(api: Api, machine: Any, base: str, disk: str, seed: str) -> None:
@@ -71,8 +91,12 @@ def forget(api: Api, folder: str, base: str, seed: str) -> None:
     """Close what of the lab's is still registered though no machine has it: a crash leaves such."""
     left = [item for item in _all_disks(api) if inside(str(item.location), folder)]
     remove(left, folder)
+    _close_at(api, base, seed)
+
+
+def _close_at(api: Api, *paths: str) -> None:
     for medium in [*api.vbox.hard_disks, *api.vbox.dvd_images]:
-        if str(medium.location) in (base, seed):
+        if str(medium.location) in paths:
             _close(medium)
 
 

@@ -1,0 +1,24 @@
+"""The one door to the web: no answer is longer, slower or harder to stop than its asker allows."""
+
+from lab.web.bounds import Watched, bounded
+from lab.web.session import Answer, Session, read_some, read_whole
+from lab.web.words import is_loopback, length, parse_json, retry_after, shown, spare_loopback
+
+HEAD_BYTES = 1 << 20
+"""What headers and redirects may take, beside the body."""
+
+__all__ = [
+    "HEAD_BYTES",
+    "Answer",
+    "Session",
+    "Watched",
+    "bounded",
+    "is_loopback",
+    "length",
+    "parse_json",
+    "read_some",
+    "read_whole",
+    "retry_after",
+    "shown",
+    "spare_loopback",
+]
