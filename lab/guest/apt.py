@@ -215,7 +215,7 @@ def explained(error: CommandError) -> LabError:
 class _Teller:
     """Turns apt's status lines into a step's progress, in percent: fetching, then unpacking.
 
-    That it waits for another package manager is a note; apt says so itself for minutes (DPkg::Lock::Timeout).
+    That another package manager is waited for is a note.
     """
 
     def __init__(self, step: Step) -> None:
@@ -229,7 +229,7 @@ class _Teller:
             self._step.progress(half + float(percent) / 2, 100, text)
         elif line.startswith(("Get:", "Err:")):
             self._step.progress(0, None, line)
-        elif aptwords.LOCKED.search(line):
+        elif aptwords.WAITS.search(line):
             self.wait()
 
     def wait(self) -> None:

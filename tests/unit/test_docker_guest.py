@@ -223,14 +223,18 @@ def test_every_lock_of_apts_and_dpkgs_is_waited_for(
     assert sum("waiting for it" in text for text in said) == 2, "once by each of the two commands"
 
 
-def test_that_apt_itself_waits_for_a_lock_is_said_once(
-    ensure: Callable[[FakeGuest], bool], said: list[str]
+@pytest.mark.parametrize(
+    "reason", ["E: Unable to fetch some archives", "E: dpkg was interrupted, run 'dpkg --configure -a'"]
+)
+def test_what_fails_after_apt_waited_is_not_the_lock_and_that_it_waits_is_said_once(
+    ensure: Callable[[FakeGuest], bool], said: list[str], monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
+    monkeypatch.setattr("lab.guest.apt.pause", lambda _seconds: pytest.fail("it was tried again"))
     guest = FakeGuest()
-    waits = (
-        "Waiting for cache lock: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (x)"
-    )
-    guest.trouble = [(0, f"{waits}...\n{waits}...\n", "")]
+    lock = "Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)"
+    guest.trouble = [
+        (100, f"Waiting for cache lock: {lock}... 0s\nWaiting for cache lock: {lock}... 1s\n", reason)
+    ]
     assert ensure(guest) is True
     assert sum("waiting for it" in text for text in said) == 1
 
