@@ -182,14 +182,15 @@ def _apt(guest: Guest, argv: list[str], step: Step, deadline: Deadline) -> None:
 
 def _unlocked(guest: Guest, argv: list[str], step: Step, deadline: Deadline) -> None:
     """Run it once no other package manager is at work. Raises CommandError."""
+    told = _Teller(step)
     while True:
         try:
-            guest.run([*_ENVIRONMENT, *argv], sudo=True, deadline=deadline, on_line=_Teller(step))
+            guest.run([*_ENVIRONMENT, *argv], sudo=True, deadline=deadline, on_line=told)
             return
         except CommandError as error:
             if not aptwords.LOCKED.search(error.tail) or deadline.passed:
                 raise
-            step.note("another package manager is at work in the VM: waiting for it")
+            told.wait()
             pause(min(_LOCK_SECONDS, deadline.left))
 
 
@@ -212,10 +213,14 @@ def explained(error: CommandError) -> LabError:
 
 
 class _Teller:
-    """Turns apt's status lines into a step's progress, in percent: fetching, then unpacking."""
+    """Turns apt's status lines into a step's progress, in percent: fetching, then unpacking.
+
+    That another package manager is waited for is a note.
+    """
 
     def __init__(self, step: Step) -> None:
         self._step = step
+        self._waits = False
 
     def __call__(self, line: str) -> None:
         if found := _STATUS.match(line):
@@ -224,3 +229,10 @@ class _Teller:
             self._step.progress(half + float(percent) / 2, 100, text)
         elif line.startswith(("Get:", "Err:")):
             self._step.progress(0, None, line)
+        elif aptwords.WAITS.search(line):
+            self.wait()
+
+    def wait(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._step.note("another package manager is at work in the VM: waiting for it")

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import re
 
+WAITS = re.compile(r"^\s*Waiting for cache lock", re.MULTILINE)
+"""apt itself waits for another package manager, and then goes on (DPkg::Lock::Timeout)."""
+
 LOCKED = re.compile(
-    r"[Cc]ould not get lock|[Uu]nable to lock|[Uu]nable to acquire the dpkg|"
-    r"(?:is|was) locked by another process"
+    r"(?m)^(?!\s*Waiting for cache lock).*(?:[Cc]ould not get lock|[Uu]nable to lock|"
+    r"[Uu]nable to acquire the dpkg|(?:is|was) locked by another process)"
 )
-"""Another package manager is at work: to be waited for. Debconf's lock fails the package that asked it."""
+"""It failed because another package manager is at work: to be waited for, and tried again.
+
+Debconf's lock fails the package that asked it.
+"""
 
 BROKEN_OFF = "dpkg --configure -a"
 """An installation was broken off earlier: apt names the command that finishes it."""

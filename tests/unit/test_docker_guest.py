@@ -44,6 +44,8 @@ class FakeGuest:
 
     def run(self, argv: list[str], *, sudo: bool = False, check: bool = True, **more: Any) -> Result:
         status, out, err = self._answer(list(argv), sudo)
+        for line in (out + err).splitlines():
+            (more.get("on_line") or len)(line)
         if check and status:
             raise CommandError(argv, status, tail=out + err)
         return Result(list(argv), out, err, status, 0.0)
@@ -210,13 +212,31 @@ E: Sub-process /usr/bin/dpkg returned an error code (1)
 def test_every_lock_of_apts_and_dpkgs_is_waited_for(
     ensure: Callable[[FakeGuest], bool], said: list[str], monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    monkeypatch.setattr("lab.guest.apt.pause", lambda seconds: None)
+    pauses: list[float] = []
+    monkeypatch.setattr("lab.guest.apt.pause", pauses.append)
     guest = FakeGuest()
     broken_off = "E: dpkg was interrupted, you must manually run 'dpkg --configure -a'"
     guest.trouble = [(100, "", words), (100, "", words), (100, "", broken_off)]
     guest.configuring = [(2, "", words)]
     assert ensure(guest) is True
-    assert sum("waiting for it" in text for text in said) == 3
+    assert len(pauses) == 3
+    assert sum("waiting for it" in text for text in said) == 2, "once by each of the two commands"
+
+
+@pytest.mark.parametrize(
+    "reason", ["E: Unable to fetch some archives", "E: dpkg was interrupted, run 'dpkg --configure -a'"]
+)
+def test_what_fails_after_apt_waited_is_not_the_lock_and_that_it_waits_is_said_once(
+    ensure: Callable[[FakeGuest], bool], said: list[str], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr("lab.guest.apt.pause", lambda _seconds: pytest.fail("it was tried again"))
+    guest = FakeGuest()
+    lock = "Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)"
+    guest.trouble = [
+        (100, f"Waiting for cache lock: {lock}... 0s\nWaiting for cache lock: {lock}... 1s\n", reason)
+    ]
+    assert ensure(guest) is True
+    assert sum("waiting for it" in text for text in said) == 1
 
 
 def test_a_lock_that_is_never_given_up_is_named() -> None:
