@@ -15,11 +15,13 @@ BOCHS: Mapping[str, str] = {
     "broadwell": "broadwell_ult",
     "skylake": "corei7_skylake_x",
     "prescott": "p4_prescott_celeron_336",
+    "bulldozer": "zambezi",
+    "zen": "ryzen",
 }
-"""Bochs' models of Intel's processors (`bochs --help cpu`), oldest first; prescott is the one without VT-x.
+"""Bochs' models (`bochs --help cpu`): Intel's with VT-x, oldest first; Intel's without; AMD's with AMD-V.
 
 Penryn's VT-x has neither EPT nor unrestricted guest; all from Westmere on have both. docs/rehearsal.md has
-what was seen of each.
+what was seen of each, and by which Bochs.
 """
 
 
