@@ -69,14 +69,14 @@ def _difference(talk: Talk, base: str, target: str) -> None:
             *("createmedium", "disk", "--filename", target, "--diffparent", base, "--format", "VDI"),
         )
         return
-    parent = _about(talk, target).get("Parent UUID", "")
-    if parent != _about(talk, base).get("UUID"):
+    wanted = _about(talk, base).get("UUID")  # first: it opens the base, without which no difference can be
+    if _about(talk, target).get("Parent UUID", "") != wanted:
         raise LabError(f"the disk {target} was made on another image than {base}")
 
 
 def _about(talk: Talk, path: str) -> dict[str, str]:
     output = talk.run(f"asking for the disk {path}", "showmediuminfo", "disk", path)
-    return next(text.paragraphs(output), {})
+    return next((row for row in text.paragraphs(output) if "UUID" in row), {})  # it may begin with a warning
 
 
 def forget(talk: Talk, folder: str, base: str, seed: str) -> None:
