@@ -3,4 +3,14 @@
 L0 is the host's hypervisor, L1 the lab VM, L2 the guest under KVM in a container in L1.
 """
 
+import sys
+
 __version__ = "0.1.0"
+
+if sys.platform in ("win32", "cygwin"):
+    sys.stderr.write(
+        "lab does not run on Windows: it needs Linux or macOS.\n"
+        "hint: on Windows 11, install WSL2 with Debian or Ubuntu, and run `bin/invoke lab.up` in it "
+        "(docs/theory.md says what to expect of it)\n"
+    )
+    sys.exit(11)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -129,10 +130,8 @@ def _owner(path: Path) -> tuple[bool, str]:
 
 def _name(user: int) -> str:
     try:
-        import pwd  # Windows has none
-
         return pwd.getpwuid(user).pw_name
-    except (ImportError, KeyError):
+    except KeyError:
         return f"user {user}"
 
 

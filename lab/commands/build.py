@@ -18,18 +18,21 @@ from lab.errors import BlockedError, CommandError
 from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
-from lab.host import packages
 from lab.images import cache, debian, uses
 from lab.ladder.model import Outcome
 from lab.steps import Background
+
+_HOLD_KVM = debian.SOURCES / "rootfs/etc/systemd/system/lab-hold-kvm.service"
+"""What a guest needs on an emulated processor; the unit says why. Lab's own image has it."""
 
 
 class Builder:
     """`ensure()` gives what `lab.up` does before each rung is checked.
 
     Steps that do not need each other run side by side: the emulator's image is prepared while
-    the VM is made and boots, copied into it while Docker is being installed, and L2 boots while
-    the rungs below it are looked at.
+    the VM is made and boots (once KVM is seen to work there, where gigabytes are to be fetched), copied
+    into it while Docker is being installed, and L2 boots while the rungs below it are looked at.
+    An image that cannot be had is for L2's own rung to tell.
     """
 
     def __init__(self, bench: Workbench, background: Background) -> None:
@@ -70,19 +73,14 @@ class Builder:
 
     def _images(self) -> None:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
-        self._packages()
-        if emulator := self._bench.emulator:
+        bench = self._bench
+        self._session.need(choose.purposes(self._session, bench.record.engine, bench.record.image))
+        emulator = bench.emulator
+        if emulator is not None and not emulator.to_be_fetched():
             self._prepared = self._background.start(lambda: self._prepare(emulator))
         self._image()
         if self._prepared is not None and self._session.kernel is None:
-            self._prepared.result()
-
-    def _packages(self) -> None:
-        purposes: set[packages.Purpose] = set(packages.ENGINE_PURPOSES[self._bench.record.engine])
-        emulator = self._bench.emulator
-        if choose.to_be_built(self._session, self._bench.record) or (emulator and emulator.to_be_built()):
-            purposes.add("build-image")
-        self._session.need(purposes)
+            self._settled(self._prepared)
 
     def _vm(self) -> None:
         bench = self._bench
@@ -98,7 +96,7 @@ class Builder:
             state = State.STOPPED
         if state in (State.ABSENT, State.STOPPED):
             self._create()  # what is there is kept: a creation may have been cut short
-        preflight.before_start(bench.lab, bench.record)
+        preflight.before_start(self._session, bench.lab, bench.record)
         if bench.record.nested:
             consent.require(self._session, bench.engine)
         if state is not State.SUSPENDED:
@@ -130,8 +128,10 @@ class Builder:
         bench = self._bench
         with self._steps.step("vm.create"):
             record = bench.record
-            grow = record.disk_gib > debian.recipe().disk.size_gib
-            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow)
+            own = choose.is_own(record.image)
+            grow = not own or record.disk_gib > debian.recipe().disk.size_gib  # a published one is small
+            services = {} if own else {_HOLD_KVM.name: _HOLD_KVM.read_text()}
+            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow, services)
             bench.lab.journal.intend("file", str(bench.spec.seed))
             seed.write(wanted, bench.spec.seed)
             bench.lab.journal.done("file", str(bench.spec.seed))
@@ -146,7 +146,7 @@ class Builder:
     def _docker(self) -> None:
         if self._installed is not None:
             self._installed.result()
-        if self._loaded is not None:
+        if self._loaded is not None and self._prepared is not None:  # one that is fetched may take hours
             # Loading wants the whole processor, and a container started beside it takes as long as both.
             # L2's boot leaves one to spare: Docker is looked at then. What came of loading is for its rung.
             self._settled(self._loaded)
@@ -171,7 +171,7 @@ class Builder:
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
         guest = wait_for_ssh(self._bench.new_guest, deadline, lambda: why_dead(self._bench.machine))
-        if not self._bench.record.image.startswith(choose.DEBIAN):
+        if not choose.is_own(self._bench.record.image):
             boot.wait_until_over(guest, deadline)
         return guest
 
@@ -179,6 +179,10 @@ class Builder:
         """Copy the image in and, once Docker is there, load it and launch L2: nothing waits for it yet."""
         if self._prepared is not None:
             self._prepared.result()
+        elif self._kvm_works():
+            self._prepare(emulator)
+        else:
+            return
         with self._inside() as guest:
             with self._steps.step("emulator.upload", emulator.name) as step:
                 emulator.upload(guest, step)

@@ -201,7 +201,7 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
     nesting = Nesting(facts.nesting) if facts and bench.record.nested else Nesting.NONE
     return Cell(
         host=Host(
-            system="macos" if host.mac else host.os.lower() if host.os == "Windows" else "linux",
+            system="macos" if host.mac else "linux",
             os=f"{host.os} {host.os_version}".strip(),
             kernel=host.kernel,
             cpu=host.cpu.model or host.arch,

@@ -129,8 +129,6 @@ def _absent(bench: Workbench, found: Mapping[str, Emulator]) -> dict[str, str]:
     for name, emulator in found.items():
         try:
             with steps.step("emulator.prepare", name) as step:
-                if emulator.to_be_built():
-                    bench.session.need({"build-image"})
                 emulator.prepare(step)
             with steps.step("emulator.load", name) as step:
                 emulator.load(bench.guest, step)

@@ -10,11 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from lab import engines
+from lab.commands import mirror, preflight
 from lab.commands.session import Reply, Session
 from lab.errors import ExitCode, LabError
 from lab.host import facts as host_facts
 from lab.host import kvm, packages
-from lab.images import cache
+from lab.images import cache, canary
+from lab.web import shown
 
 _GIB = 2**30
 _WANTED_FREE = 8 * _GIB
@@ -33,9 +35,9 @@ def doctor(session: Session, deep: bool = False) -> Reply:
         "schema": "lab.doctor/1",
         "host": host.as_dict(),
         "engines": rows,
-        "packages": [_package(item) for item in packages.TABLE],
+        "packages": [_package(item) for item in packages.TABLE if _can_be_had(item)],
         "kvm": {"usable": answer.usable, "why": answer.why, "nested": answer.nested},
-        "checks": [*_resources(session, host), *(_images(session) if deep else [])],
+        "checks": [*_resources(session, host), _mirror(session), *(_images(session) if deep else [])],
     }
     usable = any(row["usable"] for row in rows)
     return Reply(
@@ -59,6 +61,11 @@ def _engine(session: Session, name: str) -> dict[str, Any]:
     }
 
 
+def _can_be_had(item: packages.Requirement) -> bool:
+    """Whether it is here, or this system has a package of it: what a Mac cannot have is no lack."""
+    return packages.Installer.detect().package(item) is not None or not item.absent({})
+
+
 def _package(item: packages.Requirement) -> dict[str, Any]:
     return {
         "program": ", ".join([*item.programs, *(str(path) for path in item.files)]),
@@ -71,14 +78,13 @@ def _package(item: packages.Requirement) -> dict[str, Any]:
 def _resources(session: Session, host: host_facts.HostFacts) -> list[dict[str, str]]:
     settings = session.settings
     wanted = settings.vm.memory_mib * 2**20
-    checks = [
-        _check(
-            "memory",
-            host.memory_available >= wanted,
-            f"{host.memory_available / _GIB:.1f} GiB available, the VM takes {wanted / _GIB:.1f}",
-            "close something, or set vm.memory_mib lower",
-        )
-    ]
+    enough = host.memory_available >= wanted
+    has = f"{host.memory_available / _GIB:.1f} GiB available"
+    if host.mac:
+        enough = host.memory_total >= wanted + preflight.MAC_KEEPS_BYTES
+        has = f"{host.memory_total / _GIB:.1f} GiB"
+    what = f"{has}, the VM takes {wanted / _GIB:.1f}"
+    checks = [_check("memory", enough, what, "close something, or set vm.memory_mib lower")]
     for key, folder in (("state_dir", settings.state_dir), ("cache_dir", settings.cache_dir)):
         place = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(place).free
@@ -91,6 +97,16 @@ def _resources(session: Session, host: host_facts.HostFacts) -> list[dict[str, s
             )
         )
     return checks
+
+
+def _mirror(session: Session) -> dict[str, str]:
+    """Where the canary would be built from, if it had to be."""
+    used = mirror.known(session)
+    if used is not None:
+        return _check("debian archive", True, f"{shown(used.address)}, from {used.origin}", "")
+    here = canary.find(session.images) is not None
+    observed = "none is known" + (", and the canary is here already" if here else "")
+    return _check("debian archive", here, observed, mirror.HINT)
 
 
 def _images(session: Session) -> list[dict[str, str]]:
@@ -130,7 +146,8 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         highlight=False,
     )
     line(bool(cpu["extensions"]), f"virtualization extensions: {', '.join(cpu['extensions']) or 'none'}")
-    line(document["kvm"]["usable"], f"hardware KVM: {document['kvm']['why']}")
+    if host["mac"] is None:  # KVM is Linux's
+        line(document["kvm"]["usable"], f"hardware KVM: {document['kvm']['why']}")
     for row in document["engines"]:
         how = row["facts"]["how"] if row["facts"] else row["why"]
         version = f" {row['facts']['version']}" if row["facts"] else ""

@@ -44,8 +44,7 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
     """Wait `seconds` for the own word of the L2 that was launched; one that fails or ends is launched anew.
 
     One failure may be a fluke of the emulation under it. None is hidden: how many there were is told,
-    and the last one is looked at. One that launching anew does not change is not launched anew. Raises
-    as Emulator.booted does, but for these two errors.
+    and the last one is looked at. Raises as Emulator.booted does, but for these two errors.
     """
     emulator = bench.emulator_at(name)
     for attempt in range(_LAUNCHES):
@@ -58,8 +57,6 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
             bench.session.steps.note(f"L2 did not come up: {failure.what}")
             failed = bench.instance(name).failed_launches
             bench.change_instance(name, failed_launches=[*failed, failure.what])
-            if isinstance(failure, NestedFailedError) and failure.lasting:
-                return
 
 
 class Launch:
@@ -75,8 +72,8 @@ class Launch:
     def bring(self) -> None:
         """Have the image in the VM's Docker."""
         emulator = self._emulator
-        if emulator.to_be_built():
-            self._session.need({"build-image"})
+        if emulator.to_be_fetched():
+            self._require_kvm()
         with self._steps.step("emulator.prepare", emulator.name) as step:
             emulator.prepare(step)
         with self._steps.step("emulator.load", emulator.name) as step:
@@ -126,6 +123,17 @@ class Launch:
         if not self._emulator.android:
             return self._session.settings.deadlines.nested_boot
         return android_seconds(self._bench, self._name)
+
+    def _require_kvm(self) -> None:
+        """Gigabytes are fetched for nothing where KVM does not work. Raises BlockedError."""
+        site = self._bench.site(boot_seconds=self._session.settings.deadlines.ssh, instance=self._name)
+        probe = kvm.probe(self._bench.guest, site.probe_deadline()).probe
+        if not probe.ok:
+            raise BlockedError(
+                f"the image of {self._emulator.name} is not fetched: KVM runs no tiny guest in the VM "
+                f"({probe.why})",
+                hint="`invoke lab.validate` says what that means",
+            )
 
     def _require_memory(self) -> None:
         """A further Android must not drive the VM out of memory: the kernel would end the first one."""

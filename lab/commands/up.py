@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from lab import __version__
 from lab.commands import choose, launching, lifecycle, preflight
 from lab.commands.access import access, show
 from lab.commands.build import Builder
@@ -63,9 +64,11 @@ def foreseen(session: Session, name: str, fresh: bool = False) -> Record | None:
     BlockedError, and LabError for a record that cannot be read.
     """
     old = session.store.find(name)
-    if old is not None and not fresh and old.read() is not None:
+    if old is not None and not fresh and (record := old.read()) is not None:
+        preflight.before_building(session, record.emulator)
         return None
     plan = choose.planned(session, name)
+    preflight.before_building(session, plan.emulator)
     if old is None or not fresh:
         preflight.before_anything(session)
     else:
@@ -154,6 +157,8 @@ def _remembered(bench: Workbench) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None  # it only saves a climb
     whole = all(isinstance(last.get(key), kind) for key, kind in _LAST.items())
+    if last.get("lab_version") != __version__:
+        return None  # what another lab called confirmed, this one may not
     if not whole or last["verdict"] != Verdict.CONFIRMED or last["lab"].get("uuid") != bench.record.uuid:
         return None
     return last

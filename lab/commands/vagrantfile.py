@@ -151,7 +151,7 @@ def _ports(bench: Workbench, wanted: link.Link) -> None:
     if found is None or not found.forwards or not bench.record.forwards:
         _must_be_absent(wanted)
     if found is None or state is State.ABSENT:
-        preflight.before_start(bench.lab, bench.record)
+        preflight.before_start(bench.session, bench.lab, bench.record)
         fixed = bench.session.settings.ports.model_dump()
         chosen = ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps)
         known = {item.name: (item.host_port, item.guest_port) for item in chosen}

@@ -31,6 +31,7 @@ _SYSCTLS = (
     "kern.hv_vmm_present",
     "hw.model",
     "hw.optional.arm64",
+    "sysctl.proc_translated",
     "machdep.cpu.brand_string",
     "machdep.cpu.vendor",
     "machdep.cpu.features",
@@ -176,17 +177,17 @@ def parse_os_release(text: str) -> tuple[str, str]:
 
 def mac_cpu(values: Mapping[str, str]) -> Cpu:
     """The CPU as macOS's sysctl values tell it. `hv_support` is Hypervisor.framework's own word."""
+    silicon = _silicon(values)
     features = values.get("machdep.cpu.features", "").lower().split()
-    found = [name for name in _EXTENSIONS if name in features]
+    found = [name for name in _EXTENSIONS if name in features and not silicon]
     if values.get("kern.hv_support") == "1":
         found.append("hv_support")
-    silicon = _silicon(values)
     virtual = values.get("kern.hv_vmm_present") == "1" or "vmm" in features
     # The system says whether there is a hypervisor, not which one it is.
     bare = not virtual and (values.get("kern.hv_vmm_present") == "0" or bool(features))
     return Cpu(
         model=values.get("machdep.cpu.brand_string", ""),
-        vendor=values.get("machdep.cpu.vendor", "Apple" if silicon else ""),
+        vendor="Apple" if silicon else values.get("machdep.cpu.vendor", ""),
         extensions=tuple(found),
         hypervisor=virtual,
         signature="" if bare else None,
@@ -198,13 +199,23 @@ def mac_facts(values: Mapping[str, str]) -> Mac:
 
 
 def _silicon(values: Mapping[str, str]) -> bool:
-    # Not the architecture Python reports: under Rosetta that is x86_64.
-    return values.get("hw.optional.arm64") == "1"
+    # Not the architecture Python reports: under Rosetta that is x86_64, and the vendor may read Intel's.
+    named = values.get("machdep.cpu.brand_string", "").startswith(("Apple", "VirtualApple"))
+    return named or "1" in (values.get("hw.optional.arm64"), values.get("sysctl.proc_translated"))
+
+
+def _sysctls() -> dict[str, str]:
+    done = proc.run(["sysctl", *_SYSCTLS], check=False, deadline=Deadline.after(_SYSCTL_SECONDS))
+    return parse_sysctl(done.out)  # names a machine does not know are left out
+
+
+def architecture() -> str:
+    """The processor's own: on Apple silicon `arm64`, under Rosetta too, where Python says x86_64."""
+    return "arm64" if sys.platform == "darwin" and _silicon(_sysctls()) else platform.machine()
 
 
 def _read_mac() -> HostFacts:
-    done = proc.run(["sysctl", *_SYSCTLS], check=False, deadline=Deadline.after(_SYSCTL_SECONDS))
-    values = parse_sysctl(done.out)  # names a machine does not know are left out
+    values = _sysctls()
     mac, cpu = mac_facts(values), mac_cpu(values)
     if cpu.signature is None and not mac.silicon:
         cpu = replace(cpu, signature=signature())

@@ -87,18 +87,14 @@ def _must_be_allowed(
     ask: Callable[[str], bool],
 ) -> None:
     commands = installer.commands(lacking)
-    if not installer.manager:
-        raise BlockedError(
-            f"missing on this host: {_list(lacking)}",
-            hint="install them as this system does (Debian calls them "
-            f"{', '.join(item.debian for item in lacking)}); lab itself knows apt and Homebrew",
-        )
     if impossible := [item for item in lacking if not installer.package(item)]:
         raise BlockedError(
             f"this needs what macOS does not have: {_list(impossible)}",
             hint='images are built on Debian and Ubuntu; here, use image = "ubuntu-24.04"',
         )
     what = f"missing on this host: {_list(lacking)}"
+    if not installer.manager:
+        raise BlockedError(what, hint=_by_hand(lacking, installer))
     if policy == "never":
         raise BlockedError(f"{what} (and install = never)", hint=_typed(commands))
     if installer.manager == "apt" and installer.root:
@@ -109,6 +105,14 @@ def _must_be_allowed(
         raise BlockedError(what, hint=f"as root: {_typed(commands).replace('sudo ', '')}")
     if not interactive or not ask(f"{what}.\nRun `{_typed(commands)}` now?"):
         raise BlockedError(what, hint=_typed(commands))
+
+
+def _by_hand(lacking: Sequence[Requirement], installer: Installer) -> str:
+    """Where lab knows no package manager."""
+    names = ", ".join(_names(lacking, installer))
+    if installer.macos:
+        return f"have them on PATH; Homebrew, which is not here, calls them {names}"
+    return f"install them as this system does (Debian calls them {names}); lab itself knows apt and Homebrew"
 
 
 def _install(lacking: Sequence[Requirement], installer: Installer, step: Step, deadline: Deadline) -> None:

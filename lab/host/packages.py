@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "tests", "vagrant"]
+Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"]
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh", "adb"}),
@@ -63,6 +64,9 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
 # In adbutils' wheels for macOS on Intel and Linux on x86_64; none of its others holds a program.
 _ADB = Path(str(importlib.resources.files("adbutils"))) / "binaries" / "adb"
+_ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
+_LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+_SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_term_gui.so")
 _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
@@ -88,7 +92,6 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(
         ("adb",), "asks the nested guest over ADB", "adb", "android-platform-tools", _for("adb"), shipped=_ADB
     ),
-    Requirement(("gpgv",), "checks a Debian archive's signature", "gpgv", "gnupg", _for("build-image")),
     Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", None, _for("build-image")),
     Requirement(
         ("newuidmap",),
@@ -106,8 +109,20 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
     Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
-    Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
-    Requirement(("cpio",), "packs the nested guest's initramfs", "cpio", None, _for("build-image")),
+    Requirement(
+        (),
+        "the boot sector, and half of the loader",
+        "syslinux-common",
+        None,
+        _for("build-image", "rehearsal"),
+        files=(_MBR, _LDLINUX),
+    ),
+    Requirement(("cpio",), "packs the VM's initramfs", "cpio", None, _for("build-image")),
+    Requirement(("bochs",), "emulates a PC with VT-x", "bochs", None, _for("rehearsal")),
+    Requirement(
+        (), "its screen, which listens nowhere", "bochs-term", None, _for("rehearsal"), files=(_SCREEN,)
+    ),
+    Requirement((), "starts that PC's kernel", "isolinux", None, _for("rehearsal"), files=(_ISOLINUX,)),
     Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
     Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),
@@ -132,19 +147,22 @@ class Installer:
     manager: Literal["apt", "brew", ""]
     root: bool
     sudo: bool
+    macos: bool = False
+    """Which names packages go by: those of Debian, or those of Homebrew, whether that is there or not."""
 
     @classmethod
     def detect(cls) -> Installer:
         manager: Literal["apt", "brew", ""] = ""
-        if sys.platform == "darwin":
+        macos = sys.platform == "darwin"
+        if macos:
             manager = "brew" if find_program("brew") else ""
         elif find_program("apt-get"):
             manager = "apt"
-        return cls(manager, root=os.geteuid() == 0, sudo=find_program("sudo") is not None)
+        return cls(manager, os.geteuid() == 0, find_program("sudo") is not None, macos)
 
     def package(self, requirement: Requirement) -> str | None:
         """The package's name here; None when there is no such package."""
-        return requirement.homebrew if self.manager == "brew" else requirement.debian
+        return requirement.homebrew if self.macos else requirement.debian
 
     def commands(self, missing: Iterable[Requirement]) -> list[list[str]]:
         """The commands that install what is missing, as a person would type them."""
@@ -175,6 +193,12 @@ def missing(purposes: Collection[Purpose], *, instead: Mapping[str, str] | None 
         return []
     installer = Installer.detect()
     return [item for item in absent if not item.optional or installer.package(item)]
+
+
+def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
+    """What is absent of all that `purposes` need, and cannot be had on this system."""
+    installer = Installer.detect()
+    return [item for item in missing(purposes) if installer.package(item) is None]
 
 
 def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Having the system run a task every night: launchd, systemd, Windows' Task Scheduler."""
+"""Having the system run a task every night: launchd, systemd."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from lab.schedule.installing import install, installed, uninstall
 from lab.schedule.launchd import Launchd
 from lab.schedule.plan import MARKER, Plan, Scheduler, Unit, parse_at
 from lab.schedule.systemd import Systemd
-from lab.schedule.windows import TaskScheduler
 
-BY_SYSTEM: dict[str, type[Scheduler]] = {"Darwin": Launchd, "Linux": Systemd, "Windows": TaskScheduler}
+BY_SYSTEM: dict[str, type[Scheduler]] = {"Darwin": Launchd, "Linux": Systemd}
 
 
 def scheduler(system: str = "") -> Scheduler:
@@ -30,7 +29,6 @@ __all__ = [
     "Plan",
     "Scheduler",
     "Systemd",
-    "TaskScheduler",
     "Unit",
     "install",
     "installed",

@@ -16,12 +16,11 @@ _SECONDS = 60.0
 
 
 def is_ours(path: Path) -> bool:
-    """Whether lab wrote this file: its marker is in it, in whichever encoding."""
+    """Whether lab wrote this file: its marker is in it."""
     try:
-        content = path.read_bytes()
+        return MARKER.encode() in path.read_bytes()
     except FileNotFoundError:
         return False
-    return MARKER.encode() in content or MARKER.encode("utf-16-le") in content
 
 
 def installed(scheduler: Scheduler) -> list[Path]:
@@ -33,10 +32,12 @@ def install(scheduler: Scheduler, plan: Plan, say: Callable[[str], None]) -> boo
     """Write and activate. True when that changed anything; run again, it converges.
 
     UsageError for a file that is not lab's in the place of one of its own; BlockedError without the
-    scheduler, and when it refuses. Whatever ends it, an interruption and a deadline too, what was
-    written is taken away again, and what was installed before is activated anew.
+    scheduler, where its nights could not run, and when it refuses. Whatever ends it, an interruption and a
+    deadline too, what was written is taken away again, and what was installed before is activated anew.
     """
     _need_tool(scheduler)
+    if why := scheduler.hindrance(plan):
+        raise BlockedError(f"no night could run by {scheduler.name}: {why}", hint=scheduler.remedy)
     units = scheduler.units(plan)
     for unit in units:
         _must_be_ours(unit.path)

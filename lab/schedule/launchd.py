@@ -9,6 +9,9 @@ from pathlib import Path
 from lab.schedule.plan import MARKER, Plan, Unit
 
 LABEL = "io.lab.nightly"
+_GUARDED = ("Documents", "Desktop", "Downloads", "Library/Mobile Documents")
+"""Folders of the home that macOS keeps programs from which nobody at the screen allowed it: an agent that
+is to run one in there ends with 126, "Operation not permitted" (smith-horn/skillsmith#1009)."""
 
 
 class Launchd:
@@ -19,6 +22,9 @@ class Launchd:
     absent = frozenset({112, 113, 125})
     """`launchctl error N`: no such domain, no such service, and what a domain answers while nobody is
     logged in. Without the domain nothing runs, and at the next log-in it reads what files there are."""
+    remedy = (
+        "move the checkout, or that folder, elsewhere in your home (~/lab), then run this again from there"
+    )
 
     def units(self, plan: Plan) -> list[Unit]:
         document = {
@@ -53,8 +59,30 @@ class Launchd:
     def query(self) -> list[str]:
         return ["launchctl", "print", f"{_domain()}/{LABEL}"]
 
+    def hindrance(self, plan: Plan) -> str:
+        kept = [value for name, value in plan.environment.items() if name != "PATH"]
+        for path in (plan.folder, plan.log, *map(Path, kept)):
+            if guarded := _guarded(path):
+                return f"macOS does not let launchd into {guarded}, where {path} is (it would end with 126)"
+        return ""
+
     def advice(self) -> str:
-        return "it runs while you are logged in; the log-in keychain must be unlocked for its secrets"
+        return (
+            "it runs while you are logged in; the log-in keychain must be unlocked for its secrets. For "
+            "a mail server or webhook of your own network, macOS may have to be told: System Settings, "
+            "Privacy & Security, Local Network"
+        )
+
+
+def _guarded(path: Path) -> Path | None:
+    """The folder among _GUARDED that holds it; upper and lower case are one on a Mac's disk."""
+    parts = _folded(path)
+    folders = (Path.home() / name for name in _GUARDED)
+    return next((folder for folder in folders if parts[: len(own := _folded(folder))] == own), None)
+
+
+def _folded(path: Path) -> list[str]:
+    return [part.casefold() for part in path.resolve().parts]
 
 
 def _domain() -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from lab import caller
 from lab.errors import UsageError
 
 MARKER = "Made by lab nightly.install; nightly.uninstall removes it."
@@ -19,8 +20,10 @@ _AT = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _PLAIN = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 _TOOLS = ("python3", "ssh", "adb", "qemu-system-x86_64", "qemu-img", "VBoxManage")
 """What a night may call: the folders they are found in now belong on the night's PATH."""
+_PYTHON = "LAB_PYTHON"
 _TAKEN_ALONG = ("LAB_STATE_DIR", "LAB_CACHE_DIR", "LAB_CONFIG")
-"""Variables that say where lab's files are. No other goes into an installed file, secrets least of all."""
+"""Variables that say where lab's files are. But for LAB_PYTHON no other goes into an installed file, secrets
+least of all."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,12 @@ class Scheduler(Protocol):
     def query(self) -> list[str]:
         """The command that tells whether it is known, and more in words; its status is 0 when it is."""
 
+    remedy: str
+    """What to do about a hindrance."""
+
+    def hindrance(self, plan: Plan) -> str:
+        """Why this scheduler could not run that, though it would take it; empty when it can."""
+
     def advice(self) -> str:
         """What else a person should know; may be empty."""
 
@@ -84,12 +93,20 @@ def parse_at(text: str) -> tuple[int, int]:
 
 
 def environment(more: Sequence[str] = ()) -> dict[str, str]:
-    """The least a night needs: a PATH with the tools as they are found now, and where lab's files are."""
+    """The least a night needs: a PATH with the tools as they are found now, lab's Python and files."""
     folders = [str(Path(found).parent) for tool in _TOOLS if (found := shutil.which(tool))]
     outside = [item for item in (*more, *folders) if not _of_environment(item)]
-    path = os.pathsep.join(dict.fromkeys([*outside, *(_PLAIN if os.name == "posix" else ())]))
+    path = os.pathsep.join(dict.fromkeys([*outside, *_PLAIN]))
     kept = {name: os.environ[name] for name in _TAKEN_ALONG if os.environ.get(name)}
-    return {"PATH": path, **kept}
+    return {"PATH": path, **kept, **_python()}
+
+
+def _python() -> dict[str, str]:
+    """LAB_PYTHON as a path that holds anywhere: it may be a name on PATH, or relative to the caller."""
+    if not (chosen := os.environ.get(_PYTHON, "")):
+        return {}
+    there = str(caller.path(chosen)) if os.sep in chosen else shutil.which(chosen) or chosen
+    return {_PYTHON: there}
 
 
 def _of_environment(folder: str) -> bool:

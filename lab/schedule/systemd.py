@@ -17,6 +17,7 @@ class Systemd:
     tool = "systemctl"
     absent = frozenset({3, 4})
     """systemctl(1), exit status: not running; no such unit. 1 is also what it says without a bus."""
+    remedy = ""
 
     def units(self, plan: Plan) -> list[Unit]:
         variables = "".join(
@@ -72,6 +73,9 @@ class Systemd:
 
     def query(self) -> list[str]:
         return ["systemctl", "--user", "status", "--no-pager", f"{NAME}.timer"]
+
+    def hindrance(self, _plan: Plan) -> str:
+        return ""
 
     def advice(self) -> str:
         return "it runs while you are logged in; `loginctl enable-linger` has it run always"

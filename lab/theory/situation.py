@@ -150,7 +150,7 @@ class Situation:
 
 def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation:
     """This host. `kvm` is the functional probe's answer, `nested` the module's parameter."""
-    system: System = "macos" if host.mac else "windows" if host.os == "Windows" else "linux"
+    system: System = "macos" if host.mac else "linux"
     vendor, generation = cpu(host.cpu.model, host.cpu.vendor, host.arch)
     return Situation(
         system,
@@ -161,7 +161,7 @@ def of_host(host: HostFacts, kvm: bool | None, nested: bool | None) -> Situation
         extensions=bool(host.cpu.extensions),
         emulated=host.cpu.emulated,
         la57=host.cpu.five_level_paging,
-        hyperv=None if system == "windows" else False,
+        hyperv=False,
         kvm=kvm,
         nested=nested,
         **_linux(system, host.os, host.kernel),

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import os
 import random
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import certifi
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from imageserver import ImageServer, Manner, Served, image_server
+from imageserver import ImageServer, Manner, Served, image_server, make_certificate
 
 from lab import redact
 from lab.deadline import Deadline, cancelled, poll
@@ -377,12 +371,9 @@ def test_who_waits_too_long_is_told_the_holder(bench: Bench) -> None:
 
 
 def test_does_not_leave_https(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    certificate = _certificate(tmp_path)
-    with image_server() as secure:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        secure.socket = context.wrap_socket(secure.socket, server_side=True)
-        url = secure.url(IMAGE).replace("http:", "https:")
+    certificate = make_certificate(tmp_path)
+    with image_server(certificate) as secure:
+        url = secure.url(IMAGE)
         secure.answers(IMAGE, Manner(status=302, location=bench.server.url(IMAGE)))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with pytest.raises(BlockedError, match="does not leave https"):
@@ -391,27 +382,6 @@ def test_does_not_leave_https(bench: Bench, tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
         with pytest.raises(BlockedError, match=r"certificate of 127\.0\.0\.1 was not accepted"):
             bench.fetch(url=url)
-
-
-def _certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    built = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(alternative, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + built.public_bytes(serialization.Encoding.PEM))
-    return path
 
 
 class Publisher:
@@ -425,10 +395,9 @@ class Publisher:
         self._gpg("--output", str(folder / "key.gpg"), "--export")
         self.manifest = folder / "test-1.toml"
         self.manifest.write_text(
-            f'name = "test-1"\nbase = "https://images.example.org/"\n'
+            f'name = "test-1"\nbase = "https://images.example.org/"\nfile = "disk.img"\nformat = "qcow2"\n'
             f'sums = "SHA256SUMS"\nsignature = "SHA256SUMS.gpg"\n'
             f'keyring = "key.gpg"\nfingerprint = "{self.fingerprint}"\n'
-            '[files]\nqcow2 = "disk.img"\n'
         )
 
     def publish(self, body: bytes, listed: str = "") -> None:
@@ -549,8 +518,6 @@ def test_unreachable_is_told_in_plain_words(bench: Bench, publisher: Publisher) 
 
 
 def test_a_wrong_manifest_is_a_usage_error(publisher: Publisher) -> None:
-    with pytest.raises(UsageError, match="names no vmdk disk"):
-        PublishedImage(publisher.manifest, "vmdk")
     publisher.manifest.write_text(publisher.manifest.read_text().replace("https:", "http:"))
     with pytest.raises(UsageError, match="base"):
         PublishedImage(publisher.manifest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
-from lab.errors import DeadlineError
+from lab.errors import BlockedError, DeadlineError
+from lab.guest import seed
+from lab.ladder.model import Outcome
 from lab.steps import Background
 from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeMachine
@@ -105,6 +109,57 @@ def test_what_could_not_be_built_settles_nothing_and_is_built_next_time(
     assert _up(bed)[0]["verdict"] == "confirmed"
 
 
+def test_an_emulator_that_cannot_be_had_blocks_its_own_rung_alone(bed: Bed) -> None:
+    """What the engine, the VM and Docker can do is found out all the same."""
+    bed.world.broken["prepare"] = BlockedError("its registry cannot be reached")
+    document, code = _up(bed)
+    found = rungs(document)
+    assert (code, found["nested.boot"]) == (11, "blocked")
+    for rung in ("host.engine", "vm.boot", "guest.kvm", "docker.engine", "container.kvm"):
+        assert found[rung] == "passed", rung
+
+
+def test_gigabytes_are_fetched_once_kvm_is_seen_to_work(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    saw = Builder.saw
+
+    def noted(self: Builder, outcome: Outcome) -> None:
+        looked.append(outcome.rung)
+        assert outcome.rung == "guest.kvm" or "guest.kvm" in looked or "prepare" not in bed.world.calls
+        saw(self, outcome)
+
+    monkeypatch.setattr(Builder, "saw", noted)
+    bed.world.to_be_fetched = True
+    assert _up(bed)[1] == 0
+    assert bed.world.calls.count("prepare") == 1 and "nested.boot" in looked
+
+
+def test_no_gigabytes_are_fetched_for_a_vm_without_kvm(bed: Bed) -> None:
+    bed.world.to_be_fetched, bed.world.kvm_ok = True, False
+    document, code = _up(bed)
+    assert (document["verdict"], code) == ("refuted", 10)
+    assert "prepare" not in bed.world.calls
+
+
+def test_docker_is_looked_at_while_gigabytes_are_fetched(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    docker_seen = threading.Event()
+    saw, prepare = Builder.saw, FakeEmulator.prepare
+
+    def noted(self: Builder, outcome: Outcome) -> None:
+        saw(self, outcome)
+        if outcome.rung == "container.kvm":
+            docker_seen.set()
+
+    def slowly(self: FakeEmulator, step: Any) -> None:
+        assert docker_seen.wait(20), "Docker waits for the download"
+        prepare(self, step)
+
+    monkeypatch.setattr(Builder, "saw", noted)
+    monkeypatch.setattr(FakeEmulator, "prepare", slowly)
+    bed.world.to_be_fetched = True
+    assert _up(bed)[1] == 0
+
+
 def test_a_paused_machine_keeps_its_ports(bed: Bed) -> None:
     _up(bed)
     before = bed.lab().record().forwards
@@ -138,6 +193,29 @@ def test_an_image_not_of_labs_own_sets_itself_up_first(bed: Bed, image: str, lef
     with Background() as background:
         Builder(Workbench.open(bed.session(), "default"), background)._inside()
     assert len(bed.world.boot_states) == left
+
+
+@pytest.mark.parametrize(
+    ("image", "gib", "grows", "holds"),
+    [
+        ("debian-13-fake", 12, False, False),
+        ("debian-13-fake", 32, True, False),
+        ("ubuntu-24.04-fake", 12, True, True),
+        ("debian-13-generic-fake", 4, True, True),
+    ],
+)
+def test_a_published_image_gets_what_labs_own_has(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, image: str, gib: int, grows: bool, holds: bool
+) -> None:
+    """The room that its VM's disk has, which is larger than what was published; and the idle KVM guest."""
+    monkeypatch.setattr(choose, "guest_image", lambda *_: (image, "cached"))
+    up(bed.session(vm={"disk_gib": gib}), "default")
+    made = seed.read(Workbench.open(bed.session(), "default").spec.seed)["user-data"]
+    config = json.loads(made.removeprefix(b"#cloud-config"))
+    assert (config["growpart"]["mode"], config["resize_rootfs"]) == ("auto" if grows else "off", grows)
+    unit = "lab-hold-kvm.service"
+    assert [row["path"] for row in config.get("write_files", [])] == [f"/etc/systemd/system/{unit}"] * holds
+    assert config.get("runcmd", []) == [["systemctl", "enable", "--now", unit]] * holds
 
 
 def test_the_image_is_chosen_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

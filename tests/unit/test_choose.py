@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from lab.commands.session import Session
 from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
 from lab.errors import BlockedError, UsageError
+from lab.host import packages
 from lab.host.packages import ENGINE_PURPOSES
 from lab.images import debian, registry
 from lab.steps import Event, Steps
@@ -349,9 +351,43 @@ def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
     assert not consent.given(bed.session(), FakeVirtualBox(True, "x", name="another"))  # type: ignore[arg-type]
 
 
-def test_there_is_one_published_image() -> None:
-    with pytest.raises(UsageError, match="plan9"):
+def test_a_manifest_makes_an_image_that_can_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose.UBUNTU in choose.PUBLISHED
+    for name in choose.PUBLISHED:
+        assert choose.published(name, "qemu").name == name
+    with pytest.raises(UsageError, match="plan9") as caught:
         choose.published("plan9", "qemu")
+    assert choose.UBUNTU in caught.value.hint
+    manifest = (choose.GUEST_IMAGES / f"{choose.UBUNTU}.toml").read_text()
+    (tmp_path / "plan9.toml").write_text(manifest)
+    monkeypatch.setattr(choose, "GUEST_IMAGES", tmp_path)
+    monkeypatch.setattr(choose, "PUBLISHED", ("plan9",))
+    with pytest.raises(UsageError, match=f"of an image named {choose.UBUNTU}"):
+        choose.published("plan9", "qemu")
+
+
+@pytest.mark.parametrize(
+    ("image", "own"),
+    [
+        ("debian-13-0a1b2c3d4e5f", True),
+        ("debian-13-generic-0a1b2c3d4e5f", False),
+        ("ubuntu-24.04-0a1b2c3d4e5f", False),
+        ("unknown", False),
+        ("", False),
+    ],
+)
+def test_labs_own_image_is_told_by_its_whole_name(image: str, own: bool) -> None:
+    assert choose.is_own(image) is own
+
+
+def test_an_image_with_a_longer_name_is_another(bed: Bed) -> None:
+    lab = bed.session().store.place("default")
+    choose.record_for(bed.session(), lab)
+    lab.change(image="debian-13-generic-0a1b2c3d4e5f")
+    with pytest.raises(UsageError, match="has image debian-13-generic, not debian-13"):
+        choose.record_for(bed.session(image="debian-13"), lab)
 
 
 @pytest.mark.parametrize(
@@ -364,23 +400,65 @@ def test_it_is_taken_in_the_format_the_engine_reads(engine: str, form: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("wanted", "ubuntu", "built", "expected"),
+    ("wanted", "ubuntu", "away", "built", "expected"),
     [
-        ("debian-13", False, False, True),
-        ("debian-13", False, True, False),
-        ("auto", False, False, True),  # Ubuntu's server may be out of reach: that is asked later
-        ("auto", True, False, False),
-        ("auto", False, True, False),
-        ("ubuntu-24.04", False, False, False),
+        ("debian-13", False, AWAY, False, True),
+        ("debian-13", False, AWAY, True, False),
+        ("auto", False, AWAY, False, True),
+        ("auto", False, None, False, False),  # a Mac can fetch Ubuntu's image, and build none
+        ("auto", True, AWAY, False, False),
+        ("auto", False, AWAY, True, False),
+        ("ubuntu-24.04", False, AWAY, False, False),
     ],
 )
 def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
-    bed: Bed, wanted: str, ubuntu: bool, built: bool, expected: bool
+    bed: Bed, wanted: str, ubuntu: bool, away: str | None, built: bool, expected: bool
 ) -> None:
     session = bed.session(image=wanted, emulator="canary")
-    bed.patch.setattr(choose, "published", lambda *_: FakePublished(ubuntu, AWAY))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(ubuntu, away))
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
-    lab = session.store.place("default")
-    record = choose.record_for(session, lab)
-    assert choose.to_be_built(session, record) is expected
-    assert not choose.to_be_built(session, record.model_copy(update={"image": "debian-13-made-from"}))
+    wants = {"build-image"} if expected else set()
+    assert choose.purposes(session, "virtualbox") - ENGINE_PURPOSES["virtualbox"] == wants
+    made = choose.purposes(session, "virtualbox", "debian-13-made-from")
+    assert made == ENGINE_PURPOSES["virtualbox"]
+
+
+def test_what_a_lab_needs_is_asked_for_at_once(bed: Bed) -> None:
+    """The engine alone first, and the tools that build its image some minutes later, is asking twice."""
+    asked: list[object] = []
+    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
+    bed.patch.setattr(choose, "published", lambda *_: FakePublished(False, AWAY))
+    bed.patch.setattr(debian, "find", lambda _images: None)
+    bed.patch.setattr(Session, "need", lambda _session, purposes: asked.append(purposes))
+    session = bed.session(engine="virtualbox")
+    choose.record_for(session, session.store.place("default"))
+    assert asked == [ENGINE_PURPOSES["virtualbox"] | {"build-image"}]
+
+
+def test_where_no_image_can_be_built_ubuntus_is_not_replaced(bed: Bed) -> None:
+    bed.patch.setattr(packages, "impossible", lambda _purposes: [packages.TABLE[0]])
+    with pytest.raises(BlockedError, match=AWAY) as caught:
+        _choose(bed, "auto", False, AWAY)
+    assert caught.value.hint == "check the network"
+    assert _choose(bed, "auto", False, None)[0][0] == "ubuntu-24.04-fetched"
+
+
+@pytest.mark.parametrize("platform", ["darwin", "linux"])
+def test_auto_does_not_leave_a_virtualbox_that_a_mac_has_for_another_engine(bed: Bed, platform: str) -> None:
+    """The theory is about it: QEMU with the canary in its place would answer another question."""
+    bed.patch.setattr(sys, "platform", platform)
+    broken = Availability(False, "Cannot find VBoxPython module", "install its bindings", broken=True)
+    found = FakeVirtualBox(False)
+    bed.patch.setattr(found, "availability", lambda: broken)
+    bed.patch.setattr(engines, "engine", lambda *_: found)
+    if platform == "linux":
+        assert choose.engine_name(bed.session(engine="auto")) == "qemu"
+        return
+    session = bed.session(engine="auto")
+    with pytest.raises(BlockedError, match="Cannot find VBoxPython module") as caught:
+        choose.record_for(session, session.store.place("default"))
+    assert "install its bindings; " in caught.value.hint and "--engine qemu" in caught.value.hint
+    assert session.store.place("default").read() is None
+    assert choose.engine_name(bed.session(engine="qemu")) == "qemu"  # who asks for it gets it
+    bed.patch.setattr(found, "availability", lambda: Availability(False, "VirtualBox is not installed"))
+    assert choose.engine_name(bed.session(engine="auto")) == "qemu"

@@ -129,6 +129,26 @@ def test_who_is_waited_for_is_told_and_the_wait_ends_with_the_holder(project: Pa
     assert process.returncode == 0, errors
 
 
+@pytest.mark.parametrize("system", ["MINGW64_NT-10.0-22631", "MSYS_NT-10.0", "CYGWIN_NT-10.0"])
+def test_windows_is_told_that_lab_does_not_run_there_and_what_does(
+    project: Path, tmp_path: Path, system: str
+) -> None:
+    uname = tmp_path / "uname"
+    uname.write_text(f"#!/bin/sh\necho {system}\n")
+    uname.chmod(0o755)
+    process = start(project, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (11, "")
+    assert "does not run on Windows" in errors and "WSL2" in errors
+
+
+def test_windows_own_python_is_told_so_too() -> None:
+    program = "import sys; sys.platform = 'win32'; import lab.cli.task"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 11
+    assert "does not run on Windows" in done.stderr and "WSL2" in done.stderr
+
+
 @pytest.mark.parametrize("python", ["no-such-python", "/bin/false", "/etc/passwd"])
 def test_a_lab_python_that_is_none_is_refused_by_name(project: Path, python: str) -> None:
     process = start(project, LAB_PYTHON=python)

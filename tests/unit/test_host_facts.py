@@ -122,6 +122,47 @@ def test_sysctl_of_apple_silicon():
     assert mac_facts(values).silicon
 
 
+ROSETTA = """\
+kern.osproductversion: 14.5
+kern.hv_support: 1
+kern.hv_vmm_present: 0
+sysctl.proc_translated: 1
+machdep.cpu.brand_string: VirtualApple @ 2.50GHz
+machdep.cpu.vendor: GenuineIntel
+machdep.cpu.features: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR SSE3 VMX SSSE3
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ROSETTA,
+        "sysctl.proc_translated: 1\nmachdep.cpu.vendor: GenuineIntel",
+        "machdep.cpu.brand_string: VirtualApple @ 2.50GHz processor\nmachdep.cpu.vendor: GenuineIntel",
+        "machdep.cpu.brand_string: Apple M1\nmachdep.cpu.vendor: GenuineIntel",
+        "hw.optional.arm64: 1\nmachdep.cpu.vendor: GenuineIntel\nmachdep.cpu.features: VMX",
+    ],
+)
+def test_rosetta_makes_no_intel_mac_of_one_with_apple_silicon(monkeypatch, text):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(facts.proc, "run", lambda argv, **_: Completed(argv, 0, text, "", 0.0))
+    here = read()
+    assert here.mac is not None and here.mac.silicon
+    assert (here.arch, here.cpu.vendor, facts.architecture()) == ("arm64", "Apple", "arm64")
+    assert "vmx" not in here.cpu.extensions
+
+
+def test_an_intel_mac_stays_one(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    text = f"{INTEL_MAC}sysctl.proc_translated: 0\n"
+    monkeypatch.setattr(facts.proc, "run", lambda argv, **_: Completed(argv, 0, text, "", 0.0))
+    here = read()
+    assert here.mac is not None and not here.mac.silicon
+    assert (here.arch, here.cpu.vendor, facts.architecture()) == ("x86_64", "GenuineIntel", "x86_64")
+
+
 def test_sysctl_of_a_mac_that_is_a_virtual_machine():
     cpu = mac_cpu(parse_sysctl(MAC_VM))
     assert cpu.hypervisor

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,11 +23,11 @@ from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.engines.protocol import Availability, State
 from lab.errors import InterruptedByUser, LabError, UsageError
-from lab.host import kvm
+from lab.host import facts, kvm, packages
 from lab.images import cache, uses
 from lab.lock import hold
 from lab.store import Instance, Lab, Record
-from tests.unit.bed import Bed, checked
+from tests.unit.bed import Bed, checked, host
 from tests.unit.fakes import FakeEngine
 
 NAME = "default"
@@ -222,6 +223,25 @@ def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: p
     assert "hangs" in _shown(reply)
 
 
+def test_doctor_names_nothing_that_a_mac_cannot_have(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = host(memory=1 << 28)
+    mac = replace(here, os="macOS", memory_total=16 << 30, mac=facts.Mac("MacBookPro16,1", False), kvm=None)
+    monkeypatch.setattr(facts, "read", lambda: mac)
+    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "Linux's", False))
+    monkeypatch.setattr(packages, "find_program", lambda _name: None)  # no Homebrew either
+    monkeypatch.setattr(sys, "platform", "darwin")
+    reply = doctor(bed.session())
+    shown = _shown(reply)
+    assert "package qemu" in shown
+    for word in ("None", "mmdebstrap", "syslinux", "qemu-system-x86\n", "apt", "libvirt", "hardware KVM"):
+        assert word not in shown, word
+    assert next(check for check in checked(reply)["checks"] if check["name"] == "memory")["status"] == "ok"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(facts, "read", lambda: here)
+    shown = _shown(doctor(bed.session()))
+    assert "package mmdebstrap" in shown and "hardware KVM" in shown
+
+
 def _cached(bed: Bed, name: str) -> cache.CachedImage:
     """A small image in the cache."""
     folder = bed.session().images / name
@@ -338,6 +358,28 @@ def test_marks_of_what_is_gone_are_dropped_and_doubt_keeps(tmp_path: Path) -> No
     uses.mark(images, "x-1", use)
     shutil.rmtree(labs / "a")
     assert uses.of(images, "x-1") == [] and list((images / "uses/x-1").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"uuid": "u"}', None])
+def test_a_mark_that_cannot_be_read_keeps_its_image(bed: Bed, content: str | None) -> None:
+    """It is torn, of a newer version, or another user's: some lab stands on the image all the same."""
+    kept = _cached(bed, "debian-13-old")
+    mark = bed.session().images / "uses" / kept.id / "0b4c4f0e.json"
+    mark.parent.mkdir(parents=True)
+    if content is None:
+        mark.mkdir()
+    else:
+        mark.write_text(content)
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and str(mark) in rows[kept.id]["why"]
+    assert kept.path.exists() and mark.exists()
+
+
+def test_marks_are_as_public_as_the_images(tmp_path: Path) -> None:
+    """Who shares the cache and may remove from it must be able to read them."""
+    uses.mark(tmp_path / "cache", "x-1", uses.Use(uuid="u", lab="a", folder=tmp_path))
+    assert (tmp_path / "cache/uses/x-1/u.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "cache/uses/x-1").stat().st_mode & 0o055 == 0o055
 
 
 def test_a_lab_begun_while_images_are_pruned_keeps_its_image(

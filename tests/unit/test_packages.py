@@ -16,7 +16,7 @@ from lab.steps import Event, Steps
 ROOT = Installer("apt", root=True, sudo=False)
 USER = Installer("apt", root=False, sudo=True)
 NOBODY = Installer("apt", root=False, sudo=False)
-MAC = Installer("brew", root=False, sudo=False)
+MAC = Installer("brew", root=False, sudo=False, macos=True)
 QEMU = "apt-get update && apt-get install -y --no-install-recommends frob wibble-utils"
 SUDO = "sudo apt-get update && sudo apt-get install -y --no-install-recommends frob wibble-utils"
 
@@ -168,6 +168,25 @@ def test_what_macos_cannot_have_and_systems_without_a_known_manager(fake):
     error = fake.refusal(Installer("", root=True, sudo=False))
     assert "frob, wibble-utils" in error.hint
     assert fake.ran == []
+
+
+def test_a_mac_without_homebrew_is_told_its_own_names_and_not_debians(fake):
+    """Homebrew no longer makes bottles for Intel Macs: there, most have none."""
+    bare = Installer("", root=False, sudo=True, macos=True)
+    error = fake.refusal(bare, interactive=True)
+    assert "Debian" not in error.hint and "apt" not in error.hint and "wibble-utils" not in error.hint
+    assert error.hint.endswith("Homebrew, which is not here, calls them frob, wibble")
+    error = fake.refusal(bare, purposes=["build-image"])
+    assert "what macOS does not have: grate (grates)" in error.what
+    assert bare.package(packages.TABLE[2]) is None and fake.ran == []
+
+
+@pytest.mark.parametrize("system", ["darwin", "linux"])
+def test_what_a_system_cannot_have_is_known_without_asking_for_it(fake, monkeypatch, system):
+    monkeypatch.setattr("sys.platform", system)
+    assert Installer.detect().macos is (system == "darwin")
+    lacking = [item.debian for item in packages.impossible(["qemu", "build-image"])]
+    assert lacking == (["grater"] if system == "darwin" else [])
 
 
 def test_an_unreachable_mirror_is_blocked_with_apts_words(fake):

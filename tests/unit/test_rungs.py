@@ -6,6 +6,7 @@ The fakes here stand for what tests/integration and tests/e2e try for real.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from lab.engines.protocol import Availability, MachineSpec, State
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder import rungs
+from lab.ladder.model import Observation
 from lab.ladder.rungs import container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
 from lab.probes.kvm import Device, Entry, KvmFacts, Probe
@@ -198,6 +200,14 @@ def test_our_own_l2_that_denies_the_end_of_its_boot_is_no_evidence_and_no_pass()
         nested.adb(site)
 
 
+@pytest.mark.parametrize("rung", [nested.boot, nested.adb])
+def test_an_answer_without_a_signature_is_no_evidence(rung: Callable[[Site], Observation]) -> None:
+    """As one that was cut has none: what an L2 without a hypervisor tells is an empty one."""
+    site = _site(FakeEmulator(**{where: replace(GOOD, hypervisor=None) for where in ("inside", "outside")}))
+    with pytest.raises(InconclusiveError, match="signature"):
+        rung(site)
+
+
 def test_our_own_l2_without_kvm_is_evidence() -> None:
     site = _site(FakeEmulator(outside=replace(GOOD, hypervisor="TCGTCGTCGTCG")))
     site.booted = GOOD
@@ -348,6 +358,42 @@ def test_a_boot_that_never_ends_settles_nothing(tmp_path: Path, monkeypatch: pyt
     assert site.boot_id == L1_BOOT  # as it was: nothing was learned
 
 
+_APT = "TriggeredBy=apt-daily.timer\nId=apt-daily.service\n"
+_SSH = "TriggeredBy=\nId=ssh.service\n"
+_PATH = "TriggeredBy=some.path\nId=some.service\n"
+
+
+def test_what_an_overdue_timer_started_is_no_part_of_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    site = _l1(fakes.World(boot_states=["starting"] * 9, boot_jobs=_APT), tmp_path)
+    assert "running but for apt-daily.service" in vm.boot(site).observed
+
+
+@pytest.mark.parametrize(("job", "name"), [(_SSH, "ssh.service"), (_PATH, "some.service")])
+def test_what_anything_else_started_is_waited_for(
+    job: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    site = _l1(fakes.World(boot_states=["starting"] * 9, boot_jobs=f"{_APT}\n{job}"), tmp_path)
+    site.boot_seconds = 0
+    with pytest.raises(DeadlineError, match=f"starting, and waits for {name}"):
+        vm.boot(site)
+
+
+def test_a_boot_with_nothing_left_but_systemds_own_word_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two jobs there may be none, and before `starting` not every job is there yet."""
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    monkeypatch.setattr(deadline, "pause", lambda _seconds: None)
+    for jobs, states in (("", ["starting", "running"]), (_APT, ["initializing", "running"])):
+        world = fakes.World(boot_states=list(states), boot_jobs=jobs)
+        assert ", running, " in vm.boot(_l1(world, tmp_path)).observed
+        assert world.boot_states == []
+
+
 def test_settings_that_the_engine_did_not_take_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = _l1(fakes.World(), tmp_path)
     assert vm.settings(site).ok
@@ -393,6 +439,21 @@ def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path, monkeypatch: pytes
     cpu = fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}
     monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
     assert not guest.cpu(_l1(fakes.World(), tmp_path)).ok
+
+
+@pytest.mark.parametrize("flags", [["hypervisor"], ["hypervisor", "svm"]])
+def test_the_engines_own_word_on_nesting_is_shown_with_what_the_vm_has(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac that line of VBox.log is why: it says who withheld it, and the flags alone do not."""
+    cpu = fakes.cpu_facts()["cpu"] | {"flags": flags}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    site = _l1(fakes.World(), tmp_path)
+    assert "log says" not in guest.cpu(site).observed
+    site.facts["vm.settings"] = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
+    seen = guest.cpu(site)
+    assert seen.ok is ("svm" in flags)  # what the VM has decides; the log only explains
+    assert seen.observed.endswith("; the engine's log says: CPUM: Warning! Can't turn on nested VT-x/AMD-V")
 
 
 _ABSENT = {"exists": False, "opened": False, "api_version": None, "failure": "absent"}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import plistlib
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -16,11 +15,10 @@ from hypothesis import strategies as st
 
 from lab import deadline, proc, schedule
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
-from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, TaskScheduler, installing, plan
+from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, installing, plan
 from lab.schedule.systemd import _argument, _quoted
-from lab.schedule.windows import NAMESPACE
 
-SCHEDULERS: list[type[Scheduler]] = [Launchd, Systemd, TaskScheduler]
+SCHEDULERS: list[type[Scheduler]] = [Launchd, Systemd]
 EACH = pytest.mark.parametrize("kind", SCHEDULERS)
 PLAN = Plan(
     program=["/opt/my lab/bin/invoke", "nightly.run"],
@@ -41,7 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("launchctl", "systemctl", "schtasks"):
+    for name in ("launchctl", "systemctl"):
         tool = tools / name
         tool.write_text(
             f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {tmp_path}/calls\nexec {tools}/answer "$@"\n'
@@ -61,11 +59,10 @@ def _answer(home: Path, script: str) -> None:
         f"""#!/bin/sh
 {script}
 case "$*" in
-*enable*--now*|*bootstrap*|*Create*) touch {home}/known;;
-*stop*|*bootout*|*Delete*) [ -e {home}/known ] || exit 5; rm {home}/known;;
+*enable*--now*|*bootstrap*) touch {home}/known;;
+*stop*|*bootout*) [ -e {home}/known ] || exit 5; rm {home}/known;;
 *status*) [ -e {home}/known ] || exit 4;;
 *print*) [ -e {home}/known ] || exit 113;;
-*Query*) [ -e {home}/known ] || exit 1;;
 esac
 """
     )
@@ -135,28 +132,6 @@ def test_a_dollar_in_a_path_stays_one() -> None:
     assert 'Environment="LAB_STATE_DIR=/srv/a$b"\n' in text
 
 
-def test_the_windows_task() -> None:
-    (unit,) = TaskScheduler().units(PLAN)
-    assert unit.content.startswith(b"\xff\xfe")  # schtasks reads UTF-16 with its mark
-    task = ElementTree.fromstring(unit.content)  # noqa: S314 - made here
-    space = {"t": NAMESPACE}
-
-    def text(path: str) -> str:
-        found = task.find("/".join(f"t:{part}" for part in path.split("/")), space)
-        assert found is not None, path
-        return found.text or ""
-
-    assert text("Triggers/CalendarTrigger/StartBoundary").endswith("T03:05:00")
-    assert text("Triggers/CalendarTrigger/ScheduleByDay/DaysInterval") == "1"
-    assert text("Actions/Exec/Command") == PLAN.program[0]
-    assert text("Actions/Exec/Arguments") == "nightly.run"
-    assert text("Settings/ExecutionTimeLimit") == "PT210M"
-    assert text("Principals/Principal/RunLevel") == "LeastPrivilege"
-    # The schema is a sequence: the order counts (Task Scheduler schema 1.2).
-    order = [child.tag.removeprefix(f"{{{NAMESPACE}}}") for child in task]
-    assert order == ["RegistrationInfo", "Triggers", "Principals", "Settings", "Actions"]
-
-
 @EACH
 def test_no_secret_is_in_any_file(kind: type[Scheduler], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LAB_WEBHOOK_SECRET", "LAB_GITHUB_TOKEN", "LAB_SMTP_PASSWORD", "LAB_VM__CPUS"):
@@ -165,7 +140,7 @@ def test_no_secret_is_in_any_file(kind: type[Scheduler], monkeypatch: pytest.Mon
     made = Plan(**(PLAN.__dict__ | {"environment": plan.environment()}))
     assert made.environment["LAB_STATE_DIR"] == "/srv/lab"
     for unit in kind().units(made):
-        assert b"hunter2" not in unit.content.replace(b"\x00", b"")
+        assert b"hunter2" not in unit.content
 
 
 def test_the_nights_path_has_the_tools_and_no_virtual_environment(
@@ -254,7 +229,7 @@ def test_a_night_that_goes_on_is_not_said_to_be_removed(kind: type[Scheduler], h
     assert schedule.uninstall(scheduler, said.append)
 
 
-@pytest.mark.parametrize("kind", [Launchd, Systemd])  # schtasks has one status for every failure
+@EACH
 def test_nothing_is_removed_while_the_scheduler_cannot_be_asked(kind: type[Scheduler], home: Path) -> None:
     """As over SSH without a session bus: the timer goes on, whatever becomes of its file."""
     scheduler = kind()
@@ -398,20 +373,67 @@ def test_without_its_program_nothing_is_written(
 @EACH
 def test_every_file_carries_the_marker(kind: type[Scheduler]) -> None:
     for unit in kind().units(PLAN):
-        encoding = "utf-16" if unit.content.startswith(b"\xff\xfe") else "utf-8"
-        assert MARKER in unit.content.decode(encoding)
+        assert MARKER in unit.content.decode()
 
 
-def test_an_unknown_system_is_told_of_cron() -> None:
+@pytest.mark.parametrize("system", ["Plan9", "Windows"])
+def test_an_unknown_system_is_told_of_cron(system: str) -> None:
     with pytest.raises(BlockedError) as caught:
-        schedule.scheduler("Plan9")
+        schedule.scheduler(system)
     assert "cron" in caught.value.hint
 
 
-@pytest.fixture(params=["Darwin", "Linux", "Windows"])
-def system(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
+def test_each_system_has_its_scheduler() -> None:
+    assert [schedule.scheduler(system).name for system in ("Darwin", "Linux")] == ["launchd", "systemd"]
 
 
-def test_each_system_has_its_scheduler(system: str) -> None:
-    assert schedule.scheduler(system).name in ("launchd", "systemd", "task scheduler")
+# --- what a Mac's launchd may not -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["folder", "log", "LAB_STATE_DIR", "LAB_PYTHON"])
+@pytest.mark.parametrize(
+    "place", ["Documents", "Desktop/work", "Downloads", "documents", "Library/Mobile Documents/x"]
+)
+def test_a_night_that_launchd_could_not_read_is_not_installed(home: Path, what: str, place: str) -> None:
+    """It would end with 126 every night, and nobody would see it."""
+    there, wanted = home / place / "lab", _plan(home)
+    changed: dict[str, Any] = {"environment": {what: str(there)}} if what.isupper() else {what: there}
+    with pytest.raises(BlockedError, match="does not let launchd into") as caught:
+        schedule.install(Launchd(), replace(wanted, **changed), lambda _: None)
+    assert str(there) in caught.value.what and "move the checkout" in caught.value.hint
+    assert not any(path.exists() for path in Launchd().paths())
+    assert _calls(home) == []
+
+
+def test_a_link_does_not_hide_where_the_checkout_is(home: Path) -> None:
+    (home / "Documents" / "lab").mkdir(parents=True)
+    (home / "lab").symlink_to(home / "Documents" / "lab")
+    assert Launchd().hindrance(replace(_plan(home), folder=home / "lab"))
+
+
+@pytest.mark.parametrize(
+    "place", ["lab", "Documents2/lab", "src/Documents", "Library/Application Support/lab"]
+)
+def test_other_folders_do_not_hinder(home: Path, place: str) -> None:
+    plan_there = replace(_plan(home), folder=home / place, log=home / place / "nightly.log")
+    assert Launchd().hindrance(plan_there) == ""
+    assert Systemd().hindrance(replace(plan_there, folder=home / "Documents")) == ""
+
+
+@pytest.mark.parametrize("given", ["name", "relative", "absolute"])
+def test_the_python_that_was_chosen_is_taken_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    program = tmp_path / "tools" / "python3.99"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("LAB_CWD", str(tmp_path))
+    values = {"name": "python3.99", "relative": "tools/python3.99", "absolute": str(program)}
+    monkeypatch.setenv("LAB_PYTHON", values[given])
+    assert plan.environment()["LAB_PYTHON"] == str(program)
+    monkeypatch.setenv("LAB_PYTHON", "")
+    assert "LAB_PYTHON" not in plan.environment()
+
+
+def test_launchd_says_what_secrets_and_the_local_network_need() -> None:
+    assert "keychain" in Launchd().advice() and "Local Network" in Launchd().advice()

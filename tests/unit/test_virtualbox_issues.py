@@ -14,7 +14,6 @@ LINUX = HostVirtualBox(
 )
 MAC = HostVirtualBox("macos", "Intel Core i9", ("vmx", "hv_support"), bare_metal=True)
 M3 = HostVirtualBox("macos", "Apple M3", ("hv_support",), silicon=True)
-WINDOWS = HostVirtualBox("windows", "Intel Core i7", hyperv_active=True, vbs_running=False)
 
 
 def ids(host, version):
@@ -75,11 +74,20 @@ def test_macos():
     assert ids(M3, "7.2.22") == {"apple-silicon"}
 
 
-def test_windows():
-    assert {"hyperv-active", "windows-ept-assertion"} <= ids(WINDOWS, "7.2.22")
-    bare = HostVirtualBox("windows", hyperv_active=False, vbs_running=False)
-    assert "hyperv-active" not in ids(bare, "7.2.22")
-    assert "hyperv-active" in ids(HostVirtualBox("windows", hyperv_active=None, vbs_running=True), "7.0.0")
+@pytest.mark.parametrize(
+    ("release", "version", "known"),
+    [
+        ("13.6.7", "6.1.50", True),
+        ("26.1", "6.1.40", True),
+        ("12.7.4", "6.1.50", False),
+        ("10.15.7", "6.1.50", False),
+        ("13.6.7", "7.0.26", False),
+        ("", "6.1.50", False),
+    ],
+)
+def test_what_macos_13_does_to_the_kernel_extension(release, version, known):
+    assert ("macos-13-kernel-extension-6.1" in ids(replace(MAC, macos_version=release), version)) is known
+    assert "macos-13-kernel-extension-6.1" not in ids(replace(LINUX, macos_version=release), version)
 
 
 def test_linux():
@@ -106,7 +114,7 @@ def test_linux():
 
 
 def test_an_unknown_version_matches_only_what_needs_none():
-    for host in (LINUX, MAC, M3, WINDOWS):
+    for host in (LINUX, MAC, M3):
         assert all(not issue.since and not issue.below for issue in matching(host, ""))
 
 
@@ -127,6 +135,6 @@ def test_ranges_compare_number_by_number(version, since, below):
     assert in_range(dotted(version) + "_Debianr1", dotted(since), dotted(below)) == (inside and any(version))
 
 
-@given(st.text(), st.sampled_from([LINUX, MAC, M3, WINDOWS]))
+@given(st.text(), st.sampled_from([LINUX, MAC, M3]))
 def test_any_version_is_looked_up(version, host):
     assert {issue.id for issue in matching(host, version)} <= {issue.id for issue in table()}

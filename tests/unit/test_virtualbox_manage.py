@@ -206,6 +206,19 @@ def test_versions(output: str, wanted: tuple[str, str]) -> None:
     assert text.version(output) == wanted
 
 
+@pytest.mark.parametrize(
+    ("attributes", "engine"), [('executionEngine="Interpreter"', "interpreter"), ("", "default")]
+)
+def test_how_instructions_are_run_stands_in_the_settings_file(
+    tmp_path: Path, attributes: str, engine: str
+) -> None:
+    settings = tmp_path / "lab.vbox"
+    settings.write_text(
+        f'<VirtualBox xmlns="http://www.virtualbox.org/"><Machine {attributes}/></VirtualBox>'
+    )
+    assert text.execution_engine(settings) == engine
+
+
 def test_snapshots_are_read_from_the_settings_file(tmp_path: Path) -> None:
     settings = tmp_path / "lab.vbox"
     settings.write_text(
@@ -220,14 +233,9 @@ def test_snapshots_are_read_from_the_settings_file(tmp_path: Path) -> None:
     assert two["created"] - one["created"] == 3600
 
 
-def test_the_execution_engine_is_read_from_the_settings_file(home: Path) -> None:
-    """Of 7.1 and newer: VBoxManage itself tells it nowhere (seen on 7.2.22)."""
-    settings = home / "lab.vbox"
+def test_how_instructions_are_run_is_read_back_from_7_1_on(home: Path) -> None:
+    settings, program = home / "lab.vbox", home / "VBoxManage"
     head = '<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{a}"'
-    for attribute, wanted in (('executionEngine="Interpreter"', "interpreter"), ("", "default")):
-        settings.write_text(f"{head} {attribute}/></VirtualBox>")
-        assert text.execution_engine(settings) == wanted
-    program = home / "VBoxManage"
     (home / "VBoxManage.info").write_text(f'VMState="running"\nCfgFile="{settings}"\n')
     for version, content, wanted in (
         ("7.0.26", "", ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,10 @@ def install(session: Session, at: str = "03:30", print_only: bool = False) -> Re
     scheduler = schedule.scheduler()
     plan = plan_for(session, at)
     if print_only:
-        units = [
-            {"path": str(unit.path), "content": unit.content.decode(_encoding(unit.content))}
-            for unit in scheduler.units(plan)
-        ]
-        found = _document(scheduler, "print", False, [], units=units)
+        units = [{"path": str(unit.path), "content": unit.content.decode()} for unit in scheduler.units(plan)]
+        hindrance = scheduler.hindrance(plan)
+        notes = [f"it could not run: {hindrance}", scheduler.remedy] if hindrance else []
+        found = _document(scheduler, "print", False, notes, units=units)
 
         def tell(console: Console) -> None:
             for unit in units:
@@ -46,9 +44,11 @@ def install(session: Session, at: str = "03:30", print_only: bool = False) -> Re
                 for line in str(unit["content"]).splitlines():
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 console.print()
+            for note in notes:
+                console.print(note, markup=False, highlight=False, soft_wrap=True)
 
         return Reply(found, tell)
-    notes: list[str] = []
+    notes = []
     with session.steps.step("nightly.install", scheduler.name) as step:
         changed = schedule.install(scheduler, plan, lambda said: _say(step.note, notes, said))
         step.result = "installed" if changed else "was installed already"
@@ -111,10 +111,8 @@ def plan_for(session: Session, at: str) -> Plan:
     )
 
 
-def program(system: str = "") -> Sequence[str]:
-    """bin/invoke, which makes its environment; on Windows, which has no sh, the one that was made."""
-    if (system or platform.system()) == "Windows":
-        return [str(ROOT / ".venv" / "Scripts" / "invoke.exe"), "nightly.run"]
+def program() -> Sequence[str]:
+    """bin/invoke, which makes its environment."""
     return [str(ROOT / "bin" / "invoke"), "nightly.run"]
 
 
@@ -147,7 +145,3 @@ def _reply(scheduler: Scheduler, action: str, changed: bool, notes: Sequence[str
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return Reply(_document(scheduler, action, changed, notes), tell)
-
-
-def _encoding(content: bytes) -> str:
-    return "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"

@@ -65,8 +65,8 @@ class DockerAndroid:
         found = self._found()
         return f"{self.name}@{found.identity}" if found else f"{self.name} (not fetched)"
 
-    def to_be_built(self) -> bool:
-        return False
+    def to_be_fetched(self) -> bool:
+        return self._options.archive is None and self._found() is None
 
     def prepare(self, step: Step) -> None:
         self._require_room(None)

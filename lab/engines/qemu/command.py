@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec
 from lab.engines.qemu.layout import Layout
+from lab.host import facts
 
 Accelerator = Literal["kvm", "tcg"]
 
@@ -100,7 +100,7 @@ def build(
     if sandbox:
         argv += ["-sandbox", SANDBOX]
     argv += ["-machine", virtual.machine, "-cpu", virtual.cpu, "-smp", str(virtual.cpus)]
-    argv += ["-accel", accelerator_option(virtual.accelerator, host or platform.machine())]
+    argv += ["-accel", accelerator_option(virtual.accelerator, host or facts.architecture())]
     argv += ["-m", f"{virtual.memory_mib}M", "-rtc", "base=utc", "-boot", "menu=off,strict=on"]
     argv += _disks(layout.disk, spec.seed)
     argv += ["-netdev", forward_options(forwards, address)]

@@ -13,17 +13,12 @@ from lab.versions import in_range
 _INSTALL = {
     "linux": "install it from your distribution or from virtualbox.org, with its kernel module",
     "macos": "install it from virtualbox.org",
-    "windows": "install it from virtualbox.org",
 }
 _LOAD = (
     "run `modprobe vboxdrv`; without such a module, build it: package virtualbox-dkms, or `/sbin/vboxconfig`"
 )
 _IN_CONTAINER = "in a container, hand in /dev/vboxdrv and /dev/vboxdrvu; else let udev make them"
 _ACCESS = "use a VirtualBox with set-uid root programs, as packages install it, or join the group vboxusers"
-_HYPERV_OFF = (
-    "turn off Hyper-V, WSL2 and Memory Integrity, run `bcdedit /set hypervisorlaunchtype off` and restart"
-)
-_NEM = "VirtualBox runs on Windows' hypervisor (NEM), slowly, and nesting is not delivered"
 _FIRST_FRAMEWORK = "7.0"
 _FIRST_CLOSED = "7.0"
 _FIRST_INTERPRETER = "7.1"
@@ -52,10 +47,8 @@ def findings(
     found = []
     if installed:  # that it is not is what `can_start_64bit` says
         found += [_version(installed, version), _api(transport, error)]
-        found.append(_loopback(version))
+        found.append(_loopback(host, version))
     found += [_hypervisor(host, version), _cpu(host)]
-    if host.system == "windows":
-        found.append(_hyperv(host))
     if host.system == "linux":
         found.append(_kvm(host))
     if log_engine:
@@ -91,15 +84,13 @@ def can_start_64bit(
         return _interpreter(installed)
     if host.system == "macos":
         return _on_macos(host, installed)
-    if host.system == "windows":
-        return _on_windows(host)
     return _on_linux(host)
 
 
 def expected_engine(host: HostVirtualBox, version: str) -> Literal["hwvirt", "native"]:
     """What VirtualBox will run a VM with by default; only its log says what it used."""
     framework = host.system == "macos" and not _before(version, _FIRST_FRAMEWORK)
-    return "native" if framework or host.hyperv_active else "hwvirt"
+    return "native" if framework else "hwvirt"
 
 
 def _interpreter(installed: Installed) -> Availability:
@@ -124,23 +115,24 @@ def _on_macos(host: HostVirtualBox, installed: Installed) -> Availability:
         return Availability(
             False,
             f"this is {installed.version_hint}, which needs its kernel extension, and that is not loaded",
-            "allow it in System Settings, Privacy & Security, and restart; or upgrade to 7.0 or newer",
+            _extension_hint(host),
+            broken=True,
         )
     if not old and not framework:
         return Availability(
             False,
             "this Mac does not offer Hypervisor.framework (kern.hv_support)",
             "in a virtual machine, switch nested virtualization on for it",
+            broken=True,
         )
     return Availability(True, "on its own kernel extension" if old else "on Apple's Hypervisor.framework")
 
 
-def _on_windows(host: HostVirtualBox) -> Availability:
-    if host.hyperv_active:
-        return Availability(True, f"Windows' hypervisor is active: {_NEM}", _HYPERV_OFF)
-    if host.hyperv_active is None:
-        return Availability(True, "Windows did not say whether Hyper-V is active or what its CPU offers")
-    return _on_hardware(host) or Availability(True, f"on {host.extensions[0]}")
+def _extension_hint(host: HostVirtualBox) -> str:
+    allow = "allow it in System Settings, Privacy & Security, and restart"
+    if issues.since_macos_13(host):
+        return f"{allow}; where macOS does not load it even so, this version needs macOS 12 or older"
+    return allow
 
 
 def _on_linux(host: HostVirtualBox) -> Availability:
@@ -188,14 +180,16 @@ def _api(transport: str, error: str) -> Finding:
     )
 
 
-def _loopback(version: str) -> Finding:
+def _loopback(host: HostVirtualBox, version: str) -> Finding:
     name = "host's loopback"
     if _before(version, _FIRST_CLOSED):
+        stop = "stop what listens on 127.0.0.1 and is not for it"
         return Finding(
             name,
             False,
             f"within the VM's reach at 10.0.2.2: NAT of {version} cannot be kept from it",
-            f"use VirtualBox {_FIRST_CLOSED} or newer, or stop what listens on 127.0.0.1 and is not for it",
+            # On a Mac 6.1 is what the theory is about, and a newer version answers another question.
+            stop if host.system == "macos" else f"use VirtualBox {_FIRST_CLOSED} or newer, or {stop}",
         )
     return Finding(name, True, "out of the VM's reach: NAT is told so")
 
@@ -206,18 +200,15 @@ def _hypervisor(host: HostVirtualBox, version: str) -> Finding:
         return Finding(
             "hypervisor", offered, f"Hypervisor.framework is {'offered' if offered else 'not offered'}"
         )
-    if host.system == "windows":
-        return Finding("hypervisor", host.hyperv_active is False, _windows_hypervisor(host))
+    if host.system == "macos":
+        loaded = f"VirtualBox's kernel extension is {'' if host.driver_device else 'not '}loaded"
+        return Finding(
+            "driver", host.driver_device, loaded, "" if host.driver_device else _extension_hint(host)
+        )
     if host.driver_device and host.driver_usable:
         return Finding("driver", True, _driver(host))
     hint = _ACCESS if host.driver_device else _IN_CONTAINER if host.driver_loaded else _LOAD
     return Finding("driver", False, _driver(host), hint)
-
-
-def _windows_hypervisor(host: HostVirtualBox) -> str:
-    if host.hyperv_active is None:
-        return "Windows did not say which hypervisor runs"
-    return _NEM if host.hyperv_active else "VirtualBox's own: Windows runs none"
 
 
 def _driver(host: HostVirtualBox) -> str:
@@ -235,17 +226,8 @@ def _cpu(host: HostVirtualBox) -> Finding:
     found = [extension for extension in host.extensions if extension != "hv_support"]
     if host.silicon:
         return Finding("cpu", False, f"{name}: Apple silicon, for x86 VMs of no use")
-    if host.system == "windows" and not found and host.hyperv_active is not False:
-        return Finding("cpu", False, f"{name}: Windows does not tell its extensions while a hypervisor runs")
-    inside = "" if host.bare_metal or host.system == "windows" else ", itself in a virtual machine"
+    inside = "" if host.bare_metal else ", itself in a virtual machine"
     return Finding("cpu", bool(found), f"{name}: {' and '.join(found) or 'no vmx or svm'}{inside}")
-
-
-def _hyperv(host: HostVirtualBox) -> Finding:
-    words = {True: "active", False: "not active", None: "not known"}
-    observed = f"Hyper-V {words[host.hyperv_active]}, VBS {words[host.vbs_running]}"
-    good = host.hyperv_active is False and not host.vbs_running
-    return Finding("hyper-v", good, observed, "" if good else _HYPERV_OFF)
 
 
 def _kvm(host: HostVirtualBox) -> Finding:

@@ -20,7 +20,7 @@ from lab.journal import Journal
 
 _HOW = {
     "hwvirt": "VirtualBox's own hypervisor, on the processor's VT-x or AMD-V",
-    "native": "the host's own hypervisor (Hypervisor.framework or Hyper-V), which VirtualBox drives",
+    "native": "the host's own hypervisor (Hypervisor.framework, or KVM), which VirtualBox drives",
     "interpreter": "VirtualBox's interpreter: software runs every instruction, and nothing is nested",
 }
 
@@ -41,7 +41,7 @@ class VirtualBoxEngine:
         try:
             described = self._described
         except LabError as error:
-            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint)
+            return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint, broken=True)
         return Availability(True, f"VirtualBox {described['version']}: {_HOW[self._acceleration]}")
 
     def facts(self) -> EngineFacts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -19,9 +18,8 @@ from lab.host import facts as host_facts
 from lab.host.facts import HostFacts
 from lab.probes.kvm import MODULES, own_module
 
-System = Literal["linux", "macos", "windows"]
+System = Literal["linux", "macos"]
 
-_SYSTEMS: dict[str, System] = {"darwin": "macos", "win32": "windows"}
 _ANSWER_SECONDS = 20
 _MODULE = "vboxdrv"
 _DEVICES = ("dev/vboxdrv", "dev/vboxdrvu")
@@ -31,10 +29,9 @@ _VERSION = re.compile(r"^([0-9]+\.[0-9]+\.[0-9]+\S*)\r?$", re.MULTILINE)
 _PLACES: dict[System, tuple[str, ...]] = {
     "linux": ("/usr/lib/virtualbox", "/usr/lib64/virtualbox", "/opt/VirtualBox"),
     "macos": ("/Applications/VirtualBox.app/Contents/MacOS",),
-    "windows": (r"C:\Program Files\Oracle\VirtualBox",),
 }
-_VARIABLES = ("VBOX_PROGRAM_PATH", "VBOX_MSI_INSTALL_PATH")
-_SERVERS = ("VBoxSVC", "VBoxSVC.exe")
+_PROGRAM_PATH = "VBOX_PROGRAM_PATH"
+_SERVER = "VBoxSVC"
 
 _SDK = (
     "sdk/installer/python/vboxapi/src",  # 7.1 and newer
@@ -52,34 +49,8 @@ _GLUE: dict[System, tuple[str, ...]] = {
         "../../local/lib/python3*/dist-packages",
     ),
     "macos": _SDK,
-    "windows": (*_SDK, "sdk/install"),
 }
 """Where the glue is, relative to the program folder, the surest first."""
-
-# `VirtualizationFirmwareEnabled` and its like read False while a hypervisor runs, so they say nothing then.
-_WINDOWS_SCRIPT = """\
-$c = Get-CimInstance Win32_ComputerSystem
-$p = Get-CimInstance Win32_Processor | Select-Object -First 1
-$n = 'root/Microsoft/Windows/DeviceGuard'
-$g = Get-CimInstance -Namespace $n Win32_DeviceGuard -ErrorAction SilentlyContinue
-@{ hypervisor = $c.HypervisorPresent; vendor = $p.Manufacturer; model = $p.Name
-   monitor = $p.VMMonitorModeExtensions; firmware = $p.VirtualizationFirmwareEnabled
-   vbs = $g.VirtualizationBasedSecurityStatus } | ConvertTo-Json -Compress"""
-_VBS_RUNNING = 2
-_VENDORS = {"GenuineIntel": "vmx", "AuthenticAMD": "svm"}
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows' own word on hypervisors; None where it did not answer."""
-
-    hypervisor: bool | None = None
-    """Win32_ComputerSystem.HypervisorPresent."""
-    vbs: bool | None = None
-    """Win32_DeviceGuard.VirtualizationBasedSecurityStatus is "running"."""
-    model: str = ""
-    extensions: tuple[str, ...] = ()
-    """Not told while a hypervisor runs."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +63,11 @@ class HostVirtualBox:
     five_level_paging: bool = False
     """In use by the host's kernel."""
     bare_metal: bool = False
-    """The CPU says that no hypervisor is below. Always False on Windows, where lab does not find out."""
+    """The CPU says that no hypervisor is below."""
     silicon: bool = False
     """Apple silicon."""
+    macos_version: str = ""
+    """The release of macOS; empty elsewhere, and when it does not say."""
     driver_loaded: bool = False
     """vboxdrv is in /proc/modules; inside a container that is the host's, with no device."""
     driver_device: bool = False
@@ -107,9 +80,6 @@ class HostVirtualBox:
     kvm_at_load: bool | None = None
     """KVM takes the CPU's extension when it is loaded, and keeps it (kvm.enable_virt_at_load); None before
     Linux 6.12, which brought that: KVM has it only while a guest of its own runs."""
-    hyperv_active: bool | None = None
-    """Windows runs under its own hypervisor; None off Windows, or when it did not answer."""
-    vbs_running: bool | None = None
 
     @property
     def holders(self) -> tuple[str, ...]:
@@ -139,19 +109,9 @@ def _modules(facts: HostFacts) -> tuple[str, ...]:
 def read(facts: HostFacts | None = None, root: Path = Path("/")) -> HostVirtualBox:
     """What can be read without VirtualBox. `facts` are read when not given; /proc and /dev are under `root`.
 
-    Never raises for what cannot be read, which is left empty. On Windows, which lab.host.facts
-    does not know, PowerShell is asked, and `facts` are not used.
+    Never raises for what cannot be read, which is left empty.
     """
     system = _system()
-    if system == "windows":
-        windows = _ask_windows()
-        return HostVirtualBox(
-            system,
-            cpu_model=windows.model,
-            extensions=windows.extensions,
-            hyperv_active=windows.hypervisor,
-            vbs_running=windows.vbs,
-        )
     if facts is None:
         facts = host_facts.read() if system == "macos" else host_facts.read(root)
     devices = [root / name for name in _DEVICES]
@@ -162,6 +122,7 @@ def read(facts: HostFacts | None = None, root: Path = Path("/")) -> HostVirtualB
         five_level_paging=facts.cpu.five_level_paging,
         bare_metal=not facts.cpu.hypervisor,
         silicon=facts.mac is not None and facts.mac.silicon,
+        macos_version=facts.os_version if system == "macos" else "",
         driver_loaded=_MODULE in parse_modules(_text(root / "proc/modules")),
         driver_device=_is_device(devices[0]),
         driver_usable=_is_device(devices[0])
@@ -180,35 +141,15 @@ def parse_modules(text: str) -> set[str]:
     return {line.split()[0] for line in text.splitlines() if line.strip()}
 
 
-def parse_windows(text: str) -> Windows:
-    """The JSON object PowerShell was asked for. Anything else gives a Windows of Nones."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return Windows()
-    if not isinstance(values, dict):
-        return Windows()
-    hypervisor = values.get("hypervisor")
-    vbs = values.get("vbs")
-    extension = _VENDORS.get(str(values.get("vendor")), "")
-    has = values.get("monitor") is True and values.get("firmware") is True
-    return Windows(
-        hypervisor=hypervisor if isinstance(hypervisor, bool) else None,
-        vbs=vbs == _VBS_RUNNING if isinstance(vbs, int) else None,
-        model=str(values.get("model") or "").strip(),
-        extensions=(extension,) if extension and has else (),
-    )
-
-
 def installed(home: str = "", root: Path = Path("/")) -> Installed | None:
     """The VirtualBox of this host, None without one.
 
-    A `home` that is given is the only place looked at; else VirtualBox's own variables and the
+    A `home` that is given is the only place looked at; else VirtualBox's own variable and the
     system's usual places, which are under `root`. Runs VBoxManage once, with a deadline.
     """
     system = _system()
     for folder in [Path(home).expanduser()] if home else _places(system, root):
-        if any((folder / name).is_file() for name in _SERVERS):
+        if (folder / _SERVER).is_file():
             found = folder.absolute()
             return Installed(found, _version(found), glue(found, system))
     return None
@@ -234,25 +175,18 @@ def parse_version(text: str) -> str:
 
 
 def _system() -> System:
-    return _SYSTEMS.get(sys.platform, "linux")
+    return "macos" if sys.platform == "darwin" else "linux"
 
 
 def _places(system: System, root: Path) -> Iterator[Path]:
-    yield from (Path(value) for name in _VARIABLES if (value := os.environ.get(name)))
+    if chosen := os.environ.get(_PROGRAM_PATH):
+        yield Path(chosen)
     yield from (root / place.removeprefix("/") for place in _PLACES[system])
 
 
 def _version(folder: Path) -> str:
-    for program in (folder / "VBoxManage", folder / "VBoxManage.exe"):
-        if program.is_file():
-            return parse_version(_answer([str(program), "--version"]))
-    return ""
-
-
-def _ask_windows() -> Windows:
-    return parse_windows(
-        _answer(["powershell", "-NoProfile", "-NonInteractive", "-Command", _WINDOWS_SCRIPT])
-    )
+    program = folder / "VBoxManage"
+    return parse_version(_answer([str(program), "--version"])) if program.is_file() else ""
 
 
 def _answer(argv: list[str]) -> str:
@@ -260,8 +194,7 @@ def _answer(argv: list[str]) -> str:
         return proc.run(argv, check=False, deadline=Deadline.after(_ANSWER_SECONDS)).out
     except InterruptedByUser:
         raise
-    except (LabError, OSError, AttributeError):
-        # AttributeError: ending a command that does not answer needs process groups, which Windows lacks.
+    except (LabError, OSError):
         return ""
 
 

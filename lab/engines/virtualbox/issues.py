@@ -16,12 +16,12 @@ from lab.versions import BOUND, in_range
 Condition = Literal[
     "bare_metal",
     "driver_missing",
-    "hyperv_active",
     "intel_mac",
     "kvm_at_load",
     "kvm_loaded",
     "kvm_since_6_12",
     "la57",
+    "macos_13",
     "silicon",
     "svm",
     "vmx",
@@ -29,15 +29,21 @@ Condition = Literal[
 
 _TABLE = Path(__file__).with_name("issues.toml")
 
+
+def since_macos_13(host: HostVirtualBox) -> bool:
+    """macOS 13 or newer; False where the release is not known."""
+    return in_range(host.macos_version, "13", "")
+
+
 _CONDITIONS: dict[Condition, Callable[[HostVirtualBox], bool]] = {
     "bare_metal": lambda host: host.bare_metal,
     "driver_missing": lambda host: not host.driver_device,
-    "hyperv_active": lambda host: bool(host.hyperv_active or host.vbs_running),
     "intel_mac": lambda host: host.system == "macos" and not host.silicon,
     "kvm_at_load": lambda host: bool(host.holders and host.kvm_at_load),
     "kvm_since_6_12": lambda host: bool(host.holders) and host.kvm_at_load is not None,
     "kvm_loaded": lambda host: bool(host.holders),
     "la57": lambda host: host.five_level_paging,
+    "macos_13": since_macos_13,
     "silicon": lambda host: host.silicon,
     "svm": lambda host: "svm" in host.extensions,
     "vmx": lambda host: "vmx" in host.extensions,

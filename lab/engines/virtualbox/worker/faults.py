@@ -18,10 +18,7 @@ _FIRMWARE = (
 _OTHERS = (
     "end the other hypervisor's machines, or on Linux unload its module: `rmmod kvm_intel` or `rmmod kvm_amd`"
 )
-_WINDOWS = (
-    "turn off Hyper-V, WSL2 and Memory Integrity, run `bcdedit /set hypervisorlaunchtype off` and restart; "
-    "or leave them all on, and upgrade VirtualBox"
-)
+_BELOW = "end other virtual machines, restart the host, or upgrade VirtualBox"
 _DOCTOR = "`invoke lab.doctor` says what this host lacks"
 
 # The first that is named decides: where VT-x is refused and the fall back to the system's hypervisor, too,
@@ -67,7 +64,7 @@ _REFUSALS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
         ("VERR_NEM_VM_CREATE_FAILED", "VERR_NEM_INIT_FAILED", "VERR_NEM_MISSING_KERNEL_API"),
         "the host's own hypervisor, which VirtualBox fell back to, did not make a VM",
-        _WINDOWS,
+        _BELOW,
     ),
     (
         ("VERR_NEM_NOT_AVAILABLE", "VERR_NEM_NOT_ENABLED"),
