@@ -83,7 +83,7 @@ def _difference(talk: Talk, base: str, target: str) -> None:
 
 def _about(talk: Talk, path: str) -> dict[str, str]:
     output = talk.run(f"asking for the disk {path}", "showmediuminfo", "disk", path)
-    return next(text.paragraphs(output), {})
+    return next((row for row in text.paragraphs(output) if "UUID" in row), {})  # it may begin with a warning
 
 
 def disks_in(talk: Talk, folder: str) -> list[text.Disk]:
