@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import plistlib
 import shlex
@@ -143,7 +142,7 @@ class Masked:
 
 
 def disguise(mac: Mac, root: Path, home: Path, **env: str) -> Masked:
-    """Make the empty folder `root` the Mac's. `home` has the checkout in src/lab; what lab makes goes there."""
+    """Make the empty folder `root` the Mac's. `home` has the checkout in src/lab; what lab makes goes in."""
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").symlink_to("private/tmp")
