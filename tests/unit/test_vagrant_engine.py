@@ -256,7 +256,6 @@ def test_what_vboxmanage_tells() -> None:
         "nested": "on",
         "nested_paging": "on",
         "paravirt": "kvm",
-        "execution_engine": "",
         "uuid": "5f1f3c80-3c0f-4d0e-9b55-7a1f2d7a9c11",
         "host_loopback": "within reach",
     }

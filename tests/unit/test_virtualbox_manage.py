@@ -97,7 +97,6 @@ def test_what_6_1_says() -> None:
         "nested": "off",
         "nested_paging": "on",
         "paravirt": "kvm",
-        "execution_engine": "",
         "uuid": "6294f16b-4f05-4430-afb9-773bdb237aec",
         "host_loopback": "within reach",
     }
@@ -187,6 +186,25 @@ def test_snapshots_are_read_from_the_settings_file(tmp_path: Path) -> None:
     assert (one["name"], one["id"], one["live"]) == ("one", "a", False)
     assert (two["name"], two["id"], two["live"]) == ("two, live", "b", True)
     assert two["created"] - one["created"] == 3600
+
+
+def test_the_execution_engine_is_read_from_the_settings_file(home: Path) -> None:
+    """Of 7.1 and newer: VBoxManage itself tells it nowhere (seen on 7.2.22)."""
+    settings = home / "lab.vbox"
+    head = '<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{a}"'
+    for attribute, wanted in (('executionEngine="Interpreter"', "interpreter"), ("", "default")):
+        settings.write_text(f"{head} {attribute}/></VirtualBox>")
+        assert text.execution_engine(settings) == wanted
+    program = home / "VBoxManage"
+    (home / "VBoxManage.info").write_text(f'VMState="running"\nCfgFile="{settings}"\n')
+    for version, content, wanted in (
+        ("7.0.26", "", ""),
+        ("7.2.22", f"{head}/></VirtualBox>", "default"),
+        ("7.2.22", head, ""),  # torn
+    ):
+        settings.write_text(content)
+        program.write_text(SCRIPT.replace("7.0.26", version))
+        assert Manage(home).call("settings", uuid="u")["execution_engine"] == wanted
 
 
 @pytest.mark.parametrize(

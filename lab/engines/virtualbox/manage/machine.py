@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from lab.engines.virtualbox.manage import media, options, power
+from lab.engines.virtualbox.manage import media, options, power, text
 from lab.engines.virtualbox.manage.talk import Talk, is_accessible, state_of
 from lab.engines.virtualbox.worker.machine import GROUP, MARK, OS_TYPE, is_whole
 from lab.errors import LabError
@@ -94,7 +95,14 @@ def _devices(talk: Talk, spec: dict[str, Any]) -> list[str]:
 
 
 def settings(talk: Talk, uuid: str) -> dict[str, Any]:
-    return settings_of(talk.describe(uuid)) | {"version": talk.normalized}
+    described = talk.describe(uuid)
+    engine = ""
+    if (
+        options.execution_engine(talk.version, "interpreter") is not None
+    ):  # VBoxManage itself does not tell it
+        with contextlib.suppress(OSError, ElementTree.ParseError):
+            engine = text.execution_engine(Path(described.get("CfgFile", "")))
+    return settings_of(described) | {"execution_engine": engine, "version": talk.normalized}
 
 
 def settings_of(described: dict[str, str]) -> dict[str, str]:
@@ -105,7 +113,6 @@ def settings_of(described: dict[str, str]) -> dict[str, str]:
         "nested": described.get("nested-hw-virt", ""),
         "nested_paging": described.get("nestedpaging", ""),
         "paravirt": (described.get("effparavirtprovider") or described.get("paravirtprovider", "")).lower(),
-        "execution_engine": described.get("vm-execution-engine", ""),
         "uuid": described.get("UUID", ""),
         # 6.1 has no such setting, and tells none.
         "host_loopback": "out of reach" if described.get("localhostReachable") == "0" else "within reach",

@@ -26,10 +26,10 @@ def convert(talk: Talk, source: str, target: str, size: int) -> None:
         _close(talk, source, target)
 
 
-def _close(talk: Talk, *disks: str) -> None:
-    for path in disks:
+def _close(talk: Talk, *paths: str, kind: str = "disk") -> None:
+    for path in filter(None, paths):
         with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
-            talk.run(f"closing {path}", "closemedium", "disk", path)
+            talk.run(f"closing {path}", "closemedium", kind, path)
 
 
 def attach(talk: Talk, uuid: str, base: str, disk: str, seed: str) -> None:
@@ -89,10 +89,8 @@ def forget(talk: Talk, folder: str, base: str, seed: str) -> None:
         if inside(disk.location, folder):
             delete = ["--delete"] if Path(disk.location).is_file() else []  # else only its name is left
             talk.run(f"deleting {disk.location}", "closemedium", "disk", disk.uuid, *delete)
-    for kind, path in (("disk", base), ("dvd", seed)):
-        if path:
-            with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
-                talk.run(f"closing {path}", "closemedium", kind, path)
+    _close(talk, base)
+    _close(talk, seed, kind="dvd")
 
 
 def _deepest_first(disks: list[text.Disk]) -> list[text.Disk]:
