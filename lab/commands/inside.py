@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from lab.guest.ssh import ssh_command
 
 _REMOTE = "lab:"
 _DAY = 86400.0
+_READER_GONE = 128 + signal.SIGPIPE
+"""A shell's word for a command whose reader went away."""
 _SOURCES = ("console", "engine", "container", "l2")
 
 
@@ -39,7 +42,7 @@ def execute(session: Session, name: str, argv: list[str], capture: bool = False)
         require_running(bench, "a command")
         deadline = Deadline.after(_DAY)
         if not capture:
-            return Reply(code=bench.guest.stream(argv, deadline))
+            return Reply(code=_streamed(bench, argv, deadline))
         result = bench.guest.run(argv, check=False, deadline=deadline)
     finally:
         bench.close()
@@ -55,6 +58,13 @@ def execute(session: Session, name: str, argv: list[str], capture: bool = False)
         },
         code=result.status,
     )
+
+
+def _streamed(bench: Workbench, argv: list[str], deadline: Deadline) -> int:
+    try:
+        return bench.guest.stream(argv, deadline)
+    except screen.ReaderGoneError:
+        return _READER_GONE  # it was ended for that, and nobody knows what it would have come to
 
 
 def copy(session: Session, name: str, source: str, target: str) -> Reply:

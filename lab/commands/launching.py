@@ -44,8 +44,7 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
     """Wait `seconds` for the own word of the L2 that was launched; one that fails or ends is launched anew.
 
     One failure may be a fluke of the emulation under it. None is hidden: how many there were is told,
-    and the last one is looked at. One that launching anew does not change is not launched anew. Raises
-    as Emulator.booted does, but for these two errors.
+    and the last one is looked at. Raises as Emulator.booted does, but for these two errors.
     """
     emulator = bench.emulator_at(name)
     for attempt in range(_LAUNCHES):
@@ -58,8 +57,6 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
             bench.session.steps.note(f"L2 did not come up: {failure.what}")
             failed = bench.instance(name).failed_launches
             bench.change_instance(name, failed_launches=[*failed, failure.what])
-            if isinstance(failure, NestedFailedError) and failure.lasting:
-                return
 
 
 class Launch:

@@ -8,7 +8,7 @@ from lab import engines, files
 from lab.commands import choose, consent, ports
 from lab.commands.session import Session
 from lab.commands.workbench import Workbench
-from lab.engines.protocol import State
+from lab.engines.protocol import HELD, State
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.host import facts
 from lab.store import Lab, Record
@@ -44,7 +44,7 @@ def before_replacing(session: Session, plan: Record, old: Lab) -> None:
     known, running = None, False
     try:
         known = old.read()
-        running = Workbench(session, old).machine_state() in (State.RUNNING, State.PAUSED)
+        running = Workbench(session, old).machine_state() in {State.RUNNING, *HELD}
     except InterruptedByUser:
         raise
     except LabError:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
+from lab import __version__
 from lab.commands import choose, launching, lifecycle, preflight
 from lab.commands.access import access, show
 from lab.commands.build import Builder
@@ -154,6 +155,8 @@ def _remembered(bench: Workbench) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None  # it only saves a climb
     whole = all(isinstance(last.get(key), kind) for key, kind in _LAST.items())
+    if last.get("lab_version") != __version__:
+        return None  # what another lab called confirmed, this one may not
     if not whole or last["verdict"] != Verdict.CONFIRMED or last["lab"].get("uuid") != bench.record.uuid:
         return None
     return last

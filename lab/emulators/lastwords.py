@@ -19,6 +19,11 @@ KVM = re.compile(
     re.MULTILINE,
 )
 """KVM says that it does not run the guest it was given. A line that begins so, and no other."""
+STOPS = re.compile(KVM.pattern.replace("|KVM internal error", ""), re.MULTILINE)
+"""Those of them after which QEMU never runs the guest on, though it may stay (kvm-all.c, kvm_cpu_exec).
+
+After an internal error it does where the guest was in user space.
+"""
 
 MEMORY, PORT = "out of memory", "a port is in use or cannot be bound"
 PERMISSION = "no permission"

@@ -35,8 +35,8 @@ class NestedProof:
     """What L2 itself said: in the container's log, or over ADB."""
 
     nonce: str
-    hypervisor: str
-    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM."""
+    hypervisor: str | None
+    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM. None where that was not told."""
     clocksource: str
     boot_id: str
     """L2's own kernel boot id: differs from L1's, which a container would show."""
@@ -49,15 +49,7 @@ class NestedProof:
 
 
 class NestedFailedError(LabError):
-    """Evidence that L2 does not run under KVM here: KVM itself said so, or is not there.
-
-    `tail` has the words.
-    """
-
-    def __init__(self, what: str, *, hint: str = "", tail: str = "", lasting: bool = False) -> None:
-        super().__init__(what, hint=hint, tail=tail)
-        self.lasting = lasting
-        """Launching L2 anew does not change it."""
+    """Evidence that L2 does not run under KVM here: KVM itself said so. `tail` has the words."""
 
 
 class NestedLostError(InconclusiveError):
@@ -170,8 +162,8 @@ class Emulator(Protocol):
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
         """Wait until L2 reports inside the container; no ADB from the host is needed.
 
-        Raises NestedFailedError when the container itself shows that L2 cannot run, and
-        DeadlineError when nothing was heard, which shows nothing.
+        Raises NestedFailedError when KVM itself said that it does not run L2, NestedLostError when L2 ended
+        without that, and DeadlineError when nothing was heard, which shows nothing.
         """
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:

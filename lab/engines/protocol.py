@@ -180,7 +180,8 @@ class Machine(Protocol):
     def settings(self) -> dict[str, str]:
         """What the hypervisor says it set, read back from it (not from the spec).
 
-        At least `cpus`, `memory_mib`, `nested`, `paravirt`, `acceleration`.
+        At least `cpus`, `memory_mib`, `nested`, `paravirt`, `acceleration`; NESTING_REFUSED where its log
+        says that the VM's processor has no virtualization extensions, whatever was set.
         """
 
     def console(self) -> Path:
@@ -192,6 +193,9 @@ class Machine(Protocol):
     def logs(self) -> list[Path]:
         """The engine's own log files of this machine: evidence."""
 
+
+NESTING_REFUSED = "nesting_refused"
+"""The key of that line of the log among a machine's settings."""
 
 HELD = frozenset({State.PAUSED, State.DISK_FULL})
 """The states of a machine whose process is there and stands still: its ports are still its own."""

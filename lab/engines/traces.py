@@ -5,17 +5,14 @@ For a lab whose record and journal are lost: its VM may run all the same, and mu
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from lab import files, system
 from lab.engines import vagrant
+from lab.engines.qemu import process
 from lab.engines.qemu.layout import Layout as QemuLayout
 from lab.engines.vagrant import link
 from lab.engines.virtualbox.layout import Layout as VirtualBoxLayout
@@ -57,23 +54,11 @@ def _of_qemu(folder: Path) -> Iterator[Trace]:
         except ValueError:
             uuid = ""  # torn by a crash: the process itself has it too
         yield Trace("qemu", uuid, str(layout.process))
-    for uuid, pid in _running(layout.pid):
-        yield Trace("qemu", uuid, f"process {pid}")
+    for uuid, running in process.keepers(layout.pid):
+        yield Trace("qemu", uuid, f"process {running.pid}")
     for path in (layout.disk, layout.disk_part, layout.pid, layout.log):
         if path.exists():
             yield Trace("qemu", "", str(path))
-
-
-def _running(pid_file: Path) -> Iterator[tuple[str, int]]:
-    """(UUID, PID) of the processes that were told to keep their PID in this file."""
-    wanted = os.path.realpath(pid_file)
-    for process in psutil.process_iter():
-        try:
-            words = dict(itertools.pairwise(process.cmdline()))
-        except psutil.Error:
-            continue
-        if "-uuid" in words and os.path.realpath(words.get("-pidfile", "")) == wanted:
-            yield words["-uuid"], process.pid
 
 
 def _of_virtualbox(folder: Path) -> Iterator[Trace]:

@@ -12,7 +12,7 @@ import io
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -49,6 +49,8 @@ _KILLED = 255
 """The exit status of a command that was killed over there: SSH's own word for what has none."""
 _CHUNK = 32768
 """As much as one SFTP packet carries."""
+_WINDOW = 256 * _CHUNK
+"""Bytes of a file that are asked for at once."""
 
 
 class ConnectionLostError(LabError):
@@ -229,11 +231,8 @@ class Guest:
                 part.open("wb") as stream,
                 sftp.open(remote, "rb") as source,
             ):
-                size = source.stat().st_size or 0
-                source.prefetch(size)
-                # One that tells no size, as those of /proc, is not without an end for that.
-                done, most = 0, size or TEXT_BYTES
-                while done < most and (chunk := source.read(min(_CHUNK, most - done))):
+                size, done = source.stat().st_size or 0, 0
+                for chunk in _blocks(source, size):
                     stream.write(chunk)
                     done += len(chunk)
                     watch(done, max(done, size))
@@ -351,6 +350,27 @@ def _quoted(path: Path) -> str:
     `Application Support`), and a per cent sign begins a token (ssh_config, TOKENS).
     """
     return '"{}"'.format(str(path).replace("%", "%%"))
+
+
+def _blocks(source: paramiko.SFTPFile, size: int) -> Iterator[bytes]:
+    """A file that says to be of that size, until it ends; of one that tells none, as those of /proc, not more
+    than TEXT_BYTES.
+
+    Many blocks are asked for at once, and never all: a file may say any size, and paramiko's `prefetch`
+    makes a list of its blocks.
+    """
+    most, at = size or TEXT_BYTES, 0
+    while at < most:
+        end = min(at + _WINDOW, most) if size else at + 1
+        wanted = [(place, min(_CHUNK, most - place)) for place in range(at, end, _CHUNK)]
+        blocks = source.readv(wanted) if size else [source.read(wanted[0][1])]
+        for (_, length), block in zip(wanted, blocks, strict=False):
+            if not block:
+                return
+            at += len(block)
+            yield block
+            if len(block) < length:  # then those behind it do not follow on it
+                break
 
 
 def _as_bytes(text: str | bytes) -> bytes:

@@ -33,7 +33,13 @@ BOOT_SECONDS = 20.0
 """How long the tiny guest may take to its user space: about a second on working hardware."""
 
 _KVMS_WORD = re.compile(r"does not reach user space|KVM|kvm|MSR|entry failed|internal error")
-"""How a boot ends that will do so again. One of a QEMU that was killed or had no memory may not."""
+"""How a boot ends that will do so again. One of a QEMU that was killed may not."""
+_PASSING = re.compile(
+    r"cannot allocate memory|out of memory|too many open files|permission denied"
+    r"|operation not permitted|resource (?:busy|temporarily unavailable)",
+    re.IGNORECASE,
+)
+"""What was wanting just then, whoever says so: QEMU hands an errno on in KVM's name."""
 
 _QEMU = "qemu-system-x86_64"
 _CACHE = "kvm-probe-{accel}.json"
@@ -138,7 +144,8 @@ def _decide(
     except OSError as error:
         return KvmAnswer(False, f"not proven: {error}", nested, checked), False
     if failure:
-        return KvmAnswer(False, failure, nested, checked), _KVMS_WORD.search(failure) is not None
+        lasting = _KVMS_WORD.search(failure) is not None and not _PASSING.search(failure)
+        return KvmAnswer(False, failure, nested, checked), lasting
     why = f"a kernel boots to user space under it ({kernel.name}, {key['qemu']})"
     return KvmAnswer(True, why, nested, checked), True
 

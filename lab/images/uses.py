@@ -31,17 +31,26 @@ def mark(cache: Path, image_id: str, use: Use) -> None:
     """Say that a lab stands on an image. Nothing is written when it is said already."""
     path = cache / FOLDER / image_id / f"{use.uuid}.json"
     if _read(path) != use:
-        files.write_json(path, use.model_dump(mode="json"))
+        files.write_json(path, use.model_dump(mode="json"), files.PUBLIC)  # as the images are
 
 
 def of(cache: Path, image_id: str) -> list[Use]:
-    """The labs that stand on an image, or may: marks of labs that are gone are removed."""
-    found = []
-    for path in sorted((cache / FOLDER / image_id).glob("*.json")):
+    """The labs that stand on an image, or may: marks of labs that are gone are removed.
+
+    One that cannot be read is some lab's that nobody can name: its folder is the mark itself then. Raises
+    OSError for marks that may not be looked for.
+    """
+    found, folder = [], cache / FOLDER / image_id
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix != ".json" or path.name.startswith("."):  # one that is being written
+            continue
         use = _read(path)
-        if use is not None and _is_over(use, image_id):
+        if use is None:
+            if path.exists():  # not one that was dropped just now
+                found.append(Use(uuid=path.stem, lab="a lab whose mark cannot be read", folder=path))
+        elif _is_over(use, image_id):
             path.unlink(missing_ok=True)
-        elif use is not None:
+        else:
             found.append(use)
     return found
 

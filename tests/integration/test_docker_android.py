@@ -28,7 +28,7 @@ from lab.deadline import Deadline
 from lab.emulators.docker_android import DockerAndroid
 from lab.emulators.docker_android.sighting import NONCE_LABEL
 from lab.emulators.options import AndroidOptions, Place
-from lab.emulators.protocol import Health, NestedFailedError, NestedLostError, Reach
+from lab.emulators.protocol import Health, NestedLostError, Reach
 from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.guest.ssh import Guest, Result
 from lab.journal import Journal
@@ -241,7 +241,7 @@ def test_logs_are_followed_as_they_are_written(healthy: Run) -> None:
 @pytest.mark.parametrize(
     ("trap", "env", "error", "name"),
     [
-        ("no-kvm", {}, NestedFailedError, "no-kvm"),
+        ("no-kvm", {}, InconclusiveError, "no-kvm"),
         ("kvm-denied", {"DOUBLE_ACCEL": "kvm"}, InconclusiveError, "kvm-denied"),
         ("", {"DOUBLE_ACCEL": "kvm"}, InconclusiveError, "kvm-error"),  # a device that is no KVM
         ("emulator-crash", {}, NestedLostError, "emulator-crashed"),

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from lab import deadline as clock
@@ -385,6 +386,25 @@ def test_of_a_long_answer_the_ends_are_kept(guest: Guest) -> None:
     out = guest.run(["seq", "3000000"]).out
     assert out.startswith("1\n2\n") and out.endswith("\n3000000\n")
     assert "bytes were left out here]\n" in out and len(out) < 17 << 20
+
+
+def test_a_file_that_says_to_be_huge_is_asked_for_in_parts(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole of a petabyte costs nobody anything; a list of its blocks would fill this host's memory."""
+    asked: list[int] = []
+    begin = paramiko.SFTPFile._start_prefetch
+    monkeypatch.setattr(
+        paramiko.SFTPFile,
+        "_start_prefetch",
+        lambda self, chunks, most: (asked.append(len(chunks)), begin(self, chunks, most)),
+    )
+    hole = tmp_path / "hole"
+    with hole.open("wb") as stream:
+        stream.truncate(8 << 30)
+    with pytest.raises(DeadlineError):
+        guest.get(str(hole), tmp_path / "copy", deadline=Deadline.after(0.5))
+    assert asked and max(asked) < 1000
 
 
 def test_a_file_that_tells_no_size_or_grows_is_copied_as_it_is_now(guest: Guest, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lab.formats import cpio, elf, oci
 from lab.formats.cpio import Entry
 from lab.images import canary
 from lab.images.debtree import DebianTree
+from tests.capabilities import needs, needs_linux
 
 
 def test_archive_names_what_it_holds_by_digest(tmp_path: Path) -> None:
@@ -49,6 +50,7 @@ def test_archive_is_the_same_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+@needs("cpio")
 def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     entries = {
         "bin/tool": Entry.file(b"odd", 0o755),
@@ -68,6 +70,7 @@ def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     assert (tmp_path / "tmp").stat().st_mode & 0o7777 == 0o1777
 
 
+@needs_linux
 def test_closure_follows_search_paths_and_names_what_is_missing() -> None:
     real = Path("/proc/self/exe").resolve().read_bytes()
     facts = elf.dynamic(real)

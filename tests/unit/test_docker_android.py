@@ -434,6 +434,9 @@ def test_l2_that_was_not_heard_is_told_by_the_deadline(tmp_path: Path, archive: 
         made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(0))
 
 
+INTERNAL = "KVM internal error. Suberror: 1"
+
+
 def test_answer_without_a_signature_is_none() -> None:
     assert within.proof(ANSWER.replace("hypervisor: KVM", "sh: not executable: KVM")) is None
     assert within.proof("") is None
@@ -442,7 +445,7 @@ def test_answer_without_a_signature_is_none() -> None:
 @pytest.mark.parametrize(
     ("device", "more", "error", "name"),
     [
-        (f"{looks.STARTING}RuntimeError: /dev/kvm cannot be found!\n", {}, NestedFailedError, "no-kvm"),
+        (f"{looks.STARTING}RuntimeError: /dev/kvm cannot be found!\n", {}, InconclusiveError, "no-kvm"),
         (f"{looks.LAUNCHED}KVM: entry failed, hardware error 0x0\n", {}, NestedFailedError, "kvm-unusable"),
         (
             f"{looks.LAUNCHED}This user doesn't have permissions to use KVM (/dev/kvm).\n",
@@ -472,6 +475,15 @@ def test_container_that_cannot_run_l2_says_why(
         made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
     assert type(caught.value) is error
     assert caught.value.tail and caught.value.hint
+
+
+@pytest.mark.parametrize(("word", "seconds"), [("KVM: entry failed, hardware error 0x0", 60), (INTERNAL, 0)])
+def test_emulator_that_stays_after_kvms_word_refutes(
+    tmp_path: Path, archive: Path, word: str, seconds: float
+) -> None:
+    guest = FakeGuest().telling(looks.look(device=f"{looks.LAUNCHED}{word}\n"))
+    with pytest.raises(NestedFailedError, match="kvm-unusable"):
+        made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(seconds))
 
 
 def test_l2_that_is_lost_before_it_gave_its_answer_is_not_waited_for(tmp_path: Path, archive: Path) -> None:

@@ -26,9 +26,9 @@ from lab.commands import open as opening
 from lab.commands.session import Reply
 from lab.commands.up import up
 from lab.commands.workbench import Workbench
-from lab.emulators.protocol import Check, Diagnosis, NestedFailedError, NestedLostError
+from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
-from lab.errors import BlockedError, DeadlineError, ExitCode, UsageError
+from lab.errors import BlockedError, DeadlineError, ExitCode, InconclusiveError, UsageError
 from lab.store import Instance
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import HEALTHY, PNG, TCG, VNC_PASSWORD, FakeAndroid, FakeEmulator, FakeMachine
@@ -215,10 +215,10 @@ def test_a_launch_that_fails_is_tried_again_and_none_is_hidden(bed: Bed, failure
 
 
 def test_a_launch_that_cannot_go_better_is_not_tried_again(bed: Bed) -> None:
-    bed.world.failures = [NestedFailedError("there is no /dev/kvm", lasting=True)] * 4
+    bed.world.failures = [InconclusiveError("there is no /dev/kvm")] * 4
     document, code = _up(bed, "second", "canary")
-    assert bed.lab().record().instances["second"].failed_launches == ["there is no /dev/kvm"]
-    assert code == 10 and "no /dev/kvm" in json.dumps(document["emulator"]["health"])
+    assert bed.lab().record().instances["second"].failed_launches == []
+    assert code == 12 and "no /dev/kvm" in json.dumps(document["emulator"]["health"])
 
 
 @pytest.mark.parametrize("losses", [1, 3])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab import caller, deadline, proc
+from lab import caller, deadline, proc, screen
 from lab.commands import device, inside
 from lab.commands.up import up
 from lab.engines.protocol import State
@@ -156,6 +156,16 @@ def test_exec_streams_unless_its_output_is_kept(
     assert (reply.code, ran, reply.show) == (7, [["cat", "a b"]], None)
     reply = inside.execute(bed.session(), NAME, ["uname"], capture=True)
     assert (checked(reply)["out"], reply.code, len(ran)) == ("Linux 6.12", 0, 1)
+
+
+def test_exec_whose_reader_went_away_has_not_succeeded(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lab.exec -- make test | head`: the tests were ended, and what they would have come to is not known."""
+
+    def stream(*_: Any) -> int:
+        raise screen.ReaderGoneError("nobody reads standard output any more")
+
+    monkeypatch.setattr(FakeGuest, "stream", stream, raising=False)
+    assert inside.execute(bed.session(), NAME, ["make", "test"]).code == 141
 
 
 def test_a_log_is_printed_byte_for_byte(bed: Bed, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -360,6 +360,28 @@ def test_marks_of_what_is_gone_are_dropped_and_doubt_keeps(tmp_path: Path) -> No
     assert uses.of(images, "x-1") == [] and list((images / "uses/x-1").iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"uuid": "u"}', None])
+def test_a_mark_that_cannot_be_read_keeps_its_image(bed: Bed, content: str | None) -> None:
+    """It is torn, of a newer version, or another user's: some lab stands on the image all the same."""
+    kept = _cached(bed, "debian-13-old")
+    mark = bed.session().images / "uses" / kept.id / "0b4c4f0e.json"
+    mark.parent.mkdir(parents=True)
+    if content is None:
+        mark.mkdir()
+    else:
+        mark.write_text(content)
+    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    assert rows[kept.id]["result"] == "kept" and str(mark) in rows[kept.id]["why"]
+    assert kept.path.exists() and mark.exists()
+
+
+def test_marks_are_as_public_as_the_images(tmp_path: Path) -> None:
+    """Who shares the cache and may remove from it must be able to read them."""
+    uses.mark(tmp_path / "cache", "x-1", uses.Use(uuid="u", lab="a", folder=tmp_path))
+    assert (tmp_path / "cache/uses/x-1/u.json").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "cache/uses/x-1").stat().st_mode & 0o055 == 0o055
+
+
 def test_a_lab_begun_while_images_are_pruned_keeps_its_image(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

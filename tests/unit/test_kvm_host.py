@@ -81,6 +81,14 @@ def test_negative_answer_is_kept_too_with_its_reason(host: Path, boots: list[str
             "QEMU ended before its guest reached user space: Cannot allocate memory",
             False,
         ),
+        (
+            "QEMU ended before its guest reached user space: failed to initialize kvm: Permission denied",
+            False,
+        ),
+        (
+            "QEMU ended before its guest: ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy",
+            False,
+        ),
         ("QEMU ended before its guest reached user space: KVM: entry failed, hardware error 0x0", True),
         ("QEMU ended before its guest reached user space: failed to set MSR 0x10a", True),
         ("a kernel booted under it does not reach user space in 20 s (it said nothing)", True),

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -17,6 +18,9 @@ from lab import deadline, engines
 from lab.commands import lifecycle, remains
 from lab.commands.up import up
 from lab.engines import traces
+from lab.engines.protocol import MachineSpec
+from lab.engines.qemu.host import HostQemu
+from lab.engines.qemu.machine import QemuMachine
 from lab.engines.vagrant import link
 from lab.errors import ExitCode, InconclusiveError, LabError
 from lab.store import Lab, Record, Store, new_record
@@ -188,6 +192,25 @@ def test_a_process_tells_by_its_arguments_whose_it_is(lab: Lab) -> None:
             assert found is not None and found.uuid == UUID
         finally:
             psutil.Process(process.pid).kill()
+
+
+def test_a_vm_whose_program_has_a_name_of_its_own_is_ended_by_its_arguments(lab: Lab) -> None:
+    """The record, which has that name, is lost, and another program is configured now."""
+    _traces(lab, "disk")
+    host = cast(HostQemu, SimpleNamespace(binary="qemu-system-x86_64", image_tool="qemu-img"))
+    known = MachineSpec(UUID, "x", lab.vm_folder, lab.folder, lab.folder, 1, 64, 4)
+    argv = [sys.executable, "-c", "import time; time.sleep(60)", "-uuid", UUID]
+    with (
+        subprocess.Popen([*argv, "-pidfile", str(lab.vm_folder / "qemu.pid")]) as mine,
+        subprocess.Popen([*argv, "-pidfile", str(lab.folder / "qemu.pid")]) as another,
+    ):
+        try:
+            QemuMachine(known, lab.journal, host).destroy()
+            assert mine.wait(10) != 0
+            assert another.poll() is None
+        finally:
+            mine.kill()
+            another.kill()
 
 
 # lab.destroy, and who calls it

@@ -6,6 +6,7 @@ The fakes here stand for what tests/integration and tests/e2e try for real.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from lab.engines.protocol import Availability, MachineSpec, State
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder import rungs
+from lab.ladder.model import Observation
 from lab.ladder.rungs import container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
 from lab.probes.kvm import Device, Entry, KvmFacts, Probe
@@ -196,6 +198,14 @@ def test_our_own_l2_that_denies_the_end_of_its_boot_is_no_evidence_and_no_pass()
     site.booted = GOOD
     with pytest.raises(InconclusiveError, match=r"sys\.boot_completed is not 1"):
         nested.adb(site)
+
+
+@pytest.mark.parametrize("rung", [nested.boot, nested.adb])
+def test_an_answer_without_a_signature_is_no_evidence(rung: Callable[[Site], Observation]) -> None:
+    """As one that was cut has none: what an L2 without a hypervisor tells is an empty one."""
+    site = _site(FakeEmulator(**{where: replace(GOOD, hypervisor=None) for where in ("inside", "outside")}))
+    with pytest.raises(InconclusiveError, match="signature"):
+        rung(site)
 
 
 def test_our_own_l2_without_kvm_is_evidence() -> None:
@@ -393,6 +403,21 @@ def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path, monkeypatch: pytes
     cpu = fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}
     monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
     assert not guest.cpu(_l1(fakes.World(), tmp_path)).ok
+
+
+@pytest.mark.parametrize("flags", [["hypervisor"], ["hypervisor", "svm"]])
+def test_the_engines_own_word_on_nesting_is_shown_with_what_the_vm_has(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac that line of VBox.log is why: it says who withheld it, and the flags alone do not."""
+    cpu = fakes.cpu_facts()["cpu"] | {"flags": flags}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    site = _l1(fakes.World(), tmp_path)
+    assert "log says" not in guest.cpu(site).observed
+    site.facts["vm.settings"] = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
+    seen = guest.cpu(site)
+    assert seen.ok is ("svm" in flags)  # what the VM has decides; the log only explains
+    assert seen.observed.endswith("; the engine's log says: CPUM: Warning! Can't turn on nested VT-x/AMD-V")
 
 
 _ABSENT = {"exists": False, "opened": False, "api_version": None, "failure": "absent"}

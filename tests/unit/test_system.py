@@ -57,6 +57,8 @@ def _refused(act: Callable[[], object], *ours: Path) -> LabError:
 def test_what_sudo_left_behind_names_its_owner_and_what_mends_it(state: Path) -> None:
     file = state / "labs" / "default" / "lab.json"
     files.write_json(file, {}, mode=0o600)
+    for folder in (file.parent, file.parent.parent):
+        folder.chmod(0o755)  # as an earlier lab made them
     with _another_user():
         found = _refused(file.read_text, state)
     assert found.exit_code == ExitCode.BLOCKED
@@ -68,6 +70,7 @@ def test_what_sudo_left_behind_names_its_owner_and_what_mends_it(state: Path) ->
 @pytest.mark.parametrize("file", ["labs/default/lab.json", "labs/default/vm/new"])
 def test_the_folder_that_lets_nobody_through_is_named_and_not_what_is_in_it(state: Path, file: str) -> None:
     files.write_json(state / "labs" / "default" / "lab.json", {})
+    (state / "labs").chmod(0o755)
     (state / "labs" / "default").chmod(0o700)
     with _another_user():
         found = _refused((state / file).read_text, state)

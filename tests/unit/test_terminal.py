@@ -24,7 +24,7 @@ from lab.characters import printable
 from lab.cli.console import LiveSink, PlainSink
 from lab.errors import LabError
 from lab.ladder import report
-from lab.ladder.model import Outcome, Status
+from lab.ladder.model import Claim, Outcome, Status
 from lab.notify.github import _body, _title
 from lab.notify.message import Notice, Said
 from lab.reporters import markdown
@@ -96,7 +96,7 @@ def everyone(text: str) -> list[Callable[[Terminal], object]]:
         lambda console: console.print(text),
         lambda console: console.print(text, soft_wrap=True, highlight=False),
         lambda console: console.print(Text(text, "bold")),
-        lambda console: console.print(report.table([outcome(text)])),
+        lambda console: console.print(report.table([outcome(text)], Claim.NESTING)),
         lambda console: show_error(console, LabError(text, hint=text, tail=text, evidence=[text])),
     ]
 
@@ -131,7 +131,9 @@ def test_a_forged_line_is_marked_as_somebody_elses() -> None:
     ).splitlines()
     assert [line for line in shown if not line.startswith("  │ ")] == ["error: boom", "  hint: boom"]
     assert len(printed(lambda console: PlainSink(console)(event(forged, "note"))).splitlines()) == 1
-    cell = printed(lambda console: console.print(report.table([outcome("a\nhint: b")])), width=200)
+    cell = printed(
+        lambda console: console.print(report.table([outcome("a\nhint: b")], Claim.NESTING)), width=200
+    )
     assert "a hint: b" in cell and cell.count("\n") == 4
 
 

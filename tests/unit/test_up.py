@@ -16,7 +16,7 @@ from lab import deadline
 from lab.commands import choose, preflight
 from lab.commands.session import Session
 from lab.commands.up import up
-from lab.engines.protocol import Availability, EngineFacts, State
+from lab.engines.protocol import HELD, Availability, EngineFacts, State
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
 from lab.host.facts import Mac
@@ -116,6 +116,12 @@ def _was_refuted(bed: Bed) -> None:
     last.write_text(json.dumps(json.loads(last.read_text()) | {"verdict": "refuted"}))
 
 
+def _by_another_version(bed: Bed) -> None:
+    """Its rules may have been others: what it confirmed is looked at anew."""
+    last = bed.lab().folder / "last-up.json"
+    last.write_text(json.dumps(json.loads(last.read_text()) | {"lab_version": "0.0.1"}))
+
+
 def _of_another_lab(bed: Bed) -> None:
     last = bed.lab().folder / "last-up.json"
     found = json.loads(last.read_text())
@@ -136,6 +142,7 @@ def _of_another_lab(bed: Bed) -> None:
         (_lost, {"create", "start", "launch"}, "confirmed"),
         (_was_refuted, set(), "confirmed"),
         (_of_another_lab, set(), "confirmed"),
+        (_by_another_version, set(), "confirmed"),
     ],
 )
 def test_a_lab_that_changed_is_climbed_anew(
@@ -319,15 +326,15 @@ def test_fresh_destroys_nothing_where_a_new_lab_could_not_be_made(
     assert bed.lab().record() == before and bed.world.state is State.RUNNING
 
 
-def test_what_the_old_lab_gives_back_is_free_for_the_new_one(bed: Bed) -> None:
-    """Its memory, while it runs, and the ports it holds."""
+@pytest.mark.parametrize("state", [State.RUNNING, *HELD])
+def test_what_the_old_lab_gives_back_is_free_for_the_new_one(bed: Bed, state: State) -> None:
+    """Its memory, while it runs or stands still, and the ports it holds."""
     _up(bed)
+    bed.world.state = state
     before = bed.lab().record()
     port = before.forwards["ssh"].host_port
     mib = before.memory_mib
-    bed.patch.setattr(
-        facts, "read", lambda: host(memory=(1 if bed.world.state is State.RUNNING else mib) << 20)
-    )
+    bed.patch.setattr(facts, "read", lambda: host(memory=(1 if bed.world.state is state else mib) << 20))
     with socket.create_server(("127.0.0.1", port)) as holding:
         bed.patch.setattr(fakes.FakeMachine, "destroy", lambda self: (_gone(self), holding.close()))
         document, code = _up(bed, fresh=True, ports={"ssh": port})

@@ -19,7 +19,7 @@ from lab.deadline import Deadline
 from lab.engines.protocol import NestingRefusedError
 from lab.engines.virtualbox import client as client_module
 from lab.engines.virtualbox.client import Client
-from lab.engines.virtualbox.transport import ForeignError, MissingError, WorkerLostError
+from lab.engines.virtualbox.transport import ForeignError, GlueError, MissingError, WorkerLostError
 from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
 
 WORKER = """
@@ -112,7 +112,7 @@ def test_percentages_are_told(client):
         ("busy", BusyError),
         ("nesting", NestingRefusedError),
         ("foreign", ForeignError),
-        ("glue", BlockedError),
+        ("glue", GlueError),
         ("failed", LabError),
         ("something new", LabError),
     ],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.engines.virtualbox.vboxlog import RunLog, parse
+from lab.engines.virtualbox.vboxlog import RunLog, parse, settings
 
 INTEL = """\
 00:00:01.227055 ********************* End of CFGM dump **********************
@@ -137,6 +137,22 @@ def test_what_became_of_nesting():
     assert (on.nested_asked, on.nested_shown) == (True, True)
     assert (parse(INTEL).nested_asked, parse(INTEL).nested_shown) == (None, None)
     assert parse(KVM_BACKEND).nested_lines == ("NEM: KVM_CAP_NESTED_STATE: 0x2080 (8320)",)
+
+
+NO_NESTING = "CPUM: Warning! Can't turn on nested VT-x/AMD-V when NEM is used! (later)"
+MAC = f"""\
+00:00:01.811223 NEM: NEMR3Init: Turtle execution mode is active!
+00:00:01.815114 {NO_NESTING}
+"""
+
+
+def test_a_mac_says_that_it_takes_the_setting_and_gives_nothing():
+    log = parse(MAC)
+    assert (log.engine, log.nested_refused) == ("native", NO_NESTING)
+    assert settings(MAC)["nesting_refused"] == NO_NESTING
+    for text in (INTEL, CPUID, KVM_BACKEND, REFUSED, f"00:00:09.1 VMMDev: Guest Log: {NO_NESTING}\n"):
+        assert parse(text).nested_refused == "" and "nesting_refused" not in settings(text)
+    assert len(parse(f"{NO_NESTING}{'x' * 5000}").nested_refused) == 200
 
 
 def test_a_refused_start():

@@ -174,6 +174,19 @@ def test_versions(output: str, wanted: tuple[str, str]) -> None:
     assert text.version(output) == wanted
 
 
+@pytest.mark.parametrize(
+    ("attributes", "engine"), [('executionEngine="Interpreter"', "interpreter"), ("", "default")]
+)
+def test_how_instructions_are_run_stands_in_the_settings_file(
+    tmp_path: Path, attributes: str, engine: str
+) -> None:
+    settings = tmp_path / "lab.vbox"
+    settings.write_text(
+        f'<VirtualBox xmlns="http://www.virtualbox.org/"><Machine {attributes}/></VirtualBox>'
+    )
+    assert text.execution_engine(settings) == engine
+
+
 def test_snapshots_are_read_from_the_settings_file(tmp_path: Path) -> None:
     settings = tmp_path / "lab.vbox"
     settings.write_text(

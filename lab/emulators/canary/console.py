@@ -30,8 +30,8 @@ _SAYS = "KVM does not run L2: "
 def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
     """L2's report from the log.
 
-    Raises NestedFailedError when there is no KVM or KVM itself says that it does not run L2, BlockedError
-    when memory was wanting (`out_of_memory`: Docker says so), InconclusiveError or LabError for all else.
+    Raises NestedFailedError when KVM itself says that it does not run L2, BlockedError when memory was
+    wanting (`out_of_memory`: Docker says so), InconclusiveError or LabError for all else.
     """
     log = _of_last_start(log)
     _raise_failure(log, out_of_memory)
@@ -41,7 +41,7 @@ def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
     facts = dict(word.split("=", 1) for word in ready["facts"].split() if "=" in word)
     return NestedProof(
         nonce=facts.get("nonce", ""),
-        hypervisor=facts.get("hypervisor", ""),
+        hypervisor=facts.get("hypervisor"),
         clocksource=facts.get("clocksource", ""),
         boot_id=facts.get("boot_id", ""),
         boot_completed=True,
@@ -71,7 +71,7 @@ def properties(told: str) -> NestedProof:
     uptime = _UPTIME.search(told)
     return NestedProof(
         nonce=found.get("ro.lab.nonce", ""),
-        hypervisor=found.get("ro.lab.hypervisor", ""),
+        hypervisor=found.get("ro.lab.hypervisor"),
         clocksource=found.get("ro.lab.clocksource", ""),
         boot_id=found.get("ro.lab.boot_id", ""),
         boot_completed=found.get("sys.boot_completed") == "1",
@@ -101,8 +101,8 @@ def _raise_failure(log: str, out_of_memory: bool) -> None:
         return
     code, why, shown = failure["code"], failure["why"], tail(log)
     what = f"the canary's container ended: {why}"
-    if code == _NO_DEVICE:
-        raise NestedFailedError(what, hint="compare with the rung container.kvm", tail=shown, lasting=True)
+    if code == _NO_DEVICE:  # guest.kvm found it in L1: that it is not here is Docker's doing
+        raise InconclusiveError(what, hint="compare with the rung container.kvm", tail=shown)
     # Whatever the code: an entrypoint of before said 72 for all that ended QEMU early.
     if code == _KVM_SAID_NO and lastwords.KVM.match(why.removeprefix(_SAYS)):
         raise NestedFailedError(what, hint="compare with the rung guest.kvm", tail=shown)

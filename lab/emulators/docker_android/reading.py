@@ -60,8 +60,9 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
     told = container.environment(found).get(contract.arguments, "")
     told_state, adb = state(found), listed(look.said)
     made_vm = any("anon_inode:kvm-vm" in one.kvm for one in look.processes)
-    # Left to choose, it took no KVM: L2 is online without.
-    fell_back = acceleration == AUTO and adb == "device" and not made_vm
+    # Left to choose, as it is without a word too, it took no KVM: L2 is online without.
+    chose = emulator is not None and acceleration in ("", AUTO)
+    fell_back = chose and adb == "device" and not made_vm
     return Inside(
         state=told_state,
         started=epoch(described.get("StartedAt", "")),
@@ -77,7 +78,6 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
         watcher_ended=_ended(f"{supervisor_log}\n{look.log}"),
         memory_kills=look.memory_kills,
         killed=container.killed_for_memory(told_state),
-        without_device=_without_device(found),
         restarted=bool(told_state.facts["restarted"]),
         device_log=device_log,
         supervisor_log=supervisor_log,
@@ -183,14 +183,6 @@ def _emulator(processes: list[Process]) -> Process | None:
     starters = [one for one in processes if named(one) == "emulator"]
     with_words = [one for one in machines + starters if "-accel" in one.command]
     return next(iter([one for one in machines if one in with_words] or machines or starters), None)
-
-
-def _without_device(inspected: Mapping[str, Any]) -> bool:
-    """Where Docker says what devices it gave, and /dev/kvm is none of them."""
-    host = inspected.get("HostConfig")
-    if host is None or host.get("Privileged"):
-        return False
-    return all(one.get("PathInContainer") != "/dev/kvm" for one in host.get("Devices") or [])
 
 
 def _acceleration(command: list[str]) -> str:

@@ -61,8 +61,6 @@ class Inside:
     memory_kills: int = 0
     killed: bool = False
     """Docker says it was ended for want of memory."""
-    without_device: bool = False
-    """It was started without /dev/kvm, which is not how lab starts it."""
     restarted: bool = False
     """The container was started before, by somebody else: its logs tell of that start, too."""
     device_log: str = ""

@@ -37,9 +37,9 @@ def for_adb(
     """Come back when the container's own adb has its emulator online.
 
     With `with_kvm` one that was told to do without KVM is not waited for, nor believed.
-    Raises NestedFailedError when there is no KVM for L2 or KVM says that it does not run it, NestedLostError
-    when the emulator is gone by a signal or nothing says why, BlockedError when something is absent,
-    InconclusiveError when it failed in another way, DeadlineError.
+    Raises NestedFailedError when KVM says that it does not run L2, NestedLostError when the emulator is gone
+    by a signal or nothing says why, BlockedError when something is absent, InconclusiveError when it failed
+    in another way, DeadlineError.
     """
     while not _online(guest, watch, deadline, with_kvm):
         if deadline.passed:
@@ -85,8 +85,10 @@ def _diagnosed(watch: Watch, deadline: Deadline, with_kvm: bool) -> tuple[Diagno
     return diagnose(Case(list(watch.seen), late=deadline.passed, stages=watch.stages, with_kvm=with_kvm))
 
 
-def _late(watch: Watch, deadline: Deadline, with_kvm: bool = True) -> DeadlineError:
+def _late(watch: Watch, deadline: Deadline, with_kvm: bool = True) -> LabError:
     found = _diagnosed(watch, deadline, with_kvm)
+    if found and found[0].final and watch.seen[-1].inside.adb != "device":
+        return failure(found[0])  # some words count only once the time is up
     named = f": {found[0].name}, {found[0].what}" if found else ""
     return DeadlineError(
         f"L2 did not answer the container's own adb in {deadline.seconds:.0f} s{named}",
@@ -104,7 +106,7 @@ def failure(diagnosis: Diagnosis) -> LabError:
     what = f"{diagnosis.name}: {diagnosis.what}"
     tail = "\n".join(diagnosis.lines)
     if diagnosis.refutes and diagnosis.name != LOOP:
-        return NestedFailedError(what, hint=diagnosis.hint, tail=tail, lasting=not diagnosis.again)
+        return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
     if diagnosis.name in ABSENT:
         return BlockedError(what, hint=diagnosis.hint, tail=tail)
     if diagnosis.again:

@@ -43,12 +43,19 @@ class Launcher:
         self._journal = journal
 
     def find(self) -> psutil.Process | None:
-        """The running process, or None."""
-        return process.find(_record(self._layout.process), self._spec.uuid, self._binaries)
+        """The running process, or None.
+
+        Where record and journal are lost, nobody knows what it is called: its own arguments say whose it is.
+        """
+        uuid = self._spec.uuid
+        if found := process.find(_record(self._layout.process), uuid, self._binaries):
+            return found
+        keepers = process.keepers(self._layout.pid)
+        return next((one for theirs, one in keepers if theirs == uuid and process.alive(one)), None)
 
     def end(self, running: psutil.Process) -> None:
         """End the process by force. Raises LabError when it survives."""
-        process.kill(running, self._spec.uuid, binaries=self._binaries)
+        process.kill(running, self._spec.uuid, binaries=self._binaries | {_program(running)})
 
     @property
     def _binaries(self) -> set[str]:

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,21 @@ def by_uuid(uuid: str, binaries: Collection[str] = ()) -> psutil.Process | None:
         if is_machine(process, uuid, binaries):
             return process
     return None
+
+
+def keepers(pid_file: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """(UUID, process) of those that were told to keep their PID in this file, whatever they are called.
+
+    The file is one machine's own: nobody else tells a process so.
+    """
+    wanted = os.path.realpath(pid_file)
+    for process in psutil.process_iter():
+        try:
+            words = dict(itertools.pairwise(process.cmdline()))
+        except psutil.Error:
+            continue
+        if "-uuid" in words and os.path.realpath(words.get("-pidfile", "")) == wanted:
+            yield words["-uuid"], process
 
 
 def find(record: Any, uuid: str, binaries: Collection[str] = ()) -> psutil.Process | None:

@@ -54,11 +54,7 @@ class VirtualBox:
 
     def settings(self) -> dict[str, str]:
         described = self._described()
-        ran = vboxlog.parse(self._log(described))
-        read = settings_of(described) | {
-            "acceleration": ran.engine or "unknown",
-            "log_engine": ran.engine_line,
-        }
+        read = settings_of(described) | vboxlog.settings(self._log(described))
         return {key: value for key, value in read.items() if value}
 
     def forwards(self, names: Mapping[tuple[int, int], str]) -> list[Forward]:

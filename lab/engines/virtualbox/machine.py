@@ -259,12 +259,7 @@ class VirtualBoxMachine:
         if self.status() is State.ABSENT:
             return {}
         found: dict[str, str] = self._ask("settings", uuid=self.spec.uuid)
-        ran = vboxlog.parse(self._log())
-        found["acceleration"] = ran.engine or "unknown"
-        if ran.engine_line:
-            found["log_engine"] = ran.engine_line
-        if ran.nested_lines:
-            found["log_nested"] = "; ".join(ran.nested_lines)
+        found |= vboxlog.settings(self._log())
         return {key: value for key, value in found.items() if value}
 
     def console(self) -> Path:

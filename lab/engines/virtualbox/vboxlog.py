@@ -9,10 +9,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from lab.engines.protocol import NESTING_REFUSED
+
 RanBy = Literal["hwvirt", "native", "interpreter", ""]
 
 _KEPT = 40
 """Lines kept of a kind: a VM that fails in a loop logs the same for hours."""
+
+_LONGEST = 200
+"""Characters of a line that is shown."""
 
 _STAMP = re.compile(r"^\s*(?:[0-9]+:[0-9]{2}:[0-9]{2}\.[0-9]+)?\s*")
 _ENGINES: tuple[tuple[RanBy, re.Pattern[str]], ...] = (
@@ -26,6 +31,8 @@ _FALLBACK = "HM: HMR3Init: Attempting fall back to NEM"
 _ASKED = re.compile(r"NestedHWVirt\s+<integer>\s+= 0x([0-9a-fA-F]{1,16})\b")
 _CPUID = re.compile(r"(VMX - Virtual Machine|SVM - AMD)\b.*= ([01]) \([01]\)")
 _NESTED = re.compile(r"(?:CPUM|HM|NEM|EM|VMSetError|IEM): .*nested", re.IGNORECASE)
+# CPUMR3CpuId.cpp, 7.0 to 7.2 (since then CPUMR3CpuId-x86.cpp): "... when NEM is used! (later)" on a Mac.
+_NO_NESTING = re.compile(r"CPUM: Warning! Can't turn on nested VT-x/AMD-V\b")
 _NESTED_PAGING = re.compile(r"nested.?paging", re.IGNORECASE)
 # The runtime errors DrvVD_DISKFULL and DevATA_DISKFULL (src/VBox/Devices/Storage: DrvVD.cpp, DevATA.cpp).
 _DISK_FULL = re.compile(r"\b\w+_DISKFULL\b|: Host disk full$")
@@ -49,6 +56,8 @@ class RunLog:
     """The setting as this run had it (CFGM's NestedHWVirt). It proves nothing."""
     nested_shown: bool | None = None
     """Whether the CPUID given to the guest has vmx or svm."""
+    nested_refused: str = ""
+    """The line that says that it takes the setting and gives the guest nothing: VirtualBox's own word."""
     nested_lines: tuple[str, ...] = ()
     """What it says of nested virtualization, runs of spaces made one."""
     disk_full: str = ""
@@ -60,7 +69,7 @@ class RunLog:
 def parse(text: str) -> RunLog:
     """Never raises. Lines are given without their time stamp; what the guest itself logs is left out."""
     engine: RanBy = ""
-    engine_line = fallback = full = ""
+    engine_line = fallback = full = refused = ""
     asked: bool | None = None
     shown: bool | None = None
     nested: dict[str, None] = {}
@@ -78,6 +87,8 @@ def parse(text: str) -> RunLog:
             full = ""
         if line.startswith(_FALLBACK):
             fallback = line
+        if _NO_NESTING.match(line):
+            refused = line[:_LONGEST]
         if found := _ASKED.match(line):
             asked = int(found[1], 16) != 0
             nested[" ".join(line.split())] = None
@@ -95,10 +106,23 @@ def parse(text: str) -> RunLog:
         nested_paging=engine == "hwvirt" and "nested paging" in engine_line,
         nested_asked=asked,
         nested_shown=shown,
+        nested_refused=refused,
         nested_lines=tuple(nested)[:_KEPT],
         disk_full=full,
         errors=tuple(errors)[:_KEPT],
     )
+
+
+def settings(text: str) -> dict[str, str]:
+    """What the log says of the run, as lab.engines.protocol.Machine.settings gives it. Never raises."""
+    ran = parse(text)
+    found = {
+        "acceleration": ran.engine or "unknown",
+        "log_engine": ran.engine_line,
+        "log_nested": "; ".join(ran.nested_lines),
+        NESTING_REFUSED: ran.nested_refused,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def _says_nested(line: str) -> bool:

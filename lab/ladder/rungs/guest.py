@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from lab.engines.protocol import NESTING_REFUSED
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm as guest_kvm
 from lab.ladder.model import Observation
@@ -77,16 +78,18 @@ def paravirt(site: Site) -> Observation:
 
 
 def cpu(site: Site) -> Observation:
-    """vmx or svm among L1's own cpu flags."""
+    """vmx or svm among L1's own cpu flags; where the engine's log says why not, its words are shown."""
     machine, found = _facts(site).facts.machine, _facts(site).facts.cpu
     if machine not in _X86:
         raise BlockedError(f"the VM's processor is {machine}, and what is asked about are x86 guests")
     flags = [flag for flag in MODULES if flag in found.flags]
     paging = {True: ", nested paging", False: ", no nested paging", None: ""}[found.nested_paging]
+    word = site.facts.get("vm.settings", {}).get(NESTING_REFUSED, "")
     return Observation(
         ok=bool(flags),
         expected="vmx or svm among the VM's cpu flags",
-        observed=", ".join(flags) + paging if flags else "neither vmx nor svm",
+        observed=(", ".join(flags) + paging if flags else "neither vmx nor svm")
+        + (f"; the engine's log says: {word}" if word else ""),
         hint="" if flags else "the hypervisor did not deliver nested virtualization to the VM",
     )
 

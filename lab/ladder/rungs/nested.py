@@ -116,7 +116,14 @@ def _restarted(site: Site, emulator: Emulator, deadline: Deadline) -> bool:
 
 
 def _faults(proof: NestedProof) -> list[str]:
-    """What about this L2's answer speaks against KVM running it: CPUID's signature, and nothing else."""
+    """What about this L2's answer speaks against KVM running it: CPUID's signature, and nothing else.
+
+    Raises InconclusiveError for an answer that lacks it.
+    """
+    if proof.hypervisor is None:
+        raise InconclusiveError(
+            "L2 answers, and does not tell its hypervisor's signature", hint="the answer was cut: try again"
+        )
     if proof.hypervisor == KVM_SIGNATURE:
         return []
     return [f"the hypervisor signature is {proof.hypervisor or 'none'}"]

@@ -89,11 +89,13 @@ def unaccelerated(case: Case) -> Diagnosis | None:
     inside = case.last.inside
     if not case.with_kvm or not inside.switched_off or not inside.state.running:
         return None
+    by = "the setting emulator.env" if inside.told else "its command line"
+    said = f"-accel {inside.acceleration}" if inside.acceleration else "no -accel"
     return Diagnosis(
         "unaccelerated",
-        "the setting emulator.env has the emulator run without KVM",
-        (inside.told or f"-accel {inside.acceleration or 'off'}, on the emulator's command line",),
-        "take that -accel out of emulator.env, then `invoke emulator.restart`",
+        f"{by} has the emulator run without KVM",
+        (inside.told or f"{said}, on the emulator's command line",),
+        "have it run with `-accel on`: emulator.env must not say otherwise; then `invoke emulator.restart`",
         final=True,
         refutes=False,
     )
@@ -115,20 +117,16 @@ def container_exited(case: Case) -> Diagnosis | None:
 
 
 def no_kvm(case: Case) -> Diagnosis | None:
-    inside = case.last.inside
-    shown = lines(inside.device_log, _NO_KVM)
+    shown = lines(case.last.inside.device_log, _NO_KVM)
     if not shown or case.alive:
         return None
     return Diagnosis(
         "no-kvm",
         "there is no KVM for the emulator in the container",
         shown,
-        "compare with the rung container.kvm",
+        "L1 has it, and it did not reach this container: compare with the rung container.kvm",
         final=True,
-        # It was not to have any, or had it; or the log tells of a start before this one, by somebody else.
-        refutes=not (
-            inside.without_device or inside.restarted or any(one.inside.made_vm for one in case.seen)
-        ),
+        refutes=False,
     )
 
 
@@ -150,7 +148,7 @@ def kvm_unusable(case: Case) -> Diagnosis | None:
     """KVM's own words, and no others: these alone are evidence against it."""
     inside = case.last.inside
     shown = lines(_own(case), lastwords.KVM)
-    if not shown or case.alive:
+    if not shown or (case.alive and not _stands_still(case)):
         return None
     return Diagnosis(
         "kvm-unusable",
@@ -161,6 +159,14 @@ def kvm_unusable(case: Case) -> Diagnosis | None:
         refutes=not inside.restarted,
         again=True,
     )
+
+
+def _stands_still(case: Case) -> bool:
+    """The emulator is there, and its machine is not run any more: QEMU stays, paused for ever."""
+    android, inside = case.last.android, case.last.inside
+    if inside.adb == "device" or (android is not None and android.online):
+        return False
+    return case.late or bool(lines(_own(case), lastwords.STOPS))
 
 
 def kvm_error(case: Case) -> Diagnosis | None:

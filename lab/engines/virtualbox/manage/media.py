@@ -10,6 +10,7 @@ from lab.engines.virtualbox.manage.talk import Talk, inside
 from lab.engines.virtualbox.worker.media import CONTROLLER
 from lab.errors import LabError
 
+_NO_PARENT = "is not found in the media registry"
 _NOTHING = frozenset({"", "none", "emptydrive"})
 
 
@@ -69,8 +70,14 @@ def _difference(talk: Talk, base: str, target: str) -> None:
             *("createmedium", "disk", "--filename", target, "--diffparent", base, "--format", "VDI"),
         )
         return
-    parent = _about(talk, target).get("Parent UUID", "")
-    if parent != _about(talk, base).get("UUID"):
+    wanted = _about(talk, base).get("UUID")  # first: VirtualBox opens no difference before what it stands on
+    try:
+        parent = _about(talk, target).get("Parent UUID", "")
+    except LabError as error:
+        if _NO_PARENT not in error.tail:
+            raise
+        parent = ""
+    if parent != wanted:
         raise LabError(f"the disk {target} was made on another image than {base}")
 
 

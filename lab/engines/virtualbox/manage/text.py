@@ -125,6 +125,15 @@ def _supported(hostinfo: str) -> Iterator[tuple[str, str]]:
             yield name.removeprefix("Processor supports ").strip(), value.strip()
 
 
+def execution_engine(settings: Path) -> str:
+    """How a settings file says that instructions are run, in the API's words; `default` where it does not.
+
+    Raises OSError and ElementTree.ParseError.
+    """
+    machine = ElementTree.parse(settings).getroot().find(f"{_NAMESPACE}Machine")  # noqa: S314 - VirtualBox's own
+    return (machine.get("executionEngine", "default") if machine is not None else "default").lower()
+
+
 def snapshots(settings: Path) -> list[dict[str, Any]]:
     """The snapshots in a settings file, oldest first; VBoxManage itself tells neither time nor memory.
 
