@@ -289,7 +289,7 @@ def fetch(image="ubuntu-24.04", update=False):
     "image.build",
     "image.action/1",
     positional=["image"],
-    help={"image": "debian-13 or canary; both when left out"},
+    help={"image": "debian-13 (on Linux) or canary; both when left out"},
 )
 def build(image=""):
     """Build the local images, if their recipe or package versions changed."""
@@ -302,6 +302,27 @@ def build(image=""):
 )
 def box(provider="libvirt"):
     """Make a Vagrant box of the image that a lab stands on."""
+
+
+@does(
+    "carry.export",
+    "image.action/1",
+    positional=["image", "file"],
+    help={"image": "canary", "file": "the file to write"},
+)
+def export(image, file):
+    """Write the cached canary into a file, for a machine that cannot build it."""
+
+
+@does(
+    "carry.import_",
+    "image.action/1",
+    name="import",
+    positional=["file"],
+    help={"file": "what image.export wrote"},
+)
+def import_(file):
+    """Put an exported canary into the cache."""
 
 
 @does("image.verify", "image.action/1")
@@ -399,7 +420,8 @@ def nightly_status():
     "test/1",
     name="test",
     help={
-        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-virtualbox, e2e-vagrant"
+        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-virtualbox, e2e-vagrant, "
+        "e2e-published"
     },
 )
 def test_(tier="all"):
@@ -432,7 +454,7 @@ _EMULATOR = (
     emulator_screenshot, emulator_install, emulator_shell,
 )  # fmt: skip
 _THEORY = (explain, matrix, experiment)
-_IMAGE = (image_list, fetch, build, box, verify, prune)
+_IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
 _NIGHTLY = (nightly_run, nightly_history, nightly_install, nightly_uninstall, nightly_status)
 
 namespace = Collection(test_, lint, bench)

@@ -59,7 +59,8 @@ def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[st
                 settings=load(given),
                 steps=Steps(live or PlainSink(err)),
                 interactive=sys.stdin.isatty() and on_terminal,
-                ask=lambda question: _ask(err, question),
+                ask=lambda question: _ask_for(err, f"{question} [y/N]").strip().lower() in ("y", "yes"),
+                ask_for=lambda question: _ask_for(err, question),
             )
             return command(session)
     except screen.ReaderGoneError as gone:
@@ -92,18 +93,17 @@ def _answer(reply: Reply, err: Terminal, as_json: bool) -> int:
     return code
 
 
-def _ask(console: Terminal, question: str) -> bool:
-    """Whether a person says yes; no answer at all (the end of standard input) is a no."""
+def _ask_for(console: Terminal, question: str) -> str:
+    """The line that a person answers; empty for no answer at all (the end of standard input)."""
     with screen.lent():
         *before, last = question.splitlines()
         for line in before:
             console.print(line, soft_wrap=True)
         try:
-            answer = console.input(f"{last} [y/N] ", markup=False)
+            return console.input(f"{last} ", markup=False)
         except EOFError:
             console.print()
-            return False
-    return answer.strip().lower() in ("y", "yes")
+            return ""
 
 
 def _listen_to_signals() -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lab import __version__, proc
 from lab.adb import adb_program
-from lab.commands import choose
+from lab.commands import choose, mirror
 from lab.commands.session import ROOT, Reply, Session
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
@@ -205,7 +205,7 @@ def _bare_at_last(session: Session, step: Step) -> float:
 def _bare(session: Session, step: Step) -> float:
     """The bare script's seconds, on the same images, with keys and a seed of its own."""
     base = session.images / choose.debian_image(session) / "disk.qcow2"
-    image = canary.build(session.images, step, session.settings.images.debian_mirror)
+    image = canary.build(session.images, step, mirror.debian(session))
     with tempfile.TemporaryDirectory(prefix="lab-bare-") as folder:
         work = Path(folder)
         pair = keys.ensure(work / "keys", _NAME)

@@ -22,6 +22,9 @@ from lab.images import cache, debian, uses
 from lab.ladder.model import Outcome
 from lab.steps import Background
 
+_HOLD_KVM = debian.SOURCES / "rootfs/etc/systemd/system/lab-hold-kvm.service"
+"""What a guest needs on an emulated processor; the unit says why. Lab's own image has it."""
+
 
 class Builder:
     """`ensure()` gives what `lab.up` does before each rung is checked.
@@ -127,8 +130,10 @@ class Builder:
         bench = self._bench
         with self._steps.step("vm.create"):
             record = bench.record
-            grow = record.disk_gib > debian.recipe().disk.size_gib
-            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow)
+            own = choose.is_own(record.image)
+            grow = not own or record.disk_gib > debian.recipe().disk.size_gib  # a published one is small
+            services = {} if own else {_HOLD_KVM.name: _HOLD_KVM.read_text()}
+            wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow, services)
             bench.lab.journal.intend("file", str(bench.spec.seed))
             seed.write(wanted, bench.spec.seed)
             bench.lab.journal.done("file", str(bench.spec.seed))
@@ -168,7 +173,7 @@ class Builder:
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
         guest = wait_for_ssh(self._bench.new_guest, deadline, lambda: why_dead(self._bench.machine))
-        if not self._bench.record.image.startswith(choose.DEBIAN):
+        if not choose.is_own(self._bench.record.image):
             boot.wait_until_over(guest, deadline)
         return guest
 

@@ -7,9 +7,9 @@ import sys
 
 from lab import engines
 from lab.commands import consent
-from lab.commands.session import ROOT, Session
+from lab.commands.session import Session
 from lab.config import Settings
-from lab.config.model import leaves
+from lab.config.model import GUEST_IMAGES, PUBLISHED, leaves
 from lab.deadline import Deadline
 from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
@@ -206,6 +206,7 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
     """(image id, why) of the guest image, fetched or built when it is not cached.
 
     `auto` means Ubuntu if it is cached or can be reached, else Debian.
+    Raises UsageError (a wrong manifest), and BlockedError among what a fetch and a build raise.
     """
     if record.image:
         if entry := cache.find(session.images, record.image):
@@ -216,9 +217,9 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
             hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
         )
     kind, why = image_kind(session, record.engine)
-    if kind == UBUNTU:
-        known = published(UBUNTU, record.engine).find(session.images)
-        return (known.name if known else ubuntu_image(session, record.engine)), why
+    if kind != DEBIAN:
+        known = published(kind, record.engine).find(session.images)
+        return (known.name if known else published_image(session, kind, record.engine)), why
     if why != ASKED_FOR:
         session.steps.note(f"image: {DEBIAN}, because {why}")
     return debian_image(session), why
@@ -232,25 +233,26 @@ def image_kind(session: Session, engine: str) -> tuple[str, str]:
     wanted = session.settings.image
     if wanted == DEBIAN:
         return DEBIAN, ASKED_FOR
-    ubuntu = published(UBUNTU, engine)
-    if ubuntu.find(session.images):
-        return UBUNTU, ASKED_FOR if wanted == UBUNTU else "cached"
-    unreachable = ubuntu.reachable(_REACH_SECONDS)
+    name = UBUNTU if wanted == "auto" else wanted
+    image = published(name, engine)
+    if image.find(session.images):
+        return name, ASKED_FOR if wanted == name else "cached"
+    unreachable = image.reachable(_REACH_SECONDS)
     if unreachable is None:
-        return UBUNTU, ASKED_FOR if wanted == UBUNTU else "its server can be reached"
+        return name, ASKED_FOR if wanted == name else "its server can be reached"
     foreign = bool(packages.impossible({"build-image"}))
-    if wanted == UBUNTU or (foreign and debian.find(session.images) is None):
+    if wanted == name or (foreign and debian.find(session.images) is None):
         other = ", or use `--image debian-13`, built from this machine's apt sources"
         raise BlockedError(
-            f"the image {UBUNTU} is not cached, and its server cannot be reached: {unreachable}",
+            f"the image {name} is not cached, and its server cannot be reached: {unreachable}",
             hint="check the network" + ("" if foreign else other),
         )
-    return DEBIAN, f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
+    return DEBIAN, f"{name} is not cached and cannot be reached ({unreachable})"
 
 
 def must_hold_image(session: Session, engine: str, disk_gib: int) -> None:
     """Raise UsageError for a disk that is smaller than the image it begins with."""
-    least = debian.recipe().disk.size_gib  # Ubuntu's is smaller than any disk that can be set
+    least = debian.recipe().disk.size_gib  # what is published is smaller than any disk that can be set
     if disk_gib < least and image_kind(session, engine)[0] == DEBIAN:
         raise UsageError(
             f"a disk of {disk_gib} GiB is smaller than the image {DEBIAN} ({least} GiB)",
@@ -269,23 +271,33 @@ def purposes(session: Session, engine: str, image: str = "") -> frozenset[Purpos
 
 def _to_be_built(session: Session, engine: str) -> bool:
     """Whether guest_image() would build the image here."""
-    if session.settings.image == UBUNTU or debian.find(session.images) is not None:
+    if session.settings.image not in ("auto", DEBIAN) or debian.find(session.images) is not None:
         return False
     return image_kind(session, engine)[0] == DEBIAN
 
 
 def published(name: str, engine: str) -> PublishedImage:
-    """The image of that name in the format the engine reads: VirtualBox a VMDK, every other a qcow2."""
-    manifest = ROOT / "images" / "guest" / f"{name}.toml"
-    if not manifest.is_file():
-        raise UsageError(f"{name} is not a published image", hint=f"the one there is: {UBUNTU}")
-    return PublishedImage(manifest, "vmdk" if engine == "virtualbox" else "qcow2")
+    """The image whose manifest is `name`.toml, in the format the engine reads: VirtualBox a VMDK, every other
+    a qcow2. Raises UsageError.
+    """
+    if name not in PUBLISHED:
+        raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
+    manifest = GUEST_IMAGES / f"{name}.toml"
+    image = PublishedImage(manifest, "vmdk" if engine == "virtualbox" else "qcow2")
+    if image.name != name:
+        raise UsageError(f"{manifest} is of an image named {image.name}", hint=f"name it {image.name}.toml")
+    return image
 
 
-def ubuntu_image(session: Session, engine: str) -> str:
-    with session.steps.step("image.fetch", UBUNTU) as step:
+def published_image(session: Session, name: str, engine: str) -> str:
+    with session.steps.step("image.fetch", name) as step:
         deadline = Deadline.after(session.settings.deadlines.download)
-        return published(UBUNTU, engine).fetch(session.images, step, deadline).name
+        return published(name, engine).fetch(session.images, step, deadline).name
+
+
+def is_own(image_id: str) -> bool:
+    """Whether the guest image is lab's recipe, and ready at the first login; another one sets itself up."""
+    return cache.name_of(image_id) == DEBIAN
 
 
 def debian_image(session: Session) -> str:
@@ -303,11 +315,11 @@ def _must_agree(settings: Settings, record: Record) -> None:
     wanted = {
         "engine": (settings.engine, record.engine),
         "emulator.kind": (settings.emulator.kind, record.emulator),
-        "image": (settings.image, record.image),
+        "image": (settings.image, cache.name_of(record.image)),
     }
     for key, (value, actual) in wanted.items():
         flagged = settings.origins[key].startswith("flag")
-        if flagged and value != "auto" and actual and not actual.startswith(value):
+        if flagged and value != "auto" and actual and actual != value:
             raise UsageError(
                 f"lab {record.name} has {key.partition('.')[0]} {actual}, not {value}",
                 hint="`--fresh` destroys it and makes a new one, or choose another --name",
@@ -322,5 +334,6 @@ __all__ = [
     "emulator_kind",
     "engine_name",
     "guest_image",
+    "is_own",
     "record_for",
 ]

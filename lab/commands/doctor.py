@@ -10,12 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from lab import engines
-from lab.commands import preflight
+from lab.commands import mirror, preflight
 from lab.commands.session import Reply, Session
 from lab.errors import ExitCode, LabError
 from lab.host import facts as host_facts
 from lab.host import kvm, packages
-from lab.images import cache
+from lab.images import cache, canary
+from lab.web import shown
 
 _GIB = 2**30
 _WANTED_FREE = 8 * _GIB
@@ -36,7 +37,7 @@ def doctor(session: Session, deep: bool = False) -> Reply:
         "engines": rows,
         "packages": [_package(item) for item in packages.TABLE if _can_be_had(item)],
         "kvm": {"usable": answer.usable, "why": answer.why, "nested": answer.nested},
-        "checks": [*_resources(session, host), *(_images(session) if deep else [])],
+        "checks": [*_resources(session, host), _mirror(session), *(_images(session) if deep else [])],
     }
     usable = any(row["usable"] for row in rows)
     return Reply(
@@ -96,6 +97,16 @@ def _resources(session: Session, host: host_facts.HostFacts) -> list[dict[str, s
             )
         )
     return checks
+
+
+def _mirror(session: Session) -> dict[str, str]:
+    """Where the canary would be built from, if it had to be."""
+    used = mirror.known(session)
+    if used is not None:
+        return _check("debian archive", True, f"{shown(used.address)}, from {used.origin}", "")
+    here = canary.find(session.images) is not None
+    observed = "none is known" + (", and the canary is here already" if here else "")
+    return _check("debian archive", here, observed, mirror.HINT)
 
 
 def _images(session: Session) -> list[dict[str, str]]:

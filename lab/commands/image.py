@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import engines
-from lab.commands import choose
+from lab.commands import choose, mirror
+from lab.commands.image_result import replied, result
 from lab.commands.session import Reply, Session
 from lab.deadline import Deadline
-from lab.errors import ExitCode, LabError, UsageError
+from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.images import cache, canary, debian, registry, uses
 from lab.images.registry import Reference
 from lab.steps import Step
@@ -23,9 +25,7 @@ from lab.steps import Step
 CANARY = "canary"
 ANDROID = "docker-android"
 _BUILDS: dict[str, Callable[[Session, Step], str]] = {
-    CANARY: lambda session, step: (
-        canary.build(session.images, step, session.settings.images.debian_mirror).id
-    ),
+    CANARY: lambda session, step: canary.build(session.images, step, mirror.debian(session)).id,
     choose.DEBIAN: lambda session, step: debian.build(session.images, step).name,
 }
 """The canary first: it can be built on every system."""
@@ -67,13 +67,13 @@ def fetch(session: Session, image: str, update: bool = False) -> Reply:
     """
     started = time.monotonic()
     if image == ANDROID:
-        return _reply("fetch", [_fetch_android(session, update)], started)
+        return replied("fetch", [_fetch_android(session, update)], started)
     published = choose.published(image, choose.engine_name(session))
     before = published.find(session.images)
     with session.steps.step("image.fetch", image) as step:
         path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))
-    row = _result(session, path.name, "cached" if before and before.name == path.name else "fetched")
-    return _reply("fetch", [row], started)
+    row = result(session, path.name, "cached" if before and before.name == path.name else "fetched")
+    return replied("fetch", [row], started)
 
 
 def _fetch_android(session: Session, update: bool) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _fetch_android(session: Session, update: bool) -> dict[str, Any]:
             step=step,
             deadline=Deadline.after(wanted.download_seconds),
         )
-    row = _result(session, obtained.image.id, "cached" if obtained.image.id in known else "fetched")
+    row = result(session, obtained.image.id, "cached" if obtained.image.id in known else "fetched")
     moved = f"its tag has moved: {obtained.change}; `--update` takes the new one" if obtained.change else ""
     return row | {"why": moved}
 
@@ -164,16 +164,24 @@ def build(session: Session, image: str) -> Reply:
     """Build the local images whose recipe or package versions changed."""
     if image and image not in _BUILDS:
         raise UsageError(f"{image} is not a local image", hint=f"one of {', '.join(_BUILDS)}")
+    here = [name for name in _BUILDS if name != choose.DEBIAN or platform.system() == "Linux"]
+    if image and image not in here:
+        raise BlockedError(
+            f"{image} is built on Linux only",
+            hint="a lab stands on ubuntu-24.04 here, which is downloaded: `invoke image.fetch`",
+        )
     started = time.monotonic()
+    names = [image] if image else here
+    left_out = [] if image else [f"{name} is built on Linux only" for name in _BUILDS if name not in here]
     rows = []
-    for name in [image] if image else list(_BUILDS):
+    for name in names:
         if name == choose.DEBIAN:
             session.need({"build-image"})
         known = {entry.id for entry in cache.entries(session.images)}
         with session.steps.step("image.build", name) as step:
             made = _BUILDS[name](session, step)
-        rows.append(_result(session, made, "cached" if made in known else "built"))
-    return _reply("build", rows, started)
+        rows.append(result(session, made, "cached" if made in known else "built"))
+    return replied("build", rows, started, notes=left_out)
 
 
 def verify(session: Session) -> Reply:
@@ -184,11 +192,11 @@ def verify(session: Session) -> Reply:
         with session.steps.step("image.verify", entry.id):
             try:
                 cache.verify(entry)
-                rows.append(_result(session, entry.id, "verified"))
+                rows.append(result(session, entry.id, "verified"))
             except LabError as error:
-                rows.append(_result(session, entry.id, "bad") | {"why": error.what})
+                rows.append(result(session, entry.id, "bad") | {"why": error.what})
     bad = any(row["result"] == "bad" for row in rows)
-    return _reply("verify", rows, started, ExitCode.INTERNAL if bad else ExitCode.DONE)
+    return replied("verify", rows, started, ExitCode.INTERNAL if bad else ExitCode.DONE)
 
 
 def prune(session: Session) -> Reply:
@@ -225,43 +233,7 @@ def prune(session: Session) -> Reply:
             }
         )
     kept = [
-        _result(session, entry.id, "kept") | {"why": f"used by {', '.join(used.get(entry.id, []))}"}
+        result(session, entry.id, "kept") | {"why": f"used by {', '.join(used.get(entry.id, []))}"}
         for entry in cache.entries(session.images)
     ]
-    return _reply("prune", rows + kept, started)
-
-
-def _result(session: Session, image_id: str, result: str) -> dict[str, Any]:
-    entry = cache.find(session.images, image_id)
-    if entry is None:
-        raise LabError(f"the image {image_id} is not in the cache it was just put in")
-    return {
-        "id": entry.id,
-        "kind": entry.manifest.kind,
-        "name": entry.manifest.name,
-        "result": result,
-        "bytes": entry.manifest.bytes,
-        "sha256": entry.manifest.sha256,
-        "why": "",
-    }
-
-
-def _reply(action: str, rows: list[dict[str, Any]], started: float, code: int = ExitCode.DONE) -> Reply:
-    document = {
-        "schema": "image.action/1",
-        "action": action,
-        "results": rows,
-        "seconds": round(time.monotonic() - started, 3),
-        "notes": [],
-    }
-
-    def tell(console: Console) -> None:
-        for row in rows:
-            why = f" ({row['why']})" if row["why"] else ""
-            console.print(
-                f"{row['result']:<9} {row['id']}{why}", markup=False, highlight=False, soft_wrap=True
-            )
-        if not rows:
-            console.print("nothing to do", highlight=False)
-
-    return Reply(document, tell, code)
+    return replied("prune", rows + kept, started)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from lab import evidence, lock, system
-from lab.commands import access
+from lab.commands import access, mirror
 from lab.commands.looking import all_known
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
@@ -19,6 +20,7 @@ from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.errors import InterruptedByUser, LabError
 from lab.store import Record
+from lab.web import shown
 
 HALF_MADE = "half-made"
 UNREADABLE = "unreadable"
@@ -112,7 +114,12 @@ def _seen(bench: Workbench) -> tuple[Record | None, str, list[dict[str, Any]]]:
 
 
 def config(session: Session) -> Reply:
-    rows = effective(session.settings)
+    rows = [
+        replace(row, value=shown(used.address), origin=used.origin)
+        if row.key == mirror.KEY and not row.value and (used := mirror.known(session))
+        else row
+        for row in effective(session.settings)
+    ]
 
     def tell(console: Console) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Container
 
 from lab import engines, files
-from lab.commands import choose, consent, ports
+from lab.commands import choose, consent, mirror, ports
 from lab.commands.session import Session
 from lab.commands.workbench import Workbench
 from lab.engines.protocol import HELD, State
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.host import facts
+from lab.images import canary
 from lab.store import Lab, Record
 
+_CANARY = "canary"
 _MIB = 2**20
 MAC_KEEPS_BYTES = 2 << 30
 """What macOS keeps for itself. What it says is available leaves out all that it would give back (caches,
@@ -26,6 +28,15 @@ def before_anything(session: Session, held: Container[int] = ()) -> None:
     for name, port in session.settings.ports.model_dump().items():
         if port and port not in held:
             ports.must_be_free(name, port)
+
+
+def before_building(session: Session, emulator: str) -> None:
+    """Whoever is at the terminal says now where a canary is to be built from: later, nobody looks.
+
+    Where nobody can be asked it is the canary's own rung that is blocked. Raises as mirror.debian does.
+    """
+    if emulator == _CANARY and session.interactive and canary.find(session.images) is None:
+        mirror.debian(session)
 
 
 def before_replacing(session: Session, plan: Record, old: Lab) -> None:

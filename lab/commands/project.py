@@ -25,9 +25,12 @@ TIERS = {
     "e2e-nightly": ["tests/e2e_nightly"],
     "e2e-virtualbox": ["tests/e2e_virtualbox"],
     "e2e-vagrant": ["tests/e2e_vagrant"],
+    "e2e-published": ["tests/e2e_published"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
-_NEEDED: frozenset[packages.Purpose] = frozenset({"qemu", "ssh", "adb", "build-image", "tests", "vagrant"})
+_NEEDED: frozenset[packages.Purpose] = frozenset(
+    {"qemu", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"}
+)
 """What all tiers but `unit` need of the host."""
 _MARKS = ("failure", "error", "skipped")
 _BIN = Path(sys.executable).parent

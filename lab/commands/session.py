@@ -31,6 +31,9 @@ class Session:
     interactive: bool
     """True when a person at a terminal can be asked."""
     ask: Callable[[str], bool] = lambda _question: False
+    """Ask a person something that is answered by yes or no."""
+    ask_for: Callable[[str], str] = lambda _question: ""
+    """Ask a person for a line of text; empty when none is given."""
     evidence: Path | None = None
     """The evidence folder of the run at work, once there is one: errors name it."""
     again: str = "run the same command again: it goes on where this one stopped"

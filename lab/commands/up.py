@@ -64,9 +64,11 @@ def foreseen(session: Session, name: str, fresh: bool = False) -> Record | None:
     BlockedError, and LabError for a record that cannot be read.
     """
     old = session.store.find(name)
-    if old is not None and not fresh and old.read() is not None:
+    if old is not None and not fresh and (record := old.read()) is not None:
+        preflight.before_building(session, record.emulator)
         return None
     plan = choose.planned(session, name)
+    preflight.before_building(session, plan.emulator)
     if old is None or not fresh:
         preflight.before_anything(session)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import emulators, engines, redact
+from lab.commands import mirror
 from lab.commands.session import Session
 from lab.emulators.protocol import Emulator, Reach
 from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State
@@ -201,7 +202,7 @@ class Workbench:
             android=android,
             instance=instance,
             index=index,
-            debian_mirror=self.session.settings.images.debian_mirror,
+            debian_mirror=lambda: mirror.debian(self.session),
             vm_memory_mib=self.record.memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
             vm_disk_gib=self.record.disk_gib if self.record.engine in engines.NAMES else 0,

@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_state_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+GUEST_IMAGES = Path(__file__).resolve().parents[2] / "images" / "guest"
 PREFIX = "LAB_"
 DELIMITER = "__"
 FOLDERS = ("state_dir", "cache_dir")
@@ -89,6 +90,13 @@ Address = Annotated[str, AfterValidator(_address)]
 Repository = Annotated[str, AfterValidator(_repository)]
 Server = Annotated[str, AfterValidator(_server)]
 Seconds = Annotated[int, Field(ge=1, le=_DAY)]
+
+PUBLISHED = tuple(sorted(path.stem for path in GUEST_IMAGES.glob("*.toml")))
+"""The published images that can be asked for: each has a manifest of its name."""
+if TYPE_CHECKING:
+    GuestImage = str
+else:
+    GuestImage = Literal["auto", *PUBLISHED, "debian-13"]
 
 
 class Section(BaseModel):
@@ -185,7 +193,7 @@ class Settings(BaseSettings):
     )
 
     engine: Literal["auto", "virtualbox", "qemu"] = "auto"
-    image: Literal["auto", "ubuntu-24.04", "debian-13"] = "auto"
+    image: GuestImage = "auto"
     install: Literal["auto", "never"] = "auto"
     state_dir: Folder = Field(default_factory=lambda: user_state_path("lab", appauthor=False))
     cache_dir: Folder = Field(default_factory=lambda: user_cache_path("lab", appauthor=False))

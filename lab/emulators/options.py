@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +51,8 @@ class Place:
     instance: str = MAIN
     index: int = 0
     """0 for MAIN; each further emulator of the VM has a number of its own, and ports by it."""
-    debian_mirror: str = ""
-    """A Debian archive's address; empty: that of this machine's apt sources."""
+    debian_mirror: Callable[[], str] = lambda: ""
+    """Gives a Debian archive's address, asked for where none is known. Raises BlockedError without one."""
     vm_memory_mib: int = 0
     vm_disk_gib: int = 0
     """The VM's memory and disk; 0 where they are not known."""

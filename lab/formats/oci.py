@@ -2,22 +2,28 @@
 
 The image's id is the digest of its configuration, which names the layer's digest, so both are
 known before anything is loaded. The layer is compressed inside an uncompressed archive: Docker
-copies the archive before it reads the layer, and a small file is cheap to copy.
+copies the archive before it reads the layer, and a small file is cheap to copy. It is compressed by the
+library that lab's lock pins: Python's own zlib is another one on each system, and writes other bytes.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import deflate
+
 from lab.formats.cpio import Entry, with_folders
+
+COMPRESSOR = f"deflate {version('deflate')}"
+"""What decides the archive's bytes beside this module. Docker's ids do not depend on it."""
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _COMPRESSION = 6
@@ -53,7 +59,7 @@ def write(
         }
     )
     image_id = hashlib.sha256(described).hexdigest()
-    packed = gzip.compress(layer, _COMPRESSION, mtime=0)
+    packed = bytes(deflate.gzip_compress(layer, _COMPRESSION))
     name = f"{digest.removeprefix('sha256:')}.tar"
     index = [{"Config": f"{image_id}.json", "RepoTags": [reference], "Layers": [name]}]
     with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:

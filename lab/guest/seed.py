@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Seed:
     keys: Keys
     grow: bool = False
     """Grow the root partition and file system to the disk's size at boot (takes a few seconds)."""
+    services: Mapping[str, str] = field(default_factory=dict)
+    """systemd's units of lab's that the image lacks: file name to text."""
 
 
 def contents(seed: Seed) -> dict[str, str]:
@@ -74,6 +77,18 @@ def user_data(seed: Seed) -> dict[str, Any]:
         "resize_rootfs": seed.grow,
         "package_update": False,
         "package_upgrade": False,
+    } | _services(seed.services)
+
+
+def _services(units: Mapping[str, str]) -> dict[str, Any]:
+    """What puts them there and starts them, from now on at every boot."""
+    if not units:
+        return {}
+    return {
+        "write_files": [
+            {"path": f"/etc/systemd/system/{name}", "content": text} for name, text in units.items()
+        ],
+        "runcmd": [["systemctl", "enable", "--now", *units]],
     }
 
 

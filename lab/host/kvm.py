@@ -145,7 +145,7 @@ def _decide(
         return KvmAnswer(False, f"not proven: {error}", nested, checked), False
     if failure:
         lasting = _KVMS_WORD.search(failure) is not None and not _PASSING.search(failure)
-        return KvmAnswer(False, failure, nested, checked), lasting
+        return KvmAnswer(False, failure if lasting else f"not proven: {failure}", nested, checked), lasting
     why = f"a kernel boots to user space under it ({kernel.name}, {key['qemu']})"
     return KvmAnswer(True, why, nested, checked), True
 

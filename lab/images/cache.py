@@ -15,11 +15,10 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lab import files
 from lab.deadline import Deadline
@@ -50,7 +49,7 @@ class Manifest(BaseModel):
     format: str
     bytes: int
     sha256: str
-    created: datetime
+    created: AwareDatetime
     packages: dict[str, str] = Field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -184,6 +183,11 @@ def image_id(name: str, digest: str) -> str:
     found = f"{name}-{digest[:12]}"
     _check_id(found)
     return found
+
+
+def name_of(image_id: str) -> str:
+    """The name in an image's id; the whole of what is none."""
+    return image_id.rpartition("-")[0] or image_id
 
 
 def _owned(cache: Path) -> Iterator[CachedImage]:

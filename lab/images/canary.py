@@ -7,7 +7,7 @@ import json
 import lzma
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from pydantic import BaseModel, ConfigDict
 
 from lab import files, web
 from lab.deadline import Deadline, check_cancelled
-from lab.errors import BlockedError, LabError
+from lab.errors import LabError
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import Entry
-from lab.images import apt_sources, debtree
 from lab.images import cache as images
+from lab.images import debtree
 from lab.images.archive import Archive, Keys, Package
+from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
+from lab.images.recipe import digest_of
 from lab.steps import Step
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
@@ -74,10 +76,7 @@ def recipe() -> Recipe:
 
 def recipe_hash() -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
-    digest = hashlib.sha256()
-    for path in [*sorted(path for path in SOURCES.rglob("*") if path.is_file()), Path(__file__), *_BUILDERS]:
-        digest.update(f"{path.name}\0{files.sha256(path)}\0".encode())
-    return digest.hexdigest()
+    return digest_of(SOURCES, [Path(__file__), *_BUILDERS], oci.COMPRESSOR)
 
 
 def find(cache: Path) -> images.CachedImage | None:
@@ -87,28 +86,32 @@ def find(cache: Path) -> images.CachedImage | None:
     return max(found, key=lambda one: one.manifest.created, default=None)
 
 
-def build(cache: Path, step: Step, mirror: str = "") -> images.CachedImage:
+def archive(mirror: str) -> Archive:
+    """The Debian archive at the address `mirror`, as apt has it, for the recipe's suite and keys."""
+    made = recipe()
+    return Archive(mirror, made.suite, Keys(SOURCES / made.keys, tuple(made.fingerprints)), web.Session())
+
+
+def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
     """Make the image of today's packages, unless it is there. One process builds, others wait.
 
-    `mirror` is the address of a Debian archive, as apt has it; without one it is that of this machine's apt
-    sources. The same packages give the same image on every system. Raises BlockedError (no mirror, its
-    signature or hashes, disk, packages), LabError when the recipe does not fit the packages, DeadlineError,
-    InterruptedByUser.
+    `mirror` is the address of a Debian archive, as apt has it. The same packages give the same image on every
+    system, byte for byte. Raises BlockedError (the mirror, its signature or hashes, disk, packages), LabError
+    when the recipe does not fit the packages, DeadlineError, InterruptedByUser.
     """
     made = recipe()
     deadline = Deadline.after(_BUILD_SECONDS)
     step.note(f"asking Debian {made.suite} for the canary's packages")
-    keys = Keys(SOURCES / made.keys, tuple(made.fingerprints))
-    archive = Archive(mirror or _machine_mirror(), made.suite, keys, web.Session())
-    packages = archive.resolve(made.packages, deadline)
-    image_id = _image_id(_versions(packages))
+    debian = archive(mirror)
+    packages = debian.resolve(made.packages, deadline)
+    image_id = id_of(_versions(packages))
     with images.lock(cache, image_id, say=step.note):
         if there := images.find(cache, image_id):
             return there
         files.require_space(cache, _SPACE, "building the canary image")
         with files.building(cache / image_id) as work:
             downloads = images.downloads(cache) / image_id
-            archive.extract(packages, downloads, work / "debian.tar", step, deadline)
+            debian.extract(packages, downloads, work / "debian.tar", step, deadline)
             _make(work, made, _versions(packages), step)
             shutil.rmtree(downloads)
     built = images.find(cache, image_id)
@@ -128,53 +131,52 @@ def facts(entry: images.CachedImage) -> dict[str, str]:
     return {name: str(extra[name]) for name in ("image_id", "layer", "reference")}
 
 
-def _image_id(versions: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps([recipe_hash(), versions], sort_keys=True).encode())
+def id_of(versions: Mapping[str, str]) -> str:
+    """The id of the image that this recipe makes of packages, given as name to version."""
+    digest = hashlib.sha256(json.dumps([recipe_hash(), dict(versions)], sort_keys=True).encode())
     return images.image_id(recipe().release, digest.hexdigest())
+
+
+def reference_of(image_id: str) -> str:
+    """What Docker calls the image of that id."""
+    return f"{REPOSITORY}:{image_id.rpartition('-')[2]}"
 
 
 def _versions(packages: Sequence[Package]) -> dict[str, str]:
     return {package.name: package.version for package in packages}
 
 
-def _machine_mirror() -> str:
-    mirror = apt_sources.debian_archive()
-    if mirror is None:
-        raise BlockedError(
-            "the canary is made of Debian's packages, and no Debian archive is known here",
-            hint="set images.debian_mirror to the address of one, as apt has it",
-        )
-    return mirror
-
-
 def _make(work: Path, made: Recipe, versions: dict[str, str], step: Step) -> None:
     """The image out of `debian.tar` in the folder `work`, and its manifest."""
     tar = work / "debian.tar"
     step.note("packing the canary image")
-    target = work / "image.tar"
-    reference = f"{REPOSITORY}:{_image_id(versions).rpartition('-')[2]}"
+    target = work / FILE
+    image_id = id_of(versions)
+    reference = reference_of(image_id)
     with DebianTree(tar) as tree:
         entries = container(tree, made)
     check_cancelled()
-    archive = oci.write(target, reference=reference, entries=entries, config=_config())
+    written = oci.write(target, reference=reference, entries=entries, config=_config())
     # Beside the archive as well: the probe of the host's KVM boots it.
-    (work / "vmlinuz").write_bytes(entries["opt/canary/vmlinuz"].data)
+    kernel = entries["opt/canary/vmlinuz"].data
+    (work / KERNEL).write_bytes(kernel)
     tar.unlink()
-    manifest = images.Manifest(
-        id=_image_id(versions),
+    manifest = CanaryManifest(
+        id=image_id,
         kind="canary",
         name=made.release,
         recipe=recipe_hash(),
-        file=target.name,
-        format="docker-archive",
+        file=FILE,
+        format=FORMAT,
         bytes=target.stat().st_size,
         sha256=files.sha256(target),
         created=datetime.now(UTC),
         packages=versions,
-        image_id=archive.image_id,
-        layer=archive.layer,
-        layer_bytes=archive.layer_bytes,
+        image_id=written.image_id,
+        layer=written.layer,
+        layer_bytes=written.layer_bytes,
         reference=reference,
+        kernel=hashlib.sha256(kernel).hexdigest(),
     )
     images.seal(work, manifest)
 

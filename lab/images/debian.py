@@ -17,6 +17,7 @@ from lab.deadline import Deadline
 from lab.errors import LabError
 from lab.images import cache as images
 from lab.images import disk, mmdebstrap
+from lab.images.recipe import digest_of
 from lab.steps import Step
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "guest" / "debian-13"
@@ -56,10 +57,7 @@ def recipe(sources: Path = SOURCES) -> Recipe:
 
 def recipe_hash(sources: Path = SOURCES) -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
-    digest = hashlib.sha256()
-    for path in [*sorted(path for path in sources.rglob("*") if path.is_file()), *_BUILDERS]:
-        digest.update(f"{path.name}\0{files.sha256(path)}\0".encode())
-    return digest.hexdigest()
+    return digest_of(sources, _BUILDERS)
 
 
 def find(cache: Path, sources: Path = SOURCES) -> Path | None:

@@ -17,7 +17,6 @@ import pytest
 from lab import schema
 
 ROOT = Path(__file__).resolve().parents[2]
-INVOKE = ROOT / ".venv" / "bin" / "invoke"
 
 
 @dataclass
@@ -36,11 +35,12 @@ class Lab:
 
     state: Path
     env: dict[str, str]
+    root: Path = ROOT
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(INVOKE), *words],
-            cwd=ROOT,
+            [str(self.root / "bin" / "invoke"), *words],
+            cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,10 +81,8 @@ def show(request: pytest.FixtureRequest, table: list[str]) -> None:
         print("\n" + "\n".join(table))
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """A state folder in a short path (a unix socket's is limited), the user's own image cache."""
-    state = Path(tempfile.mkdtemp(prefix="lab-e2e-"))
+def lab_environment(state: Path) -> dict[str, str]:
+    """The environment of a lab of the tests: of LAB_* only what is said here."""
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LAB_")},
         "LAB_STATE_DIR": str(state),
@@ -96,7 +94,14 @@ def lab() -> Iterator[Lab]:
     }
     if cache := os.environ.get("LAB_CACHE_DIR"):
         env["LAB_CACHE_DIR"] = cache
-    made = Lab(state, env)
+    return env
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A state folder in a short path (a unix socket's is limited), the user's own image cache."""
+    state = Path(tempfile.mkdtemp(prefix="lab-e2e-"))
+    made = Lab(state, lab_environment(state))
     yield made
     for row in json.loads(made.run("lab.list", "--json").out)["labs"]:
         made.run("lab.destroy", "--purge", "--name", row["name"])

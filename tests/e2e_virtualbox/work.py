@@ -143,11 +143,11 @@ def _copy_image(source: Path, target: Path) -> None:
 
 def guest_images(cache: Path) -> list[Path]:
     """The images lab needs over there, built here if they are not cached."""
-    from lab.images import canary
+    from lab.images import apt_sources, canary
 
     with Steps().step("image.build") as step:
         lab_vm = debian.find(cache) or debian.build(cache, step)
-        emulator = canary.find(cache) or canary.build(cache, step)
+        emulator = canary.find(cache) or canary.build(cache, step, apt_sources.debian_archive() or "")
     return [lab_vm, emulator.folder]
 
 

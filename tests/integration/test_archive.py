@@ -208,6 +208,15 @@ def test_a_changed_release_is_refused(mirror: Mirror, archive: Archive) -> None:
         archive.resolve(["base"], soon())
 
 
+def test_an_archive_can_be_looked_at_before_it_is_believed(mirror: Mirror, archive: Archive) -> None:
+    archive.check(soon())
+    with pytest.raises(BlockedError, match="404"):
+        Archive(mirror.server.url("/ubuntu"), "trixie", archive.keys, archive.session, QUICK).check(soon())
+    mirror.spoil("InRelease", b"<html>Welcome to the hotel's network")
+    with pytest.raises(BlockedError, match="no key that is believed"):
+        archive.check(soon())
+
+
 @pytest.mark.parametrize("key", ["other", "expired"])
 def test_a_key_that_is_not_believed_signs_nothing(
     mirror: Mirror,

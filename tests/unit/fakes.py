@@ -88,6 +88,8 @@ class World:
     """What runs the L2 launched next."""
     boot_states: list[str] = field(default_factory=list)
     """What systemctl says while L1 boots; running when they are used up."""
+    boot_jobs: str = ""
+    """What systemctl shows of the units that have a job then."""
     kvm_ok: bool = True
     to_be_fetched: bool = False
     """The emulator's image is gigabytes, and not here."""
@@ -275,8 +277,9 @@ class FakeGuest:
         return Result(list(argv), self._answer(list(argv), stdin), "", 0, 0.0)
 
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
-        if "is-system-running" in argv:
-            return self.world.boot_states.pop(0) if self.world.boot_states else "running"
+        if "is-system-running" in "".join(argv):
+            state = self.world.boot_states.pop(0) if self.world.boot_states else "running"
+            return f"{state}\n{self.world.boot_jobs}"
         if argv[0] == "cat":
             btime = int(time.time() + self.world.l1_ahead) - 5
             return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\ncpu 1 2\nbtime {btime}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab.deadline import Deadline
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, EngineFacts, Forward, PortTakenError, State
 from lab.errors import BlockedError, DeadlineError
+from lab.guest import seed
 from lab.ladder.model import Outcome
 from lab.steps import Background
 from tests.unit.bed import Bed, checked, rungs
@@ -191,6 +193,29 @@ def test_an_image_not_of_labs_own_sets_itself_up_first(bed: Bed, image: str, lef
     with Background() as background:
         Builder(Workbench.open(bed.session(), "default"), background)._inside()
     assert len(bed.world.boot_states) == left
+
+
+@pytest.mark.parametrize(
+    ("image", "gib", "grows", "holds"),
+    [
+        ("debian-13-fake", 12, False, False),
+        ("debian-13-fake", 32, True, False),
+        ("ubuntu-24.04-fake", 12, True, True),
+        ("debian-13-generic-fake", 4, True, True),
+    ],
+)
+def test_a_published_image_gets_what_labs_own_has(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch, image: str, gib: int, grows: bool, holds: bool
+) -> None:
+    """The room that its VM's disk has, which is larger than what was published; and the idle KVM guest."""
+    monkeypatch.setattr(choose, "guest_image", lambda *_: (image, "cached"))
+    up(bed.session(vm={"disk_gib": gib}), "default")
+    made = seed.read(Workbench.open(bed.session(), "default").spec.seed)["user-data"]
+    config = json.loads(made.removeprefix(b"#cloud-config"))
+    assert (config["growpart"]["mode"], config["resize_rootfs"]) == ("auto" if grows else "off", grows)
+    unit = "lab-hold-kvm.service"
+    assert [row["path"] for row in config.get("write_files", [])] == [f"/etc/systemd/system/{unit}"] * holds
+    assert config.get("runcmd", []) == [["systemctl", "enable", "--now", unit]] * holds
 
 
 def test_the_image_is_chosen_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

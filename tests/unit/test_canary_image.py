@@ -50,6 +50,17 @@ def test_archive_is_the_same_each_time(tmp_path: Path) -> None:
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+def test_archive_is_the_same_on_every_system(tmp_path: Path) -> None:
+    """Byte for byte: were it Python's own zlib that compresses, another build of it would write others."""
+    entries = {f"opt/{number}": Entry.file(f"{number * number}\n".encode() * 500) for number in range(300)}
+    oci.write(tmp_path / "image.tar", reference="a:b", entries=entries, config={"Env": ["A=1"]})
+    observed = hashlib.sha256((tmp_path / "image.tar").read_bytes()).hexdigest()
+    assert (oci.COMPRESSOR, observed) == (
+        "deflate 0.9.0",
+        "87cb082988c7529c0acb5f05541dcca79634cbe0a723f4355144e307a0aacf76",
+    )
+
+
 @needs("cpio")
 def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     entries = {
@@ -130,6 +141,11 @@ def test_recipe_is_read_and_any_change_renames_the_image(
         copy.write_bytes(path.read_bytes())
     monkeypatch.setattr(canary, "SOURCES", tmp_path)
     assert canary.recipe_hash() == before
+    (tmp_path / "container" / ".DS_Store").write_bytes(b"what a file manager leaves")
+    assert canary.recipe_hash() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(oci, "COMPRESSOR", "deflate 99")
+        assert canary.recipe_hash() != before
     (tmp_path / "l2" / "init").write_text("#!/bin/sh\n")
     assert canary.recipe_hash() != before
 

@@ -351,9 +351,43 @@ def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
     assert not consent.given(bed.session(), FakeVirtualBox(True, "x", name="another"))  # type: ignore[arg-type]
 
 
-def test_there_is_one_published_image() -> None:
-    with pytest.raises(UsageError, match="plan9"):
+def test_a_manifest_makes_an_image_that_can_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose.UBUNTU in choose.PUBLISHED
+    for name in choose.PUBLISHED:
+        assert choose.published(name, "qemu").name == name
+    with pytest.raises(UsageError, match="plan9") as caught:
         choose.published("plan9", "qemu")
+    assert choose.UBUNTU in caught.value.hint
+    manifest = (choose.GUEST_IMAGES / f"{choose.UBUNTU}.toml").read_text()
+    (tmp_path / "plan9.toml").write_text(manifest)
+    monkeypatch.setattr(choose, "GUEST_IMAGES", tmp_path)
+    monkeypatch.setattr(choose, "PUBLISHED", ("plan9",))
+    with pytest.raises(UsageError, match=f"of an image named {choose.UBUNTU}"):
+        choose.published("plan9", "qemu")
+
+
+@pytest.mark.parametrize(
+    ("image", "own"),
+    [
+        ("debian-13-0a1b2c3d4e5f", True),
+        ("debian-13-generic-0a1b2c3d4e5f", False),
+        ("ubuntu-24.04-0a1b2c3d4e5f", False),
+        ("unknown", False),
+        ("", False),
+    ],
+)
+def test_labs_own_image_is_told_by_its_whole_name(image: str, own: bool) -> None:
+    assert choose.is_own(image) is own
+
+
+def test_an_image_with_a_longer_name_is_another(bed: Bed) -> None:
+    lab = bed.session().store.place("default")
+    choose.record_for(bed.session(), lab)
+    lab.change(image="debian-13-generic-0a1b2c3d4e5f")
+    with pytest.raises(UsageError, match="has image debian-13-generic, not debian-13"):
+        choose.record_for(bed.session(image="debian-13"), lab)
 
 
 @pytest.mark.parametrize(

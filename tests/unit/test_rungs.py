@@ -358,6 +358,42 @@ def test_a_boot_that_never_ends_settles_nothing(tmp_path: Path, monkeypatch: pyt
     assert site.boot_id == L1_BOOT  # as it was: nothing was learned
 
 
+_APT = "TriggeredBy=apt-daily.timer\nId=apt-daily.service\n"
+_SSH = "TriggeredBy=\nId=ssh.service\n"
+_PATH = "TriggeredBy=some.path\nId=some.service\n"
+
+
+def test_what_an_overdue_timer_started_is_no_part_of_the_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    site = _l1(fakes.World(boot_states=["starting"] * 9, boot_jobs=_APT), tmp_path)
+    assert "running but for apt-daily.service" in vm.boot(site).observed
+
+
+@pytest.mark.parametrize(("job", "name"), [(_SSH, "ssh.service"), (_PATH, "some.service")])
+def test_what_anything_else_started_is_waited_for(
+    job: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    site = _l1(fakes.World(boot_states=["starting"] * 9, boot_jobs=f"{_APT}\n{job}"), tmp_path)
+    site.boot_seconds = 0
+    with pytest.raises(DeadlineError, match=f"starting, and waits for {name}"):
+        vm.boot(site)
+
+
+def test_a_boot_with_nothing_left_but_systemds_own_word_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two jobs there may be none, and before `starting` not every job is there yet."""
+    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
+    monkeypatch.setattr(deadline, "pause", lambda _seconds: None)
+    for jobs, states in (("", ["starting", "running"]), (_APT, ["initializing", "running"])):
+        world = fakes.World(boot_states=list(states), boot_jobs=jobs)
+        assert ", running, " in vm.boot(_l1(world, tmp_path)).observed
+        assert world.boot_states == []
+
+
 def test_settings_that_the_engine_did_not_take_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = _l1(fakes.World(), tmp_path)
     assert vm.settings(site).ok

@@ -53,7 +53,7 @@ class Canary:
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
-            image = self._image = recipe.build(self._cache, step, self._mirror)
+            image = self._image = recipe.build(self._cache, step, self._mirror())
         check(image)
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab.deadline import Deadline
@@ -38,10 +38,17 @@ class Archive:
         Asks the archive. Raises BlockedError: it cannot be reached, its signature, date or hashes do not fit,
         or it has no such package; DeadlineError, InterruptedByUser.
         """
-        base = self.base.rstrip("/") + "/"
-        release = read_release(self.session, base, self.suite, self.keys, deadline, self.patience)
+        release = read_release(self.session, self._base, self.suite, self.keys, deadline, self.patience)
         index = read_index(self.session, release, deadline, self.patience)
         return needed(index, names)
+
+    def check(self, deadline: Deadline) -> None:
+        """Return if a signed release of the suite is there, and not out of date. Raises as `resolve` does.
+
+        A server that does not answer is asked once more at most: a person waits.
+        """
+        hurried = replace(self.patience, attempts=2)
+        read_release(self.session, self._base, self.suite, self.keys, deadline, hurried)
 
     def extract(
         self, packages: Sequence[Package], downloads: Path, output: Path, step: Step, deadline: Deadline
@@ -51,6 +58,9 @@ class Archive:
         What is fetched stays in the folder `downloads`, so that a build that was ended goes on with it.
         Raises as `resolve` does.
         """
-        base = self.base.rstrip("/") + "/"
-        fetched = fetch(self.session, base, packages, downloads, step, deadline, self.patience)
+        fetched = fetch(self.session, self._base, packages, downloads, step, deadline, self.patience)
         unpack(fetched, output, deadline)
+
+    @property
+    def _base(self) -> str:
+        return self.base.rstrip("/") + "/"

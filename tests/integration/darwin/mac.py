@@ -142,7 +142,7 @@ class Masked:
 
 
 def disguise(mac: Mac, root: Path, home: Path, **env: str) -> Masked:
-    """Make the empty folder `root` the Mac's. `home` has the checkout in src/lab; what lab makes goes in."""
+    """Make the empty folder `root` the Mac's. `home` has the checkout in src/lab, and gets what lab makes."""
     for name in _FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").symlink_to("private/tmp")

@@ -97,9 +97,7 @@ def _devices(talk: Talk, spec: dict[str, Any]) -> list[str]:
 def settings(talk: Talk, uuid: str) -> dict[str, Any]:
     described = talk.describe(uuid)
     engine = ""
-    if (
-        options.execution_engine(talk.version, "interpreter") is not None
-    ):  # VBoxManage itself does not tell it
+    if talk.version >= (7, 1):  # VBoxManage sets it, and does not tell it
         with contextlib.suppress(OSError, ElementTree.ParseError):
             engine = text.execution_engine(Path(described.get("CfgFile", "")))
     return settings_of(described) | {"execution_engine": engine, "version": talk.normalized}
@@ -121,6 +119,7 @@ def settings_of(described: dict[str, str]) -> dict[str, str]:
 
 def destroy(talk: Talk, uuid: str, folder: str, base: str, seed: str) -> None:
     described = talk.find(uuid)
+    disks = media.disks_in(talk, folder)
     if described is not None and is_accessible(described):
         talk.ours(uuid, folder)
         power.power_off(talk, uuid)
@@ -128,4 +127,4 @@ def destroy(talk: Talk, uuid: str, folder: str, base: str, seed: str) -> None:
             power.discard(talk, uuid)
     if described is not None:
         talk.run("unregistering the VM", "unregistervm", uuid)
-    media.forget(talk, folder, base, seed)
+    media.remove(talk, disks, folder, base, seed)

@@ -86,16 +86,22 @@ def _about(talk: Talk, path: str) -> dict[str, str]:
     return next(text.paragraphs(output), {})
 
 
-def forget(talk: Talk, folder: str, base: str, seed: str) -> None:
-    """Delete the registered disks that lie in `folder`, differences before what they are made on.
+def disks_in(talk: Talk, folder: str) -> list[text.Disk]:
+    """The registered disks that lie in `folder`, differences before what they are made on."""
+    known = text.disks(talk.run("asking for the disks", "list", "hdds", "--long"))
+    return [disk for disk in _deepest_first(known) if inside(disk.location, folder)]
+
+
+def remove(talk: Talk, disks: list[text.Disk], folder: str, base: str, seed: str) -> None:
+    """Delete `disks`, and what else is registered in `folder`: a crash leaves such.
 
     `base` and `seed` are closed where nothing needs them any more; their files stay, and so do all others.
     """
-    known = text.disks(talk.run("asking for the disks", "list", "hdds", "--long"))
-    for disk in _deepest_first(known):
-        if inside(disk.location, folder):
-            delete = ["--delete"] if Path(disk.location).is_file() else []  # else only its name is left
-            talk.run(f"deleting {disk.location}", "closemedium", "disk", disk.uuid, *delete)
+    for disk in disks_in(talk, folder):
+        delete = ["--delete"] if Path(disk.location).is_file() else []  # else only its name is left
+        talk.run(f"deleting {disk.location}", "closemedium", "disk", disk.uuid, *delete)
+    for disk in disks:  # VirtualBox let go of them with their VM
+        Path(disk.location).unlink(missing_ok=True)
     _close(talk, base)
     _close(talk, seed, kind="dvd")
 

@@ -153,16 +153,6 @@ def snapshots(settings: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: float(row["created"]))
 
 
-def execution_engine(settings: Path) -> str:
-    """How a settings file of 7.1 or newer has instructions run, in the API's words, lower case.
-
-    Raises OSError and ElementTree.ParseError.
-    """
-    root = ElementTree.parse(settings).getroot()  # noqa: S314 - VirtualBox's own file, in the lab's own folder
-    machine = root.find(f"{_NAMESPACE}Machine")
-    return (machine.get("executionEngine", "Default") if machine is not None else "").lower()
-
-
 def _seconds(stamp: str) -> float:
     try:
         moment = datetime.fromisoformat(stamp)
