@@ -30,7 +30,17 @@ pytestmark = pytest.mark.slow
 
 STATE = HOME / "Library/Application Support/lab"
 INTEL = [name for name, mac in MACS.items() if mac.intel]
-FOREIGN = ("None", "apt-get", "apt ", "mmdebstrap", "modprobe", "vboxdrv", "/proc", "slirp4netns", "uidmap")
+FOREIGN = (
+    "None",
+    "apt-get",
+    "apt install",
+    "mmdebstrap",
+    "modprobe",
+    "vboxdrv",
+    "/proc",
+    "slirp4netns",
+    "uidmap",
+)
 """What no Mac can have, or do."""
 FOLDER = "/releases/test"
 DISK = "disk.vmdk"
