@@ -68,6 +68,8 @@ def wear(mac: dict[str, Any]) -> None:
     sys.platform = "darwin"
     os.uname = lambda: os.uname_result(mac["uname"])
     os.cpu_count = lambda: int(mac["sysctl"]["hw.logicalcpu"])
+    if hasattr(os, "process_cpu_count"):  # Python 3.13
+        os.process_cpu_count = os.cpu_count
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
 
