@@ -74,10 +74,9 @@ def publisher(
             f"{FOLDER}/SHA256SUMS.gpg": Served(signature.read_bytes()),
         }
         manifest = (
-            f'name = "{NAME}"\nbase = "{server.url(FOLDER)}/"\n'
-            'sums = "SHA256SUMS"\nsignature = "SHA256SUMS.gpg"\n'
-            f'keyring = "keys/{NAME}.gpg"\nfingerprint = "{signing_keys["good"]}"\n'
-            f'files.qcow2 = "{build.FILE}"\n'
+            f'name = "{NAME}"\nbase = "{server.url(FOLDER)}/"\nsums = "SHA256SUMS"\n'
+            f'signature = "SHA256SUMS.gpg"\nkeyring = "keys/{NAME}.gpg"\n'
+            f'fingerprint = "{signing_keys["good"]}"\n[files]\nqcow2 = "{build.FILE}"\n'
         )
         key = signer.export(folder / "key.gpg", signing_keys["good"])
         yield Publisher(server, manifest, key, certificates)
