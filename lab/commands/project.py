@@ -142,5 +142,5 @@ def _left_out(skipped: list[ElementTree.Element]) -> list[str]:
 
 
 def _message(case: ElementTree.Element) -> str:
-    found = next((mark for mark in case if mark.tag in _MARKS), None)
-    return (found.get("message") or "") if found is not None else ""
+    mark = next((each for each in case if each.tag in _MARKS), None)
+    return (mark.get("message") or "") if mark is not None else ""
