@@ -19,6 +19,7 @@ from lab.images.archive import Archive, Keys
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.probes.kvm import script
 from lab.steps import Steps
+from tests.integration.l2 import debian_archive
 
 _HERE = Path(__file__).parent
 _PACKAGES = ["busybox-static", "libpython3-stdlib", "linux-image-cloud-amd64", "python3-minimal"]
@@ -71,7 +72,7 @@ def _digest() -> str:
 def _build(work: Path, scratch: Path) -> None:
     made, deadline = canary.recipe(), Deadline.after(_SECONDS)
     keys = Keys(canary.SOURCES / made.keys, tuple(made.fingerprints))
-    archive = Archive(canary._machine_mirror(), made.suite, keys, web.Session())
+    archive = Archive(debian_archive(), made.suite, keys, web.Session())
     tar = scratch / "debian.tar"
     with Steps().step("packages") as step:
         archive.extract(archive.resolve(_PACKAGES, deadline), scratch / "debs", tar, step, deadline)
