@@ -40,7 +40,7 @@ class Client:
         self._argv = [python, "-m", "lab.engines.virtualbox.worker"]
         pyvbox = importlib.util.find_spec("virtualbox")
         assert pyvbox is not None and pyvbox.origin is not None  # noqa: S101 - lab depends on it
-        own = [str(_ROOT), str(Path(pyvbox.origin).resolve().parent.parent)]
+        own = [str(_ROOT), str(Path(pyvbox.origin).parent.parent)]
         self._env = {
             **os.environ,
             # The glue first: lab's own packages may hold a vbox-sdk of another version.
