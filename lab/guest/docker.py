@@ -122,7 +122,8 @@ def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> 
     except LabError as error:
         if isinstance(error, BlockedError) and "disk is full" in error.what:
             raise
-        step.note(f"not from the image's package cache ({error.what}): fetching from the network")
+        reason = (error.tail or error.what).splitlines()[-1].removeprefix("E: ")  # `what` is for the network
+        step.note(f"not from the image's package cache ({reason}): fetching from the network")
         apt.update(guest, step, deadline)
         _install_distributions(guest, step, deadline, offline=False)
 
