@@ -41,10 +41,13 @@ def interrupted(lab: Lab, kept: Path) -> str:
     process = lab.start("lab.up", *_WORDS)
     try:
         poll(lambda: _WAITS in _steps(lab) or process.poll(), Deadline.after(900), "waiting for apt")
-    finally:
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=120)[1]
-        (kept / "interrupted.err").write_text(err)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    (kept / "interrupted.err").write_text(err)
     assert process.returncode == 130, err
     steps = _steps(lab)
     poll(

@@ -148,7 +148,7 @@ def test_network_is_used_only_when_the_cache_lacks_it_and_said(
 ) -> None:
     guest = FakeGuest(cached=False)
     assert ensure(guest) is True
-    assert any("(Unable to fetch some archives): fetching from the network" in text for text in said)
+    assert any("(Unable to locate package apparmor): fetching from the network" in text for text in said)
 
 
 def test_neither_cache_nor_network_is_blocked(ensure: Callable[[FakeGuest], bool]) -> None:
