@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lab import proc
 from lab.deadline import Deadline, NotYet, poll
-from lab.errors import BlockedError, CommandError, LabError, ending
+from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError, ending
 from lab.guest import apt, dockerrepo
 from lab.guest.ssh import Guest
 from lab.steps import Step
@@ -119,6 +119,8 @@ def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> 
     try:
         _install_distributions(guest, step, deadline, offline=True)
         step.note("installed from the image's own package cache, without the network")
+    except (InterruptedByUser, DeadlineError):
+        raise
     except LabError as error:
         if isinstance(error, BlockedError) and "disk is full" in error.what:
             raise
