@@ -99,6 +99,7 @@ def test_the_system_is_stock_and_as_large_as_the_vm(lab: Lab, document: dict[str
     ]
     cloud = json.loads(_inside(lab, "cloud-init", "status", "--format=json"))
     assert (cloud["status"], cloud["datasource"], cloud["errors"]) == ("done", "nocloud", [])
+    assert _inside(lab, "systemctl", "is-active", "lab-hold-kvm.service").strip() == "active"
 
 
 def test_up_on_a_ready_lab_changes_nothing(lab: Lab, document: dict[str, Any]) -> None:
