@@ -33,6 +33,10 @@ from lab.journal import Journal
 OPTIONS = VirtualBoxOptions()
 
 
+def _never(*_: object) -> None:
+    raise AssertionError("a qcow2 is not VirtualBox's to convert")
+
+
 @contextlib.contextmanager
 def virtualbox(work: Path) -> Iterator[tuple[Callable[[], Client], list[str]]]:
     """How to make a client, and the words that run VBoxManage."""
@@ -96,7 +100,7 @@ def _base(work: Path) -> Path:
     image.mkdir()
     disk = image / "disk.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1G"], check=True)
-    basedisk.ensure(disk, 12, work)
+    basedisk.ensure(disk, 12, work, _never)
     return disk
 
 
@@ -116,7 +120,7 @@ def _machine(folder: Path, work: Path, base: Path, seed: Path, client: Client) -
 
 def _manage(manage: list[str], folder: Path, work: Path, seed: Path) -> None:
     name = folder.name
-    parent = basedisk.ensure(work / "image" / "disk.qcow2", 12, work)
+    parent = basedisk.ensure(work / "image" / "disk.qcow2", 12, work, _never)
     settings = ["--memory", "4096", "--cpus", "2", "--paravirt-provider", "kvm", "--nested-hw-virt", "on"]
     settings += ["--nested-paging", "on", "--ioapic", "on", "--rtc-use-utc", "on", "--boot1", "disk"]
     settings += ["--graphicscontroller", "vmsvga", "--vram", "16", "--nic1", "nat", "--nic-type1", "virtio"]

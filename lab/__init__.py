@@ -8,9 +8,7 @@ import sys
 __version__ = "0.1.0"
 
 if sys.platform in ("win32", "cygwin"):
-    sys.stderr.write(
+    raise SystemExit(
         "lab does not run on Windows: it needs Linux or macOS.\n"
-        "hint: on Windows 11, install WSL2 with Debian or Ubuntu, and run `bin/invoke lab.up` in it "
-        "(docs/theory.md says what to expect of it)\n"
+        "hint: on Windows 11, install WSL2 with Debian or Ubuntu, and run `bin/invoke lab.up` in it"
     )
-    sys.exit(11)

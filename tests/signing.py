@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.host.packages import find_program
+
 LONG_AGO = "20200101T000000!"
 
 
@@ -42,6 +44,8 @@ class Signer:
 
 @pytest.fixture(scope="module")
 def signer() -> Iterator[Signer]:
+    if not (find_program("gpg") and find_program("gpgconf")):
+        pytest.skip("needs gpg and gpgconf")
     home = Path(tempfile.mkdtemp(prefix="lab-gpg-"))  # short: the agent's socket lives in it
     try:
         yield Signer(home)

@@ -121,7 +121,7 @@ def _all(device: AdbConnection, deadline: Deadline) -> bytes:
     """What a device says until it has said all."""
     assert isinstance(device, Connection)  # noqa: S101 - lab's own Client made it
     device.wire.deadline = deadline
-    said = bytearray()
+    answer = bytearray()
     while chunk := device.wire.recv(CHUNK_BYTES):
-        said += chunk
-    return bytes(said)
+        answer += chunk
+    return bytes(answer)

@@ -75,6 +75,8 @@ class Builder:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
         bench = self._bench
         self._session.need(choose.purposes(self._session, bench.record.engine, bench.record.image))
+        if bench.record.engine == "virtualbox" and not bench.engine.availability().usable:
+            return  # the rung says why; no image helps, and some are large
         emulator = bench.emulator
         if emulator is not None and not emulator.to_be_fetched():
             self._prepared = self._background.start(lambda: self._prepare(emulator))

@@ -216,17 +216,17 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
             f"the image {record.image} that lab {record.name} stands on is gone from the cache",
             hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
         )
-    name, why = image_kind(session, record.engine)
-    if name != DEBIAN:
-        known = published(name, record.engine).find(session.images)
-        return (known.name if known else published_image(session, name, record.engine)), why
+    kind, why = image_kind(session, record.engine)
+    if kind != DEBIAN:
+        known = published(kind, record.engine).find(session.images)
+        return (known.name if known else published_image(session, kind, record.engine)), why
     if why != ASKED_FOR:
         session.steps.note(f"image: {DEBIAN}, because {why}")
     return debian_image(session), why
 
 
 def image_kind(session: Session, engine: str) -> tuple[str, str]:
-    """The name of the guest image that a new lab is given, and why; nothing is fetched or built.
+    """Which guest image a new lab is given, and why; nothing is fetched or built.
 
     Raises BlockedError when it cannot be had.
     """
@@ -247,12 +247,12 @@ def image_kind(session: Session, engine: str) -> tuple[str, str]:
             f"the image {name} is not cached, and its server cannot be reached: {unreachable}",
             hint="check the network" + ("" if foreign else other),
         )
-    return DEBIAN, f"{UBUNTU} is not cached and cannot be reached ({unreachable})"
+    return DEBIAN, f"{name} is not cached and cannot be reached ({unreachable})"
 
 
 def must_hold_image(session: Session, engine: str, disk_gib: int) -> None:
     """Raise UsageError for a disk that is smaller than the image it begins with."""
-    least = debian.recipe().disk.size_gib  # Ubuntu's is smaller than any disk that can be set
+    least = debian.recipe().disk.size_gib  # what is published is smaller than any disk that can be set
     if disk_gib < least and image_kind(session, engine)[0] == DEBIAN:
         raise UsageError(
             f"a disk of {disk_gib} GiB is smaller than the image {DEBIAN} ({least} GiB)",
@@ -277,8 +277,9 @@ def _to_be_built(session: Session, engine: str) -> bool:
 
 
 def published(name: str, engine: str) -> PublishedImage:
-    """The image whose manifest is `name`.toml, in the format the engine reads: VirtualBox a VMDK, every
-    other a qcow2. Raises UsageError."""
+    """The image whose manifest is `name`.toml, in the format the engine reads: VirtualBox a VMDK, every other
+    a qcow2. Raises UsageError.
+    """
     if name not in PUBLISHED:
         raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
     manifest = GUEST_IMAGES / f"{name}.toml"

@@ -6,12 +6,16 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from lab import proc
 from lab.commands.session import ROOT, Reply, Session
-from lab.errors import ExitCode, LabError, UsageError
+from lab.errors import BlockedError, ExitCode, LabError, UsageError
+from lab.host import packages
 
 TIERS = {
     "unit": ["tests/unit"],
@@ -24,6 +28,10 @@ TIERS = {
     "e2e-published": ["tests/e2e_published"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
+_NEEDED: frozenset[packages.Purpose] = frozenset(
+    {"qemu", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"}
+)
+"""What all tiers but `unit` need of the host."""
 _MARKS = ("failure", "error", "skipped")
 _BIN = Path(sys.executable).parent
 _LINTERS = (
@@ -43,11 +51,11 @@ def lint(_session: Session) -> Reply:
 
 
 def test(session: Session, tier: str) -> Reply:
-    """Run a tier of tests, the linters with them, having installed what they need."""
-    if tier not in TIERS:
-        raise UsageError(f"there is no tier {tier!r}", hint=f"one of {', '.join(TIERS)}")
-    if tier != "unit":
-        session.need({"qemu", "ssh", "adb", "build-image", "tests", "vagrant"})
+    """Run a tier of tests, the linters with them, having installed what they need.
+
+    Where the system cannot have that, what can run does, and what was left out is told.
+    """
+    folders, left_out = _prepared(session, tier)
     started = time.monotonic()
     objecting = [
         " ".join(words)
@@ -57,7 +65,7 @@ def test(session: Session, tier: str) -> Reply:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         status = proc.passthrough(
-            [sys.executable, "-m", "pytest", f"--junit-xml={report}", "--durations=15", *TIERS[tier]],
+            [sys.executable, "-m", "pytest", f"--junit-xml={report}", "--durations=15", *folders],
             cwd=ROOT,
             to_stderr=True,
         )
@@ -65,21 +73,47 @@ def test(session: Session, tier: str) -> Reply:
     found["failures"] += [{"test": tool, "message": "the linter objects"} for tool in objecting]
     good = status == 0 and not objecting
     failed = found["failed"] + found["errors"] + len(objecting)
+    found["left_out"] = left_out + found["left_out"]
     document = {"schema": "test/1", "tier": tier, **found, "seconds": round(time.monotonic() - started, 3)}
-    return Reply(
-        document,
-        lambda console: console.print(
+
+    def tell(console: Console) -> None:
+        for line in found["left_out"]:
+            console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
             f"{found['passed']} passed, {failed} failed, {found['skipped']} skipped", highlight=False
-        ),
-        ExitCode.DONE if good else ExitCode.INTERNAL,
-    )
+        )
+
+    return Reply(document, tell, ExitCode.DONE if good else ExitCode.INTERNAL)
+
+
+def _prepared(session: Session, tier: str) -> tuple[list[str], list[str]]:
+    """The folders of tests that can run here, having what they need; and what is left out, and why.
+
+    Raises UsageError, and BlockedError for a tier of which none can.
+    """
+    if tier not in TIERS:
+        raise UsageError(f"there is no tier {tier!r}", hint=f"one of {', '.join(TIERS)}")
+    folders = TIERS[tier]
+    if tier == "unit":
+        return folders, []
+    lacking = packages.impossible(_NEEDED)
+    if not lacking:
+        session.need(_NEEDED)
+        return folders, []
+    others = [folder for folder in folders if folder not in TIERS["unit"]]
+    names = ", ".join(item.debian for item in lacking)
+    why = f"{', '.join(others)}: this system cannot have what they need ({names})"
+    if others == folders:
+        raise BlockedError(why, hint="run them on Debian or Ubuntu; here, `--tier unit` runs")
+    return TIERS["unit"], [why]
 
 
 def _read(report: Path) -> dict[str, Any]:
     """The counts and failures in pytest's report; one error when it wrote none."""
     if not report.is_file():
         failure = {"test": "pytest", "message": "it ended without a report"}
-        return {"passed": 0, "failed": 0, "errors": 1, "skipped": 0, "failures": [failure], "report": None}
+        nothing: dict[str, Any] = {"passed": 0, "failed": 0, "errors": 1, "skipped": 0, "left_out": []}
+        return nothing | {"failures": [failure], "report": None}
     # Written by pytest a moment ago, in a folder of our own: not untrusted input.
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))  # noqa: S314
     marks = {mark: [case for case in cases if case.find(mark) is not None] for mark in _MARKS}
@@ -96,10 +130,17 @@ def _read(report: Path) -> dict[str, Any]:
         "passed": len(cases) - sum(counted.values()),
         **counted,
         "failures": failures,
+        "left_out": _left_out(marks["skipped"]),
         "report": None,
     }
 
 
+def _left_out(skipped: list[ElementTree.Element]) -> list[str]:
+    """The tests that were skipped, counted by their reasons."""
+    reasons = Counter(" ".join(_message(case).split()) or "no reason given" for case in skipped)
+    return [f"{count} tests: {reason}" for reason, count in reasons.most_common()]
+
+
 def _message(case: ElementTree.Element) -> str:
-    found = next((mark for mark in case if mark.tag in ("failure", "error")), None)
-    return (found.get("message") or "") if found is not None else ""
+    mark = next((each for each in case if each.tag in _MARKS), None)
+    return (mark.get("message") or "") if mark is not None else ""

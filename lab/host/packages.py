@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "tests", "vagrant"]
+Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"]
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh", "adb"}),
@@ -63,6 +64,9 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
 # In adbutils' wheels for macOS on Intel and Linux on x86_64; none of its others holds a program.
 _ADB = Path(str(importlib.resources.files("adbutils"))) / "binaries" / "adb"
+_ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
+_LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+_SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_term_gui.so")
 _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
@@ -105,8 +109,20 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
     Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
-    Requirement((), "the boot sector", "syslinux-common", None, _for("build-image"), files=(_MBR,)),
+    Requirement(
+        (),
+        "the boot sector, and half of the loader",
+        "syslinux-common",
+        None,
+        _for("build-image", "rehearsal"),
+        files=(_MBR, _LDLINUX),
+    ),
     Requirement(("cpio",), "packs the VM's initramfs", "cpio", None, _for("build-image")),
+    Requirement(("bochs",), "emulates a PC with VT-x", "bochs", None, _for("rehearsal")),
+    Requirement(
+        (), "its screen, which listens nowhere", "bochs-term", None, _for("rehearsal"), files=(_SCREEN,)
+    ),
+    Requirement((), "starts that PC's kernel", "isolinux", None, _for("rehearsal"), files=(_ISOLINUX,)),
     Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
     Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),

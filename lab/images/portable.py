@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,14 @@ def write(entry: images.CachedImage, target: Path) -> None:
     """
     images.verify(entry)
     manifest = _manifest((entry.folder / images.MANIFEST).read_bytes(), entry.folder)
-    _require_kernel(entry.folder, manifest, entry.folder)
+    observed = files.sha256(entry.folder / KERNEL)
+    if observed != manifest.kernel:
+        raise BlockedError(
+            f"the {KERNEL} of image {entry.id} is damaged: expected sha256 {manifest.kernel}, "
+            f"observed {observed}",
+            hint="remove its folder and build it anew: `invoke image.build canary`",
+            evidence=[entry.folder / KERNEL],
+        )
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name in LIMITS:
@@ -70,18 +78,12 @@ def _read(stream: IO[bytes], path: Path, cache: Path, step: Step) -> tuple[image
     with images.lock(cache, manifest.id, say=step.note):
         there = images.find(cache, manifest.id)
         if there is not None:
+            _unpack(stream, manifest, None, path)
             images.check(there)
             return there, False
         files.require_space(cache, sum(LIMITS.values()), f"importing {path.name}")
         with files.building(cache / manifest.id) as work:
-            for name in (FILE, KERNEL):
-                with (work / name).open("xb") as output:
-                    output.writelines(_blocks(stream, name, path))
-            _require_end(stream, path)
-            observed = files.sha256(work / FILE)
-            if (work / FILE).stat().st_size != manifest.bytes or observed != manifest.sha256:
-                raise _refused(path, f"expected {FILE} of sha256 {manifest.sha256}, observed {observed}")
-            _require_kernel(work, manifest, path)
+            _unpack(stream, manifest, work, path)
             images.seal(work, manifest)
     imported = images.find(cache, manifest.id)
     if imported is None:
@@ -124,6 +126,21 @@ def _blocks(stream: IO[bytes], name: str, path: Path) -> Iterator[bytes]:
         raise _refused(path, f"something is hidden after {name}")
 
 
+def _unpack(stream: IO[bytes], manifest: CanaryManifest, work: Path | None, path: Path) -> None:
+    """Check what follows the manifest, to the end; written into the folder `work` where there is one."""
+    for name, expected in ((FILE, manifest.sha256), (KERNEL, manifest.kernel)):
+        digest, size = hashlib.sha256(), 0
+        with (work / name if work else Path(os.devnull)).open("wb") as output:
+            for block in _blocks(stream, name, path):
+                digest.update(block)
+                size += output.write(block)
+        if digest.hexdigest() != expected:
+            raise _refused(path, f"expected {name} of sha256 {expected}, observed {digest.hexdigest()}")
+        if name == FILE and size != manifest.bytes:
+            raise _refused(path, f"expected {name} of {manifest.bytes} bytes, observed {size}")
+    _require_end(stream, path)
+
+
 def _require_end(stream: IO[bytes], path: Path) -> None:
     rest = stream.read(tarfile.RECORDSIZE + 1)
     if len(rest) < 2 * tarfile.BLOCKSIZE or len(rest) > tarfile.RECORDSIZE + tarfile.BLOCKSIZE or any(rest):
@@ -160,12 +177,6 @@ def _require_own(manifest: CanaryManifest, path: Path) -> None:
     observed = (manifest.id, manifest.name, manifest.reference)
     if observed != expected:
         raise _refused(path, f"expected {' '.join(expected)}, observed {' '.join(observed)[:200]}")
-
-
-def _require_kernel(folder: Path, manifest: CanaryManifest, path: Path) -> None:
-    observed = hashlib.sha256((folder / KERNEL).read_bytes()).hexdigest()
-    if observed != manifest.kernel:
-        raise _refused(path, f"expected {KERNEL} of sha256 {manifest.kernel}, observed {observed}")
 
 
 def _refused(path: Path, why: str) -> BlockedError:

@@ -61,7 +61,9 @@ class PublishedImage:
         """Raises UsageError when the manifest is missing or wrong, or has no file of that format."""
         self.publication = _read(manifest)
         if form not in self.publication.files:
-            raise UsageError(f"{manifest} names no {form} disk")
+            raise UsageError(
+                f"{manifest} names no {form} disk", hint="add it under [files], or use another engine"
+            )
         self.format, self.file = form, self.publication.files[form]
         self.name = self.publication.name
         self.keyring = manifest.parent / self.publication.keyring

@@ -190,7 +190,6 @@ def test_the_real_virtualbox_takes_all_that_vagrant_asks(
         "nested": "on",
         "nested_paging": "on",
         "paravirt": "kvm",
-        "execution_engine": "interpreter",
         "uuid": "",
         "host_loopback": "out of reach",
     }

@@ -137,7 +137,7 @@ def test_a_disk_on_another_image_is_not_taken(worker: Worker) -> None:
 
 
 def test_what_is_not_there_is_missing(worker: Worker) -> None:
-    for operation in sorted(OPERATIONS.keys() - {"describe", "create", "look", "destroy"}):
+    for operation in sorted(OPERATIONS.keys() - {"describe", "convert", "create", "look", "destroy"}):
         words = {
             "launch": {"forwards": []},
             "forward": {"item": {"name": "x", "host_port": 2222, "guest_port": 22}},

@@ -554,8 +554,26 @@ def test_the_engine_tells_what_it_is(vbox: Instance, cache: Path, monkeypatch: p
     assert engine.availability().usable
     facts = engine.facts()
     assert facts.version.startswith("7.2.") and facts.details["glue"].startswith(str(GLUE))
+    assert (facts.details["transport"], facts.details["transport_why"]) == ("vboxapi", "its bindings load")
     assert (facts.acceleration, facts.nesting) == ("interpreter", "none")
     assert {finding.name for finding in engine.findings([])} >= {"version", "api", "driver", "cpu"}
+
+
+def test_where_the_bindings_do_not_load_the_engine_goes_over_vboxmanage(
+    vbox: Instance, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lab's own Python has no libraries of VirtualBox's."""
+    found = host.Installed(vbox.home, "7.2.22", ())
+    monkeypatch.setattr(host, "installed", lambda _home: found)
+    engine = VirtualBoxEngine(cache, OPTIONS)
+    assert engine.availability().usable
+    details = engine.facts().details
+    assert details["transport"] == "VBoxManage" and details["glue"] == str(vbox.home / "VBoxManage")
+    assert details["transport_why"].startswith("VirtualBox's Python bindings cannot be loaded (No module")
+    (api,) = [finding for finding in engine.findings([]) if finding.name == "api"]
+    assert api.good and details["transport_why"] in api.observed
+    asked = VirtualBoxEngine(cache, dataclasses.replace(OPTIONS, transport="vboxapi"))
+    assert not asked.availability().usable and "bindings" in asked.availability().why
 
 
 def test_a_wrong_path_is_explained(make: Make, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lab.commands.up import up
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
 from lab.emulators.protocol import NestedFailedError, NestedProof
-from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
+from lab.engines.protocol import Availability, EngineFacts, Forward, PortTakenError, State
 from lab.errors import BlockedError, DeadlineError
 from lab.guest import seed
 from lab.ladder.model import Outcome
@@ -247,3 +247,19 @@ def test_android_is_waited_for_as_long_as_it_may_take(
     monkeypatch.setattr(FakeEmulator, "booted", noted)
     up(bed.session(emulator=emulator), "default")
     assert given == [waited, waited]  # by the building, and by the rung
+
+
+def test_no_image_is_fetched_for_a_virtualbox_that_cannot_be_used(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Apple silicon that would be half a gigabyte for nothing."""
+    fetched: list[str] = []
+    monkeypatch.setattr(
+        choose, "guest_image", lambda _session, record: fetched.append(record.engine) or ("image-1", "cached")
+    )
+    bed.world.available = Availability(False, "VirtualBox runs no x86 VM on Apple silicon", "")
+    reply = up(bed.session(engine="virtualbox"), "default")
+    row = next(row for row in checked(reply)["rungs"] if row["rung"] == "host.engine")
+    assert (row["status"], reply.code) == ("blocked", 11)
+    assert "Apple silicon" in row["observed"]
+    assert fetched == []

@@ -18,6 +18,7 @@ from lab.formats import cpio, elf, oci
 from lab.formats.cpio import Entry
 from lab.images import canary
 from lab.images.debtree import DebianTree
+from tests.capabilities import needs, needs_linux
 
 
 def test_archive_names_what_it_holds_by_digest(tmp_path: Path) -> None:
@@ -60,6 +61,7 @@ def test_archive_is_the_same_on_every_system(tmp_path: Path) -> None:
     )
 
 
+@needs("cpio")
 def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     entries = {
         "bin/tool": Entry.file(b"odd", 0o755),
@@ -79,6 +81,7 @@ def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     assert (tmp_path / "tmp").stat().st_mode & 0o7777 == 0o1777
 
 
+@needs_linux
 def test_closure_follows_search_paths_and_names_what_is_missing() -> None:
     real = Path("/proc/self/exe").resolve().read_bytes()
     facts = elf.dynamic(real)

@@ -21,7 +21,9 @@ from lab.emulators.container import Container
 from lab.errors import BlockedError
 from lab.guest.ssh import Guest, Result
 from lab.probes.kvm import script
+from tests.capabilities import needs_linux
 
+pytestmark = needs_linux  # as the VM in which the script runs
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its root")
 SECONDS = 20.0
 

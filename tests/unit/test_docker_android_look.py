@@ -23,6 +23,7 @@ import pytest
 from lab.emulators.docker_android import contract, looking, reading
 from lab.formats import program
 from lab.probes.kvm import ContainerLook, parsed
+from tests.capabilities import needs_linux
 from tests.unit import docker_android_looks as looks
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its root")
@@ -30,7 +31,9 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script as a module that remembers in a folder of the test's own."""
+    """The script as a module that remembers in a folder of the test's own; it runs in VMs."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux")
     path = resources.files("lab.probes") / "scripts" / "container_look.py"
     spec = importlib.util.spec_from_file_location("container_look", str(path))
     assert spec and spec.loader
@@ -197,6 +200,7 @@ def test_links_in_the_container_lead_nowhere_else(
     assert script.tails(77, ["/logs/*.log"], 100) == {"/logs/c.log": "its own"}
 
 
+@needs_linux
 def test_programs_read_the_hypervisors_signature(tmp_path: Path) -> None:
     """Run here: what they say is what lab's own CPU probe says of this machine."""
     facts = subprocess.run(

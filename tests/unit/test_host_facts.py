@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import CommandError, DeadlineError
+from lab.errors import CommandError, DeadlineError, InterruptedByUser
 from lab.host import facts
 from lab.host.facts import (
     Cpu,
@@ -151,6 +151,22 @@ def test_rosetta_makes_no_intel_mac_of_one_with_apple_silicon(monkeypatch, text)
     assert here.mac is not None and here.mac.silicon
     assert (here.arch, here.cpu.vendor, facts.architecture()) == ("arm64", "Apple", "arm64")
     assert "vmx" not in here.cpu.extensions
+
+
+@pytest.mark.parametrize("error", [DeadlineError("silence"), OSError("no fork"), InterruptedByUser("^C")])
+def test_a_mac_whose_sysctl_does_not_answer_is_one_of_which_nothing_is_known(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(facts.proc, "run", fail)
+    monkeypatch.setattr(facts, "signature", lambda: None)
+    if isinstance(error, InterruptedByUser):
+        with pytest.raises(InterruptedByUser):
+            read()
+        return
+    here = read()
+    assert here.mac is not None and (here.os_version, here.cpu.model, here.cpu.emulated) == ("", "", None)
 
 
 def test_an_intel_mac_stays_one(monkeypatch):

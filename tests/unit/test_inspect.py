@@ -233,7 +233,7 @@ def test_doctor_names_nothing_that_a_mac_cannot_have(bed: Bed, monkeypatch: pyte
     reply = doctor(bed.session())
     shown = _shown(reply)
     assert "package qemu" in shown
-    for word in ("None", "mmdebstrap", "syslinux", "qemu-system-x86\n", "apt", "libvirt", "hardware KVM"):
+    for word in ("None", "mmdebstrap", "syslinux", "qemu-system-x86\n", "apt-get", "libvirt", "hardware KVM"):
         assert word not in shown, word
     assert next(check for check in checked(reply)["checks"] if check["name"] == "memory")["status"] == "ok"
     monkeypatch.setattr(sys, "platform", "linux")

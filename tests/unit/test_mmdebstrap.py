@@ -7,6 +7,9 @@ import pytest
 
 from lab.errors import BlockedError, CommandError
 from lab.images import apt_sources, mmdebstrap
+from tests.capabilities import needs_linux
+
+pytestmark = needs_linux  # as mmdebstrap does
 
 
 def fake_mmdebstrap(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

@@ -12,6 +12,7 @@ from lab.host import install, packages
 from lab.host.packages import TABLE, Installer, Requirement, find_program, install_command, missing
 from lab.lock import hold
 from lab.steps import Event, Steps
+from tests.capabilities import needs
 
 ROOT = Installer("apt", root=True, sudo=False)
 USER = Installer("apt", root=False, sudo=True)
@@ -322,7 +323,7 @@ def test_this_table_names_every_requirement_fully():
         assert item.why and item.needed_for
 
 
-@pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason="asks Debian's own package database")
+@needs("apt-cache", "dpkg-query")
 def test_every_debian_package_really_exists_and_brings_its_programs():
     names = [item.debian for item in TABLE]
     shown = subprocess.run(["apt-cache", "show", *names], capture_output=True, text=True, check=False).stdout

@@ -124,6 +124,19 @@ def test_the_import_is_what_was_exported(entry: CachedImage, exported: Path, tmp
     assert imported.path.stat() == stamp
 
 
+def test_a_file_that_is_damaged_is_so_where_the_image_is_there_already(
+    entry: CachedImage, exported: Path, tmp_path: Path
+) -> None:
+    whole = exported.read_bytes()
+    for content in (whole[:3000], whole.replace(b"a kernel", b"A kernel"), whole + b"x" * 20_000):
+        exported.write_bytes(content)
+        with pytest.raises(BlockedError, match="no whole image"):
+            read(exported, tmp_path / "images")
+    exported.write_bytes(whole)
+    there, new = read(exported, tmp_path / "images")
+    assert there.folder == entry.folder and not new
+
+
 def test_the_file_does_not_depend_on_who_writes_it(
     entry: CachedImage, exported: Path, tmp_path: Path
 ) -> None:
@@ -205,7 +218,8 @@ def test_no_byte_of_it_can_be_changed_or_lost(exported: Path, data: st.DataObjec
         changed = bytearray(whole)
         changed[at] ^= data.draw(st.integers(1, 255))
         bad.write_bytes(bytes(changed))
-        if _same_manifest(bad, exported):
+        in_manifest = 512 <= at < 512 + len(contents(exported)["manifest.json"])
+        if in_manifest and _same_manifest(bad, exported):
             return  # white space, or what nothing depends on: a date
     refused(bad, exported.parent)
 
@@ -221,6 +235,17 @@ def _same_manifest(one: Path, other: Path) -> bool:
     return bool(texts[0] == texts[1]) and {**contents(one), "manifest.json": b""} == {
         **contents(other), "manifest.json": b""
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("after", NAMES)
+def test_nothing_is_hidden_between_the_members(exported: Path, after: str) -> None:
+    content, at = bytearray(exported.read_bytes()), 0
+    for name, part in contents(exported).items():
+        at += 512 + len(part) + -len(part) % 512
+        if name == after:
+            content[at - 1] = 1
+    exported.write_bytes(bytes(content))
+    assert f"hidden after {after}" in refused(exported, exported.parent).what
 
 
 @many
@@ -273,7 +298,7 @@ def test_a_size_that_is_too_large_is_refused_before_it_is_read(exported: Path, t
         ({"bytes": -1}, "bytes"),
         ({"kernel": "0" * 64}, "vmlinuz of sha256 000"),
         ({"sha256": "0" * 64}, "image.tar of sha256 000"),
-        ({"bytes": 1}, "image.tar of sha256"),
+        ({"bytes": 1}, "image.tar of 1 bytes"),
         ({"more": 1}, "more"),
     ],
 )
@@ -293,6 +318,7 @@ def test_a_damaged_image_is_not_exported(entry: CachedImage, tmp_path: Path) -> 
     (entry.folder / "vmlinuz").write_bytes(b"another")
     with pytest.raises(BlockedError, match="vmlinuz"):
         portable.write(entry, target)
+    (entry.folder / "vmlinuz").write_bytes(b"a kernel")
     entry.path.chmod(0o600)
     entry.path.write_bytes(b"x" * 2200)
     with pytest.raises(BlockedError, match="damaged"):

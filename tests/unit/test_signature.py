@@ -10,6 +10,7 @@ import pytest
 
 from lab.errors import BlockedError
 from lab.images.signature import verify_detached
+from tests.capabilities import needs
 from tests.signing import LONG_AGO, Signer
 
 
@@ -143,6 +144,7 @@ def test_names_a_missing_file(tmp_path: Path, data: Path) -> None:
         verify_detached(data, tmp_path / "none.gpg", tmp_path / "ring.gpg", "0" * 40)
 
 
+@needs("gpg")
 def test_the_shipped_key_is_the_pinned_one(tmp_path: Path) -> None:
     folder = Path(__file__).parents[2] / "images" / "guest"
     manifest = tomllib.loads((folder / "ubuntu-24.04.toml").read_text())

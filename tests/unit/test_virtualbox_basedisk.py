@@ -119,12 +119,14 @@ def test_a_vmdk_is_converted_by_virtualbox_alone(vmdk, cache, tool):
     asked = []
 
     def convert(source, target, size):
-        asked.append((source, target.parent, size))
+        asked.append((source.name, source.read_bytes() == vmdk.read_bytes(), target.name, size))
+        source.write_bytes(b"VirtualBox's own UUID")  # as VBoxManage does
         target.write_bytes(b"\0" * 4096)
 
     disk = basedisk.ensure(vmdk, 12, cache, convert, str(tool))
     assert disk == cache / "virtualbox/ubuntu-24.04-abc-12g.vdi"
-    assert asked == [(vmdk, disk.parent, 12 << 30)]
+    names = ("ubuntu-24.04-abc-12g.copy", True, "ubuntu-24.04-abc-12g.part", 12 << 30)
+    assert asked == [names] and vmdk.read_bytes().startswith(b"KDMV")
     assert left(cache) == [disk.name] and disk.stat().st_mode & 0o777 == 0o444
     image, change = identity(disk)
     disk.unlink()
@@ -172,7 +174,7 @@ def test_what_is_missing(base, cache, tool, monkeypatch):
         raise BlockedError(f"{purpose} needs {needed}")
 
     monkeypatch.setattr(files, "require_space", full)
-    with pytest.raises(BlockedError, match="converting the image for VirtualBox needs 20"):
+    with pytest.raises(BlockedError, match="converting the image for VirtualBox needs 25"):
         basedisk.ensure(base, 12, cache, never, str(tool))
     assert left(cache) == []
 

@@ -131,6 +131,8 @@ def test_who_has_6_1_on_a_mac_is_not_sent_to_another_version(release):
         assert "System Settings" in hint and "7.0" not in hint and "modprobe" not in hint
         assert ("macOS 12" in hint) is (release != "12.7.4")
     assert "vboxdrv" not in driver.observed and not driver.good
+    hints = [item.hint for item in findings(host, V6, "6.1.50", "x", "")]
+    assert not [hint for hint in hints if "VirtualBox 7" in hint or "upgrade" in hint or "newer" in hint]
     loaded = findings(replace(host, driver_device=True, driver_usable=True), V6, "6.1.50", "x", "")
     assert next(item for item in loaded if item.name == "driver").good
 

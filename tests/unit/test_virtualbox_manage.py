@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from lab.deadline import Deadline
 from lab.engines.protocol import NestingRefusedError
-from lab.engines.virtualbox.manage import Manage, options, text
-from lab.engines.virtualbox.manage.command import explain
+from lab.engines.virtualbox.manage import Manage, media, options, text
+from lab.engines.virtualbox.manage.command import Program, explain
 from lab.engines.virtualbox.manage.machine import settings_of
-from lab.engines.virtualbox.manage.talk import inside, is_accessible, state_of
+from lab.engines.virtualbox.manage.talk import Talk, inside, is_accessible, state_of
 from lab.engines.virtualbox.transport import ForeignError, MissingError
 from lab.errors import BlockedError, BusyError, LabError
 
@@ -149,6 +150,37 @@ def test_disks_with_what_they_stand_on() -> None:
     assert difference.location == "/labs/default/vm/disk.vdi"
 
 
+WARNED = """\
+WARNING: The character device /dev/vboxdrv does not exist.
+         Please install the virtualbox-dkms package
+
+         You will not be able to start VMs until this problem is fixed.
+UUID:           {uuid}
+Parent UUID:    {parent}
+"""
+DISKS = """
+case "$*" in
+*/base.vdi) echo opened >"$0.base"; cat "$0.about-base"; exit ;;
+*/disk.vdi) [ -e "$0.base" ] || { echo "VBoxManage: error: Parent medium is not found" >&2; exit 1; }
+    cat "$0.about-disk"; exit ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("parent", ["uuid-of-base", "another"])
+def test_a_disk_that_is_there_is_taken_if_it_stands_on_the_base(home: Path, parent: str) -> None:
+    """Its base is opened first, without which no difference can be; a warning is no answer."""
+    program, base, disk = home / "VBoxManage", home / "base.vdi", home / "disk.vdi"
+    head, rest = SCRIPT.split("\n", 1)
+    program.write_text(f"{head}\n{DISKS}{rest}")
+    for name, uuid, above in (("base", "uuid-of-base", "base"), ("disk", "uuid-of-disk", parent)):
+        (home / f"VBoxManage.about-{name}").write_text(WARNED.format(uuid=uuid, parent=above))
+        (home / f"{name}.vdi").touch()
+    talk = Talk(Program(program), ("7.2.22", ""), Deadline.after(30))
+    with nullcontext() if parent == "uuid-of-base" else pytest.raises(LabError, match="another image"):
+        media._difference(talk, str(base), str(disk))
+
+
 def test_what_the_host_can_do_as_far_as_the_version_tells() -> None:
     features = text.features(
         "Processor supports HW virtualization: yes\nProcessor supports nested HW virtualization: no\n"
@@ -199,6 +231,20 @@ def test_snapshots_are_read_from_the_settings_file(tmp_path: Path) -> None:
     assert (one["name"], one["id"], one["live"]) == ("one", "a", False)
     assert (two["name"], two["id"], two["live"]) == ("two, live", "b", True)
     assert two["created"] - one["created"] == 3600
+
+
+def test_how_instructions_are_run_is_read_back_from_7_1_on(home: Path) -> None:
+    settings, program = home / "lab.vbox", home / "VBoxManage"
+    head = '<VirtualBox xmlns="http://www.virtualbox.org/"><Machine uuid="{a}"'
+    (home / "VBoxManage.info").write_text(f'VMState="running"\nCfgFile="{settings}"\n')
+    for version, content, wanted in (
+        ("7.0.26", "", ""),
+        ("7.2.22", f"{head}/></VirtualBox>", "default"),
+        ("7.2.22", head, ""),  # torn
+    ):
+        settings.write_text(content)
+        program.write_text(SCRIPT.replace("7.0.26", version))
+        assert Manage(home).call("settings", uuid="u")["execution_engine"] == wanted
 
 
 @pytest.mark.parametrize(

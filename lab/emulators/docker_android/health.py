@@ -165,8 +165,8 @@ def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, 
     """What is known of image and Android; Android's own words before the tag's."""
     last = seen[-1]
     booted = reversed(of_this_boot(seen))
-    told = next((one.android for one in booted if one.android and one.android.properties), None)
-    properties = told.properties if told else {}
+    android = next((one.android for one in booted if one.android and one.android.properties), None)
+    properties = android.properties if android else {}
     found = {
         "image": image,
         "image_id": last.inside.state.image,
@@ -175,7 +175,7 @@ def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, 
         "release": properties.get("ro.build.version.release", "") or version.android,
         "api": properties.get("ro.build.version.sdk", "") or str(version.api or ""),
         "fingerprint": properties.get("ro.build.fingerprint", ""),
-        "kernel": told.kernel if told else "",
+        "kernel": android.kernel if android else "",
         "double": "yes" if is_double(seen) else "",
     }
     return {name: value for name, value in found.items() if value}

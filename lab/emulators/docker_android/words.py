@@ -55,8 +55,8 @@ def last(log: str) -> tuple[str, ...]:
 
 def reason(log: str) -> tuple[str, ...]:
     """The same, where they say why it ended; empty where they do not."""
-    told = tuple(line for line in last(log) if not _NO_REASON.search(line))
-    return told if any(_COMPLAINT.match(line) or lastwords.trouble(line) for line in told) else ()
+    lines = tuple(line for line in last(log) if not _NO_REASON.search(line))
+    return lines if any(_COMPLAINT.match(line) or lastwords.trouble(line) for line in lines) else ()
 
 
 def _without_images(text: list[str]) -> list[str]:

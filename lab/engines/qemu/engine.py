@@ -40,7 +40,9 @@ class QemuEngine:
             return Availability(
                 False,
                 f"{' and '.join(missing)} not found",
-                "install QEMU: `apt-get install qemu-system-x86 qemu-utils`, or `brew install qemu`",
+                "install QEMU: `brew install qemu`"
+                if sys.platform == "darwin"
+                else "install QEMU: `apt-get install qemu-system-x86 qemu-utils`",
             )
         found = version(host.binary)
         if not found or found < (*MINIMUM, 0):

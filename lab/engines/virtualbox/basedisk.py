@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import struct
 import uuid
 from collections.abc import Callable, Container
@@ -32,11 +33,11 @@ _NAME = re.compile(r"(?P<image>.+)-\d+g\.vdi")
 _VMDK = struct.Struct("<4sIIQ")
 """How a sparse VMDK begins: signature, version, flags, size in sectors (VirtualBox's VMDK.cpp)."""
 _SECTOR = 512
-_GROWTH = 4
-"""A published image is compressed; a VDI is not."""
+_GROWTH = 5
+"""A published image is compressed, a VDI is not; and a copy of it is what VirtualBox converts."""
 
 Convert = Callable[[Path, Path, int], None]
-"""Has VirtualBox make, of an image, a VDI at a place, of so many bytes."""
+"""Has VirtualBox make, of an image that it may write to, a VDI at a place, of so many bytes."""
 
 
 def ensure(base: Path, gib: int, cache: Path, convert: Convert, image_tool: str = "qemu-img") -> Path:
@@ -73,7 +74,7 @@ def ensure(base: Path, gib: int, cache: Path, convert: Convert, image_tool: str 
         part = target.with_suffix(".part")
         try:
             if by_virtualbox:
-                convert(base, part, gib << 30)
+                _by_virtualbox(base, gib, part, convert)
             else:
                 _by_qemu_img(base, gib, part, image_tool)
             _put_in_place(part, target)
@@ -90,6 +91,16 @@ def _vmdk_bytes(base: Path) -> int | None:
         return None
     magic, _, _, sectors = _VMDK.unpack(head)
     return int(sectors) * _SECTOR if magic == b"KDMV" else None
+
+
+def _by_virtualbox(base: Path, gib: int, part: Path, convert: Convert) -> None:
+    """Of a copy: VBoxManage opens an image to be written, and VirtualBox puts a UUID into one without."""
+    copy = part.with_suffix(".copy")
+    try:
+        shutil.copyfile(base, copy)
+        convert(copy, part, gib << 30)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _by_qemu_img(base: Path, gib: int, part: Path, tool: str) -> None:

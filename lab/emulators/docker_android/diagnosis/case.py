@@ -73,9 +73,9 @@ class Case:
 
         Not less than was waited for it here: L1's clock, which the stages are told by, may be set back.
         """
-        seen = self.this_boot
-        ended = [one.at for one in seen if one.android is not None and one.android.completed]
-        waited = ended[0] - seen[0].at if ended else 0.0
+        sightings = self.this_boot
+        ended = [one.at for one in sightings if one.android is not None and one.android.completed]
+        waited = ended[0] - sightings[0].at if ended else 0.0
         return max(waited, self.stages.get("boot-completed", self.age))
 
     def steady(self, shows: Callable[[Sighting], bool | None]) -> bool:
@@ -84,9 +84,9 @@ class Case:
         That is an observation, and no longer a matter of patience. Looks that could not tell (None)
         neither help nor harm.
         """
-        told = [(one.at, shows(one)) for one in self.this_boot if shows(one) is not None]
+        shown_at = [(one.at, shows(one)) for one in self.this_boot if shows(one) is not None]
         held: list[float] = []
-        for at, shown in reversed(told):
+        for at, shown in reversed(shown_at):
             if not shown:
                 break
             held.append(at)

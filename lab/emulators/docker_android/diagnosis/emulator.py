@@ -90,11 +90,11 @@ def unaccelerated(case: Case) -> Diagnosis | None:
     if not case.with_kvm or not inside.switched_off or not inside.state.running:
         return None
     by = "the setting emulator.env" if inside.told else "its command line"
-    said = f"-accel {inside.acceleration}" if inside.acceleration else "no -accel"
+    setting = f"-accel {inside.acceleration}" if inside.acceleration else "no -accel"
     return Diagnosis(
         "unaccelerated",
         f"{by} has the emulator run without KVM",
-        (inside.told or f"{said}, on the emulator's command line",),
+        (inside.told or f"{setting}, on the emulator's command line",),
         "have it run with `-accel on`: emulator.env must not say otherwise; then `invoke emulator.restart`",
         final=True,
         refutes=False,

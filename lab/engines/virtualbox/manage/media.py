@@ -27,10 +27,10 @@ def convert(talk: Talk, source: str, target: str, size: int) -> None:
         _close(talk, source, target)
 
 
-def _close(talk: Talk, *disks: str) -> None:
-    for path in disks:
+def _close(talk: Talk, *paths: str, kind: str = "disk") -> None:
+    for path in filter(None, paths):
         with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
-            talk.run(f"closing {path}", "closemedium", "disk", path)
+            talk.run(f"closing {path}", "closemedium", kind, path)
 
 
 def attach(talk: Talk, uuid: str, base: str, disk: str, seed: str) -> None:
@@ -83,7 +83,7 @@ def _difference(talk: Talk, base: str, target: str) -> None:
 
 def _about(talk: Talk, path: str) -> dict[str, str]:
     output = talk.run(f"asking for the disk {path}", "showmediuminfo", "disk", path)
-    return next(text.paragraphs(output), {})
+    return next((row for row in text.paragraphs(output) if "UUID" in row), {})  # it may begin with a warning
 
 
 def disks_in(talk: Talk, folder: str) -> list[text.Disk]:
@@ -102,10 +102,8 @@ def remove(talk: Talk, disks: list[text.Disk], folder: str, base: str, seed: str
         talk.run(f"deleting {disk.location}", "closemedium", "disk", disk.uuid, *delete)
     for disk in disks:  # VirtualBox let go of them with their VM
         Path(disk.location).unlink(missing_ok=True)
-    for kind, path in (("disk", base), ("dvd", seed)):
-        if path:
-            with contextlib.suppress(LabError):  # in use by another lab's machine, or not registered
-                talk.run(f"closing {path}", "closemedium", kind, path)
+    _close(talk, base)
+    _close(talk, seed, kind="dvd")
 
 
 def _deepest_first(disks: list[text.Disk]) -> list[text.Disk]:

@@ -15,7 +15,7 @@ from lab.errors import LabError
 
 _ENDING_SECONDS = 15.0
 _UNLOCKING_SECONDS = 10.0
-_CRASH_SECONDS = 5.0
+_CRASH_SECONDS = 15.0
 
 
 def launch(talk: Talk, uuid: str, forwards: list[dict[str, Any]]) -> None:

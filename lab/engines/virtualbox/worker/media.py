@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.engines.virtualbox.worker.api import Api
-from lab.engines.virtualbox.worker.faults import FaultError, finish
+from lab.engines.virtualbox.worker.faults import FaultError, finish, text
 
 CONTROLLER = "SATA"
 
@@ -42,8 +42,8 @@ def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int],
     kinds = api.library
     _close_at(api, source, target)  # a try that was cut short leaves both
     Path(target).unlink(missing_ok=True)
-    origin = api.vbox.open_medium(source, kinds.DeviceType.hard_disk, kinds.AccessMode.read_only, False)
     try:
+        origin = _opened(api, source)
         medium = api.vbox.create_medium(
             "VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk
         )
@@ -52,6 +52,14 @@ def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int],
             finish(medium.resize(size), f"giving {target} its size", tell)
     finally:
         _close_at(api, source, target)
+
+
+def _opened(api: Api, path: str) -> Any:
+    kinds = api.library
+    try:
+        return api.vbox.open_medium(path, kinds.DeviceType.hard_disk, kinds.AccessMode.read_only, False)
+    except Exception as error:  # VirtualBox calls an image that it cannot read one that it does not find
+        raise FaultError("failed", f"VirtualBox failed: converting {path}", text(error)) from error
 
 
 def attach(api: Api, machine: Any, base: str, disk: str, seed: str) -> None:

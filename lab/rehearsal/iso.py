@@ -1,0 +1,43 @@
+"""A CD that boots a Linux kernel on a PC's BIOS (El Torito), by isolinux."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pycdlib
+
+from lab.errors import BlockedError, UsageError
+
+LOADER = Path("/usr/lib/ISOLINUX/isolinux.bin")
+"""In Debian's package isolinux; what it loads next is in syslinux-common."""
+MODULE = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+_LONGEST = 2000
+"""Characters: the kernel reads 2047 of its command line."""
+_SECTORS = 4
+"""Of 512 bytes, which the BIOS reads of isolinux.bin: it reads the rest itself (its isolinux.txt)."""
+
+
+def write(output: Path, kernel: Path, initramfs: Path, command_line: str) -> None:
+    """Write the CD to `output`. Raises UsageError for a command line that is none, BlockedError."""
+    if not (command_line.isascii() and command_line.isprintable() and len(command_line) <= _LONGEST):
+        raise UsageError(f"a kernel's command line is one line of ASCII, up to {_LONGEST} characters")
+    for path in (LOADER, MODULE):
+        if not path.exists():
+            raise BlockedError(
+                f"{path} is not there, which boots the emulated PC",
+                hint="Debian's packages isolinux and syslinux-common bring it",
+            )
+    settings = f"DEFAULT lab\nPROMPT 0\nLABEL lab\nKERNEL /VMLINUZ\nINITRD /INITRD\nAPPEND {command_line}\n"
+    image = pycdlib.PyCdlib()
+    image.new()
+    image.add_file(str(LOADER), "/ISOLINUX.BIN;1")
+    image.add_file(str(MODULE), "/LDLINUX.C32;1")
+    image.add_fp(io.BytesIO(settings.encode()), len(settings), "/ISOLINUX.CFG;1")
+    image.add_file(str(kernel), "/VMLINUZ.;1")
+    image.add_file(str(initramfs), "/INITRD.;1")
+    image.add_eltorito(
+        "/ISOLINUX.BIN;1", bootcatfile="/BOOT.CAT;1", boot_load_size=_SECTORS, boot_info_table=True
+    )
+    image.write(str(output))
+    image.close()
