@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lab import proc
 from lab.deadline import Deadline, NotYet, poll
-from lab.errors import BlockedError, CommandError, LabError, ending
+from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError, ending
 from lab.guest import apt, dockerrepo
 from lab.guest.ssh import Guest
 from lab.steps import Step
@@ -119,10 +119,13 @@ def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> 
     try:
         _install_distributions(guest, step, deadline, offline=True)
         step.note("installed from the image's own package cache, without the network")
+    except (InterruptedByUser, DeadlineError):
+        raise
     except LabError as error:
         if isinstance(error, BlockedError) and "disk is full" in error.what:
             raise
-        step.note(f"not from the image's package cache ({error.what}): fetching from the network")
+        reason = (error.tail or error.what).splitlines()[-1].removeprefix("E: ")  # `what` is for the network
+        step.note(f"not from the image's package cache ({reason}): fetching from the network")
         apt.update(guest, step, deadline)
         _install_distributions(guest, step, deadline, offline=False)
 

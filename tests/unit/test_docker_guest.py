@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, LabError
+from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
 from lab.guest import apt, clock, docker
 from lab.guest.ssh import Result
 from lab.steps import Event, Steps
@@ -148,7 +148,22 @@ def test_network_is_used_only_when_the_cache_lacks_it_and_said(
 ) -> None:
     guest = FakeGuest(cached=False)
     assert ensure(guest) is True
-    assert any("from the network" in text for text in said)
+    assert any("(Unable to locate package apparmor): fetching from the network" in text for text in said)
+
+
+@pytest.mark.parametrize("error", [InterruptedByUser("interrupted"), DeadlineError("it did not end in 1 s")])
+def test_an_end_that_was_asked_for_is_no_reason_to_go_on_with_the_network(
+    ensure: Callable[[FakeGuest], bool], said: list[str], monkeypatch: pytest.MonkeyPatch, error: LabError
+) -> None:
+    def install(*_: object, **__: object) -> None:
+        raise error
+
+    guest = FakeGuest()
+    monkeypatch.setattr(apt, "install", install)
+    with pytest.raises(type(error)):
+        ensure(guest)
+    assert not any("from the network" in text for text in said)
+    assert not any("update" in argv for argv in guest.asked)
 
 
 def test_neither_cache_nor_network_is_blocked(ensure: Callable[[FakeGuest], bool]) -> None:
