@@ -95,13 +95,13 @@ def session(tmp_path: Path, env: dict[str, str]) -> Session:
         created=datetime.now(UTC),
     )
     cache.seal(folder, manifest)
-    env |= {"LAB_VM__DISK_GIB": "4", "LAB_VM__MEMORY_MIB": "512", "LAB_DEADLINES__BOOT": "5"}
+    env |= {"LAB_VM__DISK_GIB": "12", "LAB_VM__MEMORY_MIB": "512", "LAB_DEADLINES__BOOT": "5"}
     settings = Settings(
         image="debian-13",
         state_dir=tmp_path / "state",
         cache_dir=tmp_path / "cache",
         emulator={"kind": "canary"},
-        vm={"disk_gib": 4, "memory_mib": 512},
+        vm={"disk_gib": 12, "memory_mib": 512},
     )
     return Session(settings.with_origins({}), Steps(), False)
 
