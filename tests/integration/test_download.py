@@ -395,9 +395,9 @@ class Publisher:
         self._gpg("--output", str(folder / "key.gpg"), "--export")
         self.manifest = folder / "test-1.toml"
         self.manifest.write_text(
-            f'name = "test-1"\nbase = "https://images.example.org/"\nfile = "disk.img"\nformat = "qcow2"\n'
+            f'name = "test-1"\nbase = "https://images.example.org/"\n'
             f'sums = "SHA256SUMS"\nsignature = "SHA256SUMS.gpg"\n'
-            f'keyring = "key.gpg"\nfingerprint = "{self.fingerprint}"\n'
+            f'keyring = "key.gpg"\nfingerprint = "{self.fingerprint}"\n[files]\nqcow2 = "disk.img"\n'
         )
 
     def publish(self, body: bytes, listed: str = "") -> None:
@@ -518,6 +518,8 @@ def test_unreachable_is_told_in_plain_words(bench: Bench, publisher: Publisher) 
 
 
 def test_a_wrong_manifest_is_a_usage_error(publisher: Publisher) -> None:
+    with pytest.raises(UsageError, match="names no vmdk disk"):
+        PublishedImage(publisher.manifest, "vmdk")
     publisher.manifest.write_text(publisher.manifest.read_text().replace("https:", "http:"))
     with pytest.raises(UsageError, match="base"):
         PublishedImage(publisher.manifest)

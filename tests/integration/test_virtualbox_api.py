@@ -67,7 +67,7 @@ def test_states_are_read_by_their_names_on_every_version(worker: Worker) -> None
         ("AMD-V is disabled in the BIOS (or by the host OS) (VERR_SVM_DISABLED)", "blocked", "firmware"),
         ("AMD-V is not available (VERR_SVM_NO_SVM)", "blocked", "firmware"),
         ("AMD-V is being used by another hypervisor (VERR_SVM_IN_USE).", "blocked", "rmmod"),
-        ("Call to WHvSetupPartition failed (VERR_NEM_VM_CREATE_FAILED).", "blocked", "hypervisorlaunchtype"),
+        ("Call to WHvSetupPartition failed (VERR_NEM_VM_CREATE_FAILED).", "blocked", "upgrade VirtualBox"),
         ("Not in a hypervisor partition (HVP=0) (VERR_NEM_NOT_AVAILABLE).", "blocked", "firmware"),
         (
             "Not in a hypervisor partition (HVP=0) (VERR_NEM_NOT_AVAILABLE).\n"
