@@ -122,12 +122,12 @@ def read_json(path: Path) -> Any | None:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in `path`, empty when there is no such file. Raises DamagedFileError, OSError."""
-    found = read_json(path)
-    if found is None and not path.exists():
+    content = read_json(path)
+    if content is None and not path.exists():
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise DamagedFileError(path, "no JSON object")
-    return found
+    return content
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lab.formats import cpio, elf, oci
 from lab.formats.cpio import Entry
 from lab.images import cache as images
 from lab.images import debtree
-from lab.images.archive import Archive, Keys, Package
+from lab.images.archive import DebianArchive, Keys, Package
 from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.images.recipe import digest_of
@@ -86,10 +86,12 @@ def find(cache: Path) -> images.CachedImage | None:
     return max(found, key=lambda one: one.manifest.created, default=None)
 
 
-def archive(mirror: str) -> Archive:
+def archive(mirror: str) -> DebianArchive:
     """The Debian archive at the address `mirror`, as apt has it, for the recipe's suite and keys."""
     made = recipe()
-    return Archive(mirror, made.suite, Keys(SOURCES / made.keys, tuple(made.fingerprints)), web.Session())
+    return DebianArchive(
+        mirror, made.suite, Keys(SOURCES / made.keys, tuple(made.fingerprints)), web.Session()
+    )
 
 
 def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:

@@ -17,7 +17,7 @@ from imageserver import ImageServer, Manner, Served, image_server
 
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError
-from lab.images.archive import Archive, Keys
+from lab.images.archive import DebianArchive, Keys
 from lab.images.debtree import DebianTree
 from lab.images.transport import Patience
 from lab.steps import Steps
@@ -118,19 +118,19 @@ def mirror(signer: Signer, tmp_path: Path) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def archive(mirror: Mirror, signing_keys: dict[str, str], tmp_path: Path) -> Archive:
+def archive(mirror: Mirror, signing_keys: dict[str, str], tmp_path: Path) -> DebianArchive:
     """The client, which believes the good key alone of those in its file."""
     ring = mirror.signer.export(tmp_path / "keys.gpg", *signing_keys.values())
     believed = Keys(ring, (signing_keys["good"],))
     mirror.publish(signing_keys["good"])
-    return Archive(mirror.server.url("/debian"), "trixie", believed, Session(), QUICK)
+    return DebianArchive(mirror.server.url("/debian"), "trixie", believed, Session(), QUICK)
 
 
 def soon() -> Deadline:
     return Deadline.after(30)
 
 
-def extract(archive: Archive, folder: Path, names: list[str]) -> Path:
+def extract(archive: DebianArchive, folder: Path, names: list[str]) -> Path:
     packages = archive.resolve(names, soon())
     output = folder / "tree.tar"
     with Steps(lambda _event: None).step("extract") as step:
@@ -138,7 +138,7 @@ def extract(archive: Archive, folder: Path, names: list[str]) -> Path:
     return output
 
 
-def test_what_is_needed_is_resolved_fetched_and_unpacked(archive: Archive, tmp_path: Path) -> None:
+def test_what_is_needed_is_resolved_fetched_and_unpacked(archive: DebianArchive, tmp_path: Path) -> None:
     packages = archive.resolve(["tool"], soon())
     assert {package.name: package.version for package in packages} == dict.fromkeys(
         ["base", "lib", "mta", "other-shell", "tool"], "2.5-1"
@@ -150,7 +150,7 @@ def test_what_is_needed_is_resolved_fetched_and_unpacked(archive: Archive, tmp_p
         assert member is None or member.isdir(), "a link to a folder that no package lists"
 
 
-def test_what_dpkg_itself_reads_is_the_same(archive: Archive, tmp_path: Path) -> None:
+def test_what_dpkg_itself_reads_is_the_same(archive: DebianArchive, tmp_path: Path) -> None:
     """The double's packages are real ones: dpkg-deb agrees about their files."""
     extract(archive, tmp_path, ["base"])
     (path,) = (tmp_path / "downloads").glob("*.deb")
@@ -160,7 +160,7 @@ def test_what_dpkg_itself_reads_is_the_same(archive: Archive, tmp_path: Path) ->
 
 def test_the_newest_of_several_versions_is_taken(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
 ) -> None:
     for version in ("2.10-1", "2.9~rc1-1"):
@@ -171,7 +171,7 @@ def test_the_newest_of_several_versions_is_taken(
 
 def test_a_name_of_the_index_that_was_replaced_is_no_matter(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
 ) -> None:
     mirror.spoil("amd64/Packages.xz", lzma.compress(b"Package: base\nVersion: 99\n"))
@@ -190,7 +190,7 @@ def test_a_name_of_the_index_that_was_replaced_is_no_matter(
     ],
 )
 def test_what_is_not_as_it_was_signed_is_refused(
-    mirror: Mirror, archive: Archive, tmp_path: Path, end: str, content: bytes | None, why: str
+    mirror: Mirror, archive: DebianArchive, tmp_path: Path, end: str, content: bytes | None, why: str
 ) -> None:
     if content is None:
         (end,) = (path for path in mirror.server.files if "/by-hash/" in path)
@@ -201,17 +201,19 @@ def test_what_is_not_as_it_was_signed_is_refused(
     assert not (tmp_path / "tree.tar").exists()
 
 
-def test_a_changed_release_is_refused(mirror: Mirror, archive: Archive) -> None:
+def test_a_changed_release_is_refused(mirror: Mirror, archive: DebianArchive) -> None:
     (path,) = (path for path in mirror.server.files if path.endswith("InRelease"))
     mirror.spoil("InRelease", mirror.server.files[path].body.replace(b"Suite: stable", b"Suite: stab1e"))
     with pytest.raises(BlockedError, match="no key that is believed"):
         archive.resolve(["base"], soon())
 
 
-def test_an_archive_can_be_looked_at_before_it_is_believed(mirror: Mirror, archive: Archive) -> None:
+def test_an_archive_can_be_looked_at_before_it_is_believed(mirror: Mirror, archive: DebianArchive) -> None:
     archive.check(soon())
     with pytest.raises(BlockedError, match="404"):
-        Archive(mirror.server.url("/ubuntu"), "trixie", archive.keys, archive.session, QUICK).check(soon())
+        DebianArchive(mirror.server.url("/ubuntu"), "trixie", archive.keys, archive.session, QUICK).check(
+            soon()
+        )
     mirror.spoil("InRelease", b"<html>Welcome to the hotel's network")
     with pytest.raises(BlockedError, match="no key that is believed"):
         archive.check(soon())
@@ -220,7 +222,7 @@ def test_an_archive_can_be_looked_at_before_it_is_believed(mirror: Mirror, archi
 @pytest.mark.parametrize("key", ["other", "expired"])
 def test_a_key_that_is_not_believed_signs_nothing(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
     key: str,
 ) -> None:
@@ -233,12 +235,12 @@ def test_a_key_that_is_not_believed_signs_nothing(
         del mirror.signer.gpg
     believed = Keys(archive.keys.file, (signing_keys["good"], signing_keys["expired"]))
     with pytest.raises(BlockedError, match="no key that is believed"):
-        Archive(archive.base, "trixie", believed, archive.session, QUICK).resolve(["base"], soon())
+        DebianArchive(archive.base, "trixie", believed, archive.session, QUICK).resolve(["base"], soon())
 
 
 def test_another_suite_or_one_out_of_date_is_refused(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
 ) -> None:
     mirror.publish(signing_keys["good"], suite="sid")
@@ -252,14 +254,14 @@ def test_another_suite_or_one_out_of_date_is_refused(
     assert archive.resolve(["base"], soon())
 
 
-def test_what_the_archive_lacks_is_named_with_who_needs_it(archive: Archive) -> None:
+def test_what_the_archive_lacks_is_named_with_who_needs_it(archive: DebianArchive) -> None:
     with pytest.raises(BlockedError, match="the recipe needs nothing-of-the-kind"):
         archive.resolve(["nothing-of-the-kind"], soon())
 
 
 def test_a_dependency_that_is_too_old_is_not_taken(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
 ) -> None:
     mirror.stanzas = [text.replace("lib (>= 2)", "lib (>= 3)") for text in mirror.stanzas]
@@ -271,7 +273,7 @@ def test_a_dependency_that_is_too_old_is_not_taken(
 @pytest.mark.parametrize("bomb", [b"\0" * (600 << 20), b"Package: base\n"])
 def test_a_list_that_is_too_long_or_cut_off_is_refused(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
     bomb: bytes,
     monkeypatch: pytest.MonkeyPatch,
@@ -283,7 +285,7 @@ def test_a_list_that_is_too_long_or_cut_off_is_refused(
         archive.resolve(["base"], soon())
 
 
-def test_a_server_that_falls_silent_ends_with_the_deadline(mirror: Mirror, archive: Archive) -> None:
+def test_a_server_that_falls_silent_ends_with_the_deadline(mirror: Mirror, archive: DebianArchive) -> None:
     mirror.server.always = {"/debian/dists/trixie/InRelease": Manner(stall=10)}
     with pytest.raises((BlockedError, DeadlineError)):
         archive.resolve(["base"], Deadline.after(3))
@@ -291,7 +293,7 @@ def test_a_server_that_falls_silent_ends_with_the_deadline(mirror: Mirror, archi
 
 def test_what_is_no_package_is_named(
     mirror: Mirror,
-    archive: Archive,
+    archive: DebianArchive,
     signing_keys: dict[str, str],
     tmp_path: Path,
 ) -> None:

@@ -145,19 +145,19 @@ class Namespace:
         return child
 
     def _join(self, pid: int, ends: int, log: Path, folder: Path) -> None:
-        ready, told = os.pipe()
+        ready, ready_end = os.pipe()
         words = [str(find_program("slirp4netns")), "--configure", "--mtu=65520", "--disable-host-loopback"]
-        words += [f"--exit-fd={ends}", f"--ready-fd={told}", f"--api-socket={self._control}"]
+        words += [f"--exit-fd={ends}", f"--ready-fd={ready_end}", f"--api-socket={self._control}"]
         words += ["--enable-sandbox", str(pid), "tap0"]
         try:
-            process.spawn(words, log, folder, keep=[ends, told])
-            os.close(told)
-            told = -1
+            process.spawn(words, log, folder, keep=[ends, ready_end])
+            os.close(ready_end)
+            ready_end = -1
             _await_byte(ready, "slirp4netns")
         finally:
             os.close(ready)
-            if told >= 0:
-                os.close(told)
+            if ready_end >= 0:
+                os.close(ready_end)
 
     def wait_gone(self) -> None:
         """Wait for the end of the slirp4netns whose QEMU ended: until then it holds the forwards' ports."""

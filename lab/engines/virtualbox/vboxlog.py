@@ -116,13 +116,13 @@ def parse(text: str) -> RunLog:
 def settings(text: str) -> dict[str, str]:
     """What the log says of the run, as lab.engines.protocol.Machine.settings gives it. Never raises."""
     ran = parse(text)
-    found = {
+    described = {
         "acceleration": ran.engine or "unknown",
         "log_engine": ran.engine_line,
         "log_nested": "; ".join(ran.nested_lines),
         NESTING_REFUSED: ran.nested_refused,
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in described.items() if value}
 
 
 def _says_nested(line: str) -> bool:

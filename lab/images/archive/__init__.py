@@ -1,7 +1,7 @@
 """Debian packages, taken out of an archive by Python alone: no apt, no dpkg, no root rights, on any system.
 
 `release` checks the archive's signature, `index` reads its packages, `closure` says which are needed, and
-`extract` fetches them and unpacks their files. `Archive` is all of it for one suite.
+`extract` fetches them and unpacks their files. `DebianArchive` is all of it for one suite.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lab.images.transport import Patience
 from lab.steps import Step
 from lab.web import Session
 
-__all__ = ["Archive", "Keys", "Package"]
+__all__ = ["DebianArchive", "Keys", "Package"]
 
 
 @dataclass(frozen=True)
-class Archive:
+class DebianArchive:
     """The `main` component of a suite for amd64. `base` is the archive's address as apt has it."""
 
     base: str

@@ -15,7 +15,7 @@ from lab.formats import cpio
 from lab.formats.cpio import Entry
 from lab.guest import python
 from lab.images import canary, lock
-from lab.images.archive import Archive, Keys
+from lab.images.archive import DebianArchive, Keys
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.probes.kvm import script
 from lab.steps import Steps
@@ -72,7 +72,7 @@ def _digest() -> str:
 def _build(work: Path, scratch: Path) -> None:
     made, deadline = canary.recipe(), Deadline.after(_SECONDS)
     keys = Keys(canary.SOURCES / made.keys, tuple(made.fingerprints))
-    archive = Archive(debian_archive(), made.suite, keys, web.Session())
+    archive = DebianArchive(debian_archive(), made.suite, keys, web.Session())
     tar = scratch / "debian.tar"
     with Steps().step("packages") as step:
         archive.extract(archive.resolve(_PACKAGES, deadline), scratch / "debs", tar, step, deadline)
