@@ -13,6 +13,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from lab import bounds, files, proc
 from lab.deadline import Deadline, poll
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, UsageError, ending
@@ -27,6 +29,7 @@ _LOG_BYTES = 64 << 20
 """Of all that a PC writes beside its disk. What goes on is a guest or an emulator gone wrong."""
 _ASK_SECONDS = 20.0
 _END_SECONDS = 10.0
+_START_SECONDS = 30.0
 _PANIC = re.compile(r"^\d+p(\[.*?\]) >>PANIC<<\s*(.+)$", re.MULTILINE)
 _GOOD_END = ("[ACPI  ]", "ACPI control: soft power off")
 """Bochs calls it a panic, and ends with status 1."""
@@ -97,6 +100,7 @@ class BochsPc:
         self._child = self._spawn()
         try:
             process.remember(self._record, self._child.pid)
+            self._await_bochs(self._child)
         except BaseException:  # a full disk, for one
             self.end()
             raise
@@ -120,6 +124,14 @@ class BochsPc:
                 raise BlockedError(
                     f"`{words[0]}` is not installed", hint="it is in util-linux: an emulated PC is for Linux"
                 ) from error
+
+    def _await_bochs(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait until the process has become Bochs, by which any other command knows it; or has ended."""
+
+        def settled() -> bool | None:
+            return child.poll() is not None or process.is_bochs(psutil.Process(child.pid), self.mark) or None
+
+        poll(settled, Deadline.after(_START_SECONDS), "the start of Bochs", every=0.02)
 
     def settings(self, model: str) -> str:
         """The bochsrc for the processor `model`. Raises UsageError for a disk that Bochs cannot have."""

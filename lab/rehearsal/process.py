@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from lab.errors import LabError
 _START_TOLERANCE = 2.0
 """Seconds: the start time is computed from the boot time, which follows clock adjustments."""
 _END_SECONDS = 10.0
+_EXEC_SECONDS = 1.0
+_KERNEL_THREADS = 2
+"""PID of kthreadd, the parent of all kernel threads, which have no arguments ever (Linux)."""
 
 
 def remember(record: Path, pid: int) -> None:
@@ -40,11 +44,21 @@ def find(record: Path, settings: str) -> psutil.Process | None:
 def is_bochs(process: psutil.Process, settings: str) -> bool:
     """Whether it is a running Bochs, or the script that becomes one, whose arguments have `-f settings`."""
     try:
-        argv = process.cmdline()
+        argv = _arguments(process)
         ours = ("-f", settings) in itertools.pairwise(argv) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
     return ours and any(Path(word).name.startswith("bochs") for word in argv[:2])
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    """Of a program that just becomes another one, they are those of the other: in between it has none."""
+    argv = process.cmdline()
+    until = time.monotonic() + _EXEC_SECONDS
+    while not argv and _KERNEL_THREADS not in (process.pid, process.ppid()) and time.monotonic() < until:
+        time.sleep(0.01)
+        argv = process.cmdline()
+    return argv
 
 
 def kill(process: psutil.Process, settings: str) -> None:
