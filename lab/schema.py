@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-from referencing import Registry, Resource
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 """One file a schema: `lab.status/1` is in lab.status-1.json."""
@@ -57,6 +57,8 @@ def validate(document: Mapping[str, Any]) -> None:
         seen = json.loads(json.dumps(document, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise SchemaError(f"a {name} document is not JSON: {error}", schema=name) from error
+    from jsonschema.exceptions import best_match
+
     fault = best_match(_validator(name).iter_errors(seen))
     if fault is not None:
         raise SchemaError(
@@ -66,12 +68,16 @@ def validate(document: Mapping[str, Any]) -> None:
 
 @cache
 def _validator(name: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
     return Draft202012Validator(load(name), registry=_registry())
 
 
 @cache
 def _registry() -> Registry[Any]:
     """All schemas by their `$id`, which is the file's name, so that one may refer to another."""
+    from referencing import Registry, Resource
+
     resources = (Resource.from_contents(load(name)) for name in names())
     registry: Registry[Any] = Registry()
     return registry.with_resources((str(resource.id()), resource) for resource in resources)

@@ -42,13 +42,14 @@ def known(error: BaseException, *, again: str = "", folders: Sequence[Path] = ()
 
 def document(error: LabError, evidence: str = "") -> dict[str, Any]:
     """lab.error/1. `evidence` is the folder of the run that was at work."""
-    return {
-        "schema": "lab.error/1",
-        "error": {
-            "what": redact.clean(error.what),
-            "hint": redact.clean(error.hint),
-            "evidence": [*error.evidence, *([evidence] if evidence else [])],
-            "tail": redact.clean(error.tail),
-            "exit_code": int(error.exit_code),
-        },
-    }
+    # Imported when something went wrong: models take their time.
+    from lab.documents.host import ErrorDocument, ErrorEntry
+
+    entry = ErrorEntry(
+        what=redact.clean(error.what),
+        hint=redact.clean(error.hint),
+        evidence=[str(item) for item in (*error.evidence, *([evidence] if evidence else []))],
+        tail=redact.clean(error.tail),
+        exit_code=int(error.exit_code),
+    )
+    return ErrorDocument(error=entry).as_json()

@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from rich.console import Console
 
 from lab.commands.looking import all_known
 from lab.commands.workbench import Workbench
+from lab.documents.climbs import LabAccess
+from lab.documents.labs import AdbAccess, ForwardEntry, ScreenAccess, SshAccess
 from lab.emulators import MAIN
 from lab.engines.protocol import LOOPBACK
 from lab.guest.ssh import ssh_command
 
 
-def forwards(bench: Workbench) -> list[dict[str, Any]]:
-    """The lab's forwards as the schemas have them."""
+def forwards(bench: Workbench) -> list[ForwardEntry]:
+    """The lab's forwards."""
     return [
-        {"name": name, "host": LOOPBACK, "host_port": access.host_port, "guest_port": access.guest_port}
-        for name, access in bench.record.forwards.items()
+        ForwardEntry(name=name, host=LOOPBACK, host_port=forward.host_port, guest_port=forward.guest_port)
+        for name, forward in bench.record.forwards.items()
     ]
 
 
-def ssh(bench: Workbench) -> dict[str, Any] | None:
+def ssh(bench: Workbench) -> SshAccess | None:
     forward = bench.record.forwards.get("ssh")
-    return {"command": shlex.join(ssh_command(bench.guest)), "port": forward.host_port} if forward else None
+    return (
+        SshAccess(command=shlex.join(ssh_command(bench.guest)), port=forward.host_port) if forward else None
+    )
 
 
-def adb(bench: Workbench) -> dict[str, Any] | None:
-    return {"address": bench.adb_address} if bench.adb_address else None
+def adb(bench: Workbench) -> AdbAccess | None:
+    return AdbAccess(address=bench.adb_address) if bench.adb_address else None
 
 
-def novnc(bench: Workbench) -> dict[str, Any] | None:
+def novnc(bench: Workbench) -> ScreenAccess | None:
     """The page that shows the main emulator's screen. Its password is not here: `lab.open` gives it."""
-    found = [entry["novnc"] for entry in all_known(bench) if entry["name"] == MAIN]
-    return found[0] if found else None
+    return next((entry.novnc for entry in all_known(bench) if entry.name == MAIN), None)
 
 
-def access(bench: Workbench, evidence: str | None) -> dict[str, Any]:
-    """The `access` part of lab.up/1."""
-    return {
-        "ssh": ssh(bench),
-        "adb": adb(bench),
-        "novnc": novnc(bench),
-        "ports": forwards(bench),
-        "evidence": evidence,
-        "stop": _task(bench, "lab.halt"),
-    }
+def access(bench: Workbench, evidence: str | None) -> LabAccess:
+    """How the lab is reached, `evidence` being the folder of the run that says so."""
+    return LabAccess(
+        ssh=ssh(bench),
+        adb=adb(bench),
+        novnc=novnc(bench),
+        ports=forwards(bench),
+        evidence=evidence,
+        stop=_task(bench, "lab.halt"),
+    )
 
 
 def show(console: Console, bench: Workbench, evidence: str | None) -> None:
@@ -54,13 +56,10 @@ def show(console: Console, bench: Workbench, evidence: str | None) -> None:
     found = access(bench, evidence)
     lines = [
         ("log in", _task(bench, "lab.ssh")),
-        ("  or", found["ssh"]["command"] if found["ssh"] else ""),
-        ("adb", f"adb connect {found['adb']['address']}" if found["adb"] else ""),
-        (
-            "screen",
-            f"{found['novnc']['address']}   (open: {_task(bench, 'lab.open')})" if found["novnc"] else "",
-        ),
-        ("stop", f"{found['stop']}   (pause: {_task(bench, 'lab.suspend')})"),
+        ("  or", found.ssh.command if found.ssh else ""),
+        ("adb", f"adb connect {found.adb.address}" if found.adb else ""),
+        ("screen", f"{found.novnc.address}   (open: {_task(bench, 'lab.open')})" if found.novnc else ""),
+        ("stop", f"{found.stop}   (pause: {_task(bench, 'lab.suspend')})"),
         ("remove", _task(bench, "lab.destroy")),
         ("evidence", evidence or ""),
     ]

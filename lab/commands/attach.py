@@ -12,6 +12,7 @@ from lab.commands.session import ROOT, Reply, Session
 from lab.commands.workbench import GUEST_SSH_PORT, Workbench
 from lab.config.names import check_name
 from lab.deadline import Deadline
+from lab.documents.labs import LabAction
 from lab.engines import vagrant
 from lab.engines.protocol import LOOPBACK, State
 from lab.engines.vagrant import link
@@ -187,18 +188,11 @@ def _reply(bench: Workbench, changed: bool) -> Reply:
     name, state = bench.lab.name, bench.machine_state()
     notes = [f"{forward.name} on {LOOPBACK}:{forward.host_port}" for forward in ports.forwards(bench.lab)]
     notes.append(f"`invoke lab.up --name {name}` installs Docker, starts the emulator and climbs the ladder")
-    document = {
-        "schema": "lab.action/1",
-        "lab": name,
-        "action": "attach",
-        "state": state.value,
-        "changed": changed,
-        "notes": notes,
-    }
+    done = LabAction(lab=name, action="attach", state=state, changed=changed, notes=notes)
 
     def tell(console: Console) -> None:
         sentence = f"lab {name} is {state}" if state is not State.RUNNING else f"lab {name} is attached"
         for line in (sentence, *notes):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return Reply(document, tell)
+    return Reply(done.as_json(), tell)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +22,7 @@ from lab.adb import adb_program
 from lab.commands import choose, mirror
 from lab.commands.session import ROOT, Reply, Session
 from lab.deadline import Deadline
+from lab.documents.measured import Bench, BenchMeasure
 from lab.errors import LabError, UsageError
 from lab.guest import keys, seed
 from lab.host import facts as host_facts
@@ -75,7 +75,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     session.again = "the same command measures anew, from the beginning"
     started = time.monotonic()
     began = datetime.now(UTC)
-    measures: list[dict[str, Any]] = []
+    measures: list[BenchMeasure] = []
     state = Path(tempfile.mkdtemp(prefix="lab-bench-"))
     runner = _Runner(state)
 
@@ -126,32 +126,31 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     finally:
         runner.clean_up()
         shutil.rmtree(state, ignore_errors=True)
-    document = {
-        "schema": "bench/1",
-        "host": host_facts.read().as_dict(),
-        "lab_version": __version__,
-        "started": began.isoformat(timespec="milliseconds"),
-        "seconds": round(time.monotonic() - started, 3),
-        "measures": measures,
-    }
-    return Reply(document, lambda console: _show(console, measures))
+    result = Bench(
+        host=host_facts.read().as_dict(),
+        lab_version=__version__,
+        started=began.isoformat(timespec="milliseconds"),
+        seconds=round(time.monotonic() - started, 3),
+        measures=measures,
+    )
+    return Reply(result.as_json(), lambda console: _show(console, measures))
 
 
-def measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> dict[str, Any]:
+def measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> BenchMeasure:
     """One figure as bench/1 has it; `within` says whether its median keeps the limit, if it has one."""
     median = statistics.median(values) if values else None
-    return {
-        "name": name,
-        "unit": unit,
-        "n": len(values),
-        "values": values,
-        "median": median,
-        "min": min(values, default=None),
-        "max": max(values, default=None),
-        "limit": limit,
-        "within": median <= limit if median is not None and limit is not None else None,
-        "note": note,
-    }
+    return BenchMeasure(
+        name=name,
+        unit=unit,
+        n=len(values),
+        values=values,
+        median=median,
+        min=min(values, default=None),
+        max=max(values, default=None),
+        limit=limit,
+        within=median <= limit if median is not None and limit is not None else None,
+        note=note,
+    )
 
 
 def _pairs(session: Session, runner: _Runner, times: int) -> tuple[list[float], list[float]]:
@@ -225,16 +224,14 @@ def _bare(session: Session, step: Step) -> float:
         return proc.run(words, deadline=Deadline.after(_BARE_DEADLINE)).seconds
 
 
-def _show(console: Console, measures: list[dict[str, Any]]) -> None:
+def _show(console: Console, measures: list[BenchMeasure]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("measure", "n", "median", "min", "max", "limit", ""):
         table.add_column(column)
     for item in measures:
-        unit = "" if item["unit"] == "ratio" else f" {item['unit']}"
-        verdict = {True: "within", False: "OVER", None: ""}[item["within"]]
-        cells = [
-            f"{item[key]:.2f}{unit}" if item[key] is not None else ""
-            for key in ("median", "min", "max", "limit")
-        ]
-        table.add_row(item["name"], str(item["n"]), *cells, verdict)
+        unit = "" if item.unit == "ratio" else f" {item.unit}"
+        verdict = {True: "within", False: "OVER", None: ""}[item.within]
+        figures = (item.median, item.min, item.max, item.limit)
+        cells = [f"{figure:.2f}{unit}" if figure is not None else "" for figure in figures]
+        table.add_row(item.name, str(item.n), *cells, verdict)
     console.print(table)

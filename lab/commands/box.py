@@ -8,6 +8,7 @@ from rich.console import Console
 
 from lab.commands import choose
 from lab.commands.session import Reply, Session
+from lab.documents.images import ImageAction, ImageResult
 from lab.engines.vagrant import PROVIDERS, Provider, engine_of
 from lab.engines.vagrant import box as boxes
 from lab.engines.vagrant.box import Box
@@ -43,28 +44,27 @@ def box(session: Session, provider: str) -> Reply:
     made = make(session, known, blank(session, known))
     with session.steps.step("image.verify", made.path.name):
         boxes.verify(made)
-    row = {
-        "id": made.path.name,
-        "kind": "box",
-        "name": made.name,
-        "result": "built" if made.made else "cached",
-        "bytes": made.bytes,
-        "sha256": made.sha256,
-        "why": str(made.path),
-    }
-    document = {
-        "schema": "image.action/1",
-        "action": "box",
-        "results": [row],
-        "seconds": round(time.monotonic() - started, 3),
-        "notes": [f"`vagrant box add {made.name} {made.path}` is what `vagrant up` does with it"],
-    }
+    row = ImageResult(
+        id=made.path.name,
+        kind="box",
+        name=made.name,
+        result="built" if made.made else "cached",
+        bytes=made.bytes,
+        sha256=made.sha256,
+        why=str(made.path),
+    )
+    done = ImageAction(
+        action="box",
+        results=[row],
+        seconds=round(time.monotonic() - started, 3),
+        notes=[f"`vagrant box add {made.name} {made.path}` is what `vagrant up` does with it"],
+    )
 
     def tell(console: Console) -> None:
-        line = f"{row['result']:<9} {made.name}: {made.path}"
+        line = f"{row.result:<9} {made.name}: {made.path}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return Reply(document, tell)
+    return Reply(done.as_json(), tell)
 
 
 def blank(session: Session, provider: Provider) -> Record:

@@ -26,7 +26,7 @@ def export(session: Session, image: str, file: str) -> Reply:
     with session.steps.step("image.export", entry.id) as step:
         portable.write(entry, target)
         step.result = f"{target}, {target.stat().st_size / 1e6:.0f} MB"
-    return replied("export", [result(session, entry.id, "exported") | {"why": str(target)}], started)
+    return replied("export", [result(session, entry.id, "exported", str(target))], started)
 
 
 def import_(session: Session, file: str) -> Reply:

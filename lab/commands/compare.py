@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from lab import emulators
 from lab.commands import measuring
 from lab.commands.comparison import Comparison
-from lab.commands.measuring import Measurement, Outcome, Turn
+from lab.commands.measuring import Measurement, Turn
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
+from lab.documents.measured import MeasurementOutcome
 from lab.emulators.protocol import Emulator
 from lab.engines.protocol import State
 from lab.errors import BlockedError, ExitCode, InterruptedByUser, LabError, UsageError
@@ -111,7 +112,7 @@ def _describe(
 def _all(turns: Sequence[Turn], taken: Sequence[Measurement], ended: str) -> list[Measurement]:
     """One measurement a turn: none that was planned is left out."""
     rest = turns[len(taken) :]
-    return [*taken, *(Measurement(turn, Outcome.NOT_TAKEN, why=ended) for turn in rest)]
+    return [*taken, *(Measurement(turn, MeasurementOutcome.NOT_TAKEN, why=ended) for turn in rest)]
 
 
 def _emulators(bench: Workbench) -> dict[str, Emulator]:

@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import __version__
-from lab.commands.measuring import ARM, KVM, ROUTES, TCG, TITLES, Measurement, Outcome
+from lab.commands.measuring import ARM, KVM, ROUTES, TCG, TITLES, Measurement
+from lab.documents.measured import (
+    ComparedRoute,
+    LabCompare,
+    MeasurementEntry,
+    MeasurementOutcome,
+    RatioEntry,
+    RouteSummary,
+)
 from lab.evidence import Run
 from lab.figures import numbers
 from lab.figures.page import Table as PageTable
@@ -58,36 +66,35 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """The result as lab.compare/1."""
-        return {
-            "schema": "lab.compare/1",
-            "lab": dict(self.lab),
-            "where": dict(self.where),
-            "seed": self.seed,
-            "emulators": [dict(item) for item in self.emulators],
-            "routes": [
-                *({"route": route, "title": TITLES[route], "why_not": ""} for route in ROUTES),
-                {"route": ARM, "title": TITLES[ARM], "why_not": self.arm},
+        return LabCompare(
+            lab=self.lab,
+            where=self.where,
+            seed=self.seed,
+            emulators=self.emulators,
+            routes=[
+                *(ComparedRoute(route=route, title=TITLES[route], why_not="") for route in ROUTES),
+                ComparedRoute(route=ARM, title=TITLES[ARM], why_not=self.arm),
             ],
-            "measurements": [
-                asdict(found.turn)
-                | {
-                    "outcome": found.outcome,
-                    "seconds": found.seconds,
-                    "waited": found.waited,
-                    "why": found.why,
-                }
+            measurements=[
+                MeasurementEntry(
+                    **asdict(found.turn),
+                    outcome=found.outcome,
+                    seconds=found.seconds,
+                    waited=found.waited,
+                    why=found.why,
+                )
                 for found in self.measurements
             ],
-            "summary": [self._summary(name, route) for name, route in self._rows],
-            "ratios": [
-                {"emulator": name, "over": TCG, "under": KVM, **ratio.as_dict()}
+            summary=[self._summary(name, route) for name, route in self._rows],
+            ratios=[
+                RatioEntry(emulator=name, over=TCG, under=KVM, **ratio.as_dict())
                 for name, ratio in self.ratios.items()
             ],
-            "started": self.started.isoformat(timespec="milliseconds"),
-            "seconds": self.seconds,
-            "evidence": str(self.evidence),
-            "lab_version": __version__,
-        }
+            started=self.started.isoformat(timespec="milliseconds"),
+            seconds=self.seconds,
+            evidence=str(self.evidence),
+            lab_version=__version__,
+        ).as_json()
 
     def sentence(self) -> str:
         """What the ratios say, and of which emulator nothing can be said."""
@@ -112,7 +119,7 @@ class Comparison:
             f"nesting: {where['nesting']}), in random order, seed {self.seed}",
             f"{TITLES[ARM]}: {self.arm}",
         ]
-        lost = sum(item.outcome is not Outcome.MEASURED for item in self.measurements)
+        lost = sum(item.outcome is not MeasurementOutcome.MEASURED for item in self.measurements)
         if lost:
             found.append(
                 f"{lost} of {len(self.measurements)} gave no figure and are in no median and no ratio; "
@@ -139,7 +146,7 @@ class Comparison:
                 TITLES[route],
                 self._seconds(name, route),
                 marks=[found.waited for found in self._of(name, route) if _waited_in_vain(found)],
-                note="; ".join(self._summary(name, route)["without"]),
+                note="; ".join(self._summary(name, route).without),
                 group=name,
             )
             for name, route in self._rows
@@ -173,32 +180,34 @@ class Comparison:
     def _seconds(self, name: str, route: str) -> list[float]:
         return [found.seconds for found in self._of(name, route) if found.seconds is not None]
 
-    def _summary(self, name: str, route: str) -> dict[str, Any]:
+    def _summary(self, name: str, route: str) -> RouteSummary:
         """One row of the table. `without` counts what has no figure, by outcome."""
         mine = self._of(name, route)
-        counts = {kind: sum(found.outcome is kind for found in mine) for kind in Outcome}
-        del counts[Outcome.MEASURED]
-        return {
-            "emulator": name,
-            "route": route,
-            "planned": len(mine),
+        counts = {kind: sum(found.outcome is kind for found in mine) for kind in MeasurementOutcome}
+        del counts[MeasurementOutcome.MEASURED]
+        return RouteSummary(
+            emulator=name,
+            route=route,
+            planned=len(mine),
             **numbers.Spread(tuple(self._seconds(name, route))).as_dict(),
-            "without": [f"{count} {kind}" for kind, count in counts.items() if count],
-        }
+            without=[f"{count} {kind}" for kind, count in counts.items() if count],
+        )
 
     def _table(self) -> list[list[str]]:
         rows = []
         for name, route in self._rows:
             row = self._summary(name, route)
-            figures = [f"{row[key]:.1f} s" if row["n"] else "" for key in ("median", "min", "max")]
-            count = f"{row['n']} of {row['planned']}"
-            rows.append([name, TITLES[route], count, *figures, "; ".join(row["without"])])
+            figures = [
+                "" if figure is None else f"{figure:.1f} s" for figure in (row.median, row.min, row.max)
+            ]
+            count = f"{row.n} of {row.planned}"
+            rows.append([name, TITLES[route], count, *figures, "; ".join(row.without)])
         return rows
 
 
 def _waited_in_vain(found: Measurement) -> bool:
     """It was tried and waited for: the picture shows for how long."""
-    return found.outcome in (Outcome.FAILED, Outcome.TIMEOUT)
+    return found.outcome in (MeasurementOutcome.FAILED, MeasurementOutcome.TIMEOUT)
 
 
 def _told(found: Measurement) -> list[str]:

@@ -8,9 +8,11 @@ from typing import cast
 from lab import caller, emulators, files, proc, redact, screen
 from lab.adb import AdbServer
 from lab.commands.emulator import acted, require_running
+from lab.commands.inside import captured
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline
+from lab.documents.emulators import EmulatorLogs, LogEntry
 from lab.emulators.protocol import AndroidEmulator, Tell
 from lab.errors import BlockedError, UsageError
 
@@ -40,12 +42,11 @@ def logs(
     finally:
         bench.close()
     return Reply(
-        {
-            "schema": "emulator.logs/1",
-            "lab": name,
-            "emulator": emulator,
-            "files": [{"name": file, "text": text} for file, text in found.items()],
-        }
+        EmulatorLogs(
+            lab=name,
+            emulator=emulator,
+            files=[LogEntry(name=file, text=text) for file, text in found.items()],
+        ).as_json()
     )
 
 
@@ -111,17 +112,7 @@ def shell(
     if not capture:
         return Reply(code=proc.passthrough(words))
     done = proc.run(words, check=False, deadline=Deadline.after(_DAY))
-    return Reply(
-        {
-            "schema": "lab.exec/1",
-            "argv": argv,
-            "status": done.status,
-            "out": done.out,
-            "err": done.err,
-            "seconds": round(done.seconds, 3),
-        },
-        code=done.status,
-    )
+    return captured(argv, done)
 
 
 def android_at(bench: Workbench, name: str, task: str) -> AndroidEmulator:

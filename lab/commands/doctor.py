@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console
 
 from lab import engines
 from lab.commands import mirror, preflight
 from lab.commands.session import Reply, Session
+from lab.documents.host import DoctorCheck, DoctorEngine, DoctorPackage, LabDoctor
 from lab.errors import ExitCode, LabError
 from lab.host import facts as host_facts
 from lab.host import kvm, packages
@@ -31,34 +30,34 @@ def doctor(session: Session, deep: bool = False) -> Reply:
             settings.cache_dir, fresh=deep, kernel=session.kernel, qemu=settings.qemu.binary
         )
     rows = [_engine(session, name) for name in engines.NAMES]
-    document: dict[str, Any] = {
-        "schema": "lab.doctor/1",
-        "host": host.as_dict(),
-        "engines": rows,
-        "packages": [_package(item) for item in packages.TABLE if _can_be_had(item)],
-        "kvm": {"usable": answer.usable, "why": answer.why, "nested": answer.nested},
-        "checks": [*_resources(session, host), _mirror(session), *(_images(session) if deep else [])],
-    }
-    usable = any(row["usable"] for row in rows)
+    result = LabDoctor(
+        host=host.as_dict(),
+        engines=rows,
+        packages=[_package(item) for item in packages.TABLE if _can_be_had(item)],
+        kvm=answer,
+        checks=[*_resources(session, host), _mirror(session), *(_images(session) if deep else [])],
+    )
+    usable = any(row.usable for row in rows)
     return Reply(
-        document, lambda console: _show(console, document), ExitCode.DONE if usable else ExitCode.BLOCKED
+        result.as_json(),
+        lambda console: _show(console, result),
+        ExitCode.DONE if usable else ExitCode.BLOCKED,
     )
 
 
-def _engine(session: Session, name: str) -> dict[str, Any]:
+def _engine(session: Session, name: str) -> DoctorEngine:
     engine = engines.engine(name, session.engine_options())
     # One that may not be read hides no other.
     folders = [lab.vm_folder for lab in session.store.labs() if os.access(lab.vm_folder, os.R_OK | os.X_OK)]
     found = engine.availability()
-    facts = asdict(engine.facts()) if found.usable else None
-    return {
-        "name": name,
-        "usable": found.usable,
-        "why": found.why,
-        "hint": found.hint,
-        "facts": facts,
-        "findings": [asdict(finding) for finding in engine.findings(folders)],
-    }
+    return DoctorEngine(
+        name=name,
+        usable=found.usable,
+        why=found.why,
+        hint=found.hint,
+        facts=engine.facts() if found.usable else None,
+        findings=engine.findings(folders),
+    )
 
 
 def _can_be_had(item: packages.Requirement) -> bool:
@@ -66,16 +65,16 @@ def _can_be_had(item: packages.Requirement) -> bool:
     return packages.Installer.detect().package(item) is not None or not item.absent({})
 
 
-def _package(item: packages.Requirement) -> dict[str, Any]:
-    return {
-        "program": ", ".join([*item.programs, *(str(path) for path in item.files)]),
-        "package": packages.Installer.detect().package(item),
-        "present": not item.absent({}),
-        "needed_for": ", ".join(sorted(item.needed_for)),
-    }
+def _package(item: packages.Requirement) -> DoctorPackage:
+    return DoctorPackage(
+        program=", ".join([*item.programs, *(str(path) for path in item.files)]),
+        package=packages.Installer.detect().package(item),
+        present=not item.absent({}),
+        needed_for=", ".join(sorted(item.needed_for)),
+    )
 
 
-def _resources(session: Session, host: host_facts.HostFacts) -> list[dict[str, str]]:
+def _resources(session: Session, host: host_facts.HostFacts) -> list[DoctorCheck]:
     settings = session.settings
     wanted = settings.vm.memory_mib * 2**20
     enough = host.memory_available >= wanted
@@ -99,7 +98,7 @@ def _resources(session: Session, host: host_facts.HostFacts) -> list[dict[str, s
     return checks
 
 
-def _mirror(session: Session) -> dict[str, str]:
+def _mirror(session: Session) -> DoctorCheck:
     """Where the canary would be built from, if it had to be."""
     used = mirror.known(session)
     if used is not None:
@@ -109,7 +108,7 @@ def _mirror(session: Session) -> dict[str, str]:
     return _check("debian archive", here, observed, mirror.HINT)
 
 
-def _images(session: Session) -> list[dict[str, str]]:
+def _images(session: Session) -> list[DoctorCheck]:
     checks = []
     for entry in cache.entries(session.images):
         with session.steps.step("image.verify", entry.id):
@@ -121,22 +120,19 @@ def _images(session: Session) -> list[dict[str, str]]:
     return checks
 
 
-def _check(name: str, good: bool, observed: str, hint: str) -> dict[str, str]:
-    return {
-        "name": name,
-        "status": "ok" if good else "warn",
-        "observed": observed,
-        "hint": "" if good else hint,
-    }
+def _check(name: str, good: bool, observed: str, hint: str) -> DoctorCheck:
+    return DoctorCheck(
+        name=name, status="ok" if good else "warn", observed=observed, hint="" if good else hint
+    )
 
 
-def _show(console: Console, document: dict[str, Any]) -> None:
+def _show(console: Console, result: LabDoctor) -> None:
     def line(good: bool, text: str, hint: str = "") -> None:
         console.print(f"{'✓' if good else '✗'} {text}", markup=False, highlight=False, soft_wrap=True)
         if hint and not good:
             console.print(f"    hint: {hint}", markup=False, highlight=False, soft_wrap=True)
 
-    host = document["host"]
+    host = result.host
     cpu = host["cpu"]
     console.print(
         f"{host['os']} {host['os_version']}".rstrip()
@@ -146,19 +142,19 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         highlight=False,
     )
     line(bool(cpu["extensions"]), f"virtualization extensions: {', '.join(cpu['extensions']) or 'none'}")
-    if host["mac"] is None:  # KVM is Linux's
-        line(document["kvm"]["usable"], f"hardware KVM: {document['kvm']['why']}")
-    for row in document["engines"]:
-        how = row["facts"]["how"] if row["facts"] else row["why"]
-        version = f" {row['facts']['version']}" if row["facts"] else ""
-        line(row["usable"], f"engine {row['name']}{version}: {how}", row["hint"])
-        for finding in row["findings"]:
-            source = f" [{finding['source']}]" if finding["source"] else ""
-            line(finding["good"], f"  {finding['name']}: {finding['observed']}{source}", finding["hint"])
-    absent = [row for row in document["packages"] if not row["present"]]
-    for row in absent:
-        line(False, f"{row['program']} ({row['needed_for']})", f"package {row['package']}")
+    if host["mac"] is None and result.kvm:  # KVM is Linux's
+        line(result.kvm.usable, f"hardware KVM: {result.kvm.why}")
+    for engine in result.engines:
+        how = engine.facts.how if engine.facts else engine.why
+        version = f" {engine.facts.version}" if engine.facts else ""
+        line(engine.usable, f"engine {engine.name}{version}: {how}", engine.hint)
+        for finding in engine.findings:
+            source = f" [{finding.source}]" if finding.source else ""
+            line(finding.good, f"  {finding.name}: {finding.observed}{source}", finding.hint)
+    absent = [item for item in result.packages if not item.present]
+    for item in absent:
+        line(False, f"{item.program} ({item.needed_for})", f"package {item.package}")
     if not absent:
         line(True, "every program lab needs is installed")
-    for check in document["checks"]:
-        line(check["status"] == "ok", f"{check['name']}: {check['observed']}", check["hint"])
+    for check in result.checks:
+        line(check.status == "ok", f"{check.name}: {check.observed}", check.hint)

@@ -16,6 +16,7 @@ from lab.commands.looking import Sight
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_instance_name
+from lab.documents.emulators import EmulatorAction, EmulatorList, EmulatorStatus, EmulatorUp
 from lab.engines.protocol import HELD, State
 from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.evidence import Run
@@ -63,12 +64,9 @@ def status(session: Session, name: str, emulator: str = "") -> Reply:
         bench.lab.record()
         names = [emulator] if emulator else list(bench.instances)
         sights = [looking.look(bench, each) for each in names]
-        document = {
-            "schema": "emulator.status/1",
-            "lab": name,
-            "state": bench.machine_state().value,
-            "emulators": [sight.entry() for sight in sights],
-        }
+        status = EmulatorStatus(
+            lab=name, state=bench.machine_state(), emulators=[sight.entry() for sight in sights]
+        )
     finally:
         bench.close()
 
@@ -78,7 +76,7 @@ def status(session: Session, name: str, emulator: str = "") -> Reply:
         for sight in sights:
             sight.show(console)
 
-    return Reply(document, tell, _worst(sights))
+    return Reply(status.as_json(), tell, _worst(sights))
 
 
 def list_emulators(session: Session, name: str) -> Reply:
@@ -92,29 +90,22 @@ def list_emulators(session: Session, name: str) -> Reply:
         for column in ("name", "kind", "reached by"):
             table.add_column(column)
         for row in rows:
-            ways = [looking.reached(port["service"], port["address"]) for port in row["ports"]]
-            table.add_row(row["name"], row["kind"], "\n".join(ways) or "-")
+            ways = [looking.reached(port.service, port.address) for port in row.ports]
+            table.add_row(row.name, row.kind, "\n".join(ways) or "-")
         console.print(table)
 
-    return Reply({"schema": "emulator.list/1", "lab": name, "emulators": rows}, tell)
+    return Reply(EmulatorList(lab=name, emulators=rows).as_json(), tell)
 
 
 def acted(bench: Workbench, emulator: str, action: str, changed: bool, notes: Sequence[str]) -> Reply:
     """The answer of what was done with one emulator."""
-    document = {
-        "schema": "emulator.action/1",
-        "lab": bench.lab.name,
-        "emulator": emulator,
-        "action": action,
-        "changed": changed,
-        "notes": list(notes),
-    }
+    done = EmulatorAction(lab=bench.lab.name, emulator=emulator, action=action, changed=changed, notes=notes)
 
     def tell(console: Console) -> None:
         for line in (f"{emulator}: {action}", *notes):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return Reply(document, tell)
+    return Reply(done.as_json(), tell)
 
 
 def require_running(bench: Workbench, what: str = "an emulator") -> None:
@@ -189,13 +180,10 @@ def _started(bench: Workbench, name: str, *, anew: bool) -> Reply:
     finally:
         with contextlib.suppress(LabError):
             run.collect(_logs(bench, name))
-    document = {
-        "schema": "emulator.up/1",
-        "lab": bench.lab.name,
-        "launched": launched,
-        "emulator": sight.entry(),
-        "evidence": str(run.path),
-    }
+    started = EmulatorUp(
+        lab=bench.lab.name, launched=launched, emulator=sight.entry(), evidence=str(run.path)
+    )
+    document = started.as_json()
     run.json("emulator.json", document)
 
     def tell(console: Console) -> None:

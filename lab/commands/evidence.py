@@ -14,6 +14,7 @@ from lab.commands.collect import collect
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
+from lab.documents.labs import EvidenceEntry, LabEvidence
 from lab.files import read_object
 from lab.ladder.model import Verdict
 
@@ -32,7 +33,7 @@ def evidence(session: Session, name: str, collect_now: bool = False) -> Reply:
     def tell(console: Console) -> None:
         for row in rows:
             console.print(
-                f"{row['started'][:19]}  {row['verb']:<9} {row['verdict'] or '-':<13} {row['path']}",
+                f"{row.started[:19]}  {row.verb:<9} {row.verdict or '-':<13} {row.path}",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
@@ -40,10 +41,10 @@ def evidence(session: Session, name: str, collect_now: bool = False) -> Reply:
         if not rows:
             console.print(f"no evidence of a lab {name}", highlight=False)
 
-    return Reply({"schema": "lab.evidence/1", "runs": rows}, tell)
+    return Reply(LabEvidence(runs=rows).as_json(), tell)
 
 
-def _row(path: Path) -> dict[str, Any]:
+def _row(path: Path) -> EvidenceEntry:
     """One run. A file of it that is torn, or may not be read, hides neither the run nor the others: what it
     says is in the folder's name, too."""
     facts, validation = _object(path / "run.json"), _object(path / "validation.json")
@@ -53,15 +54,15 @@ def _row(path: Path) -> dict[str, Any]:
         files = sorted(item.name for item in path.iterdir())
     except OSError:
         files = []
-    return {
-        "lab": str(facts.get("lab") or path.parent.name),
-        "run": path.name,
-        "verb": str(facts.get("verb") or verb or "unknown"),
-        "started": str(facts.get("started") or _time(stamp)),
-        "path": str(path),
-        "files": files,
-        "verdict": verdict if verdict in list(Verdict) else None,
-    }
+    return EvidenceEntry(
+        lab=str(facts.get("lab") or path.parent.name),
+        run=path.name,
+        verb=str(facts.get("verb") or verb or "unknown"),
+        started=str(facts.get("started") or _time(stamp)),
+        path=str(path),
+        files=files,
+        verdict=verdict if verdict in list(Verdict) else None,
+    )
 
 
 def _time(stamp: str) -> str:

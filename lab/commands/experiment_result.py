@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import __version__
+from lab.documents.measured import ExperimentCell, TheoryExperiment, TrialEntry
 from lab.evidence import Run
 from lab.figures.page import Table as PageTable
 from lab.figures.page import page
@@ -45,35 +46,34 @@ class Experiment:
     def document(self) -> dict[str, Any]:
         """The result as theory.experiment/1."""
         conclusion = self.conclusion
-        return {
-            "schema": "theory.experiment/1",
-            "where": dict(self.where),
-            "seed": self.seed,
-            "finding": conclusion.finding,
-            "sentence": conclusion.sentence,
-            "cells": [
-                {"asked": asdict(asked), "planned": len(self._of(asked)), **self._counts(asked)}
+        return TheoryExperiment(
+            where=self.where,
+            seed=self.seed,
+            finding=conclusion.finding,
+            sentence=conclusion.sentence,
+            cells=[
+                ExperimentCell(asked=asked, planned=len(self._of(asked)), **self._counts(asked))
                 for asked in CELLS
             ],
-            "trials": [
-                {
-                    "number": trial.turn.number,
-                    "round": trial.turn.round,
-                    "asked": asdict(trial.turn.asked),
-                    "accepted": None if trial.accepted is None else dict(trial.accepted),
-                    "delivered": None if trial.delivered is None else asdict(trial.delivered),
-                    "worked": trial.worked,
-                    "outcome": trial.outcome,
-                    "why": trial.why,
-                    "seconds": trial.seconds,
-                }
+            trials=[
+                TrialEntry(
+                    number=trial.turn.number,
+                    round=trial.turn.round,
+                    asked=trial.turn.asked,
+                    accepted=trial.accepted,
+                    delivered=trial.delivered,
+                    worked=trial.worked,
+                    outcome=trial.outcome,
+                    why=trial.why,
+                    seconds=trial.seconds,
+                )
                 for trial in self.trials
             ],
-            "started": self.started.isoformat(timespec="milliseconds"),
-            "seconds": self.seconds,
-            "evidence": str(self.evidence),
-            "lab_version": __version__,
-        }
+            started=self.started.isoformat(timespec="milliseconds"),
+            seconds=self.seconds,
+            evidence=str(self.evidence),
+            lab_version=__version__,
+        ).as_json()
 
     def show(self, console: Console) -> None:
         table = Table(box=None, pad_edge=False, header_style="dim")

@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from lab.commands import choose, mirror
 from lab.commands.image_result import replied, result
 from lab.commands.session import Reply, Session
 from lab.deadline import Deadline
+from lab.documents.images import ImageEntry, ImageList, ImageResult
 from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.images import cache, canary, debian, registry, uses
 from lab.images.registry import Reference
@@ -33,16 +33,16 @@ _BUILDS: dict[str, Callable[[Session, Step], str]] = {
 
 def list_images(session: Session) -> Reply:
     used = _in_use(session)
-    rows: list[dict[str, Any]] = [
-        {
-            "id": entry.id,
-            "kind": entry.manifest.kind,
-            "name": entry.manifest.name,
-            "bytes": entry.manifest.bytes,
-            "created": entry.manifest.created.isoformat(),
-            "sha256": entry.manifest.sha256,
-            "in_use_by": used.get(entry.id, []),
-        }
+    rows = [
+        ImageEntry(
+            id=entry.id,
+            kind=entry.manifest.kind,
+            name=entry.manifest.name,
+            bytes=entry.manifest.bytes,
+            created=entry.manifest.created.isoformat(),
+            sha256=entry.manifest.sha256,
+            in_use_by=used.get(entry.id, ()),
+        )
         for entry in cache.entries(session.images)
     ]
 
@@ -51,13 +51,11 @@ def list_images(session: Session) -> Reply:
         for column in ("id", "kind", "MiB", "created", "used by"):
             table.add_column(column, overflow="fold")
         for row in rows:
-            size = f"{row['bytes'] / 2**20:.0f}"
-            table.add_row(
-                row["id"], row["kind"], size, row["created"][:19], ", ".join(row["in_use_by"]) or "-"
-            )
+            size = f"{row.bytes / 2**20:.0f}"
+            table.add_row(row.id, row.kind, size, row.created[:19], ", ".join(row.in_use_by) or "-")
         console.print(table if rows else "no images are cached: `bin/invoke image.build` builds them")
 
-    return Reply({"schema": "image.list/1", "cache": str(session.images), "images": rows}, tell)
+    return Reply(ImageList(cache=str(session.images), images=rows).as_json(), tell)
 
 
 def fetch(session: Session, image: str, update: bool = False) -> Reply:
@@ -76,7 +74,7 @@ def fetch(session: Session, image: str, update: bool = False) -> Reply:
     return replied("fetch", [row], started)
 
 
-def _fetch_android(session: Session, update: bool) -> dict[str, Any]:
+def _fetch_android(session: Session, update: bool) -> ImageResult:
     wanted = session.android_options()
     if wanted.archive is not None:
         raise UsageError(
@@ -95,9 +93,9 @@ def _fetch_android(session: Session, update: bool) -> dict[str, Any]:
             step=step,
             deadline=Deadline.after(wanted.download_seconds),
         )
-    row = result(session, obtained.image.id, "cached" if obtained.image.id in known else "fetched")
     moved = f"its tag has moved: {obtained.change}; `--update` takes the new one" if obtained.change else ""
-    return row | {"why": moved}
+    outcome = "cached" if obtained.image.id in known else "fetched"
+    return result(session, obtained.image.id, outcome, moved)
 
 
 def _in_use(session: Session) -> dict[str, list[str]]:
@@ -194,8 +192,8 @@ def verify(session: Session) -> Reply:
                 cache.verify(entry)
                 rows.append(result(session, entry.id, "verified"))
             except LabError as error:
-                rows.append(result(session, entry.id, "bad") | {"why": error.what})
-    bad = any(row["result"] == "bad" for row in rows)
+                rows.append(result(session, entry.id, "bad", error.what))
+    bad = any(row.result == "bad" for row in rows)
     return replied("verify", rows, started, ExitCode.INTERNAL if bad else ExitCode.DONE)
 
 
@@ -208,32 +206,32 @@ def prune(session: Session) -> Reply:
     for item in cache.prune(session.images, set(used)):
         manifest = whole.get(item.path)  # what a killed build or download left has none
         rows.append(
-            {
-                "id": item.path.name,
-                "kind": manifest.kind if manifest else "leftover",
-                "name": manifest.name if manifest else item.path.name,
-                "result": "removed",
-                "bytes": item.bytes,
-                "sha256": manifest.sha256 if manifest else None,
-                "why": "no lab uses it" if manifest else "its making was cut short",
-            }
+            ImageResult(
+                id=item.path.name,
+                kind=manifest.kind if manifest else "leftover",
+                name=manifest.name if manifest else item.path.name,
+                result="removed",
+                bytes=item.bytes,
+                sha256=manifest.sha256 if manifest else None,
+                why="no lab uses it" if manifest else "its making was cut short",
+            )
         )
     left = {entry.id for entry in cache.entries(session.images)} | set(used)
     derived = [] if _of_unknown_image(session, used) else engines.prune(session.settings.cache_dir, left)
     for path, size in derived:
         rows.append(
-            {
-                "id": path.name,
-                "kind": "leftover",
-                "name": path.name,
-                "result": "removed",
-                "bytes": size,
-                "sha256": None,
-                "why": "the image it was converted from is gone",
-            }
+            ImageResult(
+                id=path.name,
+                kind="leftover",
+                name=path.name,
+                result="removed",
+                bytes=size,
+                sha256=None,
+                why="the image it was converted from is gone",
+            )
         )
     kept = [
-        result(session, entry.id, "kept") | {"why": f"used by {', '.join(used.get(entry.id, []))}"}
+        result(session, entry.id, "kept", f"used by {', '.join(used.get(entry.id, []))}")
         for entry in cache.entries(session.images)
     ]
     return replied("prune", rows + kept, started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab import caller, proc, screen
@@ -13,8 +13,9 @@ from lab.commands.emulator import require_running
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.deadline import POLL_SECONDS, Deadline, pause
+from lab.documents.labs import LabExec
 from lab.errors import UsageError
-from lab.guest.ssh import ssh_command
+from lab.guest.ssh import Result, ssh_command
 
 _REMOTE = "lab:"
 _DAY = 86400.0
@@ -47,17 +48,15 @@ def execute(session: Session, name: str, argv: list[str], capture: bool = False)
     finally:
         bench.close()
     sys.stderr.write(result.err)
-    return Reply(
-        {
-            "schema": "lab.exec/1",
-            "argv": argv,
-            "status": result.status,
-            "out": result.out,
-            "err": result.err,
-            "seconds": round(result.seconds, 3),
-        },
-        code=result.status,
+    return captured(argv, result)
+
+
+def captured(argv: Sequence[str], result: Result | proc.Completed) -> Reply:
+    """The answer of a command whose output was kept for it."""
+    done = LabExec(
+        argv=argv, status=result.status, out=result.out, err=result.err, seconds=round(result.seconds, 3)
     )
+    return Reply(done.as_json(), code=result.status)
 
 
 def _streamed(bench: Workbench, argv: list[str], deadline: Deadline) -> int:

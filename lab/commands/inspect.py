@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from lab import evidence, lock, system
-from lab.commands import access, mirror
+from lab.commands import access
 from lab.commands.looking import all_known
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config import effective
 from lab.deadline import Deadline
+from lab.documents.labs import (
+    HALF_MADE,
+    UNKNOWN,
+    UNREADABLE,
+    KnownEmulator,
+    LabList,
+    LabState,
+    LabStatus,
+    ListedLab,
+    MainContainer,
+    StatusOfLab,
+)
 from lab.emulators import MAIN
+from lab.emulators.protocol import ContainerState
 from lab.engines.protocol import State
 from lab.errors import InterruptedByUser, LabError
 from lab.store import Record
 from lab.web import shown
 
-HALF_MADE = "half-made"
-UNREADABLE = "unreadable"
-UNKNOWN = "unknown"
 _GUEST_SECONDS = 30.0
 
 
@@ -36,44 +45,43 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
         held = lock.holder(bench.lab.lock_file)
         runs = evidence.runs(session.store.evidence_folder, name)
     running = state == State.RUNNING
-    document: dict[str, Any] = {
-        "schema": "lab.status/1",
-        "lab": {
-            "name": name,
-            "uuid": record.uuid if record else None,
-            "state": state,
-            "engine": record.engine if record else None,
-            "acceleration": (record.ran or record.acceleration) if record else None,
-            "image": (record.image or None) if record else None,
-            "emulator": record.emulator if record else None,
-            "created": record.created if record else None,
-        },
-        "emulators": emulators,
-        "forwards": access.forwards(bench) if record else [],
-        "ssh": access.ssh(bench) if running else None,
-        "adb": access.adb(bench) if running else None,
-        "holder": {"pid": held.pid, "verb": held.verb, "since": held.since} if held else None,
-        "container": _container(bench) if deep and running else None,
-        "evidence": str(runs[-1]) if runs else None,
-    }
+    status = LabStatus(
+        lab=StatusOfLab(
+            name=name,
+            uuid=record.uuid if record else None,
+            state=state,
+            engine=record.engine if record else None,
+            acceleration=(record.ran or record.acceleration) if record else None,
+            image=(record.image or None) if record else None,
+            emulator=record.emulator if record else None,
+            created=record.created if record else None,
+        ),
+        emulators=emulators,
+        forwards=access.forwards(bench) if record else (),
+        ssh=access.ssh(bench) if running else None,
+        adb=access.adb(bench) if running else None,
+        holder=held,
+        container=_container(bench) if deep and running else None,
+        evidence=str(runs[-1]) if runs else None,
+    )
     bench.close()
-    return Reply(document, lambda console: _show_status(console, document))
+    return Reply(status.as_json(), lambda console: _show_status(console, status))
 
 
 def list_labs(session: Session) -> Reply:
-    rows: list[dict[str, Any]] = []
+    rows: list[ListedLab] = []
     for lab in session.store.labs():
         bench = Workbench(session, lab)
         record, state, emulators = _seen(bench)
         rows.append(
-            {
-                "name": lab.name,
-                "uuid": record.uuid if record else None,
-                "state": state,
-                "engine": record.engine if record else None,
-                "created": record.created if record else None,
-                "emulators": emulators,
-            }
+            ListedLab(
+                name=lab.name,
+                uuid=record.uuid if record else None,
+                state=state,
+                engine=record.engine if record else None,
+                created=record.created if record else None,
+                emulators=emulators,
+            )
         )
 
     def tell(console: Console) -> None:
@@ -83,28 +91,26 @@ def list_labs(session: Session) -> Reply:
         for column in ("name", "state", "engine", "created", "emulators"):
             table.add_column(column)
         for row in rows:
-            emulators = "\n".join(_in_a_line(entry) for entry in row["emulators"])
-            table.add_row(
-                *(str(row[column] or "-") for column in ("name", "state", "engine", "created")),
-                emulators or "-",
-            )
+            emulators = "\n".join(_in_a_line(entry) for entry in row.emulators)
+            table.add_row(row.name, str(row.state), row.engine or "-", row.created or "-", emulators or "-")
         if rows:
             console.print(table)
 
-    return Reply({"schema": "lab.list/1", "labs": rows}, tell)
+    return Reply(LabList(labs=rows).as_json(), tell)
 
 
-def _seen(bench: Workbench) -> tuple[Record | None, str, list[dict[str, Any]]]:
+def _seen(bench: Workbench) -> tuple[Record | None, LabState, list[KnownEmulator]]:
     """Record, state and emulators of a lab. One that cannot be read, or whose engine is gone, hides no other:
     why is said beside it."""
     record: Record | None = None
-    state, emulators = UNREADABLE, []
+    state: LabState = UNREADABLE
+    emulators: list[KnownEmulator] = []
     try:
         with system.explained(bench.session.settings.state_dir):
             record = bench.lab.read()
             state = UNKNOWN
             emulators = all_known(bench) if record else []
-            state = bench.machine_state().value if record else HALF_MADE
+            state = bench.machine_state() if record else HALF_MADE
     except InterruptedByUser:
         raise
     except LabError as error:
@@ -114,6 +120,9 @@ def _seen(bench: Workbench) -> tuple[Record | None, str, list[dict[str, Any]]]:
 
 
 def config(session: Session) -> Reply:
+    from lab.commands import mirror  # what builds images is of no use to status and list
+    from lab.documents.host import LabConfig
+
     rows = [
         replace(row, value=shown(used.address), origin=used.origin)
         if row.key == mirror.KEY and not row.value and (used := mirror.known(session))
@@ -129,61 +138,51 @@ def config(session: Session) -> Reply:
             table.add_row(row.key, str(row.value), row.origin)
         console.print(table)
 
-    values = [{"key": row.key, "value": row.value, "origin": row.origin} for row in rows]
-    return Reply({"schema": "lab.config/1", "values": values}, tell)
+    return Reply(LabConfig(values=rows).as_json(), tell)
 
 
-def _container(bench: Workbench) -> dict[str, Any] | None:
+def _container(bench: Workbench) -> ContainerState | None:
     """What Docker says, asked for as long as a person would wait; None when it does not answer."""
     if bench.emulator is None:
         return None
     try:
         bench.guest.open(Deadline.after(_GUEST_SECONDS))
-        found = bench.emulator.state(bench.guest)
+        return bench.emulator.state(bench.guest)
     except LabError:
         return None
-    return {
-        "exists": found.exists,
-        "running": found.running,
-        "health": found.health,
-        "exit_code": found.exit_code,
-        "image": found.image,
-        "facts": dict(found.facts),
-    }
 
 
-def _show_status(console: Console, document: dict[str, Any]) -> None:
-    lab, container, holder = document["lab"], document["container"], document["holder"]
+def _show_status(console: Console, status: LabStatus) -> None:
+    lab, container, holder = status.lab, status.container, status.holder
     lines = {
-        "lab": f"{lab['name']} ({lab['uuid'] or 'no record yet'})",
-        "state": lab["state"],
-        "engine": f"{lab['engine']}, acceleration {lab['acceleration']}" if lab["engine"] else "",
-        "image": lab["image"] or "",
-        "emulator": lab["emulator"] or "",
-        "container": _said_of(container) if container else "",
-        "ssh": document["ssh"]["command"] if document["ssh"] else "",
-        "adb": f"adb connect {shlex.quote(document['adb']['address'])}" if document["adb"] else "",
-        "held by": f"{holder['verb']} (pid {holder['pid']}, since {holder['since']})" if holder else "",
-        "screen": _screen(document),
-        "evidence": document["evidence"] or "",
+        "lab": f"{lab.name} ({lab.uuid or 'no record yet'})",
+        "state": lab.state,
+        "engine": f"{lab.engine}, acceleration {lab.acceleration}" if lab.engine else "",
+        "image": lab.image or "",
+        "emulator": lab.emulator or "",
+        "container": _words_of(container) if container else "",
+        "ssh": status.ssh.command if status.ssh else "",
+        "adb": f"adb connect {shlex.quote(status.adb.address)}" if status.adb else "",
+        "held by": f"{holder.verb} (pid {holder.pid}, since {holder.since})" if holder else "",
+        "screen": _screen(status),
+        "evidence": status.evidence or "",
     }
-    beside = [_in_a_line(entry) for entry in document["emulators"] if entry["name"] != MAIN]
+    beside = [_in_a_line(entry) for entry in status.emulators if entry.name != MAIN]
     for label, text in [*lines.items(), *(("beside", line) for line in beside)]:
         if text:
             console.print(f"{label + ':':<11}{text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _screen(document: dict[str, Any]) -> str:
-    running = document["adb"] is not None
-    found = [entry["novnc"] for entry in document["emulators"] if entry["name"] == MAIN and entry["novnc"]]
-    return str(found[0]["address"]) if running and found else ""
+def _screen(status: LabStatus) -> str:
+    pages = [entry.novnc.address for entry in status.emulators if entry.name == MAIN and entry.novnc]
+    return pages[0] if status.adb and pages else ""
 
 
-def _in_a_line(emulator: dict[str, Any]) -> str:
-    ways = [f"{port['service']} {port['address']}" for port in emulator["ports"]]
-    return ", ".join([f"{emulator['name']}: {emulator['kind']}", *ways])
+def _in_a_line(emulator: KnownEmulator) -> str:
+    ways = [f"{port.service} {port.address}" for port in emulator.ports]
+    return ", ".join([f"{emulator.name}: {emulator.kind}", *ways])
 
 
-def _said_of(container: dict[str, Any]) -> str:
-    running = "running" if container["running"] else "not running"
-    return f"{running}, {container['health'] or 'no word on its health'}"
+def _words_of(container: MainContainer) -> str:
+    running = "running" if container.running else "not running"
+    return f"{running}, {container.health or 'no word on its health'}"

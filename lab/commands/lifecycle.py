@@ -16,6 +16,7 @@ from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name, check_snapshot_name
 from lab.deadline import Deadline
+from lab.documents.labs import LabAction, LabSnapshots, SnapshotEntry
 from lab.emulators import MAIN
 from lab.engines import traces
 from lab.engines.protocol import HELD, DiskFullError, Forward, State
@@ -127,16 +128,16 @@ def restore(session: Session, name: str, snapshot: str) -> Reply:
 def snapshots(session: Session, name: str) -> Reply:
     bench = Workbench.open(session, name)
     found = bench.machine.snapshots() if bench.record.image else []
-    rows = [{"name": item.name, "created": item.created.isoformat(), "live": item.live} for item in found]
+    rows = [SnapshotEntry(name=item.name, created=item.created.isoformat(), live=item.live) for item in found]
 
     def tell(console: Console) -> None:
         for row in rows:
-            kind = "with memory" if row["live"] else "disk only"
-            console.print(f"{row['name']:<20} {row['created']}  {kind}", highlight=False)
+            kind = "with memory" if row.live else "disk only"
+            console.print(f"{row.name:<20} {row.created}  {kind}", highlight=False)
         if not rows:
             console.print(f"lab {name} has no snapshots", highlight=False)
 
-    return Reply({"schema": "lab.snapshots/1", "lab": name, "snapshots": rows}, tell)
+    return Reply(LabSnapshots(lab=name, snapshots=rows).as_json(), tell)
 
 
 def destroy(session: Session, name: str, purge: bool = False) -> Reply:
@@ -174,8 +175,8 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
     if evidence.exists():
         kept = "could not be removed" if purge else "is kept"
         notes.append(f"its evidence {kept} in {evidence}")
-    document = {"schema": "lab.action/1", "lab": name, "action": "destroy", "state": "absent"}
-    return Reply(document | {"changed": True, "notes": notes}, _teller(f"lab {name} is gone", notes))
+    done = LabAction(lab=name, action="destroy", state=State.ABSENT, changed=True, notes=notes)
+    return Reply(done.as_json(), _teller(f"lab {name} is gone", notes))
 
 
 def _known(lab: Lab, notes: list[str]) -> Record | None:
@@ -263,17 +264,10 @@ def _set_clock(bench: Workbench) -> None:
 
 
 def _reply(bench: Workbench, action: str, changed: bool, notes: list[str]) -> Reply:
-    state = bench.machine_state().value
-    document = {
-        "schema": "lab.action/1",
-        "lab": bench.lab.name,
-        "action": action,
-        "state": state,
-        "changed": changed,
-        "notes": notes,
-    }
+    state = bench.machine_state()
+    done = LabAction(lab=bench.lab.name, action=action, state=state, changed=changed, notes=notes)
     bench.close()
-    return Reply(document, _teller(f"lab {bench.lab.name} is {state}", notes))
+    return Reply(done.as_json(), _teller(f"lab {bench.lab.name} is {state}", notes))
 
 
 def _teller(sentence: str, notes: Sequence[str]) -> Callable[[Console], None]:

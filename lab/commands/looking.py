@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 from rich.console import Console
 
 from lab import redact
 from lab.commands.workbench import Workbench
+from lab.documents.emulators import SeenEmulator
+from lab.documents.labs import AdbAccess, KnownEmulator, ScreenAccess, ServiceAddress
 from lab.emulators.protocol import (
     AndroidEmulator,
     Check,
@@ -48,20 +50,13 @@ class Sight:
         refuted = any(diagnosis.refutes for diagnosis in self.health.diagnoses)
         return ExitCode.REFUTED if refuted else ExitCode.INCONCLUSIVE
 
-    def entry(self) -> dict[str, Any]:
-        """As the schemas have it."""
-        container = self.container
-        return known(self.name, self.kind, self.addresses) | {
-            "container": container
-            and {
-                "exists": container.exists,
-                "running": container.running,
-                "health": container.health,
-                "exit_code": container.exit_code,
-                "image": container.image,
-            },
-            "health": self.health and _plain(self.health),
-        }
+    def entry(self) -> SeenEmulator:
+        """As documents have it."""
+        return SeenEmulator(
+            **dict(known(self.name, self.kind, self.addresses)),
+            container=self.container,
+            health=self.health and _without_secrets(self.health),
+        )
 
     def show(self, console: Console) -> None:
         for line in self._lines():
@@ -97,20 +92,20 @@ class Sight:
         return "usable"
 
 
-def known(name: str, kind: str, addresses: dict[str, str]) -> dict[str, Any]:
-    """What the record says of an emulator, as the schemas have it."""
+def known(name: str, kind: str, addresses: dict[str, str]) -> KnownEmulator:
+    """What the record says of an emulator."""
     adb, novnc = addresses.get("adb"), addresses.get("novnc")
-    return {
-        "name": name,
-        "kind": kind,
-        "ports": [{"service": service, "address": address} for service, address in addresses.items()],
-        "adb": {"address": adb} if adb else None,
-        "novnc": {"address": f"http://{novnc}/"} if novnc else None,
-    }
+    return KnownEmulator(
+        name=name,
+        kind=kind,
+        ports=[ServiceAddress(service=service, address=address) for service, address in addresses.items()],
+        adb=AdbAccess(address=adb) if adb else None,
+        novnc=ScreenAccess(address=f"http://{novnc}/") if novnc else None,
+    )
 
 
-def all_known(bench: Workbench) -> list[dict[str, Any]]:
-    """Every emulator of the lab's record. Nobody is asked."""
+def all_known(bench: Workbench) -> list[KnownEmulator]:
+    """Every emulator of the lab's record. Reads the record only."""
     return [known(name, found.kind, bench.addresses(name)) for name, found in bench.instances.items()]
 
 
@@ -172,10 +167,9 @@ def _refuted(check: Check) -> Diagnosis:
     return Diagnosis(check.name, what, tuple(lines), hint, final=True, refutes=True)
 
 
-def _plain(health: Health) -> dict[str, Any]:
-    document = asdict(health)
-    document["facts"] = dict(health.facts)
-    for diagnosis in document["diagnoses"]:
-        del diagnosis["again"]  # what lab does next, and nothing that was seen
-        diagnosis["lines"] = [redact.clean(line) for line in diagnosis["lines"]]
-    return document
+def _without_secrets(health: Health) -> Health:
+    diagnoses = tuple(
+        replace(diagnosis, lines=tuple(redact.clean(line) for line in diagnosis.lines))
+        for diagnosis in health.diagnoses
+    )
+    return replace(health, diagnoses=diagnoses)

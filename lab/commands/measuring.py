@@ -6,11 +6,11 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
 
 from lab.commands.workbench import Workbench
 from lab.deadline import Deadline, check_cancelled
+from lab.documents.measured import MeasurementOutcome
 from lab.emulators.protocol import Emulator
 from lab.engines.protocol import State
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
@@ -28,18 +28,6 @@ AGAIN = "what was measured is kept in the evidence; the same command measures an
 """What is said when a measurement is interrupted."""
 
 
-class Outcome(StrEnum):
-    MEASURED = "measured"
-    FAILED = "failed"
-    """L2 did not boot, or lab could not tell."""
-    TIMEOUT = "timeout"
-    """Nothing was heard in the time it was given: it takes longer, or never ends."""
-    BLOCKED = "blocked"
-    """Something it needs is absent."""
-    NOT_TAKEN = "not taken"
-    """Planned, and the run ended before its turn."""
-
-
 @dataclass(frozen=True)
 class Turn:
     """One planned measurement. `number` is its place in the order, from 1."""
@@ -53,7 +41,7 @@ class Turn:
 @dataclass(frozen=True)
 class Measurement:
     turn: Turn
-    outcome: Outcome
+    outcome: MeasurementOutcome
     seconds: float | None = None
     """From the launch of L2's monitor to adbd listening in it, on L1's clock; only when measured."""
     waited: float = 0.0
@@ -87,12 +75,12 @@ def measured(
     for turn in turns:
         check_cancelled()
         if gone:
-            yield Measurement(turn, Outcome.NOT_TAKEN, why=gone)
+            yield Measurement(turn, MeasurementOutcome.NOT_TAKEN, why=gone)
         elif turn.emulator in absent:
-            yield Measurement(turn, Outcome.BLOCKED, why=absent[turn.emulator])
+            yield Measurement(turn, MeasurementOutcome.BLOCKED, why=absent[turn.emulator])
         else:
             found = _take(bench, turn, len(turns), emulators[turn.emulator])
-            if found.outcome is not Outcome.MEASURED:
+            if found.outcome is not MeasurementOutcome.MEASURED:
                 gone = _gone(bench)
             yield found
 
@@ -108,10 +96,12 @@ def _take(bench: Workbench, turn: Turn, of: int, emulator: Emulator) -> Measurem
         raise
     except LabError as error:
         check_cancelled()  # what an interruption broke did not fail by itself
-        kinds = {DeadlineError: Outcome.TIMEOUT, BlockedError: Outcome.BLOCKED}
-        kind = next((kind for family, kind in kinds.items() if isinstance(error, family)), Outcome.FAILED)
+        kinds = {DeadlineError: MeasurementOutcome.TIMEOUT, BlockedError: MeasurementOutcome.BLOCKED}
+        kind = next(
+            (kind for family, kind in kinds.items() if isinstance(error, family)), MeasurementOutcome.FAILED
+        )
         return Measurement(turn, kind, waited=_since(started), why=error.what)
-    return Measurement(turn, Outcome.MEASURED, seconds, _since(started))
+    return Measurement(turn, MeasurementOutcome.MEASURED, seconds, _since(started))
 
 
 def _deadline(bench: Workbench, emulator: Emulator) -> Deadline:

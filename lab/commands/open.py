@@ -18,6 +18,7 @@ from lab.commands.device import android_at
 from lab.commands.emulator import require_running
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
+from lab.documents.labs import LabOpen
 from lab.errors import BlockedError
 from lab.store import Lab
 
@@ -50,13 +51,7 @@ def open_(session: Session, name: str, emulator: str = emulators.MAIN, only_prin
         bench.close()
     plain = f"http://{address}/"
     opened = not only_print and _has_display() and _show(bench.lab, secret)
-    document = {
-        "schema": "lab.open/1",
-        "lab": name,
-        "emulator": emulator,
-        "address": plain,
-        "opened": opened,
-    }
+    document = LabOpen(lab=name, emulator=emulator, address=plain, opened=opened).as_json()
 
     def tell(console: Console) -> None:
         if only_print and sys.stdout.isatty():

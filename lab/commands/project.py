@@ -14,10 +14,11 @@ from rich.console import Console
 
 from lab import proc
 from lab.commands.session import ROOT, Reply, Session
+from lab.documents.measured import TestReport, Tier
 from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.host import packages
 
-TIERS = {
+TIERS: dict[Tier, list[str]] = {
     "unit": ["tests/unit"],
     "integration": ["tests/integration"],
     "e2e": ["tests/e2e"],
@@ -74,7 +75,7 @@ def test(session: Session, tier: str) -> Reply:
     good = status == 0 and not objecting
     failed = found["failed"] + found["errors"] + len(objecting)
     found["left_out"] = left_out + found["left_out"]
-    document = {"schema": "test/1", "tier": tier, **found, "seconds": round(time.monotonic() - started, 3)}
+    result = TestReport(tier=tier, **found, seconds=round(time.monotonic() - started, 3))
 
     def tell(console: Console) -> None:
         for line in found["left_out"]:
@@ -83,7 +84,7 @@ def test(session: Session, tier: str) -> Reply:
             f"{found['passed']} passed, {failed} failed, {found['skipped']} skipped", highlight=False
         )
 
-    return Reply(document, tell, ExitCode.DONE if good else ExitCode.INTERNAL)
+    return Reply(result.as_json(), tell, ExitCode.DONE if good else ExitCode.INTERNAL)
 
 
 def _prepared(session: Session, tier: str) -> tuple[list[str], list[str]]:

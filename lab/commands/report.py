@@ -10,6 +10,7 @@ from rich.console import Console
 from lab import evidence, proc, reporters
 from lab.commands.session import Reply, Session
 from lab.config.names import check_name
+from lab.documents.reports import LabReportFiles, ReportFile
 from lab.errors import LabError, UsageError
 from lab.files import read_json
 from lab.reporters import measured
@@ -34,25 +35,24 @@ def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: b
         files = reporters.write(found, alike[-1])
         step.result = f"{len(files)} files in {alike[-1]}"
     opened = open_it and proc.browse(files["html"].as_uri())
-    document: dict[str, Any] = {
-        "schema": "lab.report-files/1",
-        "lab": name,
-        "runs": [str(folder) for folder in alike],
-        "claim": found.last.claim.value,
-        "verdict": found.verdict.value,
-        "reason": found.reason,
-        "files": [{"format": form, "path": str(path)} for form, path in files.items()],
-    }
+    document = LabReportFiles(
+        lab=name,
+        runs=[str(folder) for folder in alike],
+        claim=found.last.claim,
+        verdict=found.verdict,
+        reason=found.reason,
+        files=[ReportFile(format=form, path=str(path)) for form, path in files.items()],
+    )
 
     def tell(console: Console) -> None:
-        lines = [f"{document['claim']}: {document['verdict']}: {document['reason']}"]
+        lines = [f"{document.claim}: {document.verdict}: {document.reason}"]
         lines += [f"{form + ':':<10}{path}" for form, path in files.items()]
         if open_it and not opened:
             lines.append("no browser could be started here: open the HTML file in one")
         for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return Reply(document, tell)
+    return Reply(document.as_json(), tell)
 
 
 def _until(found: list[Path], name: str, run: str) -> list[Path]:

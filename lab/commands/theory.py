@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,14 @@ from lab.history import History
 from lab.host import facts as host_facts
 from lab.host import kvm
 from lab.theory import documents, knowledge, observed
+from lab.theory.answers import (
+    ExpectedEngine,
+    FactEntry,
+    SeenVerdict,
+    TheoryExplain,
+    TheoryMatrix,
+    WayEntry,
+)
 from lab.theory.documents import expected_row
 from lab.theory.knowledge import Expectation, Outlook
 from lab.theory.observed import Comparison, Observation
@@ -56,14 +64,14 @@ def explain(session: Session, host: str = "", engine: str = "") -> Reply:
         situation = here(session)
         rows = [_on_this_host(session, each, version, situation) for each in _names(name, situation)]
     document = documents.explained(situation, rows, host=host, engine=engine)
-    return Reply(document, lambda console: _show_explained(console, document))
+    return Reply(document.as_json(), lambda console: _show_explained(console, document))
 
 
 def matrix(session: Session) -> Reply:
     """Everything that is known, each with what nights observed where it decides."""
     seen = observations(session)
     document = documents.matrix(observed.matrix(seen, here(session) if seen else None))
-    return Reply(document, lambda console: _show_matrix(console, document))
+    return Reply(document.as_json(), lambda console: _show_matrix(console, document))
 
 
 def observations(session: Session) -> list[Observation]:
@@ -101,7 +109,7 @@ def _known(expected: Expectation) -> bool:
     return expected.fact is not None or bool(expected.open)
 
 
-def _on_this_host(session: Session, name: str, version: str, situation: Situation) -> dict[str, Any]:
+def _on_this_host(session: Session, name: str, version: str, situation: Situation) -> ExpectedEngine:
     """An engine as it is here; one that lab does not drive is not looked for."""
     if name not in engines.NAMES or version:
         return expected_row(knowledge.predict(situation.on(name, version)))
@@ -120,12 +128,12 @@ def _on_this_host(session: Session, name: str, version: str, situation: Situatio
 # --- for people --------------------------------------------------------------------------------
 
 
-def _show_explained(console: Console, document: dict[str, Any]) -> None:
-    whose = "the host asked about" if document["asked"]["host"] else "this host"
-    _line(console, Text(f"{whose}: {document['situation']['described']}", "bold"))
-    _line(console, Text(f"In short: {document['in_short']}."))
-    driven = [row for row in document["engines"] if row["driven"]]
-    others = [row for row in document["engines"] if not row["driven"]]
+def _show_explained(console: Console, document: TheoryExplain) -> None:
+    whose = "the host asked about" if document.asked.host else "this host"
+    _line(console, Text(f"{whose}: {document.situation.described}", "bold"))
+    _line(console, Text(f"In short: {document.in_short}."))
+    driven = [row for row in document.engines if row.driven]
+    others = [row for row in document.engines if not row.driven]
     for row in driven:
         _show_engine(console, row)
     if others:
@@ -135,88 +143,88 @@ def _show_explained(console: Console, document: dict[str, Any]) -> None:
             _show_engine(console, row)
     console.print()
     _line(console, Text("What would work here:", "bold"))
-    for way in document["ways"]:
-        _line(console, Text(f"{way['how']}."), 2, "• ")
+    for way in document.ways:
+        _line(console, Text(f"{way.how}."), 2, "• ")
         _line(console, _cited(way), 4)
-    if not document["ways"]:
+    if not document.ways:
         _line(console, Text("nothing that lab knows of"), 2)
     console.print()
     _line(console, Text(_PREDICTED, "dim"))
 
 
-def _show_engine(console: Console, row: dict[str, Any]) -> None:
+def _show_engine(console: Console, row: ExpectedEngine) -> None:
     console.print()
-    title = Text(f"{row['engine']} {row['version']}".rstrip(), "bold")
-    if row["available"] is False:
-        title.append(f": not usable here ({row['availability']})", "not bold")
+    title = Text(f"{row.engine} {row.version}".rstrip(), "bold")
+    if row.available is False:
+        title.append(f": not usable here ({row.availability})", "not bold")
     _line(console, title)
-    fact = row["fact"]
+    fact = row.fact
     if fact is None:
-        _line(console, Text(f"{row['why']}."), 2)
+        _line(console, Text(f"{row.why}."), 2)
     else:
-        _show_fact(console, fact, row["claims"]["theory"])
-    for other in row["open"]:
-        _line(console, Text(f"if {other['where']}"), 2)
+        _show_fact(console, fact, row.claims.theory)
+    for other in row.open:
+        _line(console, Text(f"if {other.where}"), 2)
         _show_fact(console, other, None, 4)
 
 
-def _show_fact(console: Console, fact: dict[str, Any], theory: str | None, indent: int = 2) -> None:
+def _show_fact(console: Console, fact: FactEntry, theory: str | None, indent: int = 2) -> None:
     line = _predicted(fact)
     if theory and theory != Outlook.NOT_APPLICABLE:
         line.append("; theory: ").append(theory, _STYLES.get(theory, ""))
     _line(console, line, indent)
-    _line(console, Text(f"{fact['why']}."), indent)
+    _line(console, Text(f"{fact.why}."), indent)
     _line(console, _cited(fact), indent)
 
 
-def _predicted(fact: dict[str, Any]) -> Text:
-    nesting, android = Outlook(fact["nesting"]), Outlook(fact["android"])
+def _predicted(fact: FactEntry) -> Text:
+    nesting, android = Outlook(fact.nesting), Outlook(fact.android)
     line = Text("nesting: ").append(nesting, _STYLES[nesting]).append(f" ({_WORDS[nesting]}")
-    if fact["rung"] and nesting is not Outlook.CONFIRMED:
-        line.append(f" at {fact['rung']}" if nesting is Outlook.UNKNOWN else f", at {fact['rung']}")
+    if fact.rung and nesting is not Outlook.CONFIRMED:
+        line.append(f" at {fact.rung}" if nesting is Outlook.UNKNOWN else f", at {fact.rung}")
     return line.append("); android: ").append(android, _STYLES[android])
 
 
-def _cited(entry: dict[str, Any]) -> Text:
-    return Text(f"{entry['grade']}, {entry['date']}: {'; '.join(entry['sources'])}", "dim")
+def _cited(entry: FactEntry | WayEntry) -> Text:
+    return Text(f"{entry.grade}, {entry.date}: {'; '.join(entry.sources)}", "dim")
 
 
-def _show_matrix(console: Console, document: dict[str, Any]) -> None:
+def _show_matrix(console: Console, document: TheoryMatrix) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 1, 0))
     table.add_column("where", overflow="fold", ratio=4)
     table.add_column("predicted", overflow="fold", ratio=4)
     table.add_column("observed", overflow="fold", ratio=3)
-    for row in document["rows"]:
-        fact = row["fact"]
+    for row in document.rows:
+        fact = row.fact
         if fact is None:
             where, predicted = Text("cells of which nothing is known"), Text("unknown")
         else:
-            where = Text(fact["where"])
-            predicted = Text("nesting ").append(fact["nesting"], _STYLES[fact["nesting"]])
-            if fact["rung"] and fact["nesting"] != Outlook.CONFIRMED:
-                predicted.append(f" at {fact['rung']}")
-            predicted.append("\nandroid ").append(fact["android"], _STYLES[fact["android"]])
-            if row["theory"]:
-                predicted.append("\ntheory ").append(row["theory"], _STYLES[row["theory"]])
-            predicted.append(f"\n{fact['grade']}, {fact['date']}", "dim")
-        table.add_row(where, predicted, _observed(row["observed"]))
+            where = Text(fact.where)
+            predicted = Text("nesting ").append(fact.nesting, _STYLES[fact.nesting])
+            if fact.rung and fact.nesting != Outlook.CONFIRMED:
+                predicted.append(f" at {fact.rung}")
+            predicted.append("\nandroid ").append(fact.android, _STYLES[fact.android])
+            if row.theory:
+                predicted.append("\ntheory ").append(row.theory, _STYLES[row.theory])
+            predicted.append(f"\n{fact.grade}, {fact.date}", "dim")
+        table.add_row(where, predicted, _observed(row.observed))
     console.print(table, soft_wrap=False)
-    surprises = document["contradictions"]
+    surprises = document.contradictions
     _line(
         console,
         Text(
-            f"{document['observations']} observations in the history"
+            f"{document.observations} observations in the history"
             + (f", {surprises} of which contradict their prediction" if surprises else "")
         ),
     )
 
 
-def _observed(items: list[dict[str, Any]]) -> Text:
+def _observed(items: Sequence[SeenVerdict]) -> Text:
     lines = []
     for item in items:
-        runs = f" ({item['runs']} runs)" if item["runs"] > 1 else ""
-        line = Text(f"{item['claim']} {item['verdict']}{runs}, {item['when'][:10]}: ")
-        lines.append(line.append(item["comparison"], _STYLES.get(item["comparison"], "")))
+        runs = f" ({item.runs} runs)" if item.runs > 1 else ""
+        line = Text(f"{item.claim} {item.verdict}{runs}, {item.when[:10]}: ")
+        lines.append(line.append(item.comparison, _STYLES.get(item.comparison, "")))
     return Text("\n").join(lines) if lines else Text("-", "dim")
 
 

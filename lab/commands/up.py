@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 from rich.console import Console
@@ -15,6 +14,7 @@ from lab.commands.climbing import Climbed, climb_lab
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
+from lab.documents.climbs import LabUp
 from lab.emulators import MAIN
 from lab.emulators.protocol import AndroidEmulator
 from lab.engines.protocol import State
@@ -23,22 +23,13 @@ from lab.evidence import Run
 from lab.files import read_object, write_json
 from lab.ladder.model import Status, Verdict
 from lab.ladder.rungs import nested
+from lab.schema import SchemaError
 from lab.steps import Background
 from lab.store import Lab, Record
 from lab.tell import show_error
 
 _INFORMATIVE = ("host.cpu", "guest.paravirt")
 _READY_SECONDS = 20.0
-_LAST = {
-    "verdict": str,
-    "claim": str,
-    "reason": str,
-    "evidence": str,
-    "lab": dict,
-    "facts": dict,
-    "rungs": list,
-}
-"""What is used of the answer that the last `lab.up` gave, and what it is there."""
 
 
 def up(session: Session, name: str, fresh: bool = False) -> Reply:
@@ -94,10 +85,8 @@ def _climb(bench: Workbench) -> Reply:
         finally:
             builder.give_up()
     reachable = _runs(bench)
-    document = climbed.document | {
-        "schema": "lab.up/1",
-        "access": access(bench, str(run.path)) if reachable else None,
-    }
+    ways = access(bench, str(run.path)) if reachable else None
+    document = LabUp.made_of(climbed.document, access=ways).as_json()
     write_json(_last(bench.lab), document)
 
     def tell(console: Console) -> None:
@@ -135,7 +124,7 @@ def _ready(bench: Workbench) -> Reply | None:
         with bench.session.steps.step("nested.adb", "is it still what was confirmed?") as step:
             seen = nested.adb(site)
             step.result = seen.observed
-        known = last["facts"].get("nested.adb", {})
+        known = last.facts.get("nested.adb", {})
         if not seen.ok or site.facts["nested.adb"] != known or not _usable(bench, last):
             return None
     except LabError:
@@ -143,36 +132,34 @@ def _ready(bench: Workbench) -> Reply | None:
 
     def tell(console: Console) -> None:
         console.print(f"lab {bench.lab.name} is up already: nothing was changed", highlight=False)
-        console.print(f"{last['claim']}: {last['verdict']}: {last['reason']}", markup=False, soft_wrap=True)
+        console.print(f"{last.claim}: {last.verdict}: {last.reason}", markup=False, soft_wrap=True)
         console.print()
-        show(console, bench, last["evidence"])
+        show(console, bench, last.evidence)
 
-    return Reply(last | {"access": access(bench, last["evidence"])}, tell, ExitCode.DONE)
+    now = last.model_copy(update={"access": access(bench, last.evidence)})
+    return Reply(now.as_json(), tell, ExitCode.DONE)
 
 
-def _remembered(bench: Workbench) -> dict[str, Any] | None:
+def _remembered(bench: Workbench) -> LabUp | None:
     """What the last `lab.up` of this very lab confirmed; None where there is nothing, or nothing readable."""
     try:
-        last = read_object(_last(bench.lab))
-    except (OSError, ValueError):
+        last = LabUp.read(read_object(_last(bench.lab)))
+    except (OSError, ValueError, SchemaError):
         return None  # it only saves a climb
-    whole = all(isinstance(last.get(key), kind) for key, kind in _LAST.items())
-    if last.get("lab_version") != __version__:
+    if last.lab_version != __version__:
         return None  # what another lab called confirmed, this one may not
-    if not whole or last["verdict"] != Verdict.CONFIRMED or last["lab"].get("uuid") != bench.record.uuid:
-        return None
-    return last
+    confirmed = last.verdict is Verdict.CONFIRMED and last.lab.uuid == bench.record.uuid
+    return last if confirmed else None
 
 
-def _usable(bench: Workbench, last: Mapping[str, Any]) -> bool:
+def _usable(bench: Workbench, last: LabUp) -> bool:
     """Whether Android was usable and is; true of what is not Android.
 
     Raises LabError.
     """
     if bench.emulator is None or not bench.emulator.android:
         return True
-    rows = [(row.get("rung"), row.get("status")) for row in last["rungs"] if isinstance(row, dict)]
-    if ("android.usable", "passed") not in rows:
+    if not any(row.rung == "android.usable" and row.status is Status.PASSED for row in last.rungs):
         return False
     with bench.session.steps.step("android.usable", "is it still what was confirmed?") as step:
         health = cast(AndroidEmulator, bench.emulator).health(bench.reach())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from rich.console import Console
 
@@ -12,6 +11,7 @@ from lab.commands import box, choose, consent, ports, preflight
 from lab.commands.session import ROOT, Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
+from lab.documents.images import VagrantBox, VagrantPlan
 from lab.engines import vagrant
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.vagrant import Provider, link, plan
@@ -167,7 +167,7 @@ def _ports(bench: Workbench, wanted: link.Link) -> None:
 
 
 def _reply(session: Session, lab: Lab, record: Record, provider: Provider, *, prepared: bool) -> Reply:
-    document = _document(session, lab, record, provider, prepared=prepared)
+    document = _machine(session, lab, record, provider, prepared=prepared).as_json()
 
     def tell(console: Console) -> None:
         state = "is ready for `vagrant up`" if prepared else "is not there: `vagrant up` makes it"
@@ -176,9 +176,9 @@ def _reply(session: Session, lab: Lab, record: Record, provider: Provider, *, pr
     return Reply(document, tell)
 
 
-def _document(
+def _machine(
     session: Session, lab: Lab, record: Record, provider: Provider, *, prepared: bool
-) -> dict[str, Any]:
+) -> VagrantPlan:
     spec = MachineSpec(
         uuid=record.uuid,
         name=lab.name,
@@ -196,34 +196,33 @@ def _document(
     options = session.engine_options(record.acceleration)
     console, keys = lab.vm_folder / CONSOLE, lab.folder / "keys"
     by_libvirt = provider == "libvirt"
-    return {
-        "schema": "lab.vagrant/1",
-        "lab": lab.name,
-        "provider": provider,
-        "prepared": prepared,
-        "cpus": record.cpus,
-        "memory_mib": record.memory_mib,
-        "disk_gib": record.disk_gib,
-        "boot_seconds": session.settings.deadlines.boot,
-        "user": seed.USER,
-        "key": str(keys / "id_ed25519") if prepared else None,
-        "known_hosts": str(keys / "known_hosts") if prepared else None,
-        "seed": str(spec.seed) if prepared else None,
-        "console": str(console) if prepared else None,
-        "box": _box(session, record, provider),
-        "forwards": [dataclasses.asdict(item) for item in forwards],
-        "libvirt": plan.libvirt(spec, forwards, options.qemu) if by_libvirt else None,
-        "virtualbox": None if by_libvirt else plan.virtualbox(spec, console, options.virtualbox),
-    }
+    return VagrantPlan(
+        lab=lab.name,
+        provider=provider,
+        prepared=prepared,
+        cpus=record.cpus,
+        memory_mib=record.memory_mib,
+        disk_gib=record.disk_gib,
+        boot_seconds=session.settings.deadlines.boot,
+        user=seed.USER,
+        key=str(keys / "id_ed25519") if prepared else None,
+        known_hosts=str(keys / "known_hosts") if prepared else None,
+        seed=str(spec.seed) if prepared else None,
+        console=str(console) if prepared else None,
+        box=_box(session, record, provider),
+        forwards=forwards,
+        libvirt=plan.libvirt(spec, forwards, options.qemu) if by_libvirt else None,
+        virtualbox=None if by_libvirt else plan.virtualbox(spec, console, options.virtualbox),
+    )
 
 
-def _box(session: Session, record: Record, provider: Provider) -> dict[str, Any]:
+def _box(session: Session, record: Record, provider: Provider) -> VagrantBox:
     """The box by name, and where its file is once it is made; a machine that is there needs none."""
     if not record.image:
-        return {"name": f"lab/{choose.UBUNTU}", "url": None, "sha256": None}
+        return VagrantBox(name=f"lab/{choose.UBUNTU}", url=None, sha256=None)
     there = boxes.known(session.settings.cache_dir, record.image, provider, record.disk_gib)
-    return {
-        "name": boxes.named(record.image, record.disk_gib),
-        "url": there.path.as_uri() if there else None,
-        "sha256": there.sha256 if there else None,
-    }
+    return VagrantBox(
+        name=boxes.named(record.image, record.disk_gib),
+        url=there.path.as_uri() if there else None,
+        sha256=there.sha256 if there else None,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.text import Text
 from lab import __version__, redact
 from lab.characters import one_line, printable
 from lab.ladder.climb import Climb
+from lab.ladder.document import ClimbedLab, Validation
 from lab.ladder.model import INFORMS, Cell, Claim, Nesting, Outcome, Status, Verdict
 from lab.ladder.verdict import ClaimVerdict, informs
 
@@ -46,23 +46,22 @@ def document(
     `evidence` is the folder of this run; `facts` is anything measured on the way, by name.
     """
     chosen = claims[claim]
-    plain = {
-        "schema": "lab.validation/1",
-        "lab": {"name": lab_name, "uuid": lab_uuid},
-        "cell": {key: value for key, value in asdict(cell).items() if value or key != "transport"},
-        "rungs": [asdict(outcome) for outcome in climbed.outcomes],
-        "claims": {name: asdict(verdict) for name, verdict in claims.items()},
-        "claim": claim,
-        "verdict": chosen.verdict,
-        "reason": chosen.reason,
-        "started": _utc(started),
-        "ended": _utc(ended),
-        "seconds": round(max(0.0, (ended - started).total_seconds()), 3),
-        "evidence": evidence,
-        "facts": dict(facts or {}),
-        "lab_version": __version__,
-    }
-    cleaned: dict[str, Any] = _plain(plain)
+    result = Validation(
+        lab=ClimbedLab(name=lab_name, uuid=lab_uuid),
+        cell=cell,
+        rungs=climbed.outcomes,
+        claims={name.value: verdict for name, verdict in claims.items()},
+        claim=claim,
+        verdict=chosen.verdict,
+        reason=chosen.reason,
+        started=_utc(started),
+        ended=_utc(ended),
+        seconds=round(max(0.0, (ended - started).total_seconds()), 3),
+        evidence=None if evidence is None else str(evidence),
+        facts=_plain(facts or {}),
+        lab_version=__version__,
+    )
+    cleaned: dict[str, Any] = _plain(result.as_json())
     return cleaned
 
 

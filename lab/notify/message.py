@@ -8,6 +8,7 @@ from typing import Any
 
 from lab import redact
 from lab.characters import one_line, printable
+from lab.documents.nights import NightlyNotice, NoticeFinding
 
 
 @dataclass(frozen=True)
@@ -67,25 +68,24 @@ class Notice:
 
     def document(self) -> dict[str, Any]:
         """nightly.notice/1."""
-        return {
-            "schema": "nightly.notice/1",
-            "night": self.night,
-            "uuid": self.uuid,
-            "host": self.host,
-            "started": self.started,
-            "claim": self.claim,
-            "verdict": self.verdict,
-            "reason": _safe(self.reason),
-            "cell": _safe(self.cell),
-            "counts": dict(self.counts),
-            "findings": [
-                {"marker": item.marker, "text": _safe(item.text), "worse": item.worse}
+        return NightlyNotice(
+            night=self.night,
+            uuid=self.uuid,
+            host=self.host,
+            started=self.started,
+            claim=self.claim,
+            verdict=self.verdict,
+            reason=_safe(self.reason),
+            cell=_safe(self.cell),
+            counts=self.counts,
+            findings=[
+                NoticeFinding(marker=item.marker, text=_safe(item.text), worse=item.worse)
                 for item in self.findings
             ],
-            "notes": [_safe(note) for note in self.notes],
-            "report": self.report,
-            "evidence": self.evidence,
-        }
+            notes=[_safe(note) for note in self.notes],
+            report=self.report,
+            evidence=self.evidence,
+        ).as_json()
 
 
 def _safe(text: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from lab import __version__
 from lab.characters import printable
+from lab.documents.reports import LabReport, PastVerdict, ReportCount, ReportPrediction, ReportRun
+from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.reporters import wording
 from lab.reporters.model import ReportInput, Run
@@ -25,41 +26,37 @@ class Document:
 
 def document(run: ReportInput) -> dict[str, Any]:
     """All that a report says, in JSON's own types."""
-    return {
-        "schema": "lab.report/1",
-        "claim": run.last.claim.value,
-        "verdict": run.verdict.value,
-        "reason": run.reason,
-        "headline": wording.headline(run),
-        "cell": describe(run.last.cell),
-        "counts": [
-            {"verdict": verdict.value, "runs": count} for verdict, count in run.combined.counts.items()
+    return LabReport(
+        claim=run.last.claim,
+        verdict=run.verdict,
+        reason=run.reason,
+        headline=wording.headline(run),
+        cell=describe(run.last.cell),
+        counts=[ReportCount(verdict=verdict, runs=count) for verdict, count in run.combined.counts.items()],
+        not_proven=wording.not_proven(run),
+        runs=[_run(each) for each in run.runs],
+        predictions=[
+            ReportPrediction(**dict(foretold.prediction), observed=foretold.observed, came=foretold.came)
+            for foretold in wording.foretold(run)
         ],
-        "not_proven": wording.not_proven(run),
-        "runs": [_run(one) for one in run.runs],
-        "predictions": [
-            found.prediction.model_dump(mode="json")
-            | {"observed": found.observed.value, "came": found.came.value}
-            for found in wording.foretold(run)
-        ],
-        "history": [
+        history=[
             row.model_dump(mode="json", exclude={"verdicts"})
-            | {"verdicts": [{"claim": claim, "verdict": found} for claim, found in row.verdicts.items()]}
+            | {"verdicts": [PastVerdict(claim=claim, verdict=said) for claim, said in row.verdicts.items()]}
             for row in run.history
         ],
-        "comparison": run.comparison.model_dump(mode="json") if run.comparison else None,
-        "android": [stage.model_dump(mode="json") for stage in run.android],
-        "experiment": run.experiment.model_dump(mode="json") if run.experiment else None,
-        "written": run.written.astimezone(UTC).isoformat(timespec="seconds"),
-        "lab_version": __version__,
-    }
+        comparison=run.comparison and run.comparison.model_dump(mode="json"),
+        android=run.android,
+        experiment=run.experiment and run.experiment.model_dump(mode="json"),
+        written=run.written.astimezone(UTC).isoformat(timespec="seconds"),
+        lab_version=__version__,
+    ).as_json()
 
 
-def _run(run: Run) -> dict[str, Any]:
-    return {
-        "validation": run.document,
-        "folder": printable(str(run.folder)) if run.folder else None,
-        "files": [printable(name) for name in run.files],
-        "steps": [asdict(span) for span in run.steps.spans],
-        "clock_jumped": run.steps.clock_jumped,
-    }
+def _run(run: Run) -> ReportRun:
+    return ReportRun(
+        validation=Validation.made_of(run.document),
+        folder=printable(str(run.folder)) if run.folder else None,
+        files=[printable(name) for name in run.files],
+        steps=run.steps.spans,
+        clock_jumped=run.steps.clock_jumped,
+    )

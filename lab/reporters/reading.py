@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lab import schema
+from lab.documents.climbs import LabUp
 from lab.errors import LabError, UsageError
 from lab.files import read_json
 from lab.host.facts import HostFacts
+from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.probes.kvm import own_module
 from lab.reporters import measured, spans
@@ -73,7 +74,7 @@ def _run(folder: Path) -> Run:
         )
     if not isinstance(document, Mapping):
         raise LabError(f"validation.json of {folder.name} is no JSON object")
-    schema.validate(document)
+    (LabUp if document.get("schema") == LabUp.tag else Validation).read(document)
     return Run(document, folder, tuple(files), spans.read(folder / "steps.jsonl"))
 
 

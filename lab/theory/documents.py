@@ -1,14 +1,25 @@
-"""Expectations and observations in JSON's own types: the parts of theory.explain/1 and theory.matrix/1."""
+"""Expectations and observations as documents: theory.explain/1, theory.matrix/1 and their parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from lab import engines
 from lab.ladder import report
 from lab.theory import knowledge
+from lab.theory.answers import (
+    AskedHost,
+    ExpectedEngine,
+    FactEntry,
+    MatrixRow,
+    SeenVerdict,
+    SituationEntry,
+    TheoryExplain,
+    TheoryMatrix,
+    WayEntry,
+)
 from lab.theory.knowledge import Expectation, Fact, Outlook, Way
 from lab.theory.observed import Comparison, Row, Seen
 from lab.theory.situation import Situation
@@ -17,50 +28,47 @@ _NOTHING = "lab knows nothing of this combination"
 
 
 def explained(
-    situation: Situation, rows: list[dict[str, Any]], *, host: str = "", engine: str = ""
-) -> dict[str, Any]:
-    """theory.explain/1. `rows` are those of `expected_row`; `host` and `engine` are what was asked for."""
+    situation: Situation, rows: list[ExpectedEngine], *, host: str = "", engine: str = ""
+) -> TheoryExplain:
+    """`rows` are those of `expected_row`; `host` and `engine` are what was asked for."""
     ways = knowledge.ways(situation)
-    others = {way.engine for way in ways if way.engine} - {row["engine"] for row in rows}
+    others = {way.engine for way in ways if way.engine} - {row.engine for row in rows}
     beside = [expected_row(knowledge.predict(situation.on(name))) for name in sorted(others)]
-    return {
-        "schema": "theory.explain/1",
-        "asked": {"host": host or None, "engine": engine or None},
-        "situation": {"described": situation.describe(), **_plain(situation)},
-        "in_short": in_short(rows, beside),
-        "engines": rows,
-        "ways": [_way(way) for way in ways],
-    }
+    return TheoryExplain(
+        asked=AskedHost(host=host or None, engine=engine or None),
+        situation=SituationEntry(described=situation.describe(), **_plain(situation)),
+        in_short=in_short(rows, beside),
+        engines=rows,
+        ways=[WayEntry(id=way.id, how=way.how, **_evidence(way)) for way in ways],
+    )
 
 
-def matrix(rows: Iterable[Row]) -> dict[str, Any]:
-    """theory.matrix/1."""
+def matrix(rows: Iterable[Row]) -> TheoryMatrix:
     found = list(rows)
     seen = [item for row in found for item in row.seen]
-    return {
-        "schema": "theory.matrix/1",
-        "rows": [_matrix_row(row) for row in found],
-        "observations": len(seen),
-        "contradictions": sum(item.comparison is Comparison.CONTRADICTS for item in seen),
-    }
+    return TheoryMatrix(
+        rows=[_matrix_row(row) for row in found],
+        observations=len(seen),
+        contradictions=sum(item.comparison is Comparison.CONTRADICTS for item in seen),
+    )
 
 
 def expected_row(
     expected: Expectation, available: bool | None = None, availability: str = ""
-) -> dict[str, Any]:
+) -> ExpectedEngine:
     """One engine. `available` is whether it can start a VM on this host, None when it was not looked at."""
     situation, fact = expected.situation, expected.fact
-    return {
-        "engine": situation.engine,
-        "version": situation.engine_version,
-        "driven": situation.engine in engines.NAMES,
-        "available": available,
-        "availability": availability,
-        "claims": {claim.value: outlook.value for claim, outlook in expected.claims.items()},
-        "fact": _fact(fact) if fact else None,
-        "why": _why(expected),
-        "open": [_fact(each) for each in expected.open],
-    }
+    return ExpectedEngine(
+        engine=situation.engine,
+        version=situation.engine_version,
+        driven=situation.engine in engines.NAMES,
+        available=available,
+        availability=availability,
+        claims={claim.value: outlook for claim, outlook in expected.claims.items()},
+        fact=_fact(fact) if fact else None,
+        why=_why(expected),
+        open=[_fact(each) for each in expected.open],
+    )
 
 
 def predictions(expected: Expectation) -> list[dict[str, str]]:
@@ -91,7 +99,7 @@ def _depends(situation: Situation) -> str:
     return f"it depends on {' and on '.join(parts) or 'what is not known of this host'}"
 
 
-def in_short(rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, Any]] = ()) -> str:
+def in_short(rows: Iterable[ExpectedEngine], beside: Iterable[ExpectedEngine] = ()) -> str:
     """The answer in a sentence, from what is predicted for Android.
 
     `rows` are the engines that are shown, `beside` those that only the ways to go take: nothing that is
@@ -100,7 +108,7 @@ def in_short(rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, An
     shown = list(rows)
     engines_of: dict[str, list[str]] = {}
     for row in (*shown, *beside):
-        engines_of.setdefault(_prospect(row), []).append(row["engine"])
+        engines_of.setdefault(_prospect(row), []).append(row.engine)
     if len(shown) > 1 or "works" not in engines_of:
         engines_of.pop("not", None)  # it is an answer to who asked about one engine and gets another
     said = [
@@ -120,30 +128,26 @@ def in_short(rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, An
     return "; ".join(said)
 
 
-def _prospect(row: Mapping[str, Any]) -> str:
+def _prospect(row: ExpectedEngine) -> str:
     """What an engine promises for Android: by its fact, and by those that would decide in its place."""
-    outlooks = {row["claims"]["android"], *(fact["android"] for fact in row["open"])}
+    outlooks = {row.claims.android, *(fact.android for fact in row.open)}
     if outlooks == {Outlook.CONFIRMED}:
-        return "unusable" if row["available"] is False else "works"
+        return "unusable" if row.available is False else "works"
     if Outlook.CONFIRMED in outlooks:
         return "depends"
     return "unknown" if Outlook.UNKNOWN in outlooks else "not"
 
 
-def _fact(fact: Fact) -> dict[str, Any]:
-    return {
-        "id": fact.id,
-        "where": fact.match.describe(),
-        "nesting": fact.nesting.value,
-        "android": fact.android.value,
-        "rung": fact.rung or None,
-        "why": fact.why,
+def _fact(fact: Fact) -> FactEntry:
+    return FactEntry(
+        id=fact.id,
+        where=fact.match.describe(),
+        nesting=fact.nesting,
+        android=fact.android,
+        rung=fact.rung or None,
+        why=fact.why,
         **_evidence(fact),
-    }
-
-
-def _way(way: Way) -> dict[str, Any]:
-    return {"id": way.id, "how": way.how, **_evidence(way)}
+    )
 
 
 def _evidence(entry: Fact | Way) -> dict[str, Any]:
@@ -159,22 +163,22 @@ def _plain(situation: Situation) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not name.startswith("engine")}
 
 
-def _matrix_row(row: Row) -> dict[str, Any]:
-    return {
-        "fact": _fact(row.fact) if row.fact else None,
-        "theory": (row.fact.android.value if row.fact and row.fact.match.theory else None),
-        "observed": [_seen(item) for item in row.seen],
-    }
+def _matrix_row(row: Row) -> MatrixRow:
+    return MatrixRow(
+        fact=_fact(row.fact) if row.fact else None,
+        theory=(row.fact.android if row.fact and row.fact.match.theory else None),
+        observed=[_seen(item) for item in row.seen],
+    )
 
 
-def _seen(item: Seen) -> dict[str, Any]:
+def _seen(item: Seen) -> SeenVerdict:
     observation = item.observation
-    return {
-        "cell": report.describe(observation.cell),
-        "claim": observation.claim.value,
-        "verdict": observation.verdict.value,
-        "predicted": item.predicted.value,
-        "comparison": item.comparison.value,
-        "when": observation.when.isoformat(),
-        "runs": observation.runs,
-    }
+    return SeenVerdict(
+        cell=report.describe(observation.cell),
+        claim=observation.claim,
+        verdict=observation.verdict,
+        predicted=item.predicted,
+        comparison=item.comparison,
+        when=observation.when.isoformat(),
+        runs=observation.runs,
+    )

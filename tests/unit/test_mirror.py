@@ -12,12 +12,14 @@ import pytest
 from lab.commands import doctor, image, inspect, mirror, up
 from lab.commands.session import Session
 from lab.commands.workbench import Workbench
+from lab.documents.host import DoctorEngine
 from lab.errors import BlockedError, UsageError
 from lab.host import kvm
 from lab.images import apt_sources, canary
 from tests.unit.bed import Bed, checked
 from tests.unit.terminal import environment, on_terminal, script
 
+_USABLE = DoctorEngine(name="an engine", usable=True, why="it is there", hint="", facts=None, findings=())
 ADDRESS = "http://mirror.example/debian"
 
 
@@ -118,7 +120,7 @@ def test_config_and_doctor_show_where_it_is_from(
     bed: Bed, archive: FakeArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "no KVM", None))
-    monkeypatch.setattr(doctor, "_engine", lambda *_: {"usable": True})
+    monkeypatch.setattr(doctor, "_engine", lambda _session, name: _USABLE.model_copy(update={"name": name}))
 
     def shown(session: Session) -> tuple[Any, str, dict[str, str]]:
         (row,) = [row for row in checked(inspect.config(session))["values"] if row["key"] == mirror.KEY]

@@ -175,7 +175,7 @@ def test_the_answer_in_short_follows_from_all_that_is_said_under_it(data: st.Dat
     engine = data.draw(st.sampled_from(["", *ENGINES]))
     names = theory._names(engine, situation)
     rows = [expected_row(knowledge.predict(situation.on(name))) for name in names]
-    found = documents.explained(situation, rows, host=host, engine=engine)
+    found = documents.explained(situation, rows, host=host, engine=engine).as_json()
     works, said = "is expected to work here with", found["in_short"]
     known = {name: knowledge.predict(situation.on(name)) for name in ENGINES}
     named = {

@@ -20,6 +20,7 @@ from lab.commands.session import Reply, Session
 from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.deadline import cleaning_up
+from lab.documents.nights import NightlyRun
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.evidence import Run
 from lab.files import write_atomic
@@ -249,7 +250,7 @@ class _Night:
         past.prune(self.session, history)
         with contextlib.suppress(OSError):
             folder.json("history.json", done.as_dict())
-        answer = {"schema": "nightly.run/1", "night": done.as_dict()}
+        answer = NightlyRun(night=done.as_dict()).as_json()
         return Reply(answer, lambda console: show(console, done), exit_code(Verdict(done.verdict)))
 
 

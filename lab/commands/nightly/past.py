@@ -6,11 +6,11 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from lab import lock
 from lab.commands.nightly.showing import NAME, history_file, lock_file, show_all
 from lab.commands.session import Reply, Session
+from lab.documents.nights import HistoryEvent, NightlyHistory
 from lab.errors import UsageError
 from lab.history import History, Night
 from lab.host import facts as host_facts
@@ -22,13 +22,12 @@ def history(session: Session, limit: int = 14) -> Reply:
         raise UsageError(f"--limit {limit} is less than no night", hint="0 shows all")
     with opened(session) as past:
         nights, events = past.nights(limit or -1), past.events()
-    found: dict[str, Any] = {
-        "schema": "nightly.history/1",
-        "file": str(history_file(session)),
-        "events": [{"at": at, "text": text} for at, text in events],
-        "nights": [night.as_dict() for night in nights],
-    }
-    return Reply(found, lambda console: show_all(console, nights, events))
+    document = NightlyHistory(
+        file=str(history_file(session)),
+        events=[HistoryEvent(at=at, text=text) for at, text in events],
+        nights=[night.as_dict() for night in nights],
+    )
+    return Reply(document.as_json(), lambda console: show_all(console, nights, events))
 
 
 def opened(session: Session) -> History:

@@ -12,6 +12,7 @@ from lab import lock, schedule
 from lab.commands.nightly.past import opened
 from lab.commands.nightly.showing import history_file, lock_file, log_file, show
 from lab.commands.session import ROOT, Reply, Session
+from lab.documents.nights import NightlySchedule
 from lab.history import Night
 from lab.schedule import Plan, Scheduler, installing
 from lab.schedule.plan import environment
@@ -36,7 +37,7 @@ def install(session: Session, at: str = "03:30", print_only: bool = False) -> Re
         units = [{"path": str(unit.path), "content": unit.content.decode()} for unit in scheduler.units(plan)]
         hindrance = scheduler.hindrance(plan)
         notes = [f"it could not run: {hindrance}", scheduler.remedy] if hindrance else []
-        found = _document(scheduler, "print", False, notes, units=units)
+        found = _document(scheduler, "print", False, notes, units=units).as_json()
 
         def tell(console: Console) -> None:
             for unit in units:
@@ -76,10 +77,15 @@ def status(session: Session) -> Reply:
     if history_file(session).exists():
         with opened(session) as past:
             last = next((night for night in past.nights(2) if night.verdict), None)
-    found = _document(scheduler, "status", False, said.splitlines(), known=known) | {
-        "running": {"pid": held.pid, "since": held.since} if held else None,
-        "last": last.as_dict() if last else None,
-    }
+    found = _document(
+        scheduler,
+        "status",
+        False,
+        said.splitlines(),
+        active=known,
+        running=held,
+        last=last.as_dict() if last else None,
+    )
 
     def tell(console: Console) -> None:
         where = ", ".join(str(path) for path in files)
@@ -94,7 +100,7 @@ def status(session: Session) -> Reply:
         if last:
             show(console, last)
 
-    return Reply(found, tell)
+    return Reply(found.as_json(), tell)
 
 
 def plan_for(session: Session, at: str) -> Plan:
@@ -123,20 +129,18 @@ def _say(note: Any, notes: list[str], said: str) -> None:
 
 def _document(
     scheduler: Scheduler, action: str, changed: bool, notes: Sequence[str], **more: Any
-) -> dict[str, Any]:
+) -> NightlySchedule:
+    """`more` are its other members, where they are not empty."""
     ours: list[Path] = installing.installed(scheduler)
-    return {
-        "schema": "nightly.schedule/1",
-        "scheduler": scheduler.name,
-        "action": action,
-        "changed": changed,
-        "installed": [str(path) for path in ours],
-        "active": more.get("known"),
-        "units": more.get("units", []),
-        "notes": list(notes),
-        "running": None,
-        "last": None,
-    }
+    members = {"active": None, "units": (), "running": None, "last": None} | more
+    return NightlySchedule(
+        scheduler=scheduler.name,
+        action=action,
+        changed=changed,
+        installed=[str(path) for path in ours],
+        notes=notes,
+        **members,
+    )
 
 
 def _reply(scheduler: Scheduler, action: str, changed: bool, notes: Sequence[str]) -> Reply:
@@ -144,4 +148,4 @@ def _reply(scheduler: Scheduler, action: str, changed: bool, notes: Sequence[str
         for line in notes:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return Reply(_document(scheduler, action, changed, notes), tell)
+    return Reply(_document(scheduler, action, changed, notes).as_json(), tell)

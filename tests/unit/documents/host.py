@@ -105,6 +105,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "skipped": 0,
         "seconds": 1,
         "failures": [{"test": "a::b", "message": "no"}],
+        "left_out": ["tests/e2e: no QEMU"],
         "report": "junit.xml",
     },
     {
