@@ -16,7 +16,6 @@ from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, Virtua
 from lab.errors import ExitCode
 from lab.host import install
 from lab.host.packages import Purpose
-from lab.images import debian
 from lab.steps import Steps
 from lab.store import Store
 
@@ -62,6 +61,8 @@ class Session:
     @property
     def kernel(self) -> Path | None:
         """A kernel of an image lab built, for the probe of the host's KVM."""
+        from lab.images import debian  # no other task needs what it takes to build one
+
         return debian.kernel(self.images)
 
     def engine_options(self, acceleration: Acceleration | None = None) -> Options:

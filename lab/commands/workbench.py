@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lab import emulators, engines, redact
-from lab.commands import mirror
 from lab.commands.session import Session
 from lab.emulators.protocol import Emulator, Reach
 from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State
@@ -202,11 +201,16 @@ class Workbench:
             android=android,
             instance=instance,
             index=index,
-            debian_mirror=lambda: mirror.debian(self.session),
+            debian_mirror=self._debian_mirror,
             vm_memory_mib=self.record.memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
             vm_disk_gib=self.record.disk_gib if self.record.engine in engines.NAMES else 0,
         )
+
+    def _debian_mirror(self) -> str:
+        from lab.commands import mirror  # what builds images is of no use to most tasks
+
+        return mirror.debian(self.session)
 
     @property
     def adb_address(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import importlib.util
 import os
 import platform
 import shutil
@@ -63,7 +63,7 @@ _MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
 # In adbutils' wheels for macOS on Intel and Linux on x86_64; none of its others holds a program.
-_ADB = Path(str(importlib.resources.files("adbutils"))) / "binaries" / "adb"
+_ADB = Path(str(getattr(importlib.util.find_spec("adbutils"), "origin", ""))).parent / "binaries" / "adb"
 _ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
 _LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
 _SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_term_gui.so")
