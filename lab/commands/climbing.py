@@ -147,7 +147,12 @@ def _informative(bench: Workbench, claim: Claim | None) -> list[str]:
 
 
 def _write_report(bench: Workbench, run: Run) -> None:
-    """The page and its fellows, beside the evidence. That they cannot be written is no answer's loss."""
+    """The page and its fellows, beside the evidence. That they cannot be written is no answer's loss.
+
+    In a rehearsal they are written outside, where that takes no time (lab.commands.rehearse).
+    """
+    if bench.session.settings.rehearsal.pc:
+        return
     with bench.session.steps.step("report") as step:
         try:
             files = reporters.write(reporters.read([run.path]), run.path)
@@ -205,12 +210,13 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
             os=f"{host.os} {host.os_version}".strip(),
             kernel=host.kernel,
             cpu=host.cpu.model or host.arch,
+            pc=bench.session.settings.rehearsal.pc,
         ),
         engine=facts.engine if facts else bench.record.engine,
         engine_version=facts.version if facts else "",
         acceleration=facts.acceleration if facts else "",
         nesting=nesting,
-        emulated=_emulated(site),
+        emulated=bool(bench.session.settings.rehearsal.pc) or _emulated(site),
         paravirt=bench.record.paravirt,
         image=bench.record.image,
         emulator=ran[0],

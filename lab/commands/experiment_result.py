@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lab import __version__
-from lab.evidence import Run
+from lab.errors import ExitCode
+from lab.evidence import write_text
 from lab.figures.page import Table as PageTable
 from lab.figures.page import page
 from lab.figures.picture import Kind, Tile, tiles
 from lab.files import write_atomic
 from lab.reporters import markdown
 from lab.theory.conclusion import Conclusion, conclude
-from lab.theory.experiment import CELLS, PARAVIRT, Asked, Outcome, Trial
+from lab.theory.experiment import CELLS, PARAVIRT, Asked, Delivered, Outcome, Trial, Turn
 
 _TITLE = "What makes /dev/kvm work in the VM: nesting, or paravirtualization?"
 _HEAD = ("asked for", "/dev/kvm worked", "reached the guest", "without an answer", "observed")
@@ -41,6 +42,26 @@ class Experiment:
     @property
     def conclusion(self) -> Conclusion:
         return conclude(self.trials)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Experiment:
+        """The experiment of which theory.experiment/1 tells."""
+        return cls(
+            where=document["where"],
+            seed=document["seed"],
+            trials=[_trial(row) for row in document["trials"]],
+            started=datetime.fromisoformat(document["started"]),
+            seconds=document["seconds"],
+            evidence=Path(document["evidence"]),
+        )
+
+    @property
+    def code(self) -> ExitCode:
+        """BLOCKED when no cell could be tried, INCONCLUSIVE when nothing follows."""
+        if self.conclusion.decided:
+            return ExitCode.DONE
+        blocked = all(trial.outcome is Outcome.BLOCKED for trial in self.trials)
+        return ExitCode.BLOCKED if blocked else ExitCode.INCONCLUSIVE
 
     def document(self) -> dict[str, Any]:
         """The result as theory.experiment/1."""
@@ -86,9 +107,8 @@ class Experiment:
         for line in (self.conclusion.sentence, *self._notes(), f"evidence: {self.evidence}"):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def keep(self, run: Run) -> None:
-        """experiment.json, experiment.png, experiment.html and experiment.md in the run's folder."""
-        run.json("experiment.json", self.document())
+    def draw(self, folder: Path) -> None:
+        """Write experiment.png, experiment.html and experiment.md into `folder`."""
         columns = {paravirt: f"paravirt {paravirt}" for paravirt in PARAVIRT}
         picture = tiles(
             _TITLE,
@@ -97,7 +117,7 @@ class Experiment:
             {(_ROWS[asked.nested], columns[asked.paravirt]): self._tile(asked) for asked in CELLS},
             "rows and columns: what the engine was asked for; in each tile: what the guest found",
         )
-        write_atomic(run.path / "experiment.png", picture.png)
+        write_atomic(folder / "experiment.png", picture.png)
         sentence = self.conclusion.sentence
         tables = [
             PageTable("Each cell", _HEAD, self._table()),
@@ -107,10 +127,9 @@ class Experiment:
                 [_row(trial) for trial in self.trials],
             ),
         ]
-        run.text(
-            "experiment.html", page(_TITLE, sentence, picture, f"A grid. {sentence}", tables, self._notes())
-        )
-        run.text("experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
+        drawn = page(_TITLE, sentence, picture, f"A grid. {sentence}", tables, self._notes())
+        write_text(folder / "experiment.html", drawn)
+        write_text(folder / "experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
 
     def _of(self, asked: Asked) -> list[Trial]:
         return [trial for trial in self.trials if trial.turn.asked == asked]
@@ -156,6 +175,23 @@ class Experiment:
             f"seed {self.seed}",
             "worked: a tiny guest ran to its halt under the VM's /dev/kvm, entered in real and in long mode",
         ]
+
+
+def _trial(row: Mapping[str, Any]) -> Trial:
+    got = row["delivered"]
+    return Trial(
+        Turn(row["number"], row["round"], Asked(**row["asked"])),
+        Outcome(row["outcome"]),
+        row["worked"],
+        None if got is None else Delivered(**{key: _tuple(value) for key, value in got.items()}),
+        row["accepted"],
+        row["why"],
+        row["seconds"],
+    )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _row(trial: Trial) -> list[str]:

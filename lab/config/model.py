@@ -154,6 +154,12 @@ class VirtualBox(Section):
     allow_nested_on_host: bool = False
 
 
+class Rehearsal(Section):
+    pc: str = Field("", max_length=200)
+    bochs: Program = "bochs"
+    deadline: Seconds = 3600
+
+
 class Deadlines(Section):
     """Seconds. Sane for an emulated host: hardware needs a tenth of them."""
 
@@ -204,6 +210,7 @@ class Settings(BaseSettings):
     docker: Docker = Docker()
     qemu: Qemu = Qemu()
     virtualbox: VirtualBox = VirtualBox()
+    rehearsal: Rehearsal = Rehearsal()
     deadlines: Deadlines = Deadlines()
     nightly: Nightly = Nightly()
 

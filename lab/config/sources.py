@@ -30,7 +30,7 @@ NOT_KEYS = (
 """Variables that are no keys: the user's file, where the user stands (lab.caller), where the work's
 events go (lab.steps.EventStream), bin/invoke's interpreter, and the secrets of lab.notify."""
 
-PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python")
+PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python", "rehearsal.bochs")
 """Keys whose value is a path, or a program by its name."""
 
 _BREAKS = set("\n\r\0")

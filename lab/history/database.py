@@ -98,7 +98,25 @@ UPDATE nights SET untold = 0 WHERE state = 'ended' AND id <= (
 """
 """Of the nights before it, those are untold that ended after the last one with a report or a delivery."""
 
-MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD)
+PC = """
+CREATE TABLE cells_with_pc (
+    id INTEGER PRIMARY KEY,
+    system TEXT NOT NULL, os TEXT NOT NULL, kernel TEXT NOT NULL, cpu TEXT NOT NULL, pc TEXT NOT NULL,
+    engine TEXT NOT NULL, engine_version TEXT NOT NULL, acceleration TEXT NOT NULL,
+    nesting TEXT NOT NULL, emulated INTEGER NOT NULL, paravirt TEXT NOT NULL, image TEXT NOT NULL,
+    emulator TEXT NOT NULL, emulator_image TEXT NOT NULL, android INTEGER NOT NULL,
+    UNIQUE (system, os, kernel, cpu, pc, engine, engine_version, acceleration, nesting, emulated, paravirt,
+            image, emulator, emulator_image, android)
+);
+INSERT INTO cells_with_pc
+    SELECT id, system, os, kernel, cpu, '', engine, engine_version, acceleration, nesting, emulated, paravirt,
+           image, emulator, emulator_image, android FROM cells;
+DROP TABLE cells;
+ALTER TABLE cells_with_pc RENAME TO cells;
+"""
+"""The emulated PC that a host is, as part of its cell; those of before were none."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD, PC)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
 
 
@@ -179,7 +197,7 @@ def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         connection.row_factory = sqlite3.Row
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = OFF"):
             connection.execute(f"PRAGMA {setting}")
         found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
         if found != "ok":
@@ -187,6 +205,9 @@ def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
         _migrate(connection, migrations, path)
+        connection.execute(
+            "PRAGMA foreign_keys = ON"
+        )  # a table that others refer to can be made anew until now
     except BaseException:
         connection.close()
         raise

@@ -11,6 +11,7 @@ CELL = (
     "os",
     "kernel",
     "cpu",
+    "pc",
     "engine",
     "engine_version",
     "acceleration",
@@ -22,9 +23,9 @@ CELL = (
     "emulator_image",
     "android",
 )
-"""The columns of a cell: those of lab.validation/1's `cell`, its `host` flattened into the first four."""
+"""The columns of a cell: those of lab.validation/1's `cell`, its `host` flattened into the first five."""
 
-_HOST = CELL[:4]
+_HOST = CELL[:5]
 _FLAGS = ("emulated", "android")
 
 RUNNING, ENDED = "running", "ended"
@@ -204,7 +205,7 @@ def counted(counts: Mapping[str, int]) -> dict[str, int]:
 
 def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
     """lab.validation/1's `cell` as columns; a processor that is not known to be real counts as emulated."""
-    host = cell["host"]
+    host = {"pc": ""} | cell["host"]
     columns = {name: host[name] if name in _HOST else cell[name] for name in CELL}
     return columns | {"emulated": cell["emulated"] is None or bool(cell["emulated"])}
 
@@ -212,7 +213,7 @@ def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
 def cell_document(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Columns as lab.validation/1's `cell`."""
     plain = {name: bool(columns[name]) if name in _FLAGS else columns[name] for name in CELL}
-    host = {name: plain.pop(name) for name in _HOST}
+    host = {name: value for name in _HOST if (value := plain.pop(name)) or name != "pc"}
     return {"host": host, **plain}
 
 

@@ -247,8 +247,9 @@ class History:
         return self._read(
             "WHERE id < ? AND state = ? AND EXISTS (SELECT 1 FROM claims WHERE claims.night = nights.id)"
             " AND (cell IS NULL OR cell IN"
-            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND engine = ?)) ORDER BY id DESC LIMIT ?",
-            (night.id, ENDED, cell["system"], cell["cpu"], cell["engine"], limit),
+            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND pc = ? AND engine = ?))"
+            " ORDER BY id DESC LIMIT ?",
+            (night.id, ENDED, cell["system"], cell["cpu"], cell["pc"], cell["engine"], limit),
         )
 
     def last_claim(self, before: int | None = None) -> str:

@@ -205,12 +205,17 @@ class Nesting(StrEnum):
 
 @dataclass(frozen=True)
 class Host:
-    """L0. `system` is `linux` or `macos`; `os` is its name and release as people say it."""
+    """L0. `system` is `linux` or `macos`; `os` is its name and release as people say it.
+
+    `pc` is the emulated PC that this host is, such as `Bochs 2.7, corei7_haswell_4770`; empty for a machine
+    that is none.
+    """
 
     system: str
     os: str
     kernel: str
     cpu: str
+    pc: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,8 @@ class Cell:
         object.__setattr__(self, "nesting", Nesting(self.nesting))
         if self.nesting is Nesting.EMULATED and not self.emulated:
             raise ValueError("a cell with emulated nesting is emulated")
+        if self.host.pc and not self.emulated:
+            raise ValueError("a cell on an emulated PC is emulated")
         if self.android and self.emulator in NOT_ANDROID:
             raise ValueError(f"the emulator {self.emulator!r} is not Android")
 

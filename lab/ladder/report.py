@@ -49,7 +49,7 @@ def document(
     plain = {
         "schema": "lab.validation/1",
         "lab": {"name": lab_name, "uuid": lab_uuid},
-        "cell": {key: value for key, value in asdict(cell).items() if value or key != "transport"},
+        "cell": _cell(cell),
         "rungs": [asdict(outcome) for outcome in climbed.outcomes],
         "claims": {name: asdict(verdict) for name, verdict in claims.items()},
         "claim": claim,
@@ -116,9 +116,10 @@ def describe(cell: Cell) -> str:
     if cell.emulated and cell.nesting is Nesting.HARDWARE:
         nesting = "nesting on an emulated host"
     engine = f"{cell.engine} {cell.engine_version}".strip()
+    pc = f", all in the emulated PC {cell.host.pc}" if cell.host.pc else ""
     return (
         f"{engine} ({cell.acceleration or 'not started'}, {nesting}) on {cell.host.os} "
-        f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}"
+        f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}{pc}"
     )
 
 
@@ -140,6 +141,12 @@ def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
     if cell.host.system != "macos" or cell.engine != "virtualbox":
         found.append("the theory about VirtualBox on macOS: this is another host or engine")
     return found
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    """As lab.validation/1 has it: `transport` and the host's `pc` only where there is one."""
+    host = {key: value for key, value in asdict(cell.host).items() if value or key != "pc"}
+    return {key: value for key, value in asdict(cell).items() if value or key != "transport"} | {"host": host}
 
 
 def _details(outcome: Outcome) -> Text:

@@ -1,11 +1,14 @@
-"""What was found at each layer: the host (L0), the lab VM (L1), the container in it, and its guest (L2)."""
+"""What was found at each layer: the host (L0), the lab VM (L1), the container in it, and its guest (L2).
+
+Below L0 stands the emulated PC, where the host is one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from lab.characters import one_line
-from lab.ladder.model import Nesting
+from lab.ladder.model import INFORMS, Nesting
 from lab.ladder.verdict import informs
 from lab.reporters.model import Run
 from lab.reporters.wording import NOT_LOOKED_AT, engine, word
@@ -83,12 +86,25 @@ def layers(run: Run) -> tuple[Layer, ...]:
     )
     if not cell.android:
         inner = inner[:-1]  # both rungs say the same: that it is no Android
+    pc = _pc(cell.host.pc)
     return (
-        _layer(run, "L0", "this host", host),
+        *pc,
+        _layer(run, "L0", "the host: the Linux of that PC" if pc else "this host", host),
         _layer(run, "L1", "the lab VM", vm),
         _layer(run, "Container", "in the VM", container),
         _layer(run, "L2", "the guest in the container", inner),
     )
+
+
+def _pc(told: str) -> tuple[Layer, ...]:
+    """The layer below L0. No rung looks at it: it is what lab was told."""
+    if not told:
+        return ()
+    findings = (
+        Finding("Emulator", one_line(told)),
+        Finding("Runs on", "a real machine that is no part of this: nothing here says anything of it"),
+    )
+    return (Layer("PC", "the emulated PC below L0", INFORMS, "all software", findings),)
 
 
 def _layer(run: Run, name: str, what: str, findings: tuple[Finding, ...]) -> Layer:

@@ -12,6 +12,7 @@ from lab.ladder.model import BY_NAME, NAMES, Claim, Outcome, Status
 from lab.ladder.report import describe
 from lab.ladder.verdict import informs
 from lab.reporters import links, text, wording
+from lab.reporters.layers import layers
 from lab.reporters.links import Link
 from lab.reporters.model import Experiment, ReportInput, Run
 
@@ -36,7 +37,13 @@ class Markdown:
     file = "report.md"
 
     def render(self, run: ReportInput, folder: Path) -> str:
-        parts = [*_verdict(run), *_claims(run), *_ladder(run.last, folder), *_more(run)]
+        parts = [
+            *_verdict(run),
+            *_layers(run.last),
+            *_claims(run),
+            *_ladder(run.last, folder),
+            *_more(run),
+        ]
         parts += ["## Not proven", _list(wording.not_proven(run)), *_evidence(run.last, folder)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -65,6 +72,12 @@ def _verdict(run: ReportInput) -> list[str]:
     if hints := wording.hints(run.last):
         found.append(_list(f"Next: {hint}" for hint in hints))
     return found
+
+
+def _layers(run: Run) -> list[str]:
+    """Each runs in the one above it."""
+    rows = [(layer.name, layer.what, _marked(layer.word, layer.state)) for layer in layers(run)]
+    return ["## Layers", _table(("Layer", "What it is", "State"), rows)]
 
 
 def _claims(run: ReportInput) -> list[str]:
@@ -154,8 +167,8 @@ def _list(items: Iterable[str]) -> str:
     return "\n".join(f"- {escaped(item)}" for item in items)
 
 
-def _marked(word: str) -> str:
-    return f"{_MARKS[word]} {word}"
+def _marked(word: str, instead: str = "") -> str:
+    return f"{_MARKS[word]} {instead or word}"
 
 
 def _links(found: Iterable[Link]) -> str:

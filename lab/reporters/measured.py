@@ -68,6 +68,7 @@ def _where(cell: Cell) -> dict[str, Any]:
     return {
         "os": cell.host.os,
         "cpu": cell.host.cpu,
+        "pc": cell.host.pc,
         "engine": cell.engine,
         "engine_version": cell.engine_version,
         "acceleration": cell.acceleration,
@@ -77,7 +78,8 @@ def _where(cell: Cell) -> dict[str, Any]:
 
 def _alike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     where = found["where"]
-    host = {"os": where["host"]["os"], "cpu": where["host"]["cpu"] or where["host"]["arch"]}
+    host = {"pc": "", **where["host"]}
+    host["cpu"] = host["cpu"] or host["arch"]
     return all((where | host)[key] == value for key, value in wanted.items())
 
 

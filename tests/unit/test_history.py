@@ -272,6 +272,33 @@ def test_a_history_of_before_runs_could_be_cut_is_read(tmp_path: Path) -> None:
     assert (found.kind, found.cut) == ("up", False)
 
 
+def test_a_cell_of_before_emulated_pcs_is_the_one_of_today(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    old = [name for name in CELL if name != "pc"]
+    connection = open_database(path, MIGRATIONS[:3])
+    connection.execute(
+        f"INSERT INTO cells (id, {', '.join(old)}) VALUES (7, {', '.join('?' * len(old))})",  # noqa: S608
+        [COLUMNS[name] for name in old],
+    )
+    for key, cell in ((1, 7), (2, None)):
+        connection.execute(
+            "INSERT INTO nights (id, uuid, state, started, planned, verdict, evidence, boot_id, lab_version,"
+            " cell) VALUES (?, ?, 'ended', ?, 1, 'confirmed', 'e', 'boot', '0.1.0', ?)",
+            (key, f"u{key}", AT, cell),
+        )
+    connection.close()
+    with History(path) as history:
+        assert history.night(1).cell == COLUMNS | {"pc": ""}
+        assert "pc" not in history.night(1).as_dict()["cell"]["host"]
+        last = night(history, cell=COLUMNS | {"pc": ""})
+        assert [found.id for found in history.before(last, 9)] == [1]
+        emulated = night(history, cell=COLUMNS | {"pc": "Bochs 2.7, haswell"})
+        assert history.before(emulated, 9) == []
+        assert 1 not in [found.id for found in history.alike(emulated, 9)]
+        with pytest.raises(sqlite3.IntegrityError):
+            history._connection.execute("DELETE FROM cells WHERE id = 7")  # it is still referred to
+
+
 def test_of_an_older_history_those_are_untold_that_ended_after_the_last_one_told(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     connection = open_database(path, MIGRATIONS[:2])
@@ -466,7 +493,7 @@ def test_what_a_cell_does_not_know_did_not_change() -> None:
     assert changes(VIRTUALBOX, other) == ["x → macOS 15", "emulator x → canary"]
     moved = VIRTUALBOX | {"emulator_image": "sha256:" + 64 * "b"}
     assert changes(VIRTUALBOX, moved) == ["emulator image sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb"]
-    assert set(_NAMED) | {"system", "cpu", "engine", "emulated", "android"} == set(CELL)
+    assert set(_NAMED) | {"system", "cpu", "pc", "engine", "emulated", "android"} == set(CELL)
 
 
 def test_what_the_last_night_was_about(history: History) -> None:

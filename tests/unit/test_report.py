@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -152,6 +153,16 @@ def test_anything_can_be_reported(run: ReportInput) -> None:
 # --- JSON --------------------------------------------------------------------------------------
 
 
+def test_an_emulated_pc_is_named_in_every_report() -> None:
+    found = copy.deepcopy(DOCUMENTS["confirmed"])
+    found["cell"]["host"]["pc"] = "Bochs 2.7, corei7_haswell_4770"
+    for name, text in rendered(ReportInput((Run(found),))).items():
+        assert "Bochs 2.7, corei7" in text.replace("\\", ""), name
+    found["cell"]["host"].pop("pc")
+    for name, text in rendered(ReportInput((Run(found),))).items():
+        assert "emulated PC" not in text, name
+
+
 @KINDS
 def test_the_json_keeps_to_its_schema(kind: str) -> None:
     schema.validate(document(full(kind)))
@@ -241,6 +252,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     known = (
         "# ",
         "## Claims",
+        "## Layers",
         "## Ladder",
         "## Predictions",
         "## Comparison",
@@ -249,7 +261,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     )
     assert all(line.startswith((*known, "## Evidence")) for line in headings)
     tables = re.findall(r"(?:^\|.*\n)+", bare, re.MULTILINE)
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     for target in re.findall(r"\]\(([^)]*)\)", bare):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -77,6 +78,26 @@ def test_each_layer_is_drawn_inside_the_one_around_it(width: float, found: dict[
 )
 def test_what_is_said_of_the_layers(kind: str, states: list[str]) -> None:
     assert [layer.state for layer in layers(Run(DOCUMENTS[kind]))] == states
+
+
+@WIDTHS
+def test_an_emulated_pc_is_the_layer_below_the_host(width: float) -> None:
+    document = copy.deepcopy(DOCUMENTS["confirmed"])
+    document["cell"]["host"]["pc"] = "Bochs 2.7, corei7_haswell_4770"
+    pc, host, *rest = layers(Run(document))
+    assert (pc.name, pc.state, pc.findings[0].text) == (
+        "PC",
+        "all software",
+        "Bochs 2.7, corei7_haswell_4770",
+    )
+    assert (host.name, host.what, len(rest)) == ("L0", "the host: the Linux of that PC", 3)
+    outer, inner, *_ = draw_layers((pc, host, *rest), width).boxes
+    assert outer.x < inner.x and outer.x + outer.width > inner.x + inner.width
+    lowest = max(line.y for row in outer.rows for line in row.lines)
+    assert outer.y < lowest < inner.y and outer.y + outer.height > inner.y + inner.height
+    for row in outer.rows:
+        assert all(line.x + text_width(line.text) <= outer.x + outer.width for line in row.lines)
+        assert width == NARROW or row.label_x + text_width(row.finding.label) < row.lines[0].x
 
 
 @WIDTHS

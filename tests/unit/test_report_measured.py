@@ -58,7 +58,9 @@ def experimented(bed: Bed, **where: Any) -> Path:
         trials.append(Trial(turn, Outcome.OBSERVED, nested, got, None, "seen"))
     here = {"host": {"os": "Debian 12", "cpu": "A CPU", "arch": "x86_64"}}
     here |= {"engine": "qemu", "engine_version": "7.2", "acceleration": "kvm", "nesting": "hardware"}
-    Experiment(here | {"image": IMAGE} | where, 7, trials, AT, 60.0, run.path).keep(run)
+    measured = Experiment(here | {"image": IMAGE} | where, 7, trials, AT, 60.0, run.path)
+    run.json("experiment.json", measured.document())
+    measured.draw(run.path)
     return run.path
 
 
@@ -173,6 +175,14 @@ def test_the_experiment_is_in_the_report_of_its_cell(bed: Bed) -> None:
         {"image": "ubuntu-24.04-1"},
         {"host": {"os": "Debian 13", "cpu": "A CPU", "arch": "x86_64"}},
         {"host": {"os": "Debian 12", "cpu": "Another CPU", "arch": "x86_64"}},
+        {
+            "host": {
+                "os": "Debian 12",
+                "cpu": "A CPU",
+                "arch": "x86_64",
+                "pc": "Bochs 2.7, corei7_haswell_4770",
+            }
+        },
     ],
 )
 def test_an_experiment_of_another_cell_is_left_out(bed: Bed, where: dict[str, Any]) -> None:

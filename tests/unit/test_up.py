@@ -217,6 +217,16 @@ def test_on_an_emulated_processor_the_cell_says_so(bed: Bed) -> None:
     assert document["claims"]["android"]["verdict"] == "blocked"
 
 
+def test_in_an_emulated_pc_the_cell_says_so_and_the_page_is_left_to_the_machine_outside(bed: Bed) -> None:
+    document, code = _up(bed, rehearsal={"pc": "Bochs 2.7, corei7_haswell_4770"})
+    assert document["cell"]["host"]["pc"] == "Bochs 2.7, corei7_haswell_4770"
+    assert (document["cell"]["emulated"], document["verdict"], code) == (True, "confirmed", 0)
+    assert document["claims"]["android"]["verdict"] == "blocked"
+    assert document["claims"]["theory"]["verdict"] == "not applicable"
+    (run,) = bed.runs()
+    assert (run / "validation.json").is_file() and not list(run.glob("report.*"))
+
+
 def test_an_interrupted_climb_saves_its_evidence(bed: Bed) -> None:
     bed.world.broken["launch"] = InterruptedByUser("interrupted")
     with pytest.raises(InterruptedByUser):
