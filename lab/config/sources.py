@@ -20,14 +20,15 @@ from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, secti
 NOT_KEYS = (
     "LAB_CONFIG",
     "LAB_CWD",
+    "LAB_EVENTS",
     "LAB_PYTHON",
     "LAB_WEBHOOK_URL",
     "LAB_WEBHOOK_SECRET",
     "LAB_GITHUB_TOKEN",
     "LAB_SMTP_PASSWORD",
 )
-"""Variables that are no keys: the user's file, where the user stands (lab.caller), bin/invoke's interpreter,
-and the secrets of lab.notify."""
+"""Variables that are no keys: the user's file, where the user stands (lab.caller), where the work's
+events go (lab.steps.EventStream), bin/invoke's interpreter, and the secrets of lab.notify."""
 
 PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python")
 """Keys whose value is a path, or a program by its name."""
