@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from lab import bounds, files, proc
+from lab.config.loading import PROJECT
 from lab.deadline import Deadline
 from lab.errors import LabError, UsageError
+from lab.host.packages import find_program
 from lab.images import cache as images
 from lab.rehearsal import image
 from lab.rehearsal.bochs import disk_bytes
@@ -73,14 +75,14 @@ def make(target: Path, job: Job, image_folders: Sequence[Path], deadline: Deadli
     shutil.rmtree(tree, ignore_errors=True)
     try:
         image.copy_program(tree / PROGRAM.name)
-        shutil.copy2(image.PROJECT / "README.md", tree / PROGRAM.name)
+        shutil.copy2(PROJECT / "README.md", tree / PROGRAM.name)
         for folder in image_folders:
             _copy_image(folder, tree / CACHE.name / "images" / folder.name)
         _write_job(tree / "job", job)
         target.unlink(missing_ok=True)
         proc.run(
             [
-                *("mke2fs", "-q", "-t", "ext4", "-L", _LABEL, "-m", "0", "-N", "65536", "-d", tree),
+                *(_program("mke2fs"), "-q", "-t", "ext4", "-L", _LABEL, "-m", "0", "-N", "65536", "-d", tree),
                 # What is put off is done by the emulated processor.
                 *("-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard", target, f"{_SIZE >> 10}k"),
             ],
@@ -98,13 +100,18 @@ def read(disk: Path, folder: Path, job: Job, deadline: Deadline) -> list[TaskRes
     """
     # What a file system's check corrects is told by its status: 1 and 2 are good ends (e2fsck(8)). It also
     # takes away names that would lead out of a folder.
-    checked = proc.run(["e2fsck", "-f", "-y", disk], check=False, deadline=deadline)
+    checked = proc.run([_program("e2fsck"), "-f", "-y", disk], check=False, deadline=deadline)
     if checked.status > 2:
         tail = proc.tail(checked.out + checked.err)
         raise LabError(f"the file system of {disk} cannot be repaired", tail=tail, evidence=[disk])
     for source, name in _TAKEN.items():
         _take(disk, source, folder / name, deadline)
     return [_result(folder / "out", number, task) for number, task in enumerate(job.tasks, 1)]
+
+
+def _program(name: str) -> str:
+    """A program of e2fsprogs, which an ordinary user's PATH does not lead to on Debian."""
+    return str(find_program(name) or name)
 
 
 def _write_job(folder: Path, job: Job) -> None:
@@ -134,7 +141,7 @@ def _copy_image(source: Path, target: Path) -> None:
 def _take(disk: Path, source: str, target: Path, deadline: Deadline) -> None:
     """Copy a folder of the disk, if it is there. Links, devices and the like are left out."""
     target.mkdir(parents=True, exist_ok=True)
-    facts = proc.run(["debugfs", "-R", f"stat /{source}", disk], deadline=deadline)
+    facts = proc.run([_program("debugfs"), "-R", f"stat /{source}", disk], deadline=deadline)
     if "Type: directory" not in facts.out:
         return
     files.require_space(target, _SPACE, "a rehearsal's evidence")
@@ -143,7 +150,7 @@ def _take(disk: Path, source: str, target: Path, deadline: Deadline) -> None:
     work.mkdir()
     try:
         # As an ordinary user it says for each file that it may not give it away.
-        words = ["debugfs", "-R", f"rdump /{source} .", disk.absolute()]
+        words: list[str | Path] = [_program("debugfs"), "-R", f"rdump /{source} .", disk.absolute()]
         proc.run(words, deadline=deadline, check=False, cwd=work)
         root = work / Path(source).name
         for path in sorted(root.rglob("*"), reverse=True):
