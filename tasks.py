@@ -369,6 +369,18 @@ def experiment(runs=1, engine="", seed=0):
     """Try paravirtualization by nesting, a fresh VM a cell: which makes /dev/kvm work in it?"""
 
 
+@does(
+    "rehearse.rehearse",
+    "theory.rehearse/1",
+    help={
+        "cpu": "the PC's processor: haswell, westmere and more with VT-x, or amd (docs/rehearsal.md)",
+        "experiment": "theory.experiment there, instead of lab.up",
+    },
+)
+def rehearse(cpu="haswell", experiment=False):
+    """Run lab on VirtualBox in an emulated PC that has VT-x: on any Linux machine, without root."""
+
+
 # --- nightly -----------------------------------------------------------------------------------
 
 
@@ -453,7 +465,7 @@ _EMULATOR = (
     emulator_up, emulator_restart, emulator_down, emulator_status, emulator_list, emulator_logs,
     emulator_screenshot, emulator_install, emulator_shell,
 )  # fmt: skip
-_THEORY = (explain, matrix, experiment)
+_THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
 _NIGHTLY = (nightly_run, nightly_history, nightly_install, nightly_uninstall, nightly_status)
 

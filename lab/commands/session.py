@@ -56,7 +56,7 @@ class Session:
             interactive=self.interactive,
             ask=self.ask,
             cache_dir=self.settings.cache_dir,
-            instead={QEMU: self.settings.qemu.binary},
+            instead={QEMU: self.settings.qemu.binary, "bochs": self.settings.rehearsal.bochs},
         )
 
     @property

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"]
+Purpose = Literal[
+    "qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "rehearsal-amd", "tests", "vagrant"
+]
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh", "adb"}),
@@ -70,7 +72,9 @@ _SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_ter
 _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
-    Requirement(("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu")),
+    Requirement(
+        ("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu", "rehearsal-amd")
+    ),
     Requirement(
         ("qemu-img",),
         "makes the VM's disks",
@@ -104,7 +108,13 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(
         (), "Debian's archive keys", "debian-archive-keyring", None, _for("build-image"), files=(_KEYRING,)
     ),
-    Requirement(("mke2fs",), "makes the root file system", "e2fsprogs", None, _for("build-image")),
+    Requirement(
+        ("mke2fs", "e2fsck", "debugfs"),
+        "make file systems, and read them",
+        "e2fsprogs",
+        None,
+        _for("build-image", "rehearsal", "rehearsal-amd"),
+    ),
     Requirement(("sfdisk",), "partitions the VM's disk", "fdisk", None, _for("build-image")),
     Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),

@@ -66,6 +66,10 @@ class EmulatedPc(Protocol):
     def serial(self) -> Path:
         """All that came over the first serial port. Its end can be missing: keep what matters on the disk."""
 
+    @property
+    def logs(self) -> list[Path]:
+        """What tells how it went; the serial port comes last."""
+
     def facts(self) -> PcFacts:
         """Raises BlockedError: the emulator is not installed, or has no such processor."""
 

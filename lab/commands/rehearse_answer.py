@@ -1,0 +1,159 @@
+"""What lab in an emulated PC answered: believed only as far as it follows from what was observed.
+
+It is the word of a guest. Its documents must keep to their schemas and name the PC they are of; verdicts
+are judged here, from its rungs; pages are drawn here, by this lab's own reporters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lab import evidence, reporters, schema
+from lab.commands.experiment_result import Experiment
+from lab.commands.image import CANARY
+from lab.errors import BlockedError, ExitCode, InconclusiveError, LabError
+from lab.files import read_object
+from lab.ladder.model import Cell, Claim, Outcome, Verdict
+from lab.ladder.verdict import ClaimVerdict, exit_code, judge
+from lab.rehearsal.rehearsal import Rehearsed
+from lab.reporters.model import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Climbing:
+    """What lab.up climbing, and what follows from it."""
+
+    cell: Cell
+    outcomes: tuple[Outcome, ...]
+    claims: dict[Claim, ClaimVerdict]
+    document: Mapping[str, Any]
+    """lab.validation/1."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`verdict` is that on nesting, None of an experiment. What there is no word of is None."""
+
+    verdict: Verdict | None
+    reason: str
+    code: ExitCode
+    climbing: Climbing | None = None
+    experiment: Experiment | None = None
+    report: Path | None = None
+
+
+def climb(rehearsed: Rehearsed, pc: str, folder: Path) -> Answer:
+    """The answer of lab.up in the PC of that name; the page is written into its evidence, in `folder`."""
+    try:
+        climbing = _climbing(_document(rehearsed, "lab.up"), pc)
+    except LabError as error:
+        verdict = Verdict.BLOCKED if error.exit_code is ExitCode.BLOCKED else Verdict.INCONCLUSIVE
+        reason = _first(rehearsed.trouble, error.what)
+        verdict = Verdict.INCONCLUSIVE if rehearsed.trouble else verdict
+        return Answer(verdict, reason, exit_code(verdict))
+    nesting = climbing.claims[Claim.NESTING]
+    report = _page(folder / "evidence", pc)
+    if rehearsed.trouble:
+        # What was on its disk by then was not finished: it settles nothing.
+        reason = _first(rehearsed.trouble, f"lab.up had come to {nesting.verdict}: {nesting.reason}")
+        unsettled = ClaimVerdict(Verdict.INCONCLUSIVE, reason, nesting.rungs)
+        climbing = replace(climbing, claims=climbing.claims | {Claim.NESTING: unsettled})
+        return Answer(Verdict.INCONCLUSIVE, reason, ExitCode.INCONCLUSIVE, climbing, report=report)
+    return Answer(nesting.verdict, nesting.reason, exit_code(nesting.verdict), climbing, report=report)
+
+
+def experiment(rehearsed: Rehearsed, pc: str, folder: Path) -> Answer:
+    """The answer of theory.experiment in that PC; its page and picture are drawn into its evidence."""
+    try:
+        tried = _experiment(_document(rehearsed, "theory.experiment"), pc)
+    except LabError as error:
+        code = ExitCode.BLOCKED if error.exit_code is ExitCode.BLOCKED else ExitCode.INCONCLUSIVE
+        code = ExitCode.INCONCLUSIVE if rehearsed.trouble else code
+        return Answer(None, _first(rehearsed.trouble, error.what), code)
+    runs = evidence.runs(folder / "evidence", "experiment")
+    report = None
+    if runs:
+        tried = replace(tried, evidence=runs[-1])
+        tried.draw(runs[-1])
+        report = runs[-1] / "experiment.html"
+    if rehearsed.trouble:
+        reason = _first(rehearsed.trouble, tried.conclusion.sentence)
+        return Answer(None, reason, ExitCode.INCONCLUSIVE, experiment=tried, report=report)
+    return Answer(None, tried.conclusion.sentence, tried.code, experiment=tried, report=report)
+
+
+def _first(trouble: LabError | None, then: str) -> str:
+    return f"{trouble.what}; {then}" if trouble else then
+
+
+def _document(rehearsed: Rehearsed, task: str) -> Mapping[str, Any]:
+    """What that task printed. Raises InconclusiveError, or the error that it ended with."""
+    result = next(result for result in rehearsed.results if result.words[0] == task)
+    document = result.document
+    if document.get("schema") == "lab.error/1":
+        _keep_to_schema(document)
+        error = document["error"]
+        kind = BlockedError if error["exit_code"] == ExitCode.BLOCKED else InconclusiveError
+        raise kind(f"{task} in the PC: {error['what']}", hint=error["hint"], tail=error["tail"])
+    if not document:
+        ended = "did not end" if result.status is None else f"ended with status {result.status}"
+        raise InconclusiveError(f"{task} in the PC {ended}, and gave no answer", tail=result.err)
+    _keep_to_schema(document)
+    return document
+
+
+def _keep_to_schema(document: Mapping[str, Any]) -> None:
+    try:
+        schema.validate(document)
+    except LabError as error:
+        raise InconclusiveError(f"the PC's answer is none of lab's: {error.what}") from error
+
+
+def _climbing(document: Mapping[str, Any], pc: str) -> Climbing:
+    """Raises InconclusiveError for what is not of that PC, or does not follow."""
+    run = _understood(lambda: Run(document))
+    cell, outcomes = _understood(lambda: (run.cell, tuple(run.outcomes.values())))
+    if cell.host.pc != pc:
+        raise InconclusiveError(f"the PC's answer is of {cell.host.pc or 'no emulated PC'}, and it is {pc}")
+    claims = _understood(lambda: judge(outcomes, cell, CANARY))
+    verdicts = {claim: document["claims"][claim]["verdict"] for claim in Claim}
+    if verdicts != {claim: judged.verdict for claim, judged in claims.items()}:
+        raise InconclusiveError("the verdicts in the PC's answer do not follow from its rungs")
+    return Climbing(cell, outcomes, claims, run.document)
+
+
+def _experiment(document: Mapping[str, Any], pc: str) -> Experiment:
+    if document.get("schema") != "theory.experiment/1":
+        raise InconclusiveError("the PC's answer is of no experiment")
+    if document["where"]["host"].get("pc") != pc:
+        raise InconclusiveError(f"the PC's answer is not of {pc}")
+    tried = _understood(lambda: Experiment.of(document))
+    _understood(tried.document)
+    return tried
+
+
+def _understood(read: Callable[[], T]) -> T:
+    """What `read` makes of a document that keeps to its schema, and may contradict itself all the same."""
+    try:
+        return read()
+    except (ValueError, TypeError, LookupError) as error:
+        raise InconclusiveError(f"the PC's answer contradicts itself: {error}") from error
+
+
+def _page(folder: Path, pc: str) -> Path | None:
+    """The page of the newest climb in `folder`, written beside its evidence; None where it has none."""
+    runs = [run for run in evidence.runs(folder, "default") if (run / "validation.json").is_file()]
+    if not runs:
+        return None
+    try:
+        document = read_object(runs[-1] / "validation.json")
+        schema.validate(document)
+        _climbing(document, pc)
+        return reporters.write(reporters.read([runs[-1]]), runs[-1])["html"]
+    except (LabError, OSError, ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,107 @@
+"""What came of a rehearsal: its document, and what a person sees."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lab import __version__
+from lab.commands.rehearse_answer import Answer
+from lab.ladder import report
+from lab.ladder.model import Claim
+from lab.rehearsal.pc import PcFacts
+from lab.rehearsal.rehearsal import MEMORY_MIB, Rehearsed, name
+from lab.tell import show_error
+
+_SHOWS = (
+    "What VirtualBox itself does with KVM paravirtualization and nested {extension}, and whether KVM, Docker "
+    "and L2 work above that, on a processor that is emulated in software."
+)
+_SHOWS_NOT = (
+    "Nothing of Apple's Hypervisor.framework, on which VirtualBox runs its VMs on a Mac, of real silicon, of "
+    "Android, or of speed."
+)
+
+
+@dataclass(frozen=True)
+class RehearsalResult:
+    cpu: str
+    pc: PcFacts
+    image: str
+    extension: str
+    """Of the processor, by which it runs VMs; empty where it has none."""
+    rehearsed: Rehearsed
+    answer: Answer
+    started: datetime
+    seconds: float
+    evidence: Path
+
+    def document(self) -> dict[str, Any]:
+        """The result as theory.rehearse/1."""
+        trouble, climbing, experiment = self.rehearsed.trouble, self.answer.climbing, self.answer.experiment
+        return {
+            "schema": "theory.rehearse/1",
+            "pc": {
+                "cpu": self.cpu,
+                **asdict(self.pc),
+                "memory_mib": MEMORY_MIB,
+                "image": self.image,
+                "trouble": trouble.what if trouble else None,
+                "seconds": self.rehearsed.seconds,
+            },
+            "tasks": [
+                {"words": list(result.words), "status": result.status, "error": result.err}
+                for result in self.rehearsed.results
+            ],
+            "cell": climbing.document["cell"] if climbing else None,
+            "claims": {claim.value: asdict(verdict) for claim, verdict in climbing.claims.items()}
+            if climbing
+            else None,
+            "rungs": climbing.document["rungs"] if climbing else [],
+            "verdict": self.answer.verdict,
+            "reason": self.answer.reason,
+            "experiment": experiment.document() if experiment else None,
+            "shows": self.shows,
+            "shows_not": _SHOWS_NOT,
+            "report": str(self.answer.report) if self.answer.report else None,
+            "started": self.started.isoformat(timespec="milliseconds"),
+            "seconds": self.seconds,
+            "evidence": str(self.evidence),
+            "lab_version": __version__,
+        }
+
+    @property
+    def shows(self) -> str:
+        return _SHOWS.format(extension=self.extension or "virtualization")
+
+    def show(self, console: Console) -> None:
+        def line(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        climbing, experiment = self.answer.climbing, self.answer.experiment
+        if climbing:
+            console.print(report.table(climbing.outcomes, Claim.NESTING))
+            console.print()
+            for sentence in report.summary(climbing.cell, climbing.claims, Claim.NESTING):
+                line(sentence)
+        elif experiment:
+            experiment.show(console)
+        else:
+            line(f"{self.answer.verdict or 'experiment'}: {self.answer.reason}")
+        if self.rehearsed.trouble:
+            show_error(console, self.rehearsed.trouble, label="the PC")
+        for task in self.rehearsed.results:
+            if task.status is None and not self.rehearsed.trouble:
+                line(f"{task.words[0]} did not end there: {task.err or 'it said nothing'}")
+        console.print()
+        minutes = f"{self.rehearsed.seconds / 60:.1f} min"
+        line(f"on an emulated PC: {name(self.pc)}, {MEMORY_MIB} MiB; {minutes} from power-on to its end")
+        line(f"shows: {self.shows}")
+        line(f"does not show: {_SHOWS_NOT}")
+        line(f"evidence: {self.evidence}")
+        if self.answer.report:
+            line(f"report:   {self.answer.report}")
