@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from lab import evidence, reporters, schema
 from lab.commands.experiment_result import Experiment
 from lab.commands.image import CANARY
-from lab.errors import BlockedError, ExitCode, InconclusiveError, LabError
+from lab.errors import BlockedError, ExitCode, InconclusiveError, InterruptedByUser, LabError
 from lab.files import read_object
 from lab.ladder.model import Cell, Claim, Outcome, Verdict
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge
@@ -79,8 +79,7 @@ def experiment(rehearsed: Rehearsed, pc: str, folder: Path) -> Answer:
     report = None
     if runs:
         tried = replace(tried, evidence=runs[-1])
-        tried.draw(runs[-1])
-        report = runs[-1] / "experiment.html"
+        report = _written(lambda: _drawn(tried, runs[-1]))
     if rehearsed.trouble:
         reason = _first(rehearsed.trouble, tried.conclusion.sentence)
         return Answer(None, reason, ExitCode.INCONCLUSIVE, experiment=tried, report=report)
@@ -148,12 +147,26 @@ def _understood(read: Callable[[], T]) -> T:
 def _page(folder: Path, pc: str) -> Path | None:
     """The page of the newest climb in `folder`, written beside its evidence; None where it has none."""
     runs = [run for run in evidence.runs(folder, "default") if (run / "validation.json").is_file()]
-    if not runs:
-        return None
+    return _written(lambda: _reported(runs[-1], pc)) if runs else None
+
+
+def _reported(run: Path, pc: str) -> Path:
+    document = read_object(run / "validation.json")
+    schema.validate(document)
+    _climbing(document, pc)
+    return reporters.write(reporters.read([run]), run)["html"]
+
+
+def _drawn(tried: Experiment, folder: Path) -> Path:
+    tried.draw(folder)
+    return folder / "experiment.html"
+
+
+def _written(write: Callable[[], Path]) -> Path | None:
+    """A page, or None where it cannot be written: that is no answer's loss."""
     try:
-        document = read_object(runs[-1] / "validation.json")
-        schema.validate(document)
-        _climbing(document, pc)
-        return reporters.write(reporters.read([runs[-1]]), runs[-1])["html"]
-    except (LabError, OSError, ValueError, TypeError, AttributeError):
+        return write()
+    except InterruptedByUser:
+        raise
+    except Exception:
         return None
