@@ -24,7 +24,7 @@ from lab.rehearsal import course, image, models, rehearsal
 from lab.rehearsal.image import SystemImage
 from lab.rehearsal.pc import PcFacts
 from lab.rehearsal.rehearsal import MEMORY_MIB, Rehearsal
-from lab.rehearsal.workdisk import CACHE, STATE, Job
+from lab.rehearsal.workdisk import CACHE, DISK_GIB, STATE, Job
 
 _NAME = "rehearsal"
 _NEEDED_MIB = MEMORY_MIB + 512
@@ -41,6 +41,7 @@ _SETTINGS = {
     "LAB_EMULATOR__KIND": CANARY,
     "LAB_VM__MEMORY_MIB": "1024",
     "LAB_VM__CPUS": "1",
+    "LAB_VM__DISK_GIB": str(DISK_GIB),
     "LAB_VIRTUALBOX__ALLOW_NESTED_ON_HOST": "true",
     # Exits from the VM are what costs most there. Two knobs of VirtualBox spare them: readings
     # of the time stamp counter do not exit, and its timer interrupts at 500 Hz instead of 16 kHz.

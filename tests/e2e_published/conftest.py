@@ -14,9 +14,9 @@ import certifi
 import pytest
 from imageserver import ImageServer, Served, image_server, make_certificate
 
+from tests.checkout import copy_project
 from tests.e2e.conftest import Lab, lab_environment
 from tests.e2e_published import build
-from tests.e2e_virtualbox.work import copy_project
 from tests.signing import Signer
 
 NAME = "debian-13-generic"
