@@ -432,8 +432,8 @@ def nightly_status():
     "test/1",
     name="test",
     help={
-        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-rehearsal, e2e-virtualbox, "
-        "e2e-vagrant, e2e-published"
+        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-rehearsal, "
+        "e2e-virtualbox, e2e-vagrant, e2e-published"
     },
 )
 def test_(tier="all"):

@@ -1,4 +1,4 @@
-"""Which of the theory's two settings decides, on real VirtualBox with VT-x: a fresh VM for each of six cells."""
+"""Which of the theory's two settings decides, on VirtualBox with VT-x: a fresh VM for each cell."""
 
 from __future__ import annotations
 
