@@ -289,7 +289,7 @@ def fetch(image="ubuntu-24.04", update=False):
     "image.build",
     "image.action/1",
     positional=["image"],
-    help={"image": "debian-13 (on Linux) or canary; both when left out"},
+    help={"image": "debian-13 (on Linux), canary; both when left out; rehearsal: for theory.rehearse"},
 )
 def build(image=""):
     """Build the local images, if their recipe or package versions changed."""

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Climbing:
-    """What lab.up climbing, and what follows from it."""
+    """What lab.up found, and what follows from it."""
 
     cell: Cell
     outcomes: tuple[Outcome, ...]
@@ -45,6 +45,8 @@ class Answer:
     climbing: Climbing | None = None
     experiment: Experiment | None = None
     report: Path | None = None
+    error: LabError | None = None
+    """Why there is no word of it."""
 
 
 def climb(rehearsed: Rehearsed, pc: str, folder: Path) -> Answer:
@@ -55,7 +57,7 @@ def climb(rehearsed: Rehearsed, pc: str, folder: Path) -> Answer:
         verdict = Verdict.BLOCKED if error.exit_code is ExitCode.BLOCKED else Verdict.INCONCLUSIVE
         reason = _first(rehearsed.trouble, error.what)
         verdict = Verdict.INCONCLUSIVE if rehearsed.trouble else verdict
-        return Answer(verdict, reason, exit_code(verdict))
+        return Answer(verdict, reason, exit_code(verdict), error=error)
     nesting = climbing.claims[Claim.NESTING]
     report = _page(folder / "evidence", pc)
     if rehearsed.trouble:
@@ -74,7 +76,7 @@ def experiment(rehearsed: Rehearsed, pc: str, folder: Path) -> Answer:
     except LabError as error:
         code = ExitCode.BLOCKED if error.exit_code is ExitCode.BLOCKED else ExitCode.INCONCLUSIVE
         code = ExitCode.INCONCLUSIVE if rehearsed.trouble else code
-        return Answer(None, _first(rehearsed.trouble, error.what), code)
+        return Answer(None, _first(rehearsed.trouble, error.what), code, error=error)
     runs = evidence.runs(folder / "evidence", "experiment")
     report = None
     if runs:

@@ -92,6 +92,8 @@ class RehearsalResult:
             experiment.show(console)
         else:
             line(f"{self.answer.verdict or 'experiment'}: {self.answer.reason}")
+            if self.answer.error:
+                show_error(console, self.answer.error, label="in the PC")
         if self.rehearsed.trouble:
             show_error(console, self.rehearsed.trouble, label="the PC")
         for task in self.rehearsed.results:

@@ -18,7 +18,7 @@ import pytest
 
 from lab import schema
 from lab.commands.experiment_result import Experiment
-from lab.commands.image import list_images, prune
+from lab.commands.image import build, list_images, prune
 from lab.commands.rehearse import rehearse
 from lab.commands.session import Session
 from lab.config import Settings, load
@@ -298,8 +298,9 @@ def test_an_error_in_there_is_named_and_refutes_nothing(
 
 def test_no_answer_at_all_is_inconclusive(desk: Desk) -> None:
     desk.pcs.leaves(**{"lab.up": (137, {})})
-    found, code, _ = checked(desk)
+    found, code, told = checked(desk)
     assert (found["verdict"], code) == ("inconclusive", 12)
+    assert "the last words of lab.up" in told
     assert "ended with status 137, and gave no answer" in found["reason"]
 
 
@@ -477,3 +478,28 @@ def test_the_pcs_image_is_listed_and_pruned_as_any_other(desk: Desk) -> None:
     schema.validate(pruned)
     assert ("rehearsal-sid-2", "removed") in [(row["id"], row["result"]) for row in pruned["results"]]
     assert not folder.exists()
+
+
+def test_the_pcs_image_is_built_beforehand_where_it_is_asked_for(desk: Desk) -> None:
+    folder = desk.images / "rehearsal-sid-3"
+    for name in ("rehearsal-sid-3", "debian-13-3", "canary-3"):
+        (desk.images / name).mkdir()
+        kind = {"d": "guest", "c": "canary", "r": "rehearsal"}[name[0]]
+        (desk.images / name / "disk.raw").write_bytes(b"a disk")
+        made = {"id": name, "kind": kind, "name": name[:-2], "file": "disk.raw", "format": "raw", "bytes": 6}
+        manifest = cache.Manifest.model_validate(made | {"sha256": "0" * 64, "created": AT})
+        cache.seal(desk.images / name, manifest)
+    desk.patch.setattr(image, "build", lambda _cache, _step: SystemImage(folder))
+    desk.patch.setattr(debian, "build", lambda _cache, _step: desk.images / "debian-13-3")
+    canary_3 = cache.find(desk.images, "canary-3")
+    desk.patch.setattr(canary, "build", lambda _cache, _step, _archive: canary_3)
+    desk.patch.setattr("lab.commands.mirror.debian", lambda _session: "http://mirror.example/debian")
+    both = build(desk.session, "").document
+    assert [row["id"] for row in both["results"]] == ["canary-3", "debian-13-3"] and both["notes"] == []
+    named = build(desk.session, "rehearsal").document
+    schema.validate(named)
+    assert [(row["id"], row["kind"]) for row in named["results"]] == [("rehearsal-sid-3", "rehearsal")]
+    desk.patch.setattr(platform, "system", lambda: "Darwin")
+    with pytest.raises(BlockedError, match="built on Linux only") as caught:
+        build(desk.session, "rehearsal")
+    assert "theory.rehearse" in caught.value.hint
