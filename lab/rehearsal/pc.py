@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lab.deadline import Deadline, cleaning_up
+from lab.errors import UsageError
+
+_LONGEST_LINE = 2000
+"""Characters: the kernel reads 2047 of its command line."""
 
 Hear = Callable[[str], None]
 """Called with each line that comes over the first serial port. It is the guest's, hence untrusted."""
@@ -16,7 +20,7 @@ Hear = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PcSpec:
-    """A PC with one processor, and the Linux that it boots."""
+    """A PC with one processor, the Linux that it boots, and its disks."""
 
     uuid: str
     """lab's own mark: the PC's process and files are known by it, never by name."""
@@ -28,9 +32,19 @@ class PcSpec:
     kernel: Path
     initramfs: Path
     command_line: str
-    """Of the kernel, one line. The first serial port is ttyS0."""
+    """Of the kernel (`kernel_line`). The first serial port is ttyS0."""
+    system: Path | None = None
+    """A raw image, the first hard disk (/dev/sda). It is read alone, so that many PCs can share it: what this
+    one writes there is forgotten at its end. A disk's size: lab.rehearsal.bochs.disk_bytes."""
     disk: Path | None = None
-    """A raw image, the first hard disk (/dev/sda): the one thing it can change. Its size: `disk_bytes`."""
+    """A raw image, the next hard disk (/dev/sdb, or sda without a system disk): the one thing it changes."""
+
+
+def kernel_line(text: str) -> str:
+    """A kernel's command line. Raises UsageError for what is none."""
+    if not (text.isascii() and text.isprintable() and len(text) <= _LONGEST_LINE):
+        raise UsageError(f"a kernel's command line is one line of ASCII, up to {_LONGEST_LINE} characters")
+    return text
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lab import files
 from lab.deadline import Deadline, cancelled
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, InterruptedByUser, LabError, UsageError
-from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process
+from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process, program
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 
@@ -105,7 +105,7 @@ def test_an_earlier_runs_good_end_is_not_this_ones(pc: BochsPc) -> None:
 
 @linux_only
 def test_what_writes_without_end_is_ended(pc: BochsPc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bochs, "_LOG_BYTES", 1 << 20)
+    monkeypatch.setattr(program, "_LOG_BYTES", 1 << 20)
     ended = _ended(pc, "while :; do echo 0123456789012345678901234567890123456789012345678901234; done")
     assert isinstance(ended, InconclusiveError)
     assert "without end" in ended.what
@@ -118,12 +118,12 @@ def test_a_deadline_and_ctrl_c_leave_no_process(pc: BochsPc) -> None:
     with pytest.raises(DeadlineError) as late, powered(pc):
         pc.wait(Deadline.after(0.5))
     assert "waiting" in late.value.tail
-    assert process.find(pc.spec.folder / "process.json", pc.mark) is None
+    assert process.find(pc.spec.folder / "process.json", pc.sign) is None
     with pytest.raises(InterruptedByUser), powered(pc):
         cancelled.set()
         pc.wait(Deadline.after(20))
     cancelled.clear()
-    assert process.find(pc.spec.folder / "process.json", pc.mark) is None
+    assert process.find(pc.spec.folder / "process.json", pc.sign) is None
 
 
 @linux_only
@@ -145,14 +145,14 @@ def test_one_that_runs_is_not_started_again_and_goes_on(pc: BochsPc) -> None:
 
 @linux_only
 def test_only_a_bochs_of_these_settings_is_ever_ended(pc: BochsPc) -> None:
-    argv = [sys.executable, "-c", "input()", "-f", pc.mark]  # an editor, say
+    argv = [sys.executable, "-c", "input()", "-f", pc.sign.mark]  # an editor, say
     pc.spec.folder.mkdir()
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as child:
         try:
             process.remember(pc.spec.folder / "process.json", child.pid)
             assert not pc.running()
             pc.end()
-            process.kill(psutil.Process(child.pid), pc.mark)
+            process.kill(psutil.Process(child.pid), pc.sign)
             assert child.poll() is None
         finally:
             child.kill()

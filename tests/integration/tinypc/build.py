@@ -22,8 +22,9 @@ from lab.steps import Steps
 from tests.integration.l2 import debian_archive
 
 _HERE = Path(__file__).parent
-_PACKAGES = ["busybox-static", "libpython3-stdlib", "linux-image-cloud-amd64", "python3-minimal"]
-_APPLETS = ["base64", "dmesg", "grep", "insmod", "mount", "poweroff", "sh", "sleep"]
+_PACKAGES = ["busybox-static", "libpython3-stdlib", "linux-image-amd64", "python3-minimal"]
+_APPLETS = ["base64", "dd", "dmesg", "grep", "insmod", "mount", "poweroff", "sh", "sleep", "sync"]
+_MODULES = ("ata_piix", "sd_mod", "kvm_intel", "kvm_amd")
 _SCRIPTS = ("cpu_facts.py", "kvm_probe.py")
 _EXTENSIONS = ["ctypes", "resource"]  # loaded where they are used
 _PYTHON = "/usr/bin/python3"
@@ -85,9 +86,10 @@ def _build(work: Path, scratch: Path) -> None:
 def _files(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, Entry]:
     entries = _python(tree, root, deadline)
     entries |= canary._busybox(tree, _APPLETS)
-    modules = {name: _unsigned(data) for name, data in canary._modules(tree, ["kvm_intel"])}
-    entries |= {f"lib/modules/{name}": Entry.file(data) for name, data in modules.items()}
-    entries["lib/modules/order"] = Entry.file("".join(f"{name}\n" for name in modules).encode())
+    for wanted in _MODULES:
+        modules = {name: _unsigned(data) for name, data in canary._modules(tree, [wanted])}
+        entries |= {f"lib/modules/{name}": Entry.file(data) for name, data in modules.items()}
+        entries[f"lib/modules/{wanted}"] = Entry.file("".join(f"{name}\n" for name in modules).encode())
     entries |= {f"lab/{name}": Entry.file(script(name).encode()) for name in _SCRIPTS}
     entries["bin/python3"] = Entry.link(_PYTHON)
     entries["init"] = Entry.file((_HERE / "init").read_bytes(), 0o755)
