@@ -14,9 +14,9 @@ from lab import files, proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, UsageError, ending
 from lab.rehearsal import iso, models
-from lab.rehearsal.pc import PcFacts
+from lab.rehearsal.pc import DISK, SYSTEM, PcFacts
 from lab.rehearsal.process import Sign
-from lab.rehearsal.program import DISK, SYSTEM, ProgramPc
+from lab.rehearsal.program import ProgramPc
 
 PROGRAM = "bochs"
 _CYLINDER = 16 * 63 * 512
@@ -113,7 +113,7 @@ debug: action=ignore
     def _disks(self) -> str:
         """The system disk is opened to be read; what is written there goes to a file without a name."""
         there = [(SYSTEM, "volatile", self.spec.system), (DISK, "flat", self.spec.disk)]
-        lines = [_line(name, mode, path) for name, mode, path in there if path]
+        lines = [_line(model, mode, path) for model, mode, path in there if path]
         places = [f"ata0-{place}: {line}" for place, line in zip(("master", "slave"), lines, strict=False)]
         return "\n".join([_DISKS, *places]) if places else _NO_DISK
 
@@ -130,8 +130,9 @@ debug: action=ignore
         return _PANIC.findall(self.text(name))
 
 
-def _line(name: str, mode: str, path: Path) -> str:
+def _line(model: str, mode: str, path: Path) -> str:
     size = path.stat().st_size
     if size != disk_bytes(size):
         raise UsageError(f"{path} has {size} bytes, and a disk has {disk_bytes(size)}")
-    return f"type=disk, path={name}, mode={mode}, cylinders={size // _CYLINDER}, heads=16, spt=63"
+    geometry = f"cylinders={size // _CYLINDER}, heads=16, spt=63"
+    return f'type=disk, path={model}, mode={mode}, {geometry}, model="{model}"'

@@ -15,9 +15,9 @@ from lab import proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, ending
 from lab.rehearsal import models
-from lab.rehearsal.pc import PcFacts, kernel_line
+from lab.rehearsal.pc import DISK, SYSTEM, PcFacts, kernel_line
 from lab.rehearsal.process import Sign
-from lab.rehearsal.program import DISK, SYSTEM, ProgramPc
+from lab.rehearsal.program import ProgramPc
 
 PROGRAM = "qemu-system-x86_64"
 _OLDEST = (7, 2)
@@ -108,12 +108,11 @@ class QemuPc(ProgramPc):
         argv += ["-kernel", str(spec.kernel.absolute()), "-initrd", str(spec.initramfs.absolute())]
         argv += ["-append", kernel_line(spec.command_line)]
         # What a killed lab leaves is not used, so nothing waits for the host's disk.
-        disks = [(SYSTEM, "snapshot=on"), (DISK, "snapshot=off")]
-        there = [
-            (name, how) for (name, how), path in zip(disks, (spec.system, spec.disk), strict=True) if path
-        ]
-        for place, (name, how) in enumerate(there):
-            argv += ["-drive", f"file={name},format=raw,if=ide,index={place},cache=unsafe,{how}"]
+        disks = [(SYSTEM, "snapshot=on", spec.system), (DISK, "snapshot=off", spec.disk)]
+        for place, (model, how, path) in enumerate(disks):
+            if path:
+                argv += ["-drive", f"if=none,id={model},file={model},format=raw,cache=unsafe,{how}"]
+                argv += ["-device", f"ide-hd,drive={model},model={model},bus=ide.0,unit={place}"]
         return argv
 
     def trouble(self, status: int | None) -> str:
