@@ -69,7 +69,7 @@ class BochsPc(ProgramPc):
         )
 
     def facts(self) -> PcFacts:
-        model = models.processor(self.spec.cpu).model
+        model = models.processor(self.spec.cpu, models.BOCHS).model
         asked = proc.run([self.program, "--help", "cpu"], deadline=Deadline.after(_ASK_SECONDS), check=False)
         text = asked.out + asked.err
         version = re.search(r"Bochs x86 Emulator (\S+)", text)
