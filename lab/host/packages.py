@@ -70,7 +70,13 @@ _SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_ter
 _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
-    Requirement(("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu")),
+    Requirement(
+        ("qemu-system-x86_64",),
+        "runs the lab VM, or a PC with AMD-V",
+        "qemu-system-x86",
+        "qemu",
+        _for("qemu", "rehearsal"),
+    ),
     Requirement(
         ("qemu-img",),
         "makes the VM's disks",
