@@ -28,7 +28,7 @@ _PANIC = re.compile(r"^\d+p(\[.*?\]) >>PANIC<<\s*(.+)$", re.MULTILINE)
 _GOOD_END = ("[ACPI  ]", "ACPI control: soft power off")
 """Bochs calls it a panic, and ends with status 1."""
 _BEGIN = "c\n"
-"""Debian's Bochs has a debugger, which waits for a command to let the PC go."""
+"""A Bochs with a debugger, as Debian's is, waits for a command to let the PC go."""
 _NO_DISK = "ata0: enabled=0"
 _DISKS = "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14"
 
@@ -70,8 +70,7 @@ class BochsPc(ProgramPc):
 
     def facts(self) -> PcFacts:
         model = models.processor(self.spec.cpu, models.BOCHS).model
-        asked = proc.run([self.program, "--help", "cpu"], deadline=Deadline.after(_ASK_SECONDS), check=False)
-        text = asked.out + asked.err
+        text = self._help("cpu")
         version = re.search(r"Bochs x86 Emulator (\S+)", text)
         if version is None:
             raise BlockedError(f"`{self.program}` does not say which Bochs it is", tail=proc.tail(text))
@@ -79,12 +78,17 @@ class BochsPc(ProgramPc):
             raise BlockedError(f"Bochs {version[1]} has no processor {model} ({self.spec.cpu})")
         return PcFacts("bochs", version[1], model)
 
+    def _help(self, *words: str) -> str:
+        asked = proc.run([self.program, "--help", *words], deadline=Deadline.after(_ASK_SECONDS), check=False)
+        return asked.out + asked.err
+
     def arguments(self, facts: PcFacts) -> list[str]:
         folder, sign = self.spec.folder, self.sign
         iso.write(folder / "boot.iso", self.spec.kernel, self.spec.initramfs, self.spec.command_line)
         files.write_atomic(folder / sign.mark, self.settings(facts.processor))
         files.write_atomic(folder / "begin", _BEGIN)
-        return [self.program, "-q", "-unlock", sign.option, sign.mark, "-rc", "begin"]
+        begin = ["-rc", "begin"] if re.search(r"^ *-rc\b", self._help(), re.MULTILINE) else []
+        return [self.program, "-q", "-unlock", sign.option, sign.mark, *begin]
 
     def settings(self, model: str) -> str:
         """The bochsrc for the processor `model`. Raises UsageError for a disk that Bochs cannot have."""

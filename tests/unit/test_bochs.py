@@ -199,6 +199,18 @@ def test_nothing_in_the_settings_can_listen_and_no_path_of_the_users_is_in_them(
 
 
 @linux_only
+def test_a_bochs_with_a_debugger_is_told_to_begin_and_one_without_is_not(pc: BochsPc) -> None:
+    pc.spec.folder.mkdir()
+    assert "-rc" not in pc.arguments(pc.facts())
+    text = Path(pc.program).read_text()
+    option = "  -rc filename     execute debugger commands stored in file"
+    Path(pc.program).write_text(text.replace("printf", f"echo '{option}'; printf", 1))
+    argv = pc.arguments(pc.facts())
+    assert argv[-2:] == ["-rc", "begin"]
+    assert (pc.spec.folder / "begin").read_text() == "c\n"
+
+
+@linux_only
 def test_a_disk_is_there_by_whole_cylinders(pc: BochsPc, tmp_path: Path) -> None:
     disk = tmp_path / "a disk.raw"
     with disk.open("wb") as stream:
