@@ -73,7 +73,11 @@ _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
     Requirement(
-        ("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu", "rehearsal-amd")
+        ("qemu-system-x86_64",),
+        "runs the lab VM, or a PC with AMD-V",
+        "qemu-system-x86",
+        "qemu",
+        _for("qemu", "rehearsal-amd"),
     ),
     Requirement(
         ("qemu-img",),

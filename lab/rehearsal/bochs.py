@@ -14,9 +14,9 @@ from lab import files, proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, UsageError, ending
 from lab.rehearsal import iso, models
-from lab.rehearsal.pc import PcFacts
+from lab.rehearsal.pc import DISK, SYSTEM, PcFacts
 from lab.rehearsal.process import Sign
-from lab.rehearsal.program import DISK, SYSTEM, ProgramPc
+from lab.rehearsal.program import ProgramPc
 
 PROGRAM = "bochs"
 _CYLINDER = 16 * 63 * 512
@@ -28,7 +28,7 @@ _PANIC = re.compile(r"^\d+p(\[.*?\]) >>PANIC<<\s*(.+)$", re.MULTILINE)
 _GOOD_END = ("[ACPI  ]", "ACPI control: soft power off")
 """Bochs calls it a panic, and ends with status 1."""
 _BEGIN = "c\n"
-"""Debian's Bochs has a debugger, which waits for a command to let the PC go."""
+"""A Bochs with a debugger, as Debian's is, waits for a command to let the PC go."""
 _NO_DISK = "ata0: enabled=0"
 _DISKS = "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14"
 
@@ -69,9 +69,8 @@ class BochsPc(ProgramPc):
         )
 
     def facts(self) -> PcFacts:
-        model = models.processor(self.spec.cpu).model
-        asked = proc.run([self.program, "--help", "cpu"], deadline=Deadline.after(_ASK_SECONDS), check=False)
-        text = asked.out + asked.err
+        model = models.processor(self.spec.cpu, models.BOCHS).model
+        text = self._help("cpu")
         version = re.search(r"Bochs x86 Emulator (\S+)", text)
         if version is None:
             raise BlockedError(f"`{self.program}` does not say which Bochs it is", tail=proc.tail(text))
@@ -79,12 +78,17 @@ class BochsPc(ProgramPc):
             raise BlockedError(f"Bochs {version[1]} has no processor {model} ({self.spec.cpu})")
         return PcFacts("bochs", version[1], model)
 
+    def _help(self, *words: str) -> str:
+        asked = proc.run([self.program, "--help", *words], deadline=Deadline.after(_ASK_SECONDS), check=False)
+        return asked.out + asked.err
+
     def arguments(self, facts: PcFacts) -> list[str]:
         folder, sign = self.spec.folder, self.sign
         iso.write(folder / "boot.iso", self.spec.kernel, self.spec.initramfs, self.spec.command_line)
         files.write_atomic(folder / sign.mark, self.settings(facts.processor))
         files.write_atomic(folder / "begin", _BEGIN)
-        return [self.program, "-q", "-unlock", sign.option, sign.mark, "-rc", "begin"]
+        begin = ["-rc", "begin"] if re.search(r"^ *-rc\b", self._help(), re.MULTILINE) else []
+        return [self.program, "-q", "-unlock", sign.option, sign.mark, *begin]
 
     def settings(self, model: str) -> str:
         """The bochsrc for the processor `model`. Raises UsageError for a disk that Bochs cannot have."""
@@ -113,7 +117,7 @@ debug: action=ignore
     def _disks(self) -> str:
         """The system disk is opened to be read; what is written there goes to a file without a name."""
         there = [(SYSTEM, "volatile", self.spec.system), (DISK, "flat", self.spec.disk)]
-        lines = [_line(name, mode, path) for name, mode, path in there if path]
+        lines = [_line(model, mode, path) for model, mode, path in there if path]
         places = [f"ata0-{place}: {line}" for place, line in zip(("master", "slave"), lines, strict=False)]
         return "\n".join([_DISKS, *places]) if places else _NO_DISK
 
@@ -130,8 +134,9 @@ debug: action=ignore
         return _PANIC.findall(self.text(name))
 
 
-def _line(name: str, mode: str, path: Path) -> str:
+def _line(model: str, mode: str, path: Path) -> str:
     size = path.stat().st_size
     if size != disk_bytes(size):
         raise UsageError(f"{path} has {size} bytes, and a disk has {disk_bytes(size)}")
-    return f"type=disk, path={name}, mode={mode}, cylinders={size // _CYLINDER}, heads=16, spt=63"
+    geometry = f"cylinders={size // _CYLINDER}, heads=16, spt=63"
+    return f'type=disk, path={model}, mode={mode}, {geometry}, model="{model}"'

@@ -41,8 +41,8 @@ QEMU: Mapping[str, Processor] = {"amd": Processor("max", "AMD-V")}
 PROCESSORS: Mapping[str, Processor] = {**BOCHS, **QEMU}
 
 
-def processor(name: str) -> Processor:
+def processor(name: str, among: Mapping[str, Processor] = PROCESSORS) -> Processor:
     """A processor by its short name. Raises UsageError, which lists them."""
-    if name not in PROCESSORS:
-        raise UsageError(f"there is no emulated processor {name!r}", hint=f"one of {', '.join(PROCESSORS)}")
-    return PROCESSORS[name]
+    if name not in among:
+        raise UsageError(f"there is no emulated processor {name!r}", hint=f"one of {', '.join(among)}")
+    return among[name]

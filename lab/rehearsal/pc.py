@@ -18,6 +18,11 @@ Hear = Callable[[str], None]
 """Called with each line that comes over the first serial port. It is the guest's, hence untrusted."""
 
 
+SYSTEM, DISK = "lab-system", "lab-disk"
+"""Models of hard disks, as the PC's Linux has them in /sys/block/*/device/model: which of them it calls sda
+is not decided (it looks at all of them at once)."""
+
+
 @dataclass(frozen=True)
 class PcSpec:
     """A PC with one processor, the Linux that it boots, and its disks."""
@@ -34,10 +39,10 @@ class PcSpec:
     command_line: str
     """Of the kernel (`kernel_line`). The first serial port is ttyS0."""
     system: Path | None = None
-    """A raw image, the first hard disk (/dev/sda). It is read alone, so that many PCs can share it: what this
-    one writes there is forgotten at its end. A disk's size: lab.rehearsal.bochs.disk_bytes."""
+    """A raw image, the hard disk of the model SYSTEM. It is read alone, so that many PCs can share it: what
+    this one writes there is forgotten at its end. A disk's size: lab.rehearsal.bochs.disk_bytes."""
     disk: Path | None = None
-    """A raw image, the next hard disk (/dev/sdb, or sda without a system disk): the one thing it changes."""
+    """A raw image, the hard disk of the model DISK: the one thing the PC changes."""
 
 
 def kernel_line(text: str) -> str:

@@ -15,10 +15,8 @@ from lab import bounds, proc
 from lab.deadline import Deadline, poll
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, UsageError
 from lab.rehearsal import process
-from lab.rehearsal.pc import Hear, PcFacts, PcSpec
+from lab.rehearsal.pc import DISK, SYSTEM, Hear, PcFacts, PcSpec
 
-SYSTEM, DISK = "system.img", "disk.img"
-"""Links to the disks in the PC's folder: not every path can be written in an emulator's settings."""
 _LOG_BYTES = 64 << 20
 """Of all that a PC writes beside its disks. What goes on is a guest or an emulator gone wrong."""
 _END_SECONDS = 10.0
@@ -81,10 +79,11 @@ class ProgramPc(abc.ABC):
         folder.mkdir(parents=True, exist_ok=True)
         for path in self.logs:
             path.unlink(missing_ok=True)
-        for name, disk in ((SYSTEM, self.spec.system), (DISK, self.spec.disk)):
-            (folder / name).unlink(missing_ok=True)
+        # By names of its own: not every path can be written in an emulator's settings.
+        for model, disk in ((SYSTEM, self.spec.system), (DISK, self.spec.disk)):
+            (folder / model).unlink(missing_ok=True)
             if disk:
-                (folder / name).symlink_to(disk.absolute())
+                (folder / model).symlink_to(disk.absolute())
         self._child = self._spawn(self.arguments(facts))
         try:
             process.remember(self._record, self._child.pid)

@@ -5,19 +5,21 @@ Nothing of it listens: it has no display and no network card, and its protocol i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lab import proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, ending
 from lab.rehearsal import models
-from lab.rehearsal.pc import PcFacts, kernel_line
+from lab.rehearsal.pc import DISK, SYSTEM, PcFacts, kernel_line
 from lab.rehearsal.process import Sign
-from lab.rehearsal.program import DISK, SYSTEM, ProgramPc
+from lab.rehearsal.program import ProgramPc
 
 PROGRAM = "qemu-system-x86_64"
 _OLDEST = (7, 2)
@@ -72,6 +74,7 @@ class QemuPc(ProgramPc):
         return Sign("-uuid", self.spec.uuid, re.compile(rf"qemu-system.*|qemu-kvm|{name}"))
 
     def facts(self) -> PcFacts:
+        model = models.processor(self.spec.cpu, models.QEMU).model
         text = self._version().out
         version = re.search(r"QEMU emulator version ((\d+)\.(\d+)\S*)", text)
         if version is None:
@@ -80,7 +83,7 @@ class QemuPc(ProgramPc):
             raise BlockedError(
                 f"QEMU {version[1]} emulates AMD-V not well enough; {_OLDEST[0]}.{_OLDEST[1]} does"
             )
-        return PcFacts("qemu", version[1], models.processor(self.spec.cpu).model)
+        return PcFacts("qemu", version[1], model)
 
     def _version(self, *words: str) -> proc.Completed:
         return proc.run(
@@ -108,31 +111,25 @@ class QemuPc(ProgramPc):
         argv += ["-kernel", str(spec.kernel.absolute()), "-initrd", str(spec.initramfs.absolute())]
         argv += ["-append", kernel_line(spec.command_line)]
         # What a killed lab leaves is not used, so nothing waits for the host's disk.
-        disks = [(SYSTEM, "snapshot=on"), (DISK, "snapshot=off")]
-        there = [
-            (name, how) for (name, how), path in zip(disks, (spec.system, spec.disk), strict=True) if path
-        ]
-        for place, (name, how) in enumerate(there):
-            argv += ["-drive", f"file={name},format=raw,if=ide,index={place},cache=unsafe,{how}"]
+        disks = [(SYSTEM, "snapshot=on", spec.system), (DISK, "snapshot=off", spec.disk)]
+        for place, (model, how, path) in enumerate(disks):
+            if path:
+                argv += ["-drive", f"if=none,id={model},file={model},format=raw,cache=unsafe,{how}"]
+                argv += ["-device", f"ide-hd,drive={model},model={model},bus=ide.0,unit={place}"]
         return argv
 
     def trouble(self, status: int | None) -> str:
-        ends = [event["data"] for event in self._events() if event.get("event") == "SHUTDOWN"]
-        if not ends:
+        reasons = list(self._reasons())
+        if not reasons or (reasons[-1] == _GOOD_END and status):
             return f"QEMU {ending(status)}"
-        reason = str(ends[-1].get("reason"))
-        if reason == _GOOD_END:
-            return "" if not status else f"QEMU {ending(status)}"
-        return _REASONS.get(reason, f"QEMU calls it {reason}")
+        if reasons[-1] == _GOOD_END:
+            return ""
+        return _REASONS.get(reasons[-1], f"QEMU calls it {reasons[-1]}")
 
-    def _events(self) -> list[dict[str, Any]]:
-        """What it told in its protocol; a line that is torn is none."""
-        told = []
+    def _reasons(self) -> Iterator[str]:
+        """Why it shut down, each time that it told so; a line that is torn tells nothing."""
         for line in self.text(self.output).splitlines():
-            try:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 message = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(message, dict) and isinstance(message.get("data", {}), dict):
-                told.append(message)
-        return told
+                if message["event"] == "SHUTDOWN":
+                    yield str(message["data"]["reason"])

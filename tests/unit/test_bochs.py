@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import files
-from lab.deadline import Deadline, cancelled
+from lab.deadline import Deadline, cancelled, poll
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process, program
 
@@ -159,6 +159,21 @@ def test_only_a_bochs_of_these_settings_is_ever_ended(pc: BochsPc) -> None:
 
 
 @linux_only
+def test_it_is_known_as_soon_as_it_is_started_and_whatever_starts_it(pc: BochsPc) -> None:
+    """A script that takes its time, and one whose Bochs is started by the dynamic loader."""
+    slow = Path(pc.program).with_name("emulate")
+    slow.write_text(f"#!/bin/sh\n{_HELP}sleep 0.5\nexec /bin/sh -c 'sleep 20' /opt/bochs-bin \"$@\"\n")
+    slow.chmod(0o755)
+    pc.program = str(slow)
+    with powered(pc):
+        assert BochsPc(pc.spec, program=pc.program).running()
+        poll(
+            lambda: True if BochsPc(pc.spec).running() else None, Deadline.after(10), "its Bochs", every=0.05
+        )
+        assert BochsPc(pc.spec).running(), "a command whose settings name another Bochs knows it, too"
+
+
+@linux_only
 def test_its_processor_must_be_one_that_this_bochs_has(pc: BochsPc) -> None:
     assert pc.facts() == PcFacts("bochs", "2.7", "corei7_haswell_4770")
     with pytest.raises(BlockedError, match=r"Bochs 2\.7 has no processor corei7_skylake_x"):
@@ -184,19 +199,49 @@ def test_nothing_in_the_settings_can_listen_and_no_path_of_the_users_is_in_them(
 
 
 @linux_only
+def test_a_bochs_with_a_debugger_is_told_to_begin_and_one_without_is_not(pc: BochsPc) -> None:
+    pc.spec.folder.mkdir()
+    assert "-rc" not in pc.arguments(pc.facts())
+    text = Path(pc.program).read_text()
+    option = "  -rc filename     execute debugger commands stored in file"
+    Path(pc.program).write_text(text.replace("printf", f"echo '{option}'; printf", 1))
+    argv = pc.arguments(pc.facts())
+    assert argv[-2:] == ["-rc", "begin"]
+    assert (pc.spec.folder / "begin").read_text() == "c\n"
+
+
+@linux_only
 def test_a_disk_is_there_by_whole_cylinders(pc: BochsPc, tmp_path: Path) -> None:
     disk = tmp_path / "a disk.raw"
     with disk.open("wb") as stream:
         stream.truncate(bochs.disk_bytes(10 << 20))
     with_disk = BochsPc(replace(pc.spec, disk=disk), program=pc.program)
-    assert "path=disk.img, mode=flat, cylinders=21, heads=16, spt=63" in with_disk.settings("m")
-    does(with_disk, f"printf changed | dd of=disk.img conv=notrunc 2>/dev/null; {_SOFT_OFF}")
+    line = 'type=disk, path=lab-disk, mode=flat, cylinders=21, heads=16, spt=63, model="lab-disk"'
+    assert f"\nata0-master: {line}\n" in with_disk.settings("m")
+    assert "volatile" not in with_disk.settings("m")
+    does(with_disk, f"printf changed | dd of=lab-disk conv=notrunc 2>/dev/null; {_SOFT_OFF}")
     with powered(with_disk):
         with_disk.wait(Deadline.after(20))
     assert disk.read_bytes()[:8] == b"changed\0"
     disk.write_bytes(bytes(512))
     with pytest.raises(UsageError, match="has 512 bytes"):
         with_disk.start()
+
+
+def test_the_system_disk_comes_first_and_what_is_written_there_is_forgotten(
+    pc: BochsPc, tmp_path: Path
+) -> None:
+    disks = {"system": tmp_path / "a system", "disk": tmp_path / "a disk"}
+    for path, least in zip(disks.values(), (1 << 20, 10 << 20), strict=True):
+        with path.open("wb") as stream:
+            stream.truncate(bochs.disk_bytes(least))
+    text = BochsPc(replace(pc.spec, **disks)).settings("m")
+    assert "ata0: enabled=1," in text
+    assert "ata0-master: type=disk, path=lab-system, mode=volatile, cylinders=3," in text
+    assert "ata0-slave: type=disk, path=lab-disk, mode=flat, cylinders=21," in text
+    disks["system"].write_bytes(bytes(512))
+    with pytest.raises(UsageError, match="a system has 512 bytes"):
+        BochsPc(replace(pc.spec, **disks)).settings("m")
 
 
 @given(st.integers(min_value=0, max_value=100 << 30))
@@ -243,5 +288,5 @@ def test_a_missing_loader_is_named_with_its_package(pc: BochsPc, tmp_path: Path)
 
 
 def test_every_short_name_is_a_model_of_its_own() -> None:
-    assert len(set(models.BOCHS.values())) == len(models.BOCHS)
-    assert models.bochs_model("westmere") == "corei5_arrandale_m520"
+    assert len({processor.model for processor in models.BOCHS.values()}) == len(models.BOCHS)
+    assert models.processor("westmere") == models.Processor("corei5_arrandale_m520", "VT-x")
