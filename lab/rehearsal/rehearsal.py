@@ -153,7 +153,9 @@ def _trouble(pc: EmulatedPc, plan: Rehearsal, run: Run, steps: Steps) -> LabErro
     """Why the PC did not end as it should, with its last words; None where it did."""
     try:
         _follow(pc, plan, steps)
-    except (InconclusiveError, InterruptedByUser) as error:
+    except InterruptedByUser as error:
+        return error
+    except InconclusiveError as error:
         if not error.tail and pc.serial.exists():  # of what the relay made of its words
             error.tail = proc.tail(bounds.read_text(pc.serial))
         error.evidence = [str(run.path / place.PC)]

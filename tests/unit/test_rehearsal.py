@@ -194,6 +194,7 @@ def test_an_interruption_reads_what_is_there(desk: Desk) -> None:
     done = desk.rehearse()
     thread.join()
     assert isinstance(done.interrupted, InterruptedByUser)
+    assert done.interrupted.tail == "", "it is nobody's fault"
     assert done.results[0].document == {"a": 1}
     assert desk.left == [] and not running(desk.pcs.made[-1].spec.uuid)
     assert cancelled.is_set()
