@@ -31,7 +31,7 @@ _NEEDED_MIB = MEMORY_MIB + 512
 _DISK_BYTES = 8 << 30
 """For the work disk and what the emulator writes beside it."""
 _ENGINE = ("--engine", "virtualbox", "--json")
-_CLIMB = (("lab.doctor", "--json"), ("lab.up", *_ENGINE), ("lab.destroy", "--json"))
+_CLIMB = (("lab.up", *_ENGINE), ("lab.destroy", "--json"))
 _EXPERIMENT = (("theory.experiment", *_ENGINE),)
 _SETTINGS = {
     "LAB_STATE_DIR": str(STATE),

@@ -28,7 +28,6 @@ class Milestone:
 
 UP = (
     Milestone(Relay.BOOT, 60, "the PC boots"),
-    Milestone("lab.doctor", 150, "lab.doctor"),
     Milestone("host.engine", 240, "VirtualBox is asked"),
     Milestone("vm.start", 330, "the VM is made and started"),
     Milestone("vm.boot", 540, "the VM boots"),
@@ -38,7 +37,7 @@ UP = (
     Milestone("lab.up", 1200, "the evidence is gathered"),
     Milestone("lab.destroy", 1260, "the VM is removed"),
 )
-"""lab.doctor, lab.up and lab.destroy. An estimate, of a run by hand without lab."""
+"""lab.up and lab.destroy. An estimate, of a run by hand without lab."""
 
 EXPERIMENT = (
     Milestone(Relay.BOOT, 60, "the PC boots"),

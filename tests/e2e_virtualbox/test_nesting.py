@@ -77,5 +77,4 @@ def test_nesting_is_refuted_in_this_cell_and_nothing_is_confirmed(document: dict
 
 
 def test_lab_in_the_pc_was_well_and_left_nothing_of_its_vm(document: dict[str, Any]) -> None:
-    statuses = [task(document, name)["status"] for name in ("lab.doctor", "lab.up", "lab.destroy")]
-    assert statuses == [0, 10, 0]
+    assert [task(document, name)["status"] for name in ("lab.up", "lab.destroy")] == [10, 0]

@@ -95,7 +95,7 @@ class Desk:
             f"{folder}/run.json": {"lab": "default", "verb": "up", "started": AT.isoformat(), "order": 1},
             f"{folder}/validation.json": validation | {"schema": "lab.validation/1"},
         }
-        self.pcs.leaves(files=files, **{"lab.up": (code, climbed), "lab.doctor": (0, {})})
+        self.pcs.leaves(files=files, **{"lab.up": (code, climbed)})
 
     def nothing_was_made(self) -> bool:
         return not self.pcs.disk.jobs and not (self.folder / "state" / "evidence").exists()
@@ -160,7 +160,6 @@ def test_the_verdict_on_nesting_is_the_answer(desk: Desk, fails: str, verdict: s
     assert found["pc"]["image"] == "rehearsal-sid-1"
     assert found["cell"] == answer["cell"] and len(found["rungs"]) == len(NAMES)
     assert [(task["words"][0], task["status"]) for task in found["tasks"]] == [
-        ("lab.doctor", 0),
         ("lab.up", code),
         ("lab.destroy", None),
     ]
@@ -193,7 +192,6 @@ def test_it_is_lab_up_on_virtualbox_that_runs_in_there(desk: Desk) -> None:
     checked(desk)
     ((job, images),) = zip(desk.pcs.disk.jobs, desk.pcs.disk.images, strict=True)
     assert job.tasks == (
-        ("lab.doctor", "--json"),
         ("lab.up", "--engine", "virtualbox", "--json"),
         ("lab.destroy", "--json"),
     )
