@@ -9,23 +9,8 @@ from urllib.parse import quote
 
 from lab.characters import printable
 from lab.ladder.model import Outcome
+from lab.ladder.rungs import LADDER
 from lab.reporters.model import Run, Source
-
-_SHOWS: dict[str, tuple[str, ...]] = {
-    "host.cpu": ("host.json",),
-    "host.engine": ("versions.json",),
-    "vm.settings": ("settings.json", "VBox.log"),
-    "vm.boot": ("console.log",),
-    "guest.paravirt": ("dmesg.txt",),
-    "guest.cpu": ("cpuinfo.txt",),
-    "guest.kvm": ("kvm-parameters.txt", "dmesg.txt"),
-    "docker.engine": ("docker-info.txt",),
-    "container.kvm": ("dmesg.txt",),
-    "nested.boot": ("container.log", "l2-console.log"),
-    "nested.adb": ("l2-console.log",),
-    "android.boot": ("container.log",),
-}
-"""Rung to the evidence files (lab.commands.collect) in which more can be read about it."""
 
 _MEASURED = tuple(f"{kind}.{form}" for kind in ("compare", "experiment") for form in ("html", "png", "json"))
 
@@ -46,10 +31,9 @@ def evidence(run: Run, folder: Path) -> list[Link]:
 
 def of_rung(run: Run, outcome: Outcome, folder: Path) -> list[Link]:
     """What a rung names as its evidence, then what else is known to show more of it."""
-    looked = outcome.seen or outcome.inconclusive
-    more = [name for name in _SHOWS.get(outcome.rung, ()) if looked and name in run.files]
-    found = [_link(run, name, folder) for name in dict.fromkeys([*outcome.evidence, *more])]
-    return [link for link in found if link.bytes or not link.href]
+    more = [name for name in LADDER[outcome.rung].shows if outcome.tried and name in run.files]
+    links = [_link(run, name, folder) for name in dict.fromkeys([*outcome.evidence, *more])]
+    return [link for link in links if link.bytes or not link.href]
 
 
 def measured(run: Run, source: Source, folder: Path) -> list[Link]:
@@ -57,8 +41,8 @@ def measured(run: Run, source: Source, folder: Path) -> list[Link]:
     if run.folder is None:
         return []
     there = run.folder.parent.parent / source.lab / source.run
-    found = [_to(there / name, folder) for name in _MEASURED]
-    return [link for link in found if link.href]
+    links = [_to(there / name, folder) for name in _MEASURED]
+    return [link for link in links if link.href]
 
 
 def _link(run: Run, name: str, folder: Path) -> Link:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from lab.characters import printable
-from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
+from lab.ladder.facts import Facts
+from lab.ladder.model import Cell, Claim, Outcome, Verdict
 from lab.reporters.spans import Timeline
 from lab.reporters.text import plain
 from lab.theory.knowledge import Outlook
@@ -124,7 +126,7 @@ class Run:
         kept = {key: value for key, value in self.document.items() if key != "access"}
         object.__setattr__(self, "document", plain(kept | {"schema": "lab.validation/1"}))
 
-    @property
+    @cached_property
     def cell(self) -> Cell:
         return cell_of(self.document["cell"])
 
@@ -136,24 +138,19 @@ class Run:
     def verdict(self) -> Verdict:
         return Verdict(self.document["verdict"])
 
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
+    @cached_property
+    def outcomes(self) -> Mapping[str, Outcome]:
         """Rung to outcome, lowest first; a rung that was never reached has none."""
-        return {
-            row["rung"]: Outcome(**(row | {"status": Status(row["status"])}))
-            for row in self.document["rungs"]
-        }
+        return {row["rung"]: Outcome.of_row(row) for row in self.document["rungs"]}
 
     @property
     def started(self) -> datetime:
         return datetime.fromisoformat(self.document["started"])
 
-    def fact(self, *path: str) -> Any:
-        """A measured fact by its path, None when there is none."""
-        found: Any = self.document["facts"]
-        for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+    @cached_property
+    def facts(self) -> Facts:
+        """What was measured on the way."""
+        return Facts.read(self.document["facts"])
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ class ReportInput:
         """The newest run: the one that is shown in full."""
         return self.runs[-1]
 
-    @property
+    @cached_property
     def combined(self) -> Combined:
         return combine(run.verdict for run in self.runs)
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from lab.errors import BlockedError, DeadlineError
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
+from lab.ladder.model import Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
 from lab.ladder.report import document
+from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.reporters import ReportInput
 from lab.reporters.model import (
@@ -33,6 +34,8 @@ from lab.reporters.model import (
 from lab.reporters.spans import Timeline, timeline
 from lab.steps import Steps
 from lab.theory.knowledge import Outlook
+
+NAMES = LADDER.names
 
 AT = datetime(2026, 11, 25, 22, 57, 33, tzinfo=UTC)
 CANARY = Cell(
@@ -191,7 +194,7 @@ def made(
 def _took(outcome: Outcome) -> float:
     """As long as it really takes, where something was done at all."""
     real = {"vm.boot": 33.7, "docker.engine": 37.5, "nested.boot": 20.0, "guest.paravirt": 1.8}
-    return real.get(outcome.rung, 0.1) if outcome.seen or outcome.inconclusive else 0.0
+    return real.get(outcome.rung, 0.1) if outcome.tried else 0.0
 
 
 DOCUMENTS: dict[str, dict[str, Any]] = {

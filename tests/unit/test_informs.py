@@ -18,9 +18,9 @@ from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.host.facts import HostFacts
 from lab.ladder.climb import climb
-from lab.ladder.model import NAMES, Claim, Outcome, Status
+from lab.ladder.model import Claim, Outcome, Status
 from lab.ladder.report import table, word
-from lab.ladder.verdict import REQUIRED
+from lab.ladder.rungs import LADDER
 from lab.reporters.html import Html
 from lab.reporters.junit import JUnit
 from lab.reporters.markdown import Markdown
@@ -33,6 +33,8 @@ from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, MAC, SEEN, fails, made
 from tests.unit.test_climb import BAD, GOOD, answers
 from tests.unit.test_report import cases
+
+NAMES = LADDER.names
 
 BLUE, RED = "\x1b[34mi\x1b[0m", "\x1b[31m✗\x1b[0m"
 
@@ -79,8 +81,8 @@ def test_a_rung_that_could_not_be_looked_at_does_not_inform() -> None:
 @pytest.mark.parametrize("rung", NAMES)
 def test_the_word_follows_the_claim(rung: str, claim: Claim) -> None:
     failed = Outcome(rung, Status.FAILED, "that", "something else")
-    assert word(failed, claim) == ("failed" if rung in REQUIRED[claim] else "informs")
-    assert word(dataclasses.replace(failed, inconclusive=True), claim) == "inconclusive"
+    assert word(failed, claim) == ("failed" if rung in LADDER.required(claim) else "informs")
+    assert word(dataclasses.replace(failed, status=Status.INCONCLUSIVE), claim) == "inconclusive"
     for status in (Status.PASSED, Status.BLOCKED, Status.SKIPPED):
         assert word(dataclasses.replace(failed, status=status), claim) == status
 

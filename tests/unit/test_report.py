@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 
 from lab import redact, reporters, schema
 from lab.characters import printable
-from lab.ladder.model import NAMES, Claim, Verdict
+from lab.ladder.model import Claim, Verdict
+from lab.ladder.rungs import LADDER
 from lab.reporters import links, markdown, wording
 from lab.reporters.document import document
 from lab.reporters.junit import JUnit
@@ -63,7 +64,7 @@ def test_the_documents_are_of_every_kind() -> None:
 @KINDS
 def test_all_are_written_beside_the_evidence(kind: str, tmp_path: Path) -> None:
     folder = kept(tmp_path / "default" / "1-up", DOCUMENTS[kind])
-    written = reporters.write(reporters.read([folder]), folder)
+    written = reporters.write(reporters.read([reporters.RunFolder(folder)]), folder)
     assert {form: path.name for form, path in written.items()} == {
         "html": "report.html",
         "json": "report.json",
@@ -71,7 +72,7 @@ def test_all_are_written_beside_the_evidence(kind: str, tmp_path: Path) -> None:
         "markdown": "report.md",
     }
     schema.validate(json.loads(written["json"].read_text()))
-    again = reporters.read([folder])
+    again = reporters.read([reporters.RunFolder(folder)])
     assert not set(again.last.files) & {path.name for path in written.values()}, "a report is no evidence"
     assert reporters.write(again, folder) == written
 
@@ -137,7 +138,7 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
     found = made(name="s3cret-of-the-lab")
     folder = kept(tmp_path / "default" / "1-up", found)
     redact.register("s3cret-of-the-lab")
-    for path in reporters.write(reporters.read([folder]), folder).values():
+    for path in reporters.write(reporters.read([reporters.RunFolder(folder)]), folder).values():
         assert "s3cret" not in path.read_text()
 
 
@@ -181,7 +182,7 @@ def test_junit_is_valid_and_counts_right(kind: str) -> None:
     suites = Xml.fromstring(text)  # noqa: S314 - lab's own
     for suite in suites:
         found = [child for _, _, child in cases(Xml.tostring(suite, encoding="unicode"))]
-        assert int(suite.attrib["tests"]) == len(found) == len(NAMES) + len(Claim)
+        assert int(suite.attrib["tests"]) == len(found) == len(LADDER.names) + len(Claim)
         for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             assert int(suite.attrib[count]) == sum(child is not None and child.tag == tag for child in found)
 
@@ -297,7 +298,7 @@ def test_how_durations_are_said(value: float, said: str) -> None:
 def test_links_lead_to_evidence_and_nowhere_else(tmp_path: Path) -> None:
     folder = kept(tmp_path / "default" / "1-up", DOCUMENTS["confirmed"])
     (tmp_path / "outside.txt").write_text("no evidence")
-    run = reporters.read([folder]).last
+    run = reporters.read([reporters.RunFolder(folder)]).last
     outcome = run.outcomes["nested.boot"]
     for named in (*HOSTILE, "../../outside.txt", str(tmp_path / "outside.txt"), "gone.log"):
         object.__setattr__(outcome, "evidence", (named,))

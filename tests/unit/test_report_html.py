@@ -11,7 +11,7 @@ from PIL import Image
 
 from lab import reporters
 from lab.characters import printable
-from lab.ladder.model import NAMES
+from lab.ladder.rungs import LADDER
 from lab.reporters.html import Html
 from lab.reporters.html.images import pictures
 from lab.reporters.model import ReportInput, Run
@@ -82,7 +82,7 @@ def test_the_page_can_be_read_by_everybody(kind: str, tmp_path: Path) -> None:
 def test_the_ladder_is_told_whole(kind: str) -> None:
     found = page(full(kind))
     text = found.one("main").said
-    for name in NAMES:
+    for name in LADDER.names:
         assert name in text
     for row in DOCUMENTS[kind]["rungs"]:
         assert squeezed(row["observed"]) in text

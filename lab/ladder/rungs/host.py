@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lab.errors import BlockedError
-from lab.ladder.model import Observation
+from lab.ladder.model import Claim, Observation
+from lab.ladder.rung import Layer, Rung
 from lab.ladder.site import Site
 
 
-def cpu(site: Site) -> Observation:
+def _cpu(site: Site) -> Observation:
     """The processor's own extensions. Informative: an engine may emulate what is missing."""
     found = site.host.cpu
     names = ", ".join(found.extensions) or "no vmx or svm"
@@ -20,7 +21,19 @@ def cpu(site: Site) -> Observation:
     )
 
 
-def engine(site: Site) -> Observation:
+# Nothing needs it: an engine may emulate what the processor lacks, and host.engine says so.
+cpu = Rung(
+    "host.cpu",
+    "The host's processor has virtualization extensions that this system can use.",
+    _cpu,
+    Layer.HOST,
+    "Processor",
+    required_by=frozenset({Claim.THEORY}),
+    shows=("host.json",),
+)
+
+
+def _engine(site: Site) -> Observation:
     """The engine starts 64-bit VMs here; its facts are kept for the cell."""
     found = site.tools.engine.availability()
     if not found.usable:
@@ -31,3 +44,13 @@ def engine(site: Site) -> Observation:
         expected="an engine that can start a 64-bit x86 VM",
         observed=f"{facts.engine} {facts.version}, {facts.acceleration}: {facts.how}",
     )
+
+
+engine = Rung(
+    "host.engine",
+    "The engine is installed and can start a 64-bit x86 VM on this host.",
+    _engine,
+    Layer.HOST,
+    "Engine",
+    shows=("versions.json",),
+)

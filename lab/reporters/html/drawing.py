@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.reporters.layers import Finding, Layer
+from lab.reporters.layers import LayerFinding, LayerResult
 
 WIDE, NARROW = 866, 340
 FONT = 13.0
@@ -78,7 +78,7 @@ class Line:
 class Row:
     """A finding: its mark at the left, its label, its text in lines."""
 
-    finding: Finding
+    finding: LayerFinding
     x: float
     y: float
     lines: tuple[Line, ...]
@@ -89,7 +89,7 @@ class Row:
 class Box:
     """A layer. The one inside it is drawn after it."""
 
-    layer: Layer
+    layer: LayerResult
     x: float
     y: float
     width: float
@@ -107,11 +107,11 @@ class LayersDrawing:
 _HEAD, _ROW, _LINE, _GAP = 34.0, 22.0, 17.0, 6.0
 
 
-def draw_layers(layers: Sequence[Layer], width: float) -> LayersDrawing:
+def draw_layers(layers: Sequence[LayerResult], width: float) -> LayersDrawing:
     """Each layer as a box in the one before it, its findings above the next box."""
     wide = width >= WIDE
     pad = 16.0 if wide else 9.0
-    boxes: list[tuple[Layer, float, float, tuple[Row, ...]]] = []
+    boxes: list[tuple[LayerResult, float, float, tuple[Row, ...]]] = []
     y = 1.0
     for depth, layer in enumerate(layers):
         x = 1.0 + depth * pad
@@ -128,7 +128,7 @@ def draw_layers(layers: Sequence[Layer], width: float) -> LayersDrawing:
 
 
 def _rows(
-    findings: Iterable[Finding], x: float, y: float, width: float, wide: bool, pad: float
+    findings: Iterable[LayerFinding], x: float, y: float, width: float, wide: bool, pad: float
 ) -> tuple[tuple[Row, ...], float]:
     rows = []
     indent = 22.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from lab.ladder.model import BY_NAME
+from lab.ladder.rungs import LADDER
 from lab.reporters import text
 from lab.reporters.html.drawing import WIDE, text_width, ticks, wrapped
 from lab.reporters.model import Stage
@@ -98,9 +98,9 @@ def _draw(rows: Sequence[tuple[str, str, float, float]], end: float, width: floa
 
 
 def _tick(x: float, mark: float, width: float) -> Tick:
-    said = text.seconds(mark) if mark else "0"
-    beyond = x + text_width(said) / 2 > width
-    return Tick(x, said, "start" if not mark else "end" if beyond else "middle")
+    label = text.seconds(mark) if mark else "0"
+    beyond = x + text_width(label) / 2 > width
+    return Tick(x, label, "start" if not mark else "end" if beyond else "middle")
 
 
 def _kind(span: Span, informing: Collection[str]) -> str:
@@ -108,7 +108,7 @@ def _kind(span: Span, informing: Collection[str]) -> str:
         return "informs"
     if span.state != "finished":
         return "failed" if span.state == "failed" else "cut"
-    return "rung" if span.name in BY_NAME else "work"
+    return "rung" if span.name in LADDER else "work"
 
 
 def _indented(timeline: Timeline, span: Span) -> str:
