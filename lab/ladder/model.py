@@ -115,7 +115,7 @@ class Outcome:
 
 
 INFORMS = "informs"
-"""Said in the place of `failed` of a rung on which the claim does not depend."""
+"""What people read in the place of `failed` where the claim does not depend on the rung."""
 
 
 class Claim(StrEnum):

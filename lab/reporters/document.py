@@ -12,7 +12,7 @@ from lab import __version__
 from lab.characters import printable
 from lab.ladder.report import describe
 from lab.reporters import wording
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 
 
 class Document:
@@ -55,7 +55,7 @@ def document(run: ReportInput) -> dict[str, Any]:
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: ReportedRun) -> dict[str, Any]:
     return {
         "validation": run.document,
         "folder": printable(str(run.folder)) if run.folder else None,

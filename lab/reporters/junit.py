@@ -14,7 +14,7 @@ from lab.characters import one_line
 from lab.ladder.model import Claim, Outcome, Status, Verdict
 from lab.ladder.report import describe
 from lab.ladder.rungs import LADDER
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 from lab.reporters.wording import NOT_LOOKED_AT, SAYS
 
 Result = Literal["passed", "failure", "error", "skipped"]
@@ -40,7 +40,7 @@ class JUnit:
         return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(suites, encoding="unicode") + "\n"
 
 
-def _suite(number: int, run: Run) -> Xml.Element:
+def _suite(number: int, run: ReportedRun) -> Xml.Element:
     suite = Xml.Element(
         "testsuite",
         id=str(number),
@@ -98,7 +98,7 @@ def _rung(suite: Xml.Element, name: str, outcome: Outcome | None, claim: Claim) 
     return _say(case, "skipped", outcome.status.value, f"{why}: {outcome.observed}", details)
 
 
-def _claim(suite: Xml.Element, claim: Claim, run: Run) -> Result:
+def _claim(suite: Xml.Element, claim: Claim, run: ReportedRun) -> Result:
     judged = run.document["claims"][claim]
     case = _case(suite, "claims", claim.value, 0.0)
     result = _VERDICTS[Verdict(judged["verdict"])]

@@ -9,7 +9,7 @@ from lab.characters import one_line
 from lab.ladder.model import Cell, Nesting
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import LADDER, android, host, vm
-from lab.reporters.model import Run
+from lab.reporters.model import ReportedRun
 from lab.reporters.wording import NOT_LOOKED_AT, engine, word
 
 _NESTING = {
@@ -56,7 +56,7 @@ class LayerResult:
     findings: tuple[LayerFinding, ...]
 
 
-def layers(run: Run) -> tuple[LayerResult, ...]:
+def layers(run: ReportedRun) -> tuple[LayerResult, ...]:
     """From the host inwards: what was chosen for each layer, then its rungs."""
     chosen, briefly = _chosen(run.cell), _briefly(run)
     # Without Android both of its rungs say the same: that it is none.
@@ -82,7 +82,7 @@ def _chosen(cell: Cell) -> dict[Layer, tuple[LayerFinding, ...]]:
     }
 
 
-def _briefly(run: Run) -> dict[Rung, str]:
+def _briefly(run: ReportedRun) -> dict[Rung, str]:
     """What is shown of a rung that passed, where what it observed is long."""
     cell, boot = run.cell, run.facts.vm_boot
     acceleration = f", {cell.acceleration}" if cell.acceleration else ""
@@ -93,7 +93,7 @@ def _briefly(run: Run) -> dict[Rung, str]:
     }
 
 
-def _finding(run: Run, rung: Rung, briefly: str) -> LayerFinding:
+def _finding(run: ReportedRun, rung: Rung, briefly: str) -> LayerFinding:
     outcome = run.outcomes.get(rung.name)
     observed = outcome.observed if outcome else NOT_LOOKED_AT
     text = briefly if briefly and outcome and outcome.passed else observed
@@ -101,7 +101,7 @@ def _finding(run: Run, rung: Rung, briefly: str) -> LayerFinding:
     return LayerFinding(rung.label, one_line(text), rung.name, word(outcome, run.claim), informs)
 
 
-def _result(run: Run, layer: Layer, findings: tuple[LayerFinding, ...]) -> LayerResult:
+def _result(run: ReportedRun, layer: Layer, findings: tuple[LayerFinding, ...]) -> LayerResult:
     what = _WHAT[layer]
     needed = [finding for finding in findings if finding.rung and not finding.informs]
     rungs = [finding.rung for finding in needed]

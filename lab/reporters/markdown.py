@@ -12,8 +12,8 @@ from lab.ladder.model import Claim, Outcome
 from lab.ladder.report import describe
 from lab.ladder.rungs import LADDER
 from lab.reporters import links, text, wording
-from lab.reporters.links import Link
-from lab.reporters.model import Experiment, ReportInput, Run
+from lab.reporters.links import EvidenceLink
+from lab.reporters.model import MeasuredExperiment, ReportedRun, ReportInput
 
 _MARKS = {
     "confirmed": "✅",
@@ -75,7 +75,7 @@ def _claims(run: ReportInput) -> list[str]:
     return ["## Claims", _table(("Claim", "Verdict", "Says", "Because"), rows)]
 
 
-def _ladder(run: Run, folder: Path) -> list[str]:
+def _ladder(run: ReportedRun, folder: Path) -> list[str]:
     deciding = wording.deciding(run)
     rows = []
     for rung in LADDER:
@@ -125,7 +125,7 @@ def _more(run: ReportInput) -> list[str]:
     return parts
 
 
-def _experiment(experiment: Experiment) -> list[str]:
+def _experiment(experiment: MeasuredExperiment) -> list[str]:
     rows = [
         (trial.paravirt, "on" if trial.nested else "off", f"{trial.worked} of {trial.runs}", trial.note)
         for trial in experiment.trials
@@ -135,7 +135,7 @@ def _experiment(experiment: Experiment) -> list[str]:
     return [escaped(experiment.sentence), _table(head, rows), *source]
 
 
-def _evidence(run: Run, folder: Path) -> list[str]:
+def _evidence(run: ReportedRun, folder: Path) -> list[str]:
     files = links.evidence(run, folder)
     return ["## Evidence", _links(files)] if files else []
 
@@ -158,7 +158,7 @@ def _marked(word: str) -> str:
     return f"{_MARKS[word]} {word}"
 
 
-def _links(shown: Iterable[Link]) -> str:
+def _links(shown: Iterable[EvidenceLink]) -> str:
     return ", ".join(
         f"[{escaped(link.text)}]({link.href})" if link.href else escaped(link.text) for link in shown
     )

@@ -78,21 +78,21 @@ class Source(_Part):
     when: AwareDatetime
 
 
-class Comparison(_Part):
+class MeasuredComparison(_Part):
     measures: tuple[Measure, ...] = ()
     ratios: tuple[Compared, ...] = ()
     note: Text = ""
     source: Source | None = None
 
 
-class Stage(_Part):
+class AndroidStage(_Part):
     """A stage of Android's boot; `seconds` from the container's start, None when it was not reached."""
 
     name: Text
     seconds: Seconds | None = None
 
 
-class Trial(_Part):
+class CellTrials(_Part):
     """One cell of the experiment: settings asked for, and in how many runs /dev/kvm worked in L1."""
 
     paravirt: Text
@@ -102,16 +102,16 @@ class Trial(_Part):
     note: Text = ""
 
 
-class Experiment(_Part):
+class MeasuredExperiment(_Part):
     sentence: Text
     """What follows from the data."""
-    trials: tuple[Trial, ...]
+    trials: tuple[CellTrials, ...]
     seed: int | None = None
     source: Source | None = None
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """One climb and what it left behind."""
 
     document: Mapping[str, Any]
@@ -157,13 +157,13 @@ class Run:
 class ReportInput:
     """All a reporter may show. `runs` are of one cell and judged by one claim, oldest first."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[ReportedRun, ...]
     predictions: tuple[Prediction, ...] = ()
     history: tuple[Past, ...] = ()
-    comparison: Comparison | None = None
-    android: tuple[Stage, ...] = ()
+    comparison: MeasuredComparison | None = None
+    android: tuple[AndroidStage, ...] = ()
     """The stages of Android's boot in the last run."""
-    experiment: Experiment | None = None
+    experiment: MeasuredExperiment | None = None
     written: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class ReportInput:
             raise ValueError("a report is of one cell and one claim: these runs differ")
 
     @property
-    def last(self) -> Run:
+    def last(self) -> ReportedRun:
         """The newest run: the one that is shown in full."""
         return self.runs[-1]
 

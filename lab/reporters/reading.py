@@ -16,7 +16,16 @@ from lab.host.facts import HostFacts
 from lab.ladder.report import describe
 from lab.probes.kvm import own_module
 from lab.reporters import measured, spans
-from lab.reporters.model import Compared, Comparison, Measure, Past, Prediction, ReportInput, Run, Stage
+from lab.reporters.model import (
+    AndroidStage,
+    Compared,
+    Measure,
+    MeasuredComparison,
+    Past,
+    Prediction,
+    ReportedRun,
+    ReportInput,
+)
 from lab.theory.documents import predictions
 from lab.theory.knowledge import Outlook, predict
 from lab.theory.situation import Situation, of_cell, of_host
@@ -62,7 +71,7 @@ class RunFolder:
             return None
 
     @cached_property
-    def run(self) -> Run:
+    def run(self) -> ReportedRun:
         """The run with its steps and the names of its files. Raises as `document` does."""
         document = self.document
         try:
@@ -71,7 +80,7 @@ class RunFolder:
             )
         except OSError as error:
             raise self._damaged(error) from error
-        return Run(document, self.path, tuple(names), spans.read(self.path / "steps.jsonl"))
+        return ReportedRun(document, self.path, tuple(names), spans.read(self.path / "steps.jsonl"))
 
     def _damaged(self, error: Exception) -> LabError:
         return LabError(f"validation.json of {self.path.name} cannot be read: {error}")
@@ -101,7 +110,7 @@ def history(folders: Iterable[RunFolder]) -> tuple[Past, ...]:
     rows = []
     for folder in folders:
         try:
-            run = Run(folder.document)
+            run = ReportedRun(folder.document)
         except LabError:
             continue
         verdicts = {name: claim["verdict"] for name, claim in run.document["claims"].items()}
@@ -113,14 +122,14 @@ def history(folders: Iterable[RunFolder]) -> tuple[Past, ...]:
     return tuple(rows)
 
 
-def _predictions(run: Run) -> tuple[Prediction, ...]:
+def _predictions(run: ReportedRun) -> tuple[Prediction, ...]:
     """What theory.explain says of that engine on the run's host, which its evidence describes."""
     documents = predictions(predict(of_cell(run.cell, _host(run))))
     known = (Prediction.model_validate(document) for document in documents)
     return tuple(each for each in known if each.predicted is not Outlook.NOT_APPLICABLE)
 
 
-def _host(run: Run) -> Situation | None:
+def _host(run: ReportedRun) -> Situation | None:
     """The host as it was then; None where that was not kept."""
     try:
         host = HostFacts.from_dict(read_json((run.folder or Path()) / "host.json"))
@@ -133,7 +142,7 @@ def _host(run: Run) -> Situation | None:
     return of_host(host, None, nested)
 
 
-def _comparison(run: Run) -> Comparison | None:
+def _comparison(run: ReportedRun) -> MeasuredComparison | None:
     """The pair of boots that `lab.validate --compare` measures; a boot may have given no figure."""
     boots = run.facts.nested_compare
     if boots is None:
@@ -145,18 +154,18 @@ def _comparison(run: Run) -> Comparison | None:
             for name, took in pair.items()
         )
         if boots.ratio is None:
-            return Comparison(measures=measures, note=f"no ratio: {boots.why}")
+            return MeasuredComparison(measures=measures, note=f"no ratio: {boots.why}")
         ratio = Compared(name="without KVM over with it", ratio=boots.ratio, n=boots.n)
-        return Comparison(measures=measures, ratios=(ratio,))
+        return MeasuredComparison(measures=measures, ratios=(ratio,))
     except ValidationError:
         return None
 
 
-def _stages(run: Run) -> tuple[Stage, ...]:
+def _stages(run: ReportedRun) -> tuple[AndroidStage, ...]:
     """The stages of Android's boot; none where they were not kept, or contradict themselves."""
     boot = run.facts.android_boot
     try:
         timeline = boot.timeline if boot is not None else []
-        return tuple(Stage(name=stage.name, seconds=stage.seconds) for stage in timeline)
+        return tuple(AndroidStage(name=stage.name, seconds=stage.seconds) for stage in timeline)
     except ValidationError:
         return ()

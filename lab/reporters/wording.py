@@ -9,8 +9,7 @@ from lab.ladder import report
 from lab.ladder.model import INFORMS, Cell, Claim, Outcome, Status, Verdict
 from lab.ladder.report import limits
 from lab.ladder.rungs import LADDER
-from lab.reporters.model import Comparison as Measured
-from lab.reporters.model import Prediction, ReportInput, Run, Source
+from lab.reporters.model import MeasuredComparison, Prediction, ReportedRun, ReportInput, Source
 from lab.theory.observed import Comparison, compare
 from lab.theory.repeats import combine
 
@@ -79,12 +78,12 @@ def word(outcome: Outcome | None, claim: Claim) -> str:
     return NOT_LOOKED_AT if outcome is None else report.word(outcome, claim)
 
 
-def informing(run: Run) -> list[str]:
+def informing(run: ReportedRun) -> list[str]:
     """The rungs that were seen to fail, and on which the run's claim does not depend."""
     return [name for name, outcome in run.outcomes.items() if word(outcome, run.claim) == INFORMS]
 
 
-def deciding(run: Run) -> str:
+def deciding(run: ReportedRun) -> str:
     """The rung that decided against the claim, or kept it from being settled; empty when there is none."""
     rungs = run.document["claims"][run.claim]["rungs"]
     return rungs[0] if run.verdict is not Verdict.CONFIRMED and len(rungs) == 1 else ""
@@ -101,7 +100,7 @@ def not_proven(run: ReportInput) -> list[str]:
     return gaps
 
 
-def hints(run: Run) -> list[str]:
+def hints(run: ReportedRun) -> list[str]:
     """What to do next, from the rungs that did not turn out as the claim needs them."""
     needed = (*LADDER.required(run.claim), *LADDER.observed(run.claim))
     outcomes = [outcome for name, outcome in run.outcomes.items() if name in needed]
@@ -142,7 +141,7 @@ def verdict_of(run: ReportInput, claim: Claim) -> tuple[Verdict, str]:
     return combined.verdict, judged[-1]["reason"] if len(combined.counts) == 1 else combined.reason
 
 
-def compared(comparison: Measured) -> list[str]:
+def compared(comparison: MeasuredComparison) -> list[str]:
     """The ratios and what they rest on, a sentence each."""
     sentences = []
     for ratio in comparison.ratios:

@@ -24,7 +24,7 @@ from lab.ladder.rungs import LADDER
 from lab.reporters.html import Html
 from lab.reporters.junit import JUnit
 from lab.reporters.markdown import Markdown
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 from lab.reporters.spans import Span, Timeline
 from lab.steps import Event, JsonLines, Steps
 from lab.tell import Terminal
@@ -102,7 +102,7 @@ def test_the_ladders_table() -> None:
 @pytest.mark.parametrize("kind", ["confirmed", "inconclusive", "android blocked"])
 def test_the_reports(kind: str, tmp_path: Path) -> None:
     spans = (Span(1, 0, "host.cpu", 0.0, 1.0, "failed"), Span(2, 0, "vm.boot", 1.0, 1.0, "failed"))
-    run = ReportInput((Run(DOCUMENTS[kind], steps=Timeline(spans)),))
+    run = ReportInput((ReportedRun(DOCUMENTS[kind], steps=Timeline(spans)),))
     text = Html().render(run, tmp_path)
     rows = [row for row in Page(text).all("tr") if "informs" in (row.attributes.get("class") or "").split()]
     said = [row.said for row in rows if "host.cpu" in row.said or "guest.paravirt" in row.said]
@@ -121,7 +121,7 @@ def test_the_reports(kind: str, tmp_path: Path) -> None:
 
 def test_where_the_theory_is_asked_about_the_processor_is_no_mere_information(tmp_path: Path) -> None:
     document = made(MAC, Claim.THEORY, fates={"host.cpu": fails("no Hypervisor.framework")}, facts={})
-    lines = Markdown().render(ReportInput((Run(document),)), tmp_path).splitlines()
+    lines = Markdown().render(ReportInput((ReportedRun(document),)), tmp_path).splitlines()
     assert "❌ failed" in next(line for line in lines if line.startswith("| host.cpu"))
     assert SEEN["host.cpu"].ok is False
 

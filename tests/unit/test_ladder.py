@@ -36,7 +36,7 @@ from lab.ladder.site import Site
 from lab.ladder.verdict import judge
 from lab.probes.kvm import KvmFacts, Probe
 from lab.reporters import REPORTERS, ReportInput
-from lab.reporters.model import Run
+from lab.reporters.model import ReportedRun
 from lab.steps import Steps
 from tests.unit.bed import host
 from tests.unit.fakes import cpu_facts, kvm_probe
@@ -132,7 +132,7 @@ def test_a_rung_that_is_added_is_climbed_judged_and_reported(
     assert (outcome.status, outcome.observed) == (status, observed)
     claims = judge(climbed.outcomes, CANARY, "canary")
     assert claims[Claim.NESTING].verdict is Verdict.CONFIRMED, "it only informs"
-    run = Run(
+    run = ReportedRun(
         document(
             lab_name="default",
             lab_uuid="0b0e7a52-7a2c-4f0c-9f2e-0f6e0a3f8f11",

@@ -19,7 +19,7 @@ from lab.ladder.rungs import LADDER
 from lab.reporters import links, markdown, wording
 from lab.reporters.document import document
 from lab.reporters.junit import JUnit
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 from lab.reporters.text import seconds
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, HOSTILE, VERDICTS, documents, full, inputs, kept, made
@@ -106,12 +106,12 @@ def test_what_is_not_proven_is_said_everywhere(kind: str) -> None:
 
 def test_a_test_double_is_never_taken_for_android() -> None:
     facts = {"android.boot": {"double": True}}
-    run = ReportInput((Run(DOCUMENTS["theory confirmed"] | {"facts": facts}),))
+    run = ReportInput((ReportedRun(DOCUMENTS["theory confirmed"] | {"facts": facts}),))
     assert any("test double" in limit for limit in wording.not_proven(run))
 
 
 def test_runs_that_differ_settle_nothing() -> None:
-    runs = tuple(Run(DOCUMENTS[kind]) for kind in ("confirmed", "inconclusive", "confirmed"))
+    runs = tuple(ReportedRun(DOCUMENTS[kind]) for kind in ("confirmed", "inconclusive", "confirmed"))
     run = ReportInput(runs)
     assert run.verdict is Verdict.INCONCLUSIVE
     assert "2 confirmed" in run.reason and "1 inconclusive" in run.reason
@@ -129,7 +129,7 @@ def test_runs_that_differ_settle_nothing() -> None:
 def test_one_report_is_of_one_cell_and_one_claim() -> None:
     for other in ("not applicable", "refuted"):
         with pytest.raises(ValueError, match="differ"):
-            ReportInput((Run(DOCUMENTS["confirmed"]), Run(DOCUMENTS[other])))
+            ReportInput((ReportedRun(DOCUMENTS["confirmed"]), ReportedRun(DOCUMENTS[other])))
     with pytest.raises(ValueError, match="one run"):
         ReportInput(())
 
@@ -169,7 +169,7 @@ def test_any_json_keeps_to_its_schema(run: ReportInput) -> None:
 
 def test_what_lab_up_says_is_reported_as_a_validation() -> None:
     up = DOCUMENTS["confirmed"] | {"schema": "lab.up/1", "access": None}
-    assert Run(up).document == Run(DOCUMENTS["confirmed"]).document
+    assert ReportedRun(up).document == ReportedRun(DOCUMENTS["confirmed"]).document
 
 
 # --- JUnit -------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_what_only_informs_turns_no_build_red() -> None:
 @UNHURRIED
 @given(documents())
 def test_junit_is_green_only_where_the_claim_is_confirmed(found: dict[str, object]) -> None:
-    run = Run(found)
+    run = ReportedRun(found)
     results = ends(JUnit().render(ReportInput((run,)), HERE))
     green = results[run.claim] == "passed"
     assert green == (run.verdict is Verdict.CONFIRMED)
@@ -244,8 +244,8 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
         "## Claims",
         "## Ladder",
         "## Predictions",
-        "## Comparison",
-        "## Experiment",
+        "## MeasuredComparison",
+        "## MeasuredExperiment",
         "## Not proven",
     )
     assert all(line.startswith((*known, "## Evidence")) for line in headings)

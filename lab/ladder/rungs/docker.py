@@ -13,8 +13,8 @@ from lab.ladder.site import Site
 def _engine(site: Site) -> Observation:
     """A container from an image that lab makes on the spot gives back a word used only now.
 
-    Where KVM works in L1 that container looks at it too, for container.kvm. If it cannot run with the
-    device, that is container.kvm's to say: Docker is then asked for one without.
+    Where KVM works in L1 that container runs the KVM probe too, for container.kvm. Where it cannot run with
+    the device, this rung is checked with a container without: container.kvm then says what is wrong.
     """
     guest = site.tools.guest
     if not docker.answers(guest):
@@ -29,11 +29,11 @@ def _engine(site: Site) -> Observation:
         site.container = None
     if site.container is None:
         trial.container(guest, site.probe_deadline())
-    site.facts.docker = found = docker.facts(guest)
+    site.facts.docker = info = docker.facts(guest)
     return Observation(
         ok=True,
         expected="Docker runs a container from an image made by lab",
-        observed=f"Docker {found['version']} ran a container of lab's own image ({found['storage']})",
+        observed=f"Docker {info['version']} ran a container of lab's own image ({info['storage']})",
     )
 
 

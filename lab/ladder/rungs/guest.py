@@ -63,18 +63,18 @@ def settled(probe: Probe, where: str) -> Probe:
 
 def _paravirt(site: Site) -> Observation:
     """KVM's guest interface, as L1 sees it. Informative: it bears on speed, not on nesting."""
-    found = _facts(site).facts
-    if found.cpu.hypervisor is None:
+    facts = _facts(site).facts
+    if facts.cpu.hypervisor is None:
         raise InconclusiveError(
             "the VM's hypervisor signature could not be read", hint="the VM's Python lacks ctypes, for one"
         )
     wanted = site.tools.machine.spec.paravirt != "none"
-    seen = found.cpu.hypervisor == KVM_SIGNATURE and "kvm-clock" in found.clocksources
+    offered = facts.cpu.hypervisor == KVM_SIGNATURE and "kvm-clock" in facts.clocksources
     return Observation(
-        ok=seen == wanted,
+        ok=offered == wanted,
         expected="KVM's signature, and kvm-clock on offer" if wanted else "no KVM interface",
-        observed=f"hypervisor signature {found.cpu.hypervisor or 'none'}, "
-        f"clocksource {found.clocksource} of {', '.join(found.clocksources)}",
+        observed=f"hypervisor signature {facts.cpu.hypervisor or 'none'}, "
+        f"clocksource {facts.clocksource} of {', '.join(facts.clocksources)}",
     )
 
 
@@ -94,11 +94,11 @@ paravirt = Rung(
 
 def _cpu(site: Site) -> Observation:
     """vmx or svm among L1's own cpu flags; where the engine's log says why not, its words are shown."""
-    machine, found = _facts(site).facts.machine, _facts(site).facts.cpu
+    machine, processor = _facts(site).facts.machine, _facts(site).facts.cpu
     if machine not in _X86:
         raise BlockedError(f"the VM's processor is {machine}, and what is asked about are x86 guests")
-    flags = [flag for flag in MODULES if flag in found.flags]
-    paging = {True: ", nested paging", False: ", no nested paging", None: ""}[found.nested_paging]
+    flags = [flag for flag in MODULES if flag in processor.flags]
+    paging = {True: ", nested paging", False: ", no nested paging", None: ""}[processor.nested_paging]
     word = (site.facts.vm_settings or {}).get(NESTING_REFUSED, "")
     return Observation(
         ok=bool(flags),
@@ -140,11 +140,11 @@ def _observed(ok: bool, why: str) -> Observation:
 
 
 def _without_device(probed: KvmFacts) -> Observation:
-    """No device, or one with no driver behind it (systemd makes the node beforehand): is that KVM's word?
+    """The observation where there is no device, or one with no driver (systemd makes the node beforehand).
 
-    It is where the processor offers nothing to KVM, and where the kernel said that it would not do for the
-    module of its own vendor. Raises BlockedError where that module was kept out, and InconclusiveError
-    where it is loaded and the kernel says nothing.
+    It counts against the rung where the processor offers nothing to KVM, and where the kernel's log says that
+    the module of the processor's own vendor refused it. Raises BlockedError where that module is not loaded,
+    and InconclusiveError where it is and the log says nothing.
     """
     why = probed.probe.why
     module = own_module(probed.cpu_flags)

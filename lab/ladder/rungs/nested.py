@@ -24,16 +24,16 @@ def _boot(site: Site) -> Observation:
         return Observation(
             ok=False,
             expected=expected,
-            observed=f"{failure.what}\n{failure.tail}".strip() + _before(site),
+            observed=f"{failure.what}\n{failure.tail}".strip() + _failed_before(site),
             hint=failure.hint,
         )
     except NestedLostError as lost:
-        raise NestedLostError(lost.what + _before(site), hint=lost.hint, tail=lost.tail) from lost
-    before = _before(site)
-    if stranger := _stranger(site, proof):
+        raise NestedLostError(lost.what + _failed_before(site), hint=lost.hint, tail=lost.tail) from lost
+    before = _failed_before(site)
+    if why := _why_not_ours(site, proof):
         # Another launch's word, or L1's own kernel: it says nothing of the L2 that is asked about.
         raise InconclusiveError(
-            f"what the container reports is not from the L2 this lab launched: {stranger}{before}",
+            f"what the container reports is not from the L2 this lab launched: {why}{before}",
             hint="`invoke lab.up` launches L2 anew",
         )
     faults = _faults(proof)
@@ -68,12 +68,12 @@ def _adb(site: Site) -> Observation:
     """L2 answers over ADB on the host's loopback, and it is this L2 and no other that answers."""
     emulator, deadline = _emulator(site), Deadline.after(site.adb_seconds)
     proof = emulator.prove(site.tools.adb_address, site.adb_folder, deadline)
-    while (stranger := _stranger(site, proof)) and _restarted(site, emulator, deadline):
+    while (why := _why_not_ours(site, proof)) and _restarted(site, emulator, deadline):
         proof = emulator.prove(site.tools.adb_address, site.adb_folder, deadline)
-    if stranger:
+    if why:
         # It fails the rung, but says nothing of this lab's L2: no evidence against nesting.
         raise InconclusiveError(
-            f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {stranger}",
+            f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {why}",
             hint="something else may listen there: `invoke lab.status` shows the ports",
         )
     faults = _faults(proof)
@@ -109,7 +109,7 @@ adb = Rung(
 )
 
 
-def _stranger(site: Site, proof: NestedProof) -> str:
+def _why_not_ours(site: Site, proof: NestedProof) -> str:
     """Why this answer is not from the L2 this lab launched; empty when it is."""
     if not site.tools.nonce or proof.nonce != site.tools.nonce:
         return "the nonce is missing" if not proof.nonce else "the nonce is not the one given at launch"
@@ -130,10 +130,10 @@ def _restarted(site: Site, emulator: Emulator, deadline: Deadline) -> bool:
     before = site.booted
     if not emulator.android or before is None or deadline.passed:
         return False
-    seen = emulator.booted(site.tools.guest, deadline)
+    now = emulator.booted(site.tools.guest, deadline)
     site.booted = None
-    restarted = seen.boot_id != before.boot_id and not _stranger(site, seen) and not _faults(seen)
-    site.booted = seen if restarted else before
+    restarted = now.boot_id != before.boot_id and not _why_not_ours(site, now) and not _faults(now)
+    site.booted = now if restarted else before
     return restarted
 
 
@@ -165,8 +165,8 @@ def _require_clock(proof: NestedProof, emulator: Emulator, before: str = "") -> 
         )
 
 
-def _before(site: Site) -> str:
-    """The launches that failed before, said whenever there were any: a fluke is a finding, too."""
+def _failed_before(site: Site) -> str:
+    """How many launches failed before this one, and the last one's end; empty where none did."""
     failed = site.tools.failed_launches
     site.facts.nested_launches = Launches(failed=failed)
     return f"; {len(failed)} launches failed: {failed[-1]}" if failed else ""

@@ -27,15 +27,15 @@ def _settings(site: Site) -> Observation:
         raise BlockedError(
             f"the VM is {state}", hint=f"`invoke lab.up --name {site.tools.machine.spec.name}` starts it"
         )
-    spec, found = site.tools.machine.spec, site.tools.machine.settings()
+    spec, accepted = site.tools.machine.spec, site.tools.machine.settings()
     wanted = {
         "cpus": str(spec.cpus),
         "memory_mib": str(spec.memory_mib),
         "nested": "on" if spec.nested else "off",
     }
-    differing = {key: found.get(key, "?") for key, value in wanted.items() if found.get(key) != value}
-    site.facts.vm_settings = found
-    ran = found.get("acceleration", "")
+    differing = [key for key, value in wanted.items() if accepted.get(key) != value]
+    site.facts.vm_settings = accepted
+    ran = accepted.get("acceleration", "")
     expected = site.engine_facts
     if expected is not None and ran not in ("", "unknown", expected.acceleration):
         # What the engine says it does use counts for the cell, not what it was expected to.
@@ -45,7 +45,7 @@ def _settings(site: Site) -> Observation:
     return Observation(
         ok=not differing,
         expected=", ".join(f"{key} {value}" for key, value in wanted.items()),
-        observed=", ".join(f"{key} {value}" for key, value in sorted(found.items())),
+        observed=", ".join(f"{key} {value}" for key, value in sorted(accepted.items())),
         hint=f"the engine did not take: {', '.join(sorted(differing))}" if differing else "",
     )
 

@@ -20,7 +20,7 @@ from lab.reporters.html.gantt import SHORTEST, draw_stages, draw_steps
 from lab.reporters.html.images import pictures
 from lab.reporters.html.trend import draw_trend
 from lab.reporters.layers import layers
-from lab.reporters.links import Link
+from lab.reporters.links import EvidenceLink
 from lab.reporters.model import ReportInput
 
 _HERE = Path(__file__).parent
@@ -95,7 +95,7 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
     }
 
 
-def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[Link]]]:
+def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[EvidenceLink]]]:
     """The files of the earlier runs, and of those that measured."""
     others = [
         (f"Files of the run of {_moment(each.started)}", links.evidence(each, folder))
