@@ -8,6 +8,7 @@ lab: what does not fit its member counts as not measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -18,7 +19,7 @@ from lab.probes.kvm import KvmFacts, Probe
 class _Measured(BaseModel):
     """Members that were not set are left out of the document."""
 
-    model_config = ConfigDict(ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants", defer_build=True)
 
 
 class L1Boot(_Measured):
@@ -105,7 +106,7 @@ class AndroidUse(_Measured):
 class Facts(BaseModel):
     """All that one climb measured."""
 
-    model_config = ConfigDict(validate_assignment=False)
+    model_config = ConfigDict(defer_build=True)  # most commands only import it
 
     vm_settings: dict[str, str] | None = None
     """As the engine reads them back (lab.engines.protocol.Machine.settings)."""
@@ -132,7 +133,7 @@ class Facts(BaseModel):
     def read(cls, document: Mapping[str, Any]) -> Facts:
         """The facts of a document."""
         facts = cls()
-        for name, adapter in _ADAPTERS.items():
+        for name, adapter in _adapters().items():
             try:
                 setattr(facts, name, adapter.validate_python(document.get(_key(name))))
             except ValidationError:
@@ -153,7 +154,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(Any if field.annotation is None else field.annotation)
-    for name, field in Facts.model_fields.items()
-}
+@cache
+def _adapters() -> dict[str, TypeAdapter[Any]]:
+    """What reads each member."""
+    fields = Facts.model_fields.items()
+    return {
+        name: TypeAdapter(Any if field.annotation is None else field.annotation) for name, field in fields
+    }

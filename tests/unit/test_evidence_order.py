@@ -111,5 +111,5 @@ def test_what_was_measured_last_is_the_newest_measurement(bed: Bed, wall: type[C
     for seconds in (0, -3600):
         wall.at += timedelta(seconds=seconds)
         evidence.Run(bed.session().store.evidence_folder, "default", "compare")
-    beside = measured._beside(measured.Run({"facts": {}}, run), "default")
+    beside = measured._beside(measured.ReportedRun({"facts": {}}, run), "default")
     assert [json.loads((folder / "run.json").read_text())["order"] for folder in beside] == [3, 2, 1]

@@ -244,8 +244,8 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
         "## Claims",
         "## Ladder",
         "## Predictions",
-        "## MeasuredComparison",
-        "## MeasuredExperiment",
+        "## Comparison",
+        "## Experiment",
         "## Not proven",
     )
     assert all(line.startswith((*known, "## Evidence")) for line in headings)
@@ -303,7 +303,7 @@ def test_links_lead_to_evidence_and_nowhere_else(tmp_path: Path) -> None:
     for named in (*HOSTILE, "../../outside.txt", str(tmp_path / "outside.txt"), "gone.log"):
         object.__setattr__(outcome, "evidence", (named,))
         first = links.of_rung(run, outcome, folder)[0]
-        assert first == links.Link(printable(named)), "it is named, and no link"
+        assert first == links.EvidenceLink(printable(named)), "it is named, and no link"
     for named in ("container.log", str(folder / "container.log")):
         object.__setattr__(outcome, "evidence", (named,))
         assert links.of_rung(run, outcome, folder)[0].href == "container.log"
