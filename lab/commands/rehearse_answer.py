@@ -19,7 +19,7 @@ from lab.files import read_object
 from lab.ladder.model import Cell, Claim, Outcome, Verdict
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge
 from lab.rehearsal.rehearsal import Rehearsed
-from lab.reporters.model import Run
+from lab.reporters.model import ReportedRun
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ def _keep_to_schema(document: Mapping[str, Any]) -> None:
 
 def _climbing(document: Mapping[str, Any], pc: str) -> Climbing:
     """Raises InconclusiveError for what is not of that PC, or does not follow."""
-    run = _understood(lambda: Run(document))
+    run = _understood(lambda: ReportedRun(document))
     cell, outcomes = _understood(lambda: (run.cell, tuple(run.outcomes.values())))
     if cell.host.pc != pc:
         raise InconclusiveError(f"the PC's answer is of {cell.host.pc or 'no emulated PC'}, and it is {pc}")
@@ -156,7 +156,7 @@ def _reported(run: Path, pc: str) -> Path:
     document = read_object(run / "validation.json")
     schema.validate(document)
     _climbing(document, pc)
-    return reporters.write(reporters.read([run]), run)["html"]
+    return reporters.write(reporters.read([reporters.RunFolder(run)]), run)["html"]
 
 
 def _drawn(tried: Experiment, folder: Path) -> Path:

@@ -15,12 +15,10 @@ from lab.deadline import check_cancelled, cleaning_up
 from lab.engines.protocol import EngineFacts
 from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
 from lab.evidence import Run
-from lab.ladder import rungs
 from lab.ladder.climb import Climb, climb
 from lab.ladder.model import Claim, Status
-from lab.ladder.rungs import guest
+from lab.ladder.rungs import LADDER, guest, host, vm
 from lab.ladder.site import Site
-from lab.ladder.verdict import informs
 from lab.steps import Background
 from lab.store import Lab, new_record
 from lab.theory.experiment import Outcome, Trial, Turn, delivered
@@ -29,15 +27,8 @@ PREFIX = "experiment-"
 MARK = "experiment"
 """The journal's word for a lab of the experiment: by it, and not by its name, one is known and removed."""
 
-_RUNGS = (
-    "host.engine",
-    "vm.settings",
-    "vm.boot",
-    "guest.paravirt",
-    "guest.cpu",
-    "guest.kvm",
-)
-_MADE = ("host.engine", "vm.settings")
+_RUNGS = LADDER.up_to(guest.paravirt, guest.kvm)
+_MADE = (host.engine.name, vm.settings.name)
 """What is built before it is looked at: packages and image, the VM. Docker and L2 are not needed."""
 
 
@@ -135,8 +126,8 @@ class Trials:
             f"{name}.json",
             {
                 "asked": str(turn.asked),
-                "rungs": [outcome.__dict__ for outcome in climbed.outcomes if outcome.rung in _RUNGS],
-                "facts": site.facts,
+                "rungs": [outcome.row() for outcome in climbed.outcomes if outcome.rung in _RUNGS],
+                "facts": site.facts.document(),
             },
         )
         self._run.collect({f"{name}-console.log": bench.machine.console})
@@ -162,12 +153,12 @@ def _is_marked(lab: Lab) -> bool:
 
 
 def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) -> Climb:
-    checks = rungs.checks(site)
+    checks = LADDER.checks(site)
     return climb(
         {name: checks[name] for name in _RUNGS},
         steps=bench.session.steps,
         ensure={name: ensure[name] for name in _MADE},
-        informative=[name for name in _RUNGS if informs(name, Claim.NESTING)],
+        informative=LADDER.informative(Claim.NESTING),
     )
 
 
@@ -177,14 +168,15 @@ def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
     guest.kvm is looked at on its own: the ladder does not try it where guest.cpu failed, and whether
     /dev/kvm works without vmx and svm is half of the question.
     """
-    accepted = site.facts.get("vm.settings")
+    accepted = site.facts.vm_settings
     if site.kvm is None:
         at_fault = next(
             outcome for outcome in climbed.outcomes if outcome.rung in _RUNGS and not outcome.passed
         )
-        refused = at_fault.status is Status.BLOCKED or at_fault.contradicted
+        failed = at_fault.status is Status.FAILED
+        refused = failed or at_fault.status is Status.BLOCKED
         outcome = Outcome.BLOCKED if refused else Outcome.INCONCLUSIVE
-        why = f"{at_fault.rung}: {at_fault.hint if at_fault.contradicted else at_fault.observed}"
+        why = f"{at_fault.rung}: {at_fault.hint if failed else at_fault.observed}"
         return Trial(turn, outcome, accepted=accepted, why=why)
     got = delivered(site.kvm.facts)
     try:

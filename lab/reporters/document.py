@@ -12,7 +12,7 @@ from lab import __version__
 from lab.characters import printable
 from lab.ladder.report import describe
 from lab.reporters import wording
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 
 
 class Document:
@@ -36,15 +36,15 @@ def document(run: ReportInput) -> dict[str, Any]:
             {"verdict": verdict.value, "runs": count} for verdict, count in run.combined.counts.items()
         ],
         "not_proven": wording.not_proven(run),
-        "runs": [_run(one) for one in run.runs],
+        "runs": [_run(each) for each in run.runs],
         "predictions": [
-            found.prediction.model_dump(mode="json")
-            | {"observed": found.observed.value, "came": found.came.value}
-            for found in wording.foretold(run)
+            foretold.prediction.model_dump(mode="json")
+            | {"observed": foretold.observed.value, "came": foretold.came.value}
+            for foretold in wording.foretold(run)
         ],
         "history": [
             row.model_dump(mode="json", exclude={"verdicts"})
-            | {"verdicts": [{"claim": claim, "verdict": found} for claim, found in row.verdicts.items()]}
+            | {"verdicts": [{"claim": claim, "verdict": verdict} for claim, verdict in row.verdicts.items()]}
             for row in run.history
         ],
         "comparison": run.comparison.model_dump(mode="json") if run.comparison else None,
@@ -55,7 +55,7 @@ def document(run: ReportInput) -> dict[str, Any]:
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: ReportedRun) -> dict[str, Any]:
     return {
         "validation": run.document,
         "folder": printable(str(run.folder)) if run.folder else None,

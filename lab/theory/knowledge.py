@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lab.ladder.model import BY_NAME, Claim
+from lab.ladder.model import Claim
+from lab.ladder.rungs import LADDER
 from lab.theory.match import Match, Where
 from lab.theory.situation import Engine, Situation
 
@@ -84,7 +85,7 @@ class Fact(_Entry):
             raise ValueError(f"{self.id}: nesting and android apply everywhere")
         if self.android is Outlook.CONFIRMED and self.nesting is not Outlook.CONFIRMED:
             raise ValueError(f"{self.id}: Android needs nesting")
-        if self.rung and self.rung not in BY_NAME:
+        if self.rung and self.rung not in LADDER:
             raise ValueError(f"{self.id}: {self.rung!r} is not a rung")
         if not self.rung and (self.nesting in _HOLDS_NOT or self.android is Outlook.REFUTED):
             raise ValueError(f"{self.id}: which rung decides?")

@@ -10,8 +10,9 @@ import pytest
 
 from lab import redact, schema
 from lab.ladder.climb import climb
-from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 from lab.ladder.report import describe, document, summary
+from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.steps import Steps
 from lab.theory.observed import cell_of
@@ -71,7 +72,7 @@ def test_an_emulated_pc_is_part_of_the_cell_and_an_older_cell_has_none() -> None
 
 def test_to_call_a_host_an_emulated_pc_can_only_lower_a_claim() -> None:
     """Whatever the rungs say: on a Mac, with Android, on what would be real hardware."""
-    passed = [Outcome(name, Status.PASSED, observed="seen") for name in NAMES]
+    passed = [Outcome(name, Status.PASSED, observed="seen") for name in LADDER.names]
     mac = Cell(
         Host("macos", "macOS 13.7", "22.6.0", "Intel Core i9"),
         "virtualbox",

@@ -28,8 +28,9 @@ from lab.errors import BlockedError, InterruptedByUser, UsageError
 from lab.host import facts, packages
 from lab.images import cache, canary, debian
 from lab.ladder.climb import Climb
-from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Outcome, Status
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status
 from lab.ladder.report import document
+from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.rehearsal import image
 from lab.rehearsal.image import SystemImage
@@ -110,7 +111,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 def climbed(fails: str = "", cell: Cell = CELL) -> dict[str, Any]:
     """lab.up/1 of a climb in the PC, in which every rung passed up to `fails`."""
     outcomes = []
-    for name in NAMES:
+    for name in LADDER.names:
         if name.startswith("android."):
             outcomes.append(Outcome(name, Status.SKIPPED, observed="canary is not Android"))
         elif name == fails:
@@ -158,7 +159,7 @@ def test_the_verdict_on_nesting_is_the_answer(desk: Desk, fails: str, verdict: s
     assert found["claims"]["android"]["verdict"] == "blocked"
     assert found["pc"]["processor"] == "corei7_haswell_4770" and found["pc"]["trouble"] is None
     assert found["pc"]["image"] == "rehearsal-sid-1"
-    assert found["cell"] == answer["cell"] and len(found["rungs"]) == len(NAMES)
+    assert found["cell"] == answer["cell"] and len(found["rungs"]) == len(LADDER.names)
     assert [(task["words"][0], task["status"]) for task in found["tasks"]] == [
         ("lab.up", code),
         ("lab.destroy", None),
@@ -184,7 +185,7 @@ def test_the_report_is_written_here_and_names_the_layer_below(desk: Desk) -> Non
     assert str(page) in told
     assert {"report.md", "report.json", "junit.xml"} <= {path.name for path in page.parent.iterdir()}
     assert (run / "pc" / "serial.log").is_file() and (run / "steps.jsonl").is_file()
-    assert history([run]) == (), "it is no run of a lab here"
+    assert history([RunFolder(run)]) == (), "it is no run of a lab here"
 
 
 def test_it_is_lab_up_on_virtualbox_that_runs_in_there(desk: Desk) -> None:

@@ -22,9 +22,8 @@ from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, MachineSpec, State
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
-from lab.ladder import rungs
 from lab.ladder.model import Observation
-from lab.ladder.rungs import container, docker, guest, host, nested, vm
+from lab.ladder.rungs import LADDER, container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
 from lab.probes.kvm import Device, Entry, KvmFacts, Probe
 from tests.unit import fakes
@@ -115,7 +114,7 @@ def test_boot_passes_only_for_an_l2_under_kvm_with_the_nonce(proof: NestedProof)
     assert passed == _is_good(proof)
     # What did not pass must not be the reference for nested.adb, nor be measured as KVM.
     assert (site.booted is not None) == passed
-    assert ("nested.boot" in site.facts) == (passed and proof.seconds is not None)
+    assert (site.facts.nested_boot is not None) == (passed and proof.seconds is not None)
 
 
 @given(_PROOFS)
@@ -179,7 +178,8 @@ def test_an_android_that_restarts_between_two_questions_is_asked_again() -> None
     site = _site(Restarts(at=3))
     assert nested.boot(site).ok
     assert nested.adb(site).ok
-    assert site.booted and site.booted.boot_id == site.facts["nested.adb"]["boot_id"] == "boot-3"
+    assert site.booted and site.facts.nested_adb
+    assert site.booted.boot_id == site.facts.nested_adb.boot_id == "boot-3"
 
 
 @pytest.mark.parametrize("inside", [{"nonce": "of another lab"}, {"hypervisor": "TCGTCGTCGTCG"}])
@@ -344,8 +344,8 @@ def test_boot_tells_of_a_clock_that_is_wrong(
     monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(l1_ahead=ahead), tmp_path)
     seen = vm.boot(site)
-    assert seen.ok and site.facts["vm.boot"]["kernel"] == "Linux 6.12"
-    assert site.facts["vm.boot"]["clock_ahead_seconds"] == pytest.approx(ahead, abs=2)
+    assert seen.ok and site.facts.vm_boot and site.facts.vm_boot.kernel == "Linux 6.12"
+    assert site.facts.vm_boot.clock_ahead_seconds == pytest.approx(ahead, abs=2)
     assert re.search(said or "host key as pinned$", seen.observed)
 
 
@@ -450,7 +450,7 @@ def test_the_engines_own_word_on_nesting_is_shown_with_what_the_vm_has(
     monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
     site = _l1(fakes.World(), tmp_path)
     assert "log says" not in guest.cpu(site).observed
-    site.facts["vm.settings"] = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
+    site.facts.vm_settings = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
     seen = guest.cpu(site)
     assert seen.ok is ("svm" in flags)  # what the VM has decides; the log only explains
     assert seen.observed.endswith("; the engine's log says: CPUM: Warning! Can't turn on nested VT-x/AMD-V")
@@ -549,7 +549,9 @@ def test_a_report_from_before_failures_had_a_kind_is_read(tmp_path: Path) -> Non
     facts = fakes.cpu_facts(modules={"kvm": {}, "kvm_intel": {"nested": "Y"}})
     facts["kernel_lines"] = ["[    0.894716] kvm: no hardware support"]
     site = _l1(fakes.World(), tmp_path)
-    site.kvm = KvmFacts.model_validate({"probe": {"schema": "lab.kvm_probe/1", **probe}, "facts": facts})
+    site.facts.guest = KvmFacts.model_validate(
+        {"probe": {"schema": "lab.kvm_probe/1", **probe}, "facts": facts}
+    )
     with pytest.raises(BlockedError, match="has not loaded kvm_amd"):
         guest.kvm(site)
 
@@ -625,7 +627,7 @@ def test_docker_that_does_not_answer_blocks(tmp_path: Path) -> None:
 
 def test_rungs_without_an_emulator_are_skipped_with_the_reason() -> None:
     site = _site(FakeEmulator())
-    assert set(rungs.skips(site)) == {"android.boot", "android.usable"}
+    assert set(LADDER.skips(site)) == {"android.boot", "android.usable"}
     site.emulator = None
-    assert set(rungs.skips(site)) == {"nested.boot", "nested.adb", "android.boot", "android.usable"}
-    assert not set(rungs.checks(site)) & set(rungs.skips(site))
+    assert set(LADDER.skips(site)) == {"nested.boot", "nested.adb", "android.boot", "android.usable"}
+    assert not set(LADDER.checks(site)) & set(LADDER.skips(site))

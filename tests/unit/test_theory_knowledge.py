@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Outcome, Status, Verdict, prerequisites
-from lab.ladder.verdict import DECISIVE, REQUIRED, judge
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.ladder.rungs import LADDER
+from lab.ladder.verdict import judge
 from lab.theory.knowledge import (
     Fact,
     Outlook,
@@ -142,9 +143,9 @@ def test_where_several_facts_hold_one_decides_whatever_their_order(situation: Si
 @pytest.mark.parametrize("fact", FACTS.values(), ids=FACTS)
 def test_a_prediction_is_one_that_the_rules_can_give(fact: Fact) -> None:
     if fact.nesting is Outlook.REFUTED:
-        assert fact.rung in DECISIVE and fact.rung in REQUIRED[Claim.NESTING]
+        assert fact.rung in LADDER.decisive and fact.rung in LADDER.required(Claim.NESTING)
     if fact.nesting is Outlook.BLOCKED:
-        assert fact.rung not in DECISIVE or fact.match.nested is False
+        assert fact.rung not in LADDER.decisive or fact.match.nested is False
     assert fact.rung or fact.nesting is Outlook.CONFIRMED
     if Claim.THEORY in fact.claims(True):
         assert fact.claims(False)[Claim.THEORY] is Outlook.NOT_APPLICABLE
@@ -156,11 +157,11 @@ def climbed(rung: str) -> list[Outcome]:
     def outcome(name: str) -> Outcome:
         if name == rung:
             return Outcome(name, Status.FAILED, "that", "not that")
-        if rung in prerequisites(name):
+        if rung in LADDER.prerequisites(name):
             return Outcome(name, Status.BLOCKED, blocked_by=rung)
         return Outcome(name, Status.PASSED, "that", "that")
 
-    return [outcome(name) for name in NAMES]
+    return [outcome(name) for name in LADDER.names]
 
 
 @pytest.mark.parametrize(

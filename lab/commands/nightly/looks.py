@@ -20,6 +20,7 @@ from lab.deadline import USER, cancelled
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.history import Claimed, Figure, Run, Rung, cell_columns
 from lab.history import model as figures
+from lab.ladder.facts import Facts
 from lab.ladder.model import Verdict
 
 UP, VALIDATE, COMPARE = "up", "validate", "compare"
@@ -84,11 +85,11 @@ class Looks:
             step.result = f"{run.verdict}: {run.reason}"
         if kind == UP:
             self.up = document
-        facts: Mapping[str, Any] = document["facts"] if document is not None else {}
-        if (ahead := facts.get("vm.boot", {}).get("clock_ahead_seconds")) is not None:
-            self.ahead.append(ahead)
+        facts = Facts.read(document["facts"]) if document is not None else Facts()
+        if facts.vm_boot is not None and facts.vm_boot.clock_ahead_seconds is not None:
+            self.ahead.append(facts.vm_boot.clock_ahead_seconds)
         if kind == COMPARE:
-            self.uncompared = facts.get("nested.compare", {}).get("why", "")
+            self.uncompared = facts.nested_compare.why if facts.nested_compare else ""
         self.runs.append(run)
         return run
 
@@ -103,7 +104,7 @@ class Looks:
                 for name, found in document["claims"].items()
             ],
             "rungs": [_rung(row) for row in document["rungs"]],
-            "figures": self._figures(document["facts"]),
+            "figures": self._figures(Facts.read(document["facts"])),
         }
 
     def _without(self, number: int, error: Exception | None, evidence_of: Path | None) -> dict[str, Any]:
@@ -126,22 +127,20 @@ class Looks:
             "rungs": _seen(evidence_of),
         }
 
-    def _figures(self, facts: Mapping[str, Any]) -> list[Figure]:
-        found = []
-        boot, boot_id = facts.get("nested.boot"), facts.get("nested.adb", {}).get("boot_id", "")
+    def _figures(self, facts: Facts) -> list[Figure]:
+        measured: list[tuple[str, str, float | None]] = []
+        boot, boot_id = facts.nested_boot, facts.nested_adb.boot_id if facts.nested_adb else ""
         # The same L2 tells of its one boot every time it is looked at.
-        if boot and boot_id and boot_id not in self.seen:
+        if boot is not None and boot_id and boot_id not in self.seen:
             self.seen.add(boot_id)
-            found.append(Figure(figures.NESTED_BOOT, "s", float(boot["seconds"])))
-        if compared := facts.get("nested.compare"):
-            for name, unit, key in (
-                (figures.NESTED_BOOT_KVM, "s", "with_kvm_seconds"),
-                (figures.NESTED_BOOT_TCG, "s", "without_kvm_seconds"),
-                (figures.NESTED_RATIO, "ratio", "ratio"),
-            ):
-                if compared.get(key) is not None:
-                    found.append(Figure(name, unit, float(compared[key])))
-        return found
+            measured.append((figures.NESTED_BOOT, "s", boot.seconds))
+        if (compared := facts.nested_compare) is not None:
+            measured += [
+                (figures.NESTED_BOOT_KVM, "s", compared.with_kvm_seconds),
+                (figures.NESTED_BOOT_TCG, "s", compared.without_kvm_seconds),
+                (figures.NESTED_RATIO, "ratio", compared.ratio),
+            ]
+        return [Figure(name, unit, value) for name, unit, value in measured if value is not None]
 
 
 def _rung(row: Mapping[str, Any]) -> Rung:
