@@ -34,7 +34,7 @@ from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.rehearsal import image
 from lab.rehearsal.image import SystemImage
-from lab.reporters import history
+from lab.reporters import RunFolder, history
 from lab.steps import Event, Steps
 from lab.tell import Terminal
 from lab.theory.experiment import Delivered, Trial, plan
