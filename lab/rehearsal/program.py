@@ -106,6 +106,7 @@ class ProgramPc(abc.ABC):
                     # is forgotten at the end is written here, where there is room for a PC.
                     env={**os.environ, "TERM": "dumb", "TMPDIR": str(folder.absolute())},
                     start_new_session=True,
+                    bufsize=0,  # nothing is left to be written at the end
                 )
             except FileNotFoundError as error:
                 raise BlockedError(
@@ -115,7 +116,6 @@ class ProgramPc(abc.ABC):
         if child.stdin:
             with contextlib.suppress(BrokenPipeError):  # it has ended: `wait` says why
                 child.stdin.write(self.opening)
-                child.stdin.flush()
         return child
 
     def running(self) -> bool:
@@ -152,8 +152,10 @@ class ProgramPc(abc.ABC):
                 raise process.survived(self._child.pid) from error
             if self._child.stdin:
                 self._child.stdin.close()
-        elif running := process.find(self._record, self.sign):
-            process.kill(running, self.sign)
+        else:
+            # A script that becomes the emulator has children of its own for a moment.
+            while running := process.find(self._record, self.sign):
+                process.kill(running, self.sign)
         self._record.unlink(missing_ok=True)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import uuid
@@ -44,9 +45,15 @@ def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BochsPc:
     spec = PcSpec(
         str(uuid.uuid4()), folder, "haswell", 512, tmp_path / "vmlinuz", tmp_path / "initramfs", "quiet"
     )
+    os.mkfifo(tmp_path / "never")
     made = BochsPc(spec, program=str(tmp_path / "bochs"))
     does(made, "exit 0")
     return made
+
+
+def stays(pc: BochsPc) -> str:
+    """What goes on for ever, without a child: one has its parent's arguments for a moment."""
+    return f"read -r nothing <>'{Path(pc.program).with_name('never')}'"
 
 
 def does(pc: BochsPc, script: str) -> None:
@@ -114,7 +121,7 @@ def test_what_writes_without_end_is_ended(pc: BochsPc, monkeypatch: pytest.Monke
 
 @linux_only
 def test_a_deadline_and_ctrl_c_leave_no_process(pc: BochsPc) -> None:
-    does(pc, "echo waiting >serial.log; trap '' TERM INT; while :; do sleep 1; done")
+    does(pc, f"echo waiting >serial.log; trap '' TERM INT; {stays(pc)}")
     with pytest.raises(DeadlineError) as late, powered(pc):
         pc.wait(Deadline.after(0.5))
     assert "waiting" in late.value.tail
@@ -128,7 +135,7 @@ def test_a_deadline_and_ctrl_c_leave_no_process(pc: BochsPc) -> None:
 
 @linux_only
 def test_one_that_runs_is_not_started_again_and_goes_on(pc: BochsPc) -> None:
-    does(pc, "while :; do sleep 1; done")
+    does(pc, stays(pc))
     with powered(pc):
         again = BochsPc(pc.spec, program=pc.program)
         with pytest.raises(UsageError, match="runs already"), powered(again):
@@ -162,7 +169,7 @@ def test_only_a_bochs_of_these_settings_is_ever_ended(pc: BochsPc) -> None:
 def test_it_is_known_as_soon_as_it_is_started_and_whatever_starts_it(pc: BochsPc) -> None:
     """A script that takes its time, and one whose Bochs is started by the dynamic loader."""
     slow = Path(pc.program).with_name("emulate")
-    slow.write_text(f"#!/bin/sh\n{_HELP}sleep 0.5\nexec /bin/sh -c 'sleep 20' /opt/bochs-bin \"$@\"\n")
+    slow.write_text(f'#!/bin/sh\n{_HELP}sleep 0.5\nexec /bin/sh -c "{stays(pc)}" /opt/bochs-bin "$@"\n')
     slow.chmod(0o755)
     pc.program = str(slow)
     with powered(pc):
