@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     import paramiko
     from paramiko.packet import Packetizer
 
+    from lab.guest.runner import GuestConnection
+
 LOGIN_SECONDS = 60.0
 """How long banner, key exchange and authentication may each take: slow when emulated."""
 
 _KEEPALIVE_SECONDS = 15
+WINDOW_BYTES = 16 << 20
+"""The most that a server may send on a channel, or hold back, before this side took it."""
 GREETING_BYTES = 64 << 10
 """Of the lines that an SSH server may send before its version (RFC 4253, 4.2), and that."""
 _PACKET_BYTES = 256 << 10
@@ -58,7 +62,7 @@ def connect(
     known_hosts: Path,
     deadline: Deadline,
     banner: Banner | None = None,
-) -> Any:
+) -> GuestConnection:
     """An open Fabric connection that trusts the keys in `known_hosts` and nothing else.
 
     No other key, no user's ssh or Fabric configuration; the user's agent is asked for `key`
@@ -82,13 +86,13 @@ def connect(
         if cancelled.is_set() or deadline.passed:
             sock.close()
             thread.join(5)
-            connection.close()
+            connection.client.close()
             check_cancelled()
             raise DeadlineError(f"logging in over SSH did not end in {deadline.seconds:.0f} s")
     if failure:
-        said = _server_said(connection)
+        announcement = _announcement(connection)
         sock.close()
-        raise _explained(failure[0], host, port, user, said) from failure[0]
+        raise _explained(failure[0], host, port, user, announcement) from failure[0]
     connection.transport.set_keepalive(_KEEPALIVE_SECONDS)
     return connection
 
@@ -106,15 +110,18 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 def _connection(
     host: str, port: int, user: str, key: Path, known_hosts: Path, sock: socket.socket, deadline: Deadline
-) -> Any:
+) -> GuestConnection:
     import paramiko
     from fabric.config import Config
-    from fabric.connection import Connection
+
+    from lab.guest.runner import BoundedRunner, GuestConnection
 
     seconds = max(1.0, min(LOGIN_SECONDS, deadline.left))
     # An explicit (empty) ssh_config and `lazy` keep every file of the user's out of it.
-    config: Any = Config(ssh_config=paramiko.SSHConfig(), lazy=True)  # type: ignore[no-untyped-call]
-    connection: Any = Connection(  # type: ignore[no-untyped-call]
+    config = Config(  # type: ignore[no-untyped-call]
+        overrides={"runners": {"remote": BoundedRunner}}, ssh_config=paramiko.SSHConfig(), lazy=True
+    )
+    connection = GuestConnection(  # type: ignore[no-untyped-call]
         host,
         user=user,
         port=port,
@@ -131,7 +138,7 @@ def _connection(
             "transport_factory": transport,
         },
     )
-    client: paramiko.SSHClient = connection.client
+    client = connection.client
     client.set_missing_host_key_policy(paramiko.RejectPolicy())  # Fabric's own would add any key
     pinned = client.get_host_keys()
     for name in pinned_names(known_hosts):
@@ -145,7 +152,7 @@ def transport(sock: Any, **more: Any) -> paramiko.Transport:
     import paramiko
 
     kind = _packetizer()
-    made = paramiko.Transport(sock, default_window_size=1 << 24, packetizer_class=kind, **more)
+    made = paramiko.Transport(sock, default_window_size=WINDOW_BYTES, packetizer_class=kind, **more)
     options = made.get_security_options()
     first = "aes128-gcm@openssh.com"
     options.ciphers = (first, *(name for name in options.ciphers if name != first))
@@ -246,18 +253,18 @@ def transport_errors() -> tuple[type[BaseException], ...]:
     return (paramiko.SSHException, EOFError, OSError)
 
 
-def _server_said(connection: Any) -> str:
-    """The server's text before login, such as `System is booting up`."""
+def _announcement(connection: GuestConnection) -> str:
+    """The server's text before login, such as `System is booting up`; "" when there is none."""
     transport = connection.client.get_transport()
-    said = transport.get_banner() if transport is not None else None
-    return said.decode(errors="replace").strip() if said else ""
+    text = transport.get_banner() if transport is not None else None
+    return text.decode(errors="replace").strip() if text else ""
 
 
-def _explained(error: BaseException, host: str, port: int, user: str, said: str) -> BaseException:
+def _explained(error: BaseException, host: str, port: int, user: str, announcement: str) -> BaseException:
     import paramiko
 
     where = f"{host}:{port}"
-    more = f" ({said})" if said else ""
+    more = f" ({announcement})" if announcement else ""
     if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in str(error):
         return HostKeyError(
             f"{where} answers with a host key that is not this lab's VM's",

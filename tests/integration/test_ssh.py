@@ -347,7 +347,7 @@ def test_a_command_that_talks_for_ever_ends_with_its_deadline_and_fills_no_memor
             super().__init__(1 << 16)
             kept.append(self)
 
-    monkeypatch.setattr("lab.guest.channel.Kept", Small)
+    monkeypatch.setattr("lab.guest.runner.Kept", Small)
     guest.open()
     longest = 0
 
