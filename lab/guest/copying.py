@@ -1,8 +1,7 @@
 """A file's way into the guest and out of it, by SFTP. Imported late: paramiko takes a while to load.
 
-Fabric's put and get are not used. They have no deadline, no progress and no way to go on with a copy, and a
-lost connection leaves a thread that prints its fault. `get` asks for all blocks of a file at once: that is
-memory as the file claims to be long, and five times the time (64 MiB on the loopback: 3.1 s, here 0.65 s).
+Not by Fabric's put and get: they have no deadline, no progress, no way to go on with a copy that was cut
+short, and `get` asks for all blocks of a file at once: slower, and as much memory as it claims to be long.
 """
 
 from __future__ import annotations
@@ -47,7 +46,8 @@ class Copy(paramiko.SFTPClient):
     def __init__(
         self, channel: paramiko.Channel, deadline: Deadline | None, progress: Progress | None
     ) -> None:
-        self._channel, self._deadline, self._progress = channel, deadline, progress
+        self._channel, self._deadline = channel, deadline
+        self._progress = progress or (lambda _done, _total: None)
         super().__init__(channel)
 
     def upload(self, stream: BinaryIO, remote: str) -> None:
@@ -79,8 +79,7 @@ class Copy(paramiko.SFTPClient):
 
     def _note(self, done: int, total: int) -> None:
         self._check()
-        if self._progress is not None:
-            self._progress(done, total)
+        self._progress(done, total)
 
     def _check(self) -> None:
         check_cancelled()

@@ -16,24 +16,27 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import paramiko
-from fabric.connection import Connection
 from fabric.runners import Remote
 
 from lab.bounds import CHUNK_BYTES, Kept, Lines
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import DeadlineError
-from lab.guest.login import LOGIN_SECONDS, WINDOW_BYTES, UnreachableError, transport_errors
+from lab.guest.login import ConnectionLostError, transport_errors
 
+if TYPE_CHECKING:
+    from lab.guest.connection import GuestConnection
+
+WINDOW_BYTES = 16 << 20
+"""The most that a server may send on a channel, or hold back, before this side took it."""
 _LOOK_SECONDS = 0.02
 _CHUNKS = 64
 """Of each stream between two looks at the clock: one that never pauses must not hold the caller."""
 _QUIET_SECONDS = 1.0
 """How long more output is waited for after the exit status: a background child can hold it open for ever."""
-_SEND_SECONDS = 10.0
-_END_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0
 
 # `timeout` makes the command's process group (known by the printed pid) and ends it even when this side is
 # killed: its time is longer than ours. The locale is set in here: sudo lets none through.
@@ -64,45 +67,29 @@ class GuestCommand:
     err: Callable[[bytes], None]
 
     def run(self, connection: GuestConnection) -> int:
-        """Run it to its end: its exit status, -1 when it has none (killed, or the connection broke).
+        """Run it to its end: its exit status, -1 when a signal killed it.
 
-        Raises UnreachableError (not begun), DeadlineError, InterruptedByUser, and what `out` and `err` do.
+        Raises UnreachableError (it was not begun), ConnectionLostError, DeadlineError, InterruptedByUser, and
+        what `out` and `err` raise.
         """
         seconds = str(math.ceil(self.deadline.left) + _BACKSTOP_SECONDS)
         line = shlex.join(["sh", "-c", _WRAPPER, seconds, *self.words])
         # -n: else sudo would take the password that it wants from the command's input.
         run, start = (connection.sudo, "-n -- ") if self.sudo else (connection.run, "exec ")
-        return int(run(start + line, warn=True, guest_command=self).exited)
-
-
-class GuestConnection(Connection):
-    """Fabric's, but once it is cut off it stays so: Fabric would log in anew, with no deadline."""
-
-    client: paramiko.SSHClient
-    transport: Any  # None before the login
-
-    def open(self) -> Any:
-        if self.transport is not None and not self.is_connected:
-            raise UnreachableError("the connection to the VM was cut off")
-        return super().open()  # type: ignore[no-untyped-call]
-
-    def channel(self, deadline: Deadline) -> paramiko.Channel:
-        """A new channel. Raises UnreachableError."""
-        try:
-            seconds = max(1.0, min(LOGIN_SECONDS, deadline.left))
-            return cast("paramiko.Channel", self.transport.open_session(timeout=seconds))
-        except transport_errors() as error:
-            raise UnreachableError(
-                f"the VM's SSH server opens no channel: {error}",
-                hint="the VM may hang: `invoke lab.logs` shows its console",
-            ) from error
+        status = int(run(start + line, warn=True, guest_command=self).exited)
+        if status < 0 and not connection.is_connected:
+            raise ConnectionLostError(
+                f"the connection to the VM broke while `{shlex.join(self.words)}` ran",
+                hint="`invoke lab.status` says whether the VM still runs",
+            )
+        return status
 
 
 class BoundedRunner(Remote):
     """Runs the `guest_command` that is given to Fabric's `run` or `sudo`, in the calling thread.
 
-    Fabric's own has a thread for each stream, keeps all that comes, decodes it piece by piece, reads a pipe's
-    input byte by byte, and waits for output as long as any process holds it open.
+    Fabric's own has a thread a stream, keeps all that comes, decodes it piece by piece, reads a pipe byte by
+    byte, and waits for output as long as any process holds it open.
     """
 
     context: GuestConnection
@@ -116,7 +103,7 @@ class BoundedRunner(Remote):
 
     def start(self, command: str, *_: Any) -> None:
         self.channel = self.context.channel(self._command.deadline)
-        self.channel.settimeout(_SEND_SECONDS)
+        self.channel.settimeout(_ANSWER_SECONDS)
         # paramiko waits for the answer without a limit.
         limit = threading.Timer(self._command.deadline.left, self.channel.close)
         limit.daemon = True
@@ -146,10 +133,10 @@ class BoundedRunner(Remote):
         if self._pid and self.context.is_connected:
             with (
                 contextlib.suppress(Exception),
-                contextlib.closing(self.context.transport.open_session(timeout=_END_SECONDS)) as channel,
+                contextlib.closing(self.context.transport.open_session(timeout=_ANSWER_SECONDS)) as channel,
             ):
                 channel.exec_command(shlex.join(words))
-                channel.status_event.wait(_END_SECONDS)
+                channel.status_event.wait(_ANSWER_SECONDS)
 
     def stop(self) -> None:
         if hasattr(self, "channel"):  # Fabric's resets the program's handler of SIGWINCH, too
@@ -225,15 +212,15 @@ class BoundedRunner(Remote):
             self._command.err(chunk)
 
 
-class Captured:
+class Captured(Kept):
     """An output stream that is kept, within bounds; `on_line` is called with each line as it comes."""
 
     def __init__(self, on_line: Callable[[str], None] | None) -> None:
-        self._kept = Kept()
+        super().__init__()
         self._lines = Lines(on_line) if on_line else None
 
-    def take(self, chunk: bytes) -> None:
-        self._kept.add(chunk)
+    def add(self, chunk: bytes) -> None:
+        super().add(chunk)
         if self._lines:
             self._lines.add(chunk)
 
@@ -241,10 +228,6 @@ class Captured:
         """Nothing more comes: a line that was begun is all there is of it."""
         if self._lines:
             self._lines.end()
-
-    @property
-    def text(self) -> str:
-        return self._kept.text
 
 
 def read_own_input(size: int) -> bytes | None:

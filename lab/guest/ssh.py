@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,26 +18,14 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from lab import screen
 from lab.deadline import Deadline, check_cancelled
 from lab.engines.protocol import LOOPBACK
-from lab.errors import CommandError, DeadlineError, LabError
+from lab.errors import CommandError, DeadlineError
 from lab.guest import login
-from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
-from lab.guest.waiting import wait_for_ssh
+from lab.guest.login import ConnectionLostError, UnreachableError
 from lab.proc import tail
 
 if TYPE_CHECKING:
+    from lab.guest.connection import GuestConnection
     from lab.guest.copying import Copy
-    from lab.guest.runner import GuestCommand, GuestConnection
-
-__all__ = [
-    "AuthRefusedError",
-    "ConnectionLostError",
-    "Guest",
-    "HostKeyError",
-    "Result",
-    "UnreachableError",
-    "ssh_command",
-    "wait_for_ssh",
-]
 
 DEFAULT_SECONDS = 600.0
 """The deadline of a command that was given none: nothing waits for ever on a VM that hangs."""
@@ -47,10 +34,6 @@ _KILLED = 255
 """What `ssh` exits with when the command in the guest was killed by a signal."""
 
 T = TypeVar("T")
-
-
-class ConnectionLostError(LabError):
-    """The connection broke while a command ran: whether it finished is not known."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +78,21 @@ class Guest:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, deadline: Deadline | None = None, banner: login.Banner | None = None) -> None:
-        """Log in, unless logged in. `banner` is a socket on which the server has already spoken."""
+    def open(self, deadline: Deadline | None = None, banner: login.Banner | None = None) -> GuestConnection:
+        """The connection, logged in unless it is. `banner` is a socket on which the server has already spoken."""
         with self._lock:
-            if self._connection is not None and self._connection.is_connected:
-                return
-            self.close()
-            self._connection = login.connect(
-                self.host,
-                self.port,
-                user=self.user,
-                key=self.key,
-                known_hosts=self.known_hosts,
-                deadline=deadline or Deadline.after(login.LOGIN_SECONDS),
-                banner=banner,
-            )
+            if self._connection is None or not self._connection.is_connected:
+                self.close()
+                self._connection = login.connect(
+                    self.host,
+                    self.port,
+                    user=self.user,
+                    key=self.key,
+                    known_hosts=self.known_hosts,
+                    deadline=deadline or Deadline.after(login.LOGIN_SECONDS),
+                    banner=banner,
+                )
+            return self._connection
 
     def close(self) -> None:
         with self._lock:
@@ -148,7 +131,8 @@ class Guest:
         out, err = Captured(on_line), Captured(on_line)
         started = time.monotonic()
         try:
-            status = self._perform(GuestCommand(words, sudo, deadline, source.read, out.take, err.take))
+            command = GuestCommand(words, sudo, deadline, source.read, out.add, err.add)
+            status = self._connected(command.run, deadline)
         except (DeadlineError, ConnectionLostError) as error:
             error.tail = tail(out.text + "\n" + err.text)
             raise
@@ -168,7 +152,7 @@ class Guest:
 
         words = [str(word) for word in argv]
         command = GuestCommand(words, False, deadline, read_own_input, screen.write, write_own_error)
-        status = self._perform(command)
+        status = self._connected(command.run, deadline)
         return _KILLED if status < 0 else status
 
     def put(
@@ -215,26 +199,9 @@ class Guest:
     def exists(self, remote: str, *, sudo: bool = False) -> bool:
         return self.run(["test", "-e", remote], sudo=sudo, check=False).status == 0
 
-    def _perform(self, command: GuestCommand) -> int:
-        """Run a command: its exit status, -1 when it was killed. Raises ConnectionLostError."""
-
-        def act(connection: GuestConnection) -> int:
-            status = command.run(connection)
-            if status < 0 and not connection.is_connected:
-                raise ConnectionLostError(
-                    f"the connection to the VM broke while `{shlex.join(command.words)}` ran",
-                    hint="`invoke lab.status` says whether the VM still runs",
-                )
-            return status
-
-        return self._connected(act, command.deadline)
-
     def _connected(self, act: Callable[[GuestConnection], T], deadline: Deadline, again: bool = True) -> T:
         """What `act` gives; a connection that it finds dead (UnreachableError) is replaced, once."""
-        with self._lock:
-            self.open(deadline.within(login.LOGIN_SECONDS))
-            connection = self._connection
-        assert connection is not None  # noqa: S101 - open() made it
+        connection = self.open(deadline.within(login.LOGIN_SECONDS))
         try:
             return act(connection)
         except UnreachableError:
@@ -258,7 +225,7 @@ class Guest:
 
 def ssh_command(guest: Guest) -> list[str]:
     """The argument list of `ssh` that logs a person in, the host key pinned as for lab."""
-    names = login.pinned_names(guest.known_hosts)
+    names = list(login.pinned_keys(guest.known_hosts))
     alias = [] if f"[{guest.host}]:{guest.port}" in names else ["-o", f"HostKeyAlias={names[0]}"]
     return [
         "ssh",

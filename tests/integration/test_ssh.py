@@ -21,20 +21,19 @@ import paramiko
 import pytest
 
 from lab import deadline as clock
-from lab.bounds import Kept
 from lab.deadline import Deadline
 from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError
 from lab.guest import adopt
-from lab.guest.login import LockedKeyError
-from lab.guest.ssh import (
+from lab.guest.login import (
     AuthRefusedError,
     ConnectionLostError,
-    Guest,
     HostKeyError,
+    LockedKeyError,
     UnreachableError,
-    ssh_command,
-    wait_for_ssh,
 )
+from lab.guest.runner import Captured
+from lab.guest.ssh import Guest, ssh_command
+from lab.guest.waiting import wait_for_ssh
 from tests.unit.terminal import environment, on_terminal
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
@@ -342,12 +341,13 @@ def test_a_command_that_talks_for_ever_ends_with_its_deadline_and_fills_no_memor
 ) -> None:
     kept: list[Small] = []
 
-    class Small(Kept):
-        def __init__(self) -> None:
-            super().__init__(1 << 16)
+    class Small(Captured):
+        def __init__(self, on_line: Callable[[str], None] | None) -> None:
+            super().__init__(on_line)
+            self._half = 1 << 15
             kept.append(self)
 
-    monkeypatch.setattr("lab.guest.runner.Kept", Small)
+    monkeypatch.setattr("lab.guest.runner.Captured", Small)
     guest.open()
     longest = 0
 
