@@ -150,7 +150,7 @@ class BoundedRunner(Remote):
         """
         channel, deadline = self.channel, self._command.deadline
         late, quiet = 0, Deadline.after(_QUIET_SECONDS)
-        while not deadline.passed:
+        while True:
             has_status = channel.exit_status_ready()  # or is closed
             # Asked before what has come is taken: nothing comes after it.
             complete = channel.closed or (has_status and channel.eof_received)
@@ -160,7 +160,7 @@ class BoundedRunner(Remote):
             if size or not has_status:
                 quiet = Deadline.after(_QUIET_SECONDS)
             late += size if has_status else 0
-            if (complete and not size) or late > WINDOW_BYTES or quiet.passed:
+            if (complete and not size) or late > WINDOW_BYTES or quiet.passed or deadline.passed:
                 break
             if not size and channel.status_event.wait(_LOOK_SECONDS):
                 time.sleep(_LOOK_SECONDS / 4)  # the output's end is close behind the status

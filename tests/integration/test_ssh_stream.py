@@ -102,7 +102,7 @@ def test_stream_of_a_command_that_was_killed_ends_with_255(server: Server) -> No
 @pytest.mark.parametrize("by", ["deadline", "signal"])
 def test_stream_ends_the_command_over_there_too(server: Server, tmp_path: Path, by: str) -> None:
     note = tmp_path / "pid"
-    process = _streaming(server, "sh", "-c", STUBBORN, str(note), seconds=2 if by == "deadline" else 60)
+    process = _streaming(server, "sh", "-c", STUBBORN, str(note), seconds=4 if by == "deadline" else 60)
     pid = started(note)
     if by == "signal":
         process.send_signal(signal.SIGINT)
