@@ -79,9 +79,7 @@ class Guest:
         self.close()
 
     def open(self, deadline: Deadline | None = None, banner: login.Banner | None = None) -> GuestConnection:
-        """The connection, logged in unless it is. `banner` is a socket on which the server has spoken already:
-        its greeting is not yet read.
-        """
+        """The connection, logged in unless it is. `banner`: a socket whose server has greeted already."""
         with self._lock:
             if self._connection is None or not self._connection.is_connected:
                 self.close()
