@@ -47,6 +47,7 @@ class Server:
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'authorized'}\nStrictModes no\n"
             f"PasswordAuthentication no\nSubsystem sftp {self.sftp}\n"
+            f"SetEnv HOME={self.folder}\n"  # else each command runs the tester's ~/.bashrc first
         )
         assert PROGRAM
         with (self.folder / "log").open("ab") as log:
