@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lab.deadline import Deadline
+from lab.guest.ssh import Guest
+from lab.guest.waiting import wait_for_ssh
+from tests.integration.sshserver import Server
 from tests.integration.vboxroot import Instance, Root, built, mounted
 
 
@@ -25,3 +29,18 @@ def vbox(vbox_root: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     temporary = tmp_path_factory.getbasetemp()
     with mounted(vbox_root, tmp_path_factory.mktemp("vbox") / "home", [temporary]) as instance:
         yield instance
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def guest(server: Server) -> Iterator[Guest]:
+    with server.guest() as guest:
+        yield guest
