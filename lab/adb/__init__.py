@@ -77,10 +77,6 @@ class AdbServer(Server):
         except (AdbError, OSError, EOFError) as error:
             return "", str(error) or type(error).__name__
 
-    def getprop(self, address: str, name: str, deadline: Deadline) -> str:
-        """A property of the device; empty when it is unknown there."""
-        return self.shell(address, "getprop", name, deadline=deadline).strip()
-
     def command(self, address: str, *argv: str, deadline: Deadline) -> list[str]:
         """The argument list of adb itself on a device that is online: for a person's terminal."""
         self.connect(address, deadline)

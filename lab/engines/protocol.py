@@ -155,8 +155,6 @@ class Machine(Protocol):
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:
         """Go back to a snapshot: running if it was live, else stopped."""
 
-    def delete_snapshot(self, name: str) -> None: ...
-
     def snapshots(self) -> list[Snapshot]: ...
 
     def destroy(self) -> None:

@@ -21,11 +21,6 @@ class Combined:
         return sum(self.counts.values())
 
     @property
-    def flaky(self) -> bool:
-        """Seen to hold and seen not to hold: the cell itself varies."""
-        return Verdict.CONFIRMED in self.counts and Verdict.REFUTED in self.counts
-
-    @property
     def reason(self) -> str:
         """One sentence with the counts."""
         if not self.counts:

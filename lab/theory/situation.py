@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ from lab.engines.protocol import SOFTWARE
 from lab.errors import UsageError
 from lab.host.facts import Cpu, HostFacts
 from lab.ladder.model import Cell, Nesting
+from lab.similar import choices
 from lab.versions import numbers
 
 System = Literal["linux", "macos", "windows"]
@@ -219,8 +219,7 @@ def parse_host(text: str) -> Situation:
     for word in words:
         name, value = word.removeprefix("no-"), not word.startswith("no-")
         if name not in _WORDS:
-            near = difflib.get_close_matches(name, _WORDS, cutoff=0.4) or list(_WORDS)
-            raise UsageError(f"`{word}` says nothing of a host", hint=f"nearest: {', '.join(near)}")
+            raise UsageError(f"`{word}` says nothing of a host", hint=f"nearest: {choices(name, _WORDS)}")
         if asked.setdefault(_WORDS[name], value) != value:
             raise UsageError(f"a host cannot be `{name}` and `no-{name}`")
     for name, needs in _NEEDS.items():
@@ -237,8 +236,7 @@ def parse_engine(text: str) -> tuple[str, str]:
     """(engine, version) of `--engine`, such as virtualbox:7.1. Raises UsageError."""
     name, _, version = text.lower().partition(":")
     if name not in ENGINES:
-        near = difflib.get_close_matches(name, ENGINES, cutoff=0.3) or list(ENGINES)
-        raise UsageError(f"nothing is known of an engine `{name}`", hint=f"nearest: {', '.join(near)}")
+        raise UsageError(f"nothing is known of an engine `{name}`", hint=f"nearest: {choices(name, ENGINES)}")
     if version and not numbers(version):
         raise UsageError(f"`{version}` is not a version", hint="such as virtualbox:7.1")
     return name, version

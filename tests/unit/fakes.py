@@ -169,9 +169,6 @@ class FakeMachine:
         else:
             self.world.state = State.STOPPED
 
-    def delete_snapshot(self, name: str) -> None:
-        del self.world.snapshots[name]
-
     def snapshots(self) -> list[Snapshot]:
         at = datetime(2026, 1, 2, tzinfo=UTC)
         return [Snapshot(name, at, state is State.RUNNING) for name, state in self.world.snapshots.items()]

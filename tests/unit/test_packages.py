@@ -9,7 +9,7 @@ import pytest
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError
 from lab.host import install, packages
-from lab.host.packages import TABLE, Installer, Requirement, find_program, install_command, missing
+from lab.host.packages import TABLE, Installer, Requirement, find_program, missing
 from lab.lock import hold
 from lab.steps import Event, Steps
 from tests.capabilities import needs
@@ -311,9 +311,9 @@ def test_a_program_that_a_library_brings_is_not_asked_for(monkeypatch, tmp_path)
 
 
 def test_commands_name_each_package_once():
-    assert install_command(TABLE[:2], MAC) == [["brew", "install", "qemu"]]
-    assert install_command([], ROOT) == []
-    assert install_command(TABLE[:1], ROOT)[1][-1] == "qemu-system-x86"
+    assert MAC.commands(TABLE[:2]) == [["brew", "install", "qemu"]]
+    assert ROOT.commands([]) == []
+    assert ROOT.commands(TABLE[:1])[1][-1] == "qemu-system-x86"
 
 
 def test_this_table_names_every_requirement_fully():

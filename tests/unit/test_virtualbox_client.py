@@ -42,10 +42,6 @@ for line in sys.stdin:
         say(result=args)
     elif op == "pid":
         say(result=[os.getpid(), asked["id"]])
-    elif op == "slow":
-        for percent in (10, 50, 100):
-            say(percent=percent)
-        say(result=None)
     elif op == "fault":
         say(fault={"kind": args["kind"], "what": "it failed", "tail": "VERR_X", "hint": "do something"})
     elif op == "dies":
@@ -96,13 +92,6 @@ def test_one_process_answers_call_after_call(client):
     assert client.call("echo", a=1, b=["ä", None]) == {"a": 1, "b": ["ä", None]}
     (first, one), (second, two) = client.call("pid"), client.call("pid")
     assert first == second and two == one + 1
-
-
-def test_percentages_are_told(client):
-    told = []
-    assert client.call("slow", tell=told.append) is None
-    assert told == [10, 50, 100]
-    client.call("slow")
 
 
 @pytest.mark.parametrize(

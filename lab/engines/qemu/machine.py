@@ -148,10 +148,6 @@ class QemuMachine:
             self._saved.apply_disk(saved.tag)
             self._saved.delete(SUSPENDED, None)
 
-    def delete_snapshot(self, name: str) -> None:
-        with self._asking(self._launcher.find()) as monitor:
-            self._saved.delete(self._named(name, monitor).tag, monitor)
-
     def snapshots(self) -> list[Snapshot]:
         running = self._launcher.find()
         if not running and not self._layout.disk.exists():

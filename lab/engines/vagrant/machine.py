@@ -121,9 +121,6 @@ class VagrantMachine:
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:  # noqa: ARG002
         self._refuse()
 
-    def delete_snapshot(self, name: str) -> None:  # noqa: ARG002
-        self._refuse()
-
     def snapshots(self) -> list[Snapshot]:
         self._refuse()
 

@@ -200,9 +200,6 @@ class VirtualBoxMachine:
         if found["live"]:
             self._launch(forwards)
 
-    def delete_snapshot(self, name: str) -> None:
-        self._slowly("delete", self._memory_seconds, identity=self._named(name)["id"])
-
     def snapshots(self) -> list[Snapshot]:
         return [
             Snapshot(item["name"], datetime.fromtimestamp(item["created"], UTC), item["live"])

@@ -147,15 +147,13 @@ def of_text(said: str, doing: str, shown: str = "") -> FaultError:
     return FaultError("failed", f"VirtualBox failed: {doing}", shown or said)
 
 
-def finish(progress: Any, doing: str, tell: Any = None) -> None:
+def finish(progress: Any, doing: str) -> None:
     """Wait for a progress object to end. It never raises by itself: what it says is looked at here.
 
-    `tell` receives its percentage now and then.
+    Raises FaultError.
     """
     while not progress.completed:
         progress.wait_for_completion(200)
-        if tell is not None:
-            tell(int(progress.percent))
     result = int(progress.result_code)
     if result == 0:
         return

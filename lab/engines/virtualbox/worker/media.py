@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def difference(api: Api, base: str, target: str) -> Any:
     return medium
 
 
-def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int], None] | None = None) -> None:
+def convert(api: Api, source: str, target: str, size: int) -> None:
     """Make `target` a sparse VDI of `size` bytes with what the disk image `source` holds, of any format
     VirtualBox reads. It knows neither of them afterwards: their files are the caller's.
     """
@@ -47,9 +46,9 @@ def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int],
         medium = api.vbox.create_medium(
             "VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk
         )
-        finish(origin.clone_to_base(medium, [kinds.MediumVariant.standard]), f"converting {source}", tell)
+        finish(origin.clone_to_base(medium, [kinds.MediumVariant.standard]), f"converting {source}")
         if int(medium.logical_size) != size:
-            finish(medium.resize(size), f"giving {target} its size", tell)
+            finish(medium.resize(size), f"giving {target} its size")
     finally:
         _close_at(api, source, target)
 
