@@ -42,8 +42,6 @@ class NestedProof:
     """L2's own kernel boot id: differs from L1's, which a container would show."""
     boot_completed: bool
     kernel: str
-    uptime_seconds: float
-    """L2's uptime at the time it was asked."""
     seconds: float | None = None
     """From the launch of L2's monitor until adbd listens in L2, where that was measured."""
 

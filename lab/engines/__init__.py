@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
-from lab.engines.options import QEMU, Options
+from lab.engines.options import Options
 from lab.engines.protocol import Engine
 from lab.engines.vagrant import INNER
 from lab.errors import UsageError
 from lab.similar import choices
 
-__all__ = ["NAMES", "QEMU", "Options", "engine", "prune"]
+__all__ = ["NAMES", "engine", "prune"]
 
 NAMES = ("virtualbox", "qemu")
 """In the order `auto` prefers them."""

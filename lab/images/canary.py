@@ -122,11 +122,6 @@ def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
     return built
 
 
-def verify(entry: images.CachedImage) -> None:
-    """Hash the archive again. Raises BlockedError when it is damaged."""
-    images.verify(entry)
-
-
 def facts(entry: images.CachedImage) -> dict[str, str]:
     """`image_id`, `layer` and `reference` as Docker will show them."""
     extra = entry.manifest.model_extra or {}

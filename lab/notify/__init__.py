@@ -3,12 +3,11 @@
 from lab.notify.github import GitHubIssues
 from lab.notify.mail import Mail
 from lab.notify.message import Notice, Said
-from lab.notify.secrets import NAMES, secret
+from lab.notify.secrets import secret
 from lab.notify.sending import Channel, DeliveryError, Patience
-from lab.notify.webhook import Slack, Webhook, verify
+from lab.notify.webhook import Slack, Webhook
 
 __all__ = [
-    "NAMES",
     "Channel",
     "DeliveryError",
     "GitHubIssues",
@@ -19,5 +18,4 @@ __all__ = [
     "Slack",
     "Webhook",
     "secret",
-    "verify",
 ]

@@ -79,17 +79,6 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return f"sha256={mac.hexdigest()}"
 
 
-def verify(
-    secret: str, timestamp: str, body: bytes, signature: str, *, now: float, tolerance: float = 300.0
-) -> bool:
-    """What a receiver does: the signature is right, and made within `tolerance` seconds of `now`."""
-    try:
-        fresh = abs(now - int(timestamp)) <= tolerance
-    except ValueError:
-        return False
-    return fresh and hmac.compare_digest(sign(secret, timestamp, body), signature)
-
-
 def _need(url: str) -> None:
     if not url:
         raise DeliveryError("there is no address to tell", hint=where("webhook-url"))

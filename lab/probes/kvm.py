@@ -159,20 +159,8 @@ class KvmFacts(_Model):
         return self.probe.ok
 
     @property
-    def signature(self) -> str:
-        return self.facts.cpu.hypervisor or ""
-
-    @property
-    def clocksource(self) -> str:
-        return self.facts.clocksource
-
-    @property
     def cpu_flags(self) -> list[str]:
         return self.facts.cpu.flags
-
-    def summary(self) -> str:
-        """One sentence: how each mode ended, or why none was tried."""
-        return self.probe.why
 
 
 class Process(_Model):

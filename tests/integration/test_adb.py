@@ -61,7 +61,7 @@ def test_l2_answers_for_itself_and_is_seen_to_be_emulated(address: str, tmp_path
     finally:
         AdbServer(tmp_path / "adb", journal).stop()
     assert proof.nonce == NONCE and proof.nonce != "another lab's"
-    assert proof.boot_completed and proof.uptime_seconds > 0
+    assert proof.boot_completed
     assert proof.kernel.endswith("-cloud-amd64")
     assert proof.boot_id and proof.boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     # What the ladder's nested.adb refuses: this L2 does not run under KVM, and says so.

@@ -29,7 +29,7 @@ from lab.images.errors import (
     UnreachableError,
     WrongDigestError,
 )
-from lab.images.registry import Reference, facts, find, pull, reachable, resolve
+from lab.images.registry import Reference, client, facts, find, pull, reachable
 from lab.images.transport import Patience
 
 pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
@@ -130,7 +130,8 @@ def test_an_image_of_another_architecture_is_refused(bench: Bench) -> None:
 
 
 def test_resolving_fetches_manifests_only(bench: Bench) -> None:
-    found = resolve(bench.reference, bench.door.host, "", Deadline.after(10))
+    with client.Registry(bench.reference, bench.door.host, Deadline.after(10)) as registry:
+        found = registry.resolve("")
     assert (found.digest, found.manifest) == (ANDROID.digest, ANDROID.digest)
     assert [layer.digest for layer in found.layers] == [digest(layer) for layer in ANDROID.layers]
     assert not bench.door.asked("/blobs/")

@@ -37,7 +37,6 @@ GOOD = NestedProof(
     boot_id=L2_BOOT,
     boot_completed=True,
     kernel="6.12",
-    uptime_seconds=5.0,
     seconds=6.0,
 )
 
@@ -91,7 +90,6 @@ _PROOFS = st.builds(
     boot_id=_TEXTS,
     boot_completed=st.booleans(),
     kernel=_TEXTS,
-    uptime_seconds=st.just(1.0),
     seconds=st.sampled_from([None, 1.0]),
 )
 

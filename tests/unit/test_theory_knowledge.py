@@ -18,7 +18,6 @@ from lab.theory.knowledge import (
     Fact,
     Outlook,
     Table,
-    conflicts,
     most_specific,
     predict,
     table,
@@ -26,6 +25,7 @@ from lab.theory.knowledge import (
 )
 from lab.theory.observed import Comparison, compare
 from lab.theory.situation import ENGINES, Situation, parse_engine, parse_host
+from tests.unit.conflicts import conflicts
 from tests.unit.test_theory_match import situations
 
 FACTS = {fact.id: fact for fact in table().fact}

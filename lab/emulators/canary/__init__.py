@@ -21,8 +21,6 @@ from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
 from lab.steps import Step
 
-_ASK = ("sh", "-c", "getprop; cat /proc/uptime")
-
 __all__ = ["Canary"]
 
 
@@ -114,8 +112,8 @@ class Canary:
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
         # What answers is not waited for to say something else: an L2 tells in its log, last of all, that
         # its boot is over, and that was read before.
-        told = AdbServer(adb_folder, self._journal).shell(adb_address, *_ASK, deadline=deadline)
-        return console.properties(told)
+        server = AdbServer(adb_folder, self._journal)
+        return console.properties(server.shell(adb_address, "getprop", deadline=deadline))
 
     def _must_be_labs(self, guest: Guest) -> None:
         """Raise InconclusiveError for another container than lab starts: whatever that says shows nothing."""

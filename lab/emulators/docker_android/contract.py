@@ -28,10 +28,9 @@ RECONFIGURING, READY = "RECONFIGURING", "READY"
 STATES = (CREATING, STARTING, BOOTING, RECONFIGURING, READY)
 """What the status file can say (cli/src/constants/DEVICE.py). There is none for a failure."""
 
-WATCHER_TRIES = 59
-"""How often its own watcher looks for the end of the boot before it dies (emulator.py, check_adb_command)."""
 _WATCHER_SECONDS = 15
-"""Between two looks. The image's 2 give a boot two minutes, and these a quarter of an hour."""
+"""Between two of the 59 times that its own watcher looks for the end of the boot before it dies (emulator.py,
+check_adb_command). The image's 2 give a boot two minutes, and these a quarter of an hour."""
 
 _API = {"5.0.1": 21, "5.1.1": 22, "6.0": 23, "7.0": 24, "7.1.1": 25, "8.0": 26, "8.1": 27} | {
     "9.0": 28,

@@ -219,13 +219,11 @@ def android(server: AdbServer, address: str, *, whole: bool) -> Android:
         boot_id=told.get("boot_id", ""),
         uptime=reading.uptime(told.get("uptime", "")),
         kernel=told.get("kernel", ""),
-        clocksource=told.get("clocksource", ""),
         completed=completed,
         animation=told.get("animation", ""),
         properties=reading.properties(told.get("properties", "")),
         packages=told.get("packages"),
         focus=reading.focus(told["focus"]) if "focus" in told else None,
-        awake="Awake" in told["awake"] if told.get("awake") else None,
         screen=screen,
         screen_error=screen_error,
     )

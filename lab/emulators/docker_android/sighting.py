@@ -95,7 +95,6 @@ class Android:
     boot_id: str = ""
     uptime: float | None = None
     kernel: str = ""
-    clocksource: str = ""
     completed: bool = False
     animation: str = ""
     """init.svc.bootanim: empty, running, stopped."""
@@ -104,7 +103,6 @@ class Android:
     """What the package manager said of the package android."""
     focus: str | None = None
     """The window with the focus; empty when there is none."""
-    awake: bool | None = None
     screen: Screen | None = None
     screen_error: str = ""
 

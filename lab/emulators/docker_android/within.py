@@ -204,8 +204,7 @@ def proof(said: str) -> NestedProof | None:
     """L2's answers to QUESTION as a proof; None when its CPUID program did not run, or it has no uptime."""
     told = reading.answers(said)
     hypervisor = reading.signature(told.get("hypervisor", ""))
-    uptime = reading.uptime(told.get("uptime", ""))
-    if hypervisor is None or uptime is None:
+    if hypervisor is None or reading.uptime(told.get("uptime", "")) is None:
         return None
     return NestedProof(
         nonce=told.get("nonce", ""),
@@ -214,5 +213,4 @@ def proof(said: str) -> NestedProof | None:
         boot_id=told.get("boot_id", ""),
         boot_completed=told.get("completed") == "1",
         kernel=told.get("kernel", ""),
-        uptime_seconds=uptime,
     )

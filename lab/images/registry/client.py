@@ -34,15 +34,6 @@ _LONGEST_BLOB = 64 << 30
 """Bytes. What a manifest says of its blobs is a stranger's word, too."""
 
 
-def resolve(reference: Reference, mirror: str, digest: str, deadline: Deadline) -> Resolved:
-    """What `reference` stands for now, or `digest` (sha256:…) if given, on linux/amd64.
-
-    Raises BlockedError (lab.images.errors), DeadlineError, UsageError.
-    """
-    with Registry(reference, mirror, deadline) as registry:
-        return registry.resolve(digest)
-
-
 def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
     """None when the registry answers within `seconds`, else why not. It needs no login for that."""
     host = api_host(reference, mirror)
@@ -92,7 +83,10 @@ class Registry:
         self._session.close()
 
     def resolve(self, digest: str = "") -> Resolved:
-        """See the function of this name."""
+        """What the reference stands for now, or `digest` (sha256:…) if given, on linux/amd64.
+
+        Raises BlockedError (lab.images.errors), DeadlineError, UsageError.
+        """
         wanted = check_digest(digest) or self.reference.digest
         content = self._content(f"manifests/{wanted or self.reference.tag}", wanted)
         first = manifests.digest_of(content)
