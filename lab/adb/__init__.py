@@ -116,8 +116,8 @@ class AdbServer(Server):
 def _all(device: AdbConnection, deadline: Deadline) -> bytes:
     """What a device says until it has said all."""
     assert isinstance(device, Connection)  # noqa: S101 - lab's own Client made it
-    device.wire.deadline = deadline
+    device.limits.deadline = deadline
     answer = bytearray()
-    while chunk := device.wire.recv(CHUNK_BYTES):
+    while chunk := device.conn.recv(CHUNK_BYTES):
         answer += chunk
     return bytes(answer)

@@ -26,7 +26,7 @@ class _Bounded:
     def getreply(self) -> tuple[int, bytes]:
         client: Any = self
         if client.file is None and client.sock is not None:  # new, or encrypted from here on
-            client.file = web.Watched(client.sock).makefile("rb")
+            client.file = web.watched(client.sock).makefile("rb")
         answer: tuple[int, bytes] = super().getreply()  # type: ignore[misc]
         return answer
 

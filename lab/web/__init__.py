@@ -1,6 +1,6 @@
 """The one door to the web: no answer is longer, slower or harder to stop than its asker allows."""
 
-from lab.web.bounds import Watched, bounded
+from lab.web.bounds import bounded, watched
 from lab.web.session import Answer, Session, read_some, read_whole
 from lab.web.words import is_loopback, length, parse_json, retry_after, shown, spare_loopback
 
@@ -11,7 +11,6 @@ __all__ = [
     "HEAD_BYTES",
     "Answer",
     "Session",
-    "Watched",
     "bounded",
     "is_loopback",
     "length",
@@ -21,4 +20,5 @@ __all__ = [
     "retry_after",
     "shown",
     "spare_loopback",
+    "watched",
 ]

@@ -261,7 +261,7 @@ def _greeting(address: str) -> tuple[str, str]:
     try:
         host, _, port = address.partition(":")
         # A connection of our own: given an address, the library would ask the environment's proxy.
-        way = web.Watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
+        way = web.watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
         page_socket = websocket.create_connection(
             f"ws://{address}/websockify",
             timeout=_NOVNC_SECONDS,
