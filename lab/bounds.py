@@ -152,7 +152,7 @@ class Watched:
         return bytes(buffer[: self.recv_into(buffer)])
 
     def recv_into(self, buffer: Any) -> int:
-        """As a socket's. Raises as Limits, and TimeoutError after a silence as long as the socket's timeout."""
+        """As a socket's. Raises what Limits do, and TimeoutError after the socket's timeout of silence."""
         limits = self._limits()
         silence = Deadline.after(LONGEST_SILENCE if self._silence is None else self._silence)
         try:

@@ -16,8 +16,9 @@ from lab.errors import BlockedError, DeadlineError
 from lab.images import lock
 from lab.images.errors import IncompleteError, WrongDigestError
 from lab.images.part import Part
-from lab.images.transport import Patience, TransientError, opened, read_some
+from lab.images.transport import opened, read_some
 from lab.steps import Step
+from lab.web import Patience, TransientError
 
 _BLOCK = 1 << 18
 _MARGIN = 64 << 20
@@ -119,20 +120,20 @@ class _Download:
                 grown = self.part.size > best
                 failures = 1 if grown else failures + 1
                 best = max(best, self.part.size)
-                if fault.is_final(failures, self.patience, self.deadline):
+                seconds = self.patience.wait(failures, fault.after, self.deadline.left)
+                if seconds is None:
                     raise fault.becomes(
                         f"{web.shown(self.url)} could not be downloaded: {fault}"
                         f" ({failures} tries brought nothing new)",
                         hint="try again later: what has arrived is kept; or name another mirror",
                     ) from fault
-                self._wait(failures, fault)
+                self._wait(seconds, str(fault))
 
-    def _wait(self, failures: int, fault: TransientError) -> None:
-        seconds = min(max(self.patience.wait(failures), fault.after), self.deadline.left)
-        self._check_deadline(str(fault))
-        self.step.note(f"{fault}; again in {seconds:.1f} s, from byte {self.part.size}")
+    def _wait(self, seconds: float, why: str) -> None:
+        self._check_deadline(why)
+        self.step.note(f"{why}; again in {seconds:.1f} s, from byte {self.part.size}")
         pause(seconds)
-        self._check_deadline(str(fault))
+        self._check_deadline(why)
 
     def _receive_once(self) -> None:
         headers = self.part.range_headers()

@@ -11,7 +11,7 @@ import requests
 from pydantic import TypeAdapter
 
 from lab import files, web
-from lab.images.transport import TransientError
+from lab.web import TransientError
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})$")
 

@@ -18,8 +18,9 @@ from lab.images import cache as images
 from lab.images.download import download
 from lab.images.signature import verify_detached
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience, TransientError, opened
+from lab.images.transport import opened
 from lab.steps import Step
+from lab.web import Patience, TransientError
 
 _LIST_LIMIT = 1 << 20
 """Bytes; the real lists of hashes have a few thousand."""

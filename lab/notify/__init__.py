@@ -4,7 +4,7 @@ from lab.notify.github import GitHubIssues
 from lab.notify.mail import Mail
 from lab.notify.message import Notice, Said
 from lab.notify.secrets import secret
-from lab.notify.sending import Channel, DeliveryError, Patience
+from lab.notify.sending import Channel, DeliveryError
 from lab.notify.webhook import Slack, Webhook
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "GitHubIssues",
     "Mail",
     "Notice",
-    "Patience",
     "Said",
     "Slack",
     "Webhook",

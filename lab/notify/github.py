@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from lab import redact, web
 from lab.notify.message import Notice, Said
 from lab.notify.secrets import where
-from lab.notify.sending import DeliveryError, Patience, persist, send
+from lab.notify.sending import PATIENCE, DeliveryError, persist, send
 
 API = "https://api.github.com"
 LABEL = "lab-nightly-"
@@ -48,10 +48,12 @@ class GitHubIssues:
 
     name = "github"
 
-    def __init__(self, repository: str, token: str, api: str = API, patience: Patience | None = None) -> None:
+    def __init__(
+        self, repository: str, token: str, api: str = API, patience: web.Patience = PATIENCE
+    ) -> None:
         self._base = f"{api.rstrip('/')}/repos/{repository}"
         self._token = token
-        self._patience = patience or Patience()
+        self._patience = patience
 
     def deliver(self, notice: Notice) -> str:
         if not self._token:

@@ -1,6 +1,7 @@
 """The one door to the web: no answer is longer, slower or harder to stop than its asker allows."""
 
 from lab.web.bounds import bounded, watched
+from lab.web.patience import Patience, TransientError, may_go_away
 from lab.web.session import Answer, Session, read_some, read_whole
 from lab.web.words import is_loopback, length, parse_json, retry_after, shown, spare_loopback
 
@@ -10,10 +11,13 @@ HEAD_BYTES = 1 << 20
 __all__ = [
     "HEAD_BYTES",
     "Answer",
+    "Patience",
     "Session",
+    "TransientError",
     "bounded",
     "is_loopback",
     "length",
+    "may_go_away",
     "parse_json",
     "read_some",
     "read_whole",

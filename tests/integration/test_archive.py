@@ -19,9 +19,8 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError
 from lab.images.archive import DebianArchive, Keys
 from lab.images.debtree import DebianTree
-from lab.images.transport import Patience
 from lab.steps import Steps
-from lab.web import Session
+from lab.web import Patience, Session
 from tests.signing import LONG_AGO, Signer
 
 QUICK = Patience(connect=2, read=1, attempts=2, backoff=0.01, longest_backoff=0.05)

@@ -26,8 +26,8 @@ from lab.images import cache as images
 from lab.images import lock
 from lab.images.download import download
 from lab.images.published import PublishedImage
-from lab.images.transport import Patience
 from lab.steps import Event, Steps
+from lab.web import Patience
 
 IMAGE = "/disk.img"
 BODY = b"QFI\xfb" + random.Random(1).randbytes(1_500_000)  # noqa: S311

@@ -30,7 +30,7 @@ from lab.images.errors import (
     WrongDigestError,
 )
 from lab.images.registry import Reference, client, facts, find, pull, reachable
-from lab.images.transport import Patience
+from lab.web import Patience
 
 pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
 

@@ -41,9 +41,10 @@ from lab.errors import BusyError, InterruptedByUser, LabError, UsageError
 from lab.history import Claimed, History, HistoryError, Night, Run, counted
 from lab.history import model as figures
 from lab.ladder.model import Claim, Verdict
-from lab.notify import Patience, github, webhook
+from lab.notify import github, webhook
 from lab.schedule import Systemd
 from lab.steps import JsonLines
+from lab.web import Patience
 from tests.unit import fakes, sinks
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
@@ -655,7 +656,9 @@ def test_a_webhook_that_is_down_costs_neither_night_nor_verdict(bed: Bed) -> Non
         url = sink.url + "/a-secret-path-of-a-webhook"
     bed.patch.setenv("LAB_WEBHOOK_URL", url)
     bed.patch.setattr(
-        telling, "Webhook", lambda *words: telling_webhook(*words, Patience(2, first=0.01, timeout=1.0))
+        telling,
+        "Webhook",
+        lambda *words: telling_webhook(*words, Patience(attempts=2, backoff=0.01, read=1.0)),
     )
     found, code = _run(bed, webhook="json")
     assert (found["verdict"], code) == ("confirmed", 0)

@@ -25,7 +25,6 @@ from lab.notify import (
     GitHubIssues,
     Mail,
     Notice,
-    Patience,
     Said,
     Slack,
     Webhook,
@@ -33,12 +32,13 @@ from lab.notify import (
     sending,
 )
 from lab.notify.webhook import DELIVERY, SIGNATURE, TIMESTAMP, sign, slack_message
+from lab.web import Patience
 from tests.unit import sinks
 from tests.unit.sinks import Answer, HttpSink, Request
 
 AT = "2026-01-02T03:04:05.678+00:00"
 SECRET = "correct horse battery"
-QUICK = Patience(attempts=3, first=0.01, longest=0.2, timeout=2.0)
+QUICK = Patience(attempts=3, backoff=0.01, longest_backoff=0.2, read=2.0)
 WORSE = Said("0123456789ab", "nesting is refuted tonight <and> was confirmed", True)
 NOTICE = Notice(
     night=7,

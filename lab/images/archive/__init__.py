@@ -15,9 +15,8 @@ from lab.images.archive.closure import needed
 from lab.images.archive.extract import fetch, unpack
 from lab.images.archive.index import Package, read_index
 from lab.images.archive.release import Keys, read_release
-from lab.images.transport import Patience
 from lab.steps import Step
-from lab.web import Session
+from lab.web import Patience, Session
 
 __all__ = ["DebianArchive", "Keys", "Package"]
 

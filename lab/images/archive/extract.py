@@ -14,9 +14,8 @@ from lab.deadline import Deadline, check_cancelled
 from lab.errors import BlockedError, DeadlineError
 from lab.images.archive.index import Package
 from lab.images.download import download
-from lab.images.transport import Patience
 from lab.steps import Step
-from lab.web import Session
+from lab.web import Patience, Session
 
 
 def fetch(

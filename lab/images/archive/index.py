@@ -18,8 +18,7 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.archive.release import SuiteRelease
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience
-from lab.web import Session, shown
+from lab.web import Patience, Session, shown
 
 _FILE = "main/binary-amd64/Packages.xz"
 _LONGEST = 512 << 20

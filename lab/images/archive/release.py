@@ -14,8 +14,7 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.signature import verify_clearsigned
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience
-from lab.web import Session, shown
+from lab.web import Patience, Session, shown
 
 _LIMIT = 8 << 20
 """Bytes; that of a Debian release has about 140,000."""

@@ -26,8 +26,9 @@ from lab.images.registry.auth import RegistryAuth
 from lab.images.registry.manifests import Descriptor, Index, Manifest, Resolved
 from lab.images.registry.reference import Reference, api_host, check_digest, is_digest, scheme
 from lab.images.small import fetch
-from lab.images.transport import Patience, TransientError, opened
+from lab.images.transport import opened
 from lab.steps import Step
+from lab.web import Patience, TransientError
 
 _CONNECT_SECONDS = 3.0
 _LONGEST_BLOB = 64 << 30

@@ -15,8 +15,8 @@ from lab.images.registry.client import Registry
 from lab.images.registry.learned import Change, Learned
 from lab.images.registry.pull import facts, find, pull
 from lab.images.registry.reference import Reference, check_digest
-from lab.images.transport import Patience
 from lab.steps import Step
+from lab.web import Patience
 
 _ASK_SECONDS = 5.0
 _ONCE = Patience(connect=3.0, read=_ASK_SECONDS, attempts=1)

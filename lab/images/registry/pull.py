@@ -16,8 +16,8 @@ from lab.images.registry import archive, manifests
 from lab.images.registry.client import Registry
 from lab.images.registry.manifests import Resolved
 from lab.images.registry.reference import Reference
-from lab.images.transport import Patience
 from lab.steps import Step
+from lab.web import Patience
 
 KIND = "emulator"
 _FILE = "image.tar"
