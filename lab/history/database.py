@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from lab.errors import BusyError, LabError
+from lab import lock
+from lab.deadline import Deadline
+from lab.errors import LabError
 from lab.files import open_private, private_folder
 
 _BUSY_SECONDS = 10.0
@@ -115,7 +115,9 @@ def open_database(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3
     with told(path):
         if not path.parent.exists():
             private_folder(path.parent)
-    with told(path), _alone(path):
+    # Two commands that find the same damage must not both move the file.
+    alone = lock.when_free(lock.beside(path), "opening the history", deadline=Deadline.after(_BUSY_SECONDS))
+    with told(path), alone:
         for ending in _FILES:  # SQLite makes its own as open as the database is
             if not ending or path.with_name(path.name + ending).exists():
                 open_private(path.with_name(path.name + ending), "ab").close()
@@ -162,16 +164,6 @@ def writing(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             raise
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two commands that find the same damage must not both move the file."""
-    try:
-        with FileLock(path.with_name(path.name + ".lock"), timeout=_BUSY_SECONDS):
-            yield
-    except Timeout:
-        raise BusyError(f"the history {path} is being opened by another command") from None
 
 
 def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:

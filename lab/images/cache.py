@@ -24,13 +24,13 @@ from lab import files
 from lab.deadline import Deadline
 from lab.errors import BlockedError, BusyError, UsageError
 from lab.images import uses
-from lab.images.lock import beside, held
+from lab.lock import beside, when_free
 
 SCHEMA: Literal["lab.image/1"] = "lab.image/1"
 MANIFEST = "manifest.json"
 _STAMP = ".verified.json"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
-_DOWNLOAD = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._+~-]*?)(\.part|\.part\.json|\.lock)?")
+_DOWNLOAD = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._+~-]*?)(\.part|\.part\.json|\.lock|\.lock\.holder)?")
 
 
 class Manifest(BaseModel):
@@ -137,8 +137,8 @@ def lock(
     say: Callable[[str], None] | None = None,
     deadline: Deadline | None = None,
 ) -> Iterator[None]:
-    """Hold one image while it is built, fetched or removed. See lab.images.lock.held."""
-    with held(_lock_path(cache, image_id), f"image {image_id}", say=say, deadline=deadline):
+    """Hold one image while it is built, fetched or removed. See lab.lock.when_free."""
+    with when_free(_lock_path(cache, image_id), f"image {image_id}", say=say, deadline=deadline):
         yield
 
 
@@ -231,7 +231,7 @@ def _remove(cache: Path, name: str, items: list[Path], *, unless_used: bool = Fa
                     shutil.rmtree(doomed, ignore_errors=True)
                     item.rename(doomed)
                 shutil.rmtree(doomed)
-            elif item.exists() and not item.name.endswith(".lock"):
+            elif item.exists() and not item.name.endswith((".lock", ".lock.holder")):
                 item.unlink()
             else:
                 continue
@@ -244,7 +244,7 @@ def _if_free(path: Path) -> Iterator[bool]:
     """Hold the lock for the block if nobody else does."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(path, "image.prune", deadline=Deadline.after(0)))
+            stack.enter_context(when_free(path, "image.prune", deadline=Deadline.after(0)))
             free = True
         except BusyError:
             free = False

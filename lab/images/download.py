@@ -10,10 +10,9 @@ from pathlib import Path
 
 import requests
 
-from lab import files, web
+from lab import files, lock, web
 from lab.deadline import Deadline, pause
 from lab.errors import BlockedError, DeadlineError
-from lab.images import lock
 from lab.images.errors import IncompleteError, WrongDigestError
 from lab.images.part import Part
 from lab.images.transport import opened, read_some
@@ -56,7 +55,9 @@ def download(
     space), DeadlineError, BusyError, InterruptedByUser. In each case `target` is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with lock.held(lock.beside(target), f"the download of {target.name}", say=step.note, deadline=deadline):
+    with lock.when_free(
+        lock.beside(target), f"the download of {target.name}", say=step.note, deadline=deadline
+    ):
         if target.is_file() and files.sha256(target) == sha256.lower():
             step.note(f"{target.name} is already here")
             return target

@@ -15,9 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lab import files
+from lab import files, lock
 from lab.errors import BlockedError, LabError
-from lab.images import lock
 from lab.images.registry.manifests import LIMIT, parse_config
 
 STAMPS = "saved-images.json"
@@ -134,7 +133,7 @@ def _sha256(path: Path, state: Path) -> str:
     if isinstance(kept, dict) and kept.items() >= look.items() and _HEX.fullmatch(str(kept.get("sha256"))):
         return str(kept["sha256"])
     observed = files.sha256(path)
-    with lock.held(lock.beside(stamps), f"the file {STAMPS}"):
+    with lock.when_free(lock.beside(stamps), f"the file {STAMPS}"):
         files.write_json(stamps, _kept(stamps) | {key: look | {"sha256": observed}}, files.PUBLIC)
     return observed
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import files, proc
+from lab import files, lock, proc
 from lab.config import load
 from lab.deadline import Deadline
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import Entry
-from lab.images import canary, debtree, lock, mmdebstrap
+from lab.images import canary, debtree, mmdebstrap
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from tests.double import pictures
 
@@ -86,7 +86,7 @@ def built(cache: Path | None = None, say: Callable[[str], None] = print) -> Imag
     folder = (cache or load().cache_dir) / "test-images"
     recipe = recipe_hash()
     final = folder / f"double-{recipe[:12]}"
-    with lock.held(lock.beside(final), "the test double's image", say=say):
+    with lock.when_free(lock.beside(final), "the test double's image", say=say):
         if not final.is_dir():
             files.require_space(folder, _SPACE, "the test double's image")
             with files.building(final) as work:

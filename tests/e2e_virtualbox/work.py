@@ -10,11 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
-from lab import files, proc
+from lab import files, lock, proc
 from lab.config.loading import PROJECT as SOURCE
 from lab.deadline import Deadline
 from lab.images import cache as images
-from lab.images import debian, disk, lock
+from lab.images import debian, disk
 from lab.steps import Steps
 from tests.e2e_virtualbox import RECIPE
 
@@ -86,7 +86,7 @@ def environment(host: Path, project: Path, cache: Path) -> Path:
     for name in ("requirements.lock", "pyproject.toml", "bin/invoke", "bin/make_venv.py"):
         digest.update((project / name).read_bytes())
     final = cache / "test-roots" / f"vbox-host-venv-{digest.hexdigest()[:12]}"
-    with lock.held(lock.beside(final), "the emulated host's Python environment"):
+    with lock.when_free(lock.beside(final), "the emulated host's Python environment"):
         if not final.is_dir():
             with files.building(final) as work:
                 root, raw = work / "root", work / "root.raw"

@@ -22,7 +22,7 @@ from lab.deadline import Deadline
 from lab.engines.vagrant import ovf
 from lab.errors import LabError, UsageError
 from lab.images.cache import CachedImage
-from lab.images.lock import beside, held
+from lab.lock import beside, when_free
 from lab.steps import Step
 
 FOLDER = "vagrant"
@@ -60,7 +60,7 @@ def ensure(
     path = _path(cache, image.id, provider, gib)
     if (found := known(cache, image.id, provider, gib)) is not None:
         return found
-    with held(beside(path), f"the box of {image.id}", say=step.note):
+    with when_free(beside(path), f"the box of {image.id}", say=step.note):
         if (found := known(cache, image.id, provider, gib)) is not None:
             return found
         described = json.loads(_run(image_tool, "info", "--output=json", image.path).out)

@@ -10,9 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files
+from lab import files, lock
 from lab.errors import BlockedError
-from lab.images import lock
 from lab.images.registry.reference import Reference
 
 FILE = "image-digests.json"
@@ -82,7 +81,7 @@ class Learned:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Known]]:
-        with lock.held(lock.beside(self.path), f"the file {FILE}"):
+        with lock.when_free(lock.beside(self.path), f"the file {FILE}"):
             before = self._read()
             tags = dict(before.tags)
             yield tags

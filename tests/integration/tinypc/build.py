@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import files, proc, web
+from lab import files, lock, proc, web
 from lab.config import load
 from lab.deadline import Deadline
 from lab.formats import cpio
 from lab.formats.cpio import Entry
 from lab.guest import python
-from lab.images import canary, lock
+from lab.images import canary
 from lab.images.archive import DebianArchive, Keys
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.probes.kvm import script
@@ -52,7 +52,7 @@ def built(cache: Path | None = None, say: Callable[[str], None] = print) -> Tiny
     """The Linux in `cache` (lab's own by default), built if it is not there; one process builds."""
     folder = (cache or load().cache_dir) / "test-images"
     final = folder / f"tinypc-{_digest()[:12]}"
-    with lock.held(lock.beside(final), "the emulated PC's Linux", say=say):
+    with lock.when_free(lock.beside(final), "the emulated PC's Linux", say=say):
         if not final.is_dir():
             files.require_space(folder, _SPACE, "the emulated PC's Linux")
             with files.building(final) as work, tempfile.TemporaryDirectory() as scratch:
