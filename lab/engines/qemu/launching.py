@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.layout import Layout, make_private
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.host.ports import is_free
 from lab.journal import Journal
 
 _START_SECONDS = 60.0
@@ -221,7 +221,7 @@ def let_run(monitor: qmp.Monitor, deadline: Deadline, spec: MachineSpec) -> None
 def port_error(first: int, forwards: Sequence[Forward], said: str, log: Path) -> PortTakenError:
     """QEMU names the first port it could not bind; the others are tried here."""
     others = [item.host_port for item in forwards if item.host_port != first]
-    ports = [first, *(port for port in others if not _can_bind(port))]
+    ports = [first, *(port for port in others if not is_free(port))]
     names = ", ".join(str(port) for port in ports)
     return PortTakenError(
         f"port{'s' if len(ports) > 1 else ''} {names} of {LOOPBACK} cannot be bound",
@@ -230,17 +230,6 @@ def port_error(first: int, forwards: Sequence[Forward], said: str, log: Path) ->
         evidence=[log],
         tail=said,
     )
-
-
-def _can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-            probe.listen(1)
-        except OSError:
-            return False
-        return True
 
 
 def _program(running: psutil.Process) -> str:
