@@ -24,9 +24,10 @@ from lab.engines.protocol import Forward, MachineSpec, NestingRefusedError, Port
 from lab.engines.virtualbox import host
 from lab.engines.virtualbox.client import Client
 from lab.engines.virtualbox.engine import VirtualBoxEngine
-from lab.engines.virtualbox.machine import VirtualBoxMachine, vm_processes
+from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.manage import Manage
 from lab.engines.virtualbox.transport import ForeignError, MissingError, Transport
+from lab.engines.virtualbox.vm import vm_processes
 from lab.errors import BusyError, LabError, UsageError
 from lab.journal import Journal
 from tests.integration.vboxroot import Instance
@@ -389,7 +390,7 @@ def test_saved_memory_outlives_whoever_held_the_vm_and_goes_with_a_restore(
     _suspended(machine)
     boots = Heart.numbers(machine, "boot")[-1]
     _kill_a_holder(machine, vbox)
-    assert machine._look()["state"] == "AbortedSaved"
+    assert machine._vm.look()["state"] == "AbortedSaved"
     assert machine.status() is State.SUSPENDED
     machine.resume([])
     Heart.wait(machine)
@@ -436,7 +437,7 @@ def _kill_a_holder(machine: VirtualBoxMachine, vbox: Instance) -> None:
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     holder.kill()
     holder.wait()
-    poll(lambda: machine._look()["state"] != "Saved" or None, Deadline.after(30), "the notice of it")
+    poll(lambda: machine._vm.look()["state"] != "Saved" or None, Deadline.after(30), "the notice of it")
 
 
 def test_two_processes_see_one_machine(make: Make, transport: Callable[[], Transport]) -> None:

@@ -21,9 +21,10 @@ from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox import basedisk
 from lab.engines.virtualbox.client import Client
-from lab.engines.virtualbox.machine import VirtualBoxMachine, vm_processes
+from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.manage import Manage
 from lab.engines.virtualbox.transport import Transport
+from lab.engines.virtualbox.vm import vm_processes
 from lab.errors import LabError
 from lab.images.published import PublishedImage
 from lab.journal import Journal

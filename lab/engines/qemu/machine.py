@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 import psutil
 
 from lab.deadline import Deadline
+from lab.engines import refusals
 from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
 from lab.engines.qemu import launching, process, readback
 from lab.engines.qemu.command import Hardware, hardware
@@ -59,7 +59,7 @@ class QemuMachine:
             self._load(SUSPENDED, forwards)
             return
         if state is State.ABSENT:
-            raise LabError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
+            raise refusals.not_created(self.spec.name)
         self._launcher.launch(self._fresh_hardware(), forwards)
 
     def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
@@ -79,7 +79,7 @@ class QemuMachine:
         if not running:
             if self._at_rest() is State.SUSPENDED:
                 return
-            raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
+            raise refusals.not_running(self.spec.name, "it cannot be suspended")
         with self._launcher.monitor(running) as monitor:
             monitor.execute("stop")  # what runs on after the saving would be lost
             try:
@@ -98,9 +98,7 @@ class QemuMachine:
     def resume(self, forwards: Sequence[Forward]) -> None:
         running = self._launcher.find()
         if not running and self._at_rest() is not State.SUSPENDED:
-            raise UsageError(
-                f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
-            )
+            raise refusals.not_suspended(self.spec.name)
         self.start(forwards)
 
     def destroy(self) -> None:
@@ -128,7 +126,7 @@ class QemuMachine:
             self._refuse_unless_stopped(name)
         with self._asking(running) as monitor:
             if self._saved.has(tag, monitor):
-                raise UsageError(f"there is a snapshot `{name}` already", hint="choose another name")
+                raise refusals.snapshot_exists(name)
             if monitor:
                 self._saved.save_live(monitor, tag, self._running_hardware())
             else:
@@ -183,7 +181,7 @@ class QemuMachine:
     def add_forward(self, forward: Forward) -> None:
         running = self._launcher.find()
         if not running:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it has no forwards")
+            raise refusals.not_running(self.spec.name, "it has no forwards")
         with self._launcher.monitor(running) as monitor:
             Forwarding(monitor, running, self._launcher).open(forward, self._layout.log)
 
@@ -206,7 +204,7 @@ class QemuMachine:
     def screenshot(self, target: Path) -> None:
         running = self._launcher.find()
         if not running:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it has no screen")
+            raise refusals.not_running(self.spec.name, "it has no screen")
         with self._launcher.monitor(running) as monitor:
             readback.screenshot(monitor, target)
 
@@ -278,20 +276,14 @@ class QemuMachine:
         for item in saved:
             if item.tag == tag_of(name):
                 return item
-        names = [item.name for item in snapshots_of(saved)]
-        near = difflib.get_close_matches(name, names) or names
-        hint = f"there is: {', '.join(near)}" if near else "there are no snapshots yet"
-        raise UsageError(f"there is no snapshot `{name}`", hint=hint)
+        raise refusals.no_snapshot(name, [item.name for item in snapshots_of(saved)])
 
     def _refuse_unless_stopped(self, name: str) -> None:
         state = self._at_rest()
         if state is State.ABSENT:
-            raise UsageError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
+            raise refusals.not_created(self.spec.name)
         if state is State.SUSPENDED:
-            raise UsageError(
-                f"a suspended machine's memory cannot go into the snapshot `{name}`",
-                hint="resume it first (`invoke lab.resume`)",
-            )
+            raise refusals.suspended(name)
 
     def _close_journal(self, removed: Sequence[Path]) -> None:
         keys = {str(path) for path in removed}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from lab.deadline import Deadline
+from lab.engines import refusals
 from lab.engines.protocol import HELD, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.vagrant import link as links
 from lab.engines.vagrant.hypervisor import Hypervisor
@@ -85,15 +86,13 @@ class VagrantMachine:
         if state is State.SUSPENDED:
             return
         if state is not State.RUNNING:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
+            raise refusals.not_running(self.spec.name, "it cannot be suspended")
         self._act("suspend", deadline=Deadline.after(_UP_SECONDS))
 
     def resume(self, forwards: Sequence[Forward]) -> None:
         state = self.status()
         if state not in {State.SUSPENDED, State.RUNNING, *HELD}:
-            raise UsageError(
-                f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
-            )
+            raise refusals.not_suspended(self.spec.name)
         if state is not State.RUNNING:
             self._act("resume", "--no-provision", deadline=Deadline.after(_UP_SECONDS))
         self._open(forwards)
@@ -197,7 +196,7 @@ class VagrantMachine:
     def _running(self, what: str) -> Hypervisor:
         found = self._found()
         if found is None or found.state() is not State.RUNNING:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it has {what}")
+            raise refusals.not_running(self.spec.name, f"it has {what}")
         return found
 
     def _open(self, forwards: Sequence[Forward]) -> None:
