@@ -57,7 +57,7 @@ class Kept:
         return _joined(bytes(self._head), bytes(tail), self._came)
 
 
-class Lines:
+class LineSplitter:
     """Calls `hear` with each line, without its end, as soon as it is whole."""
 
     def __init__(self, hear: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from lab.errors import ExitCode, InterruptedByUser, UsageError
 from lab.evidence import Run
 from lab.host import facts as host_facts
 from lab.theory import experiment as theory
-from lab.theory.experiment import Outcome, Trial, Turn
+from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult
 
 _NAME = "experiment"
 
@@ -46,7 +46,7 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
 def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> Experiment:
     """Each trial is on disk before the next begins, and the picture is drawn however it ends."""
     turns = theory.plan(runs, seed)
-    taken: list[Trial] = []
+    taken: list[TurnResult] = []
     ended = "its turn has not come"
     began, started, host = datetime.now(UTC), time.monotonic(), host_facts.read()
 
@@ -88,13 +88,13 @@ def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> E
     return found
 
 
-def _all(turns: Sequence[Turn], taken: Sequence[Trial], ended: str) -> list[Trial]:
+def _all(turns: Sequence[PlannedRun], taken: Sequence[TurnResult], ended: str) -> list[TurnResult]:
     """One trial a turn: none that was planned is left out."""
-    return [*taken, *(Trial(turn, Outcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]
+    return [*taken, *(TurnResult(turn, TrialOutcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]
 
 
 def _code(found: Experiment) -> int:
     if found.conclusion.decided:
         return ExitCode.DONE
-    blocked = all(trial.outcome is Outcome.BLOCKED for trial in found.trials)
+    blocked = all(trial.outcome is TrialOutcome.BLOCKED for trial in found.trials)
     return ExitCode.BLOCKED if blocked else ExitCode.INCONCLUSIVE

@@ -13,13 +13,12 @@ from rich.table import Table
 
 from lab import __version__
 from lab.evidence import Run
-from lab.figures.page import Table as PageTable
-from lab.figures.page import page
+from lab.figures.page import PageTable, page
 from lab.figures.picture import Kind, Tile, tiles
 from lab.files import write_atomic
 from lab.reporters import markdown
 from lab.theory.conclusion import Conclusion, conclude
-from lab.theory.experiment import CELLS, PARAVIRT, Asked, Outcome, Trial
+from lab.theory.experiment import CELLS, PARAVIRT, Asked, TrialOutcome, TurnResult
 
 _TITLE = "What makes /dev/kvm work in the VM: nesting, or paravirtualization?"
 _HEAD = ("asked for", "/dev/kvm worked", "reached the guest", "without an answer", "observed")
@@ -33,7 +32,7 @@ class Experiment:
     where: Mapping[str, Any]
     """Host, engine, acceleration, image."""
     seed: int
-    trials: Sequence[Trial]
+    trials: Sequence[TurnResult]
     started: datetime
     seconds: float
     evidence: Path
@@ -112,13 +111,13 @@ class Experiment:
         )
         run.text("experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
 
-    def _of(self, asked: Asked) -> list[Trial]:
+    def _of(self, asked: Asked) -> list[TurnResult]:
         return [trial for trial in self.trials if trial.turn.asked == asked]
 
     def _counts(self, asked: Asked) -> dict[str, int]:
         mine = self._of(asked)
         return {
-            "observed": sum(trial.outcome is Outcome.OBSERVED for trial in mine),
+            "observed": sum(trial.outcome is TrialOutcome.OBSERVED for trial in mine),
             "worked": sum(trial.worked is True for trial in mine),
         }
 
@@ -126,7 +125,7 @@ class Experiment:
         rows = []
         for asked in CELLS:
             mine, counts = self._of(asked), self._counts(asked)
-            lost = [trial.outcome for trial in mine if trial.outcome is not Outcome.OBSERVED]
+            lost = [trial.outcome for trial in mine if trial.outcome is not TrialOutcome.OBSERVED]
             without = "; ".join(f"{lost.count(kind)} {kind}" for kind in dict.fromkeys(lost))
             worked = f"{counts['worked']} of {counts['observed']}" if counts["observed"] else ""
             whys = "; ".join(dict.fromkeys(trial.why for trial in mine if trial.why))
@@ -158,7 +157,7 @@ class Experiment:
         ]
 
 
-def _row(trial: Trial) -> list[str]:
+def _row(trial: TurnResult) -> list[str]:
     turn = trial.turn
     where = [str(turn.number), str(turn.round), str(turn.asked)]
     return [*where, trial.outcome, trial.why, f"{trial.seconds:.1f}"]

@@ -12,11 +12,11 @@ from lab import redact
 from lab.commands.workbench import Workbench
 from lab.emulators.protocol import (
     AndroidEmulator,
+    BootStage,
     Check,
     ContainerState,
     Diagnosis,
     Health,
-    Stage,
 )
 from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
@@ -160,7 +160,7 @@ def _of_l2(bench: Workbench, name: str, container: ContainerState, seconds: floa
         booted=bool(ok.get("nested.boot")),
         usable=bool(ok.get("nested.adb")),
         checks=tuple(checks),
-        timeline=(Stage("nested.boot", took),),
+        timeline=(BootStage("nested.boot", took),),
         # A container that ended shows nothing by that: what L2 said is what counts.
         diagnoses=tuple(_refuted(check) for check in checks if check.name in _RUNGS and check.ok is False),
     )

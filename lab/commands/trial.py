@@ -23,7 +23,7 @@ from lab.ladder.site import Site
 from lab.ladder.verdict import informs
 from lab.steps import Background
 from lab.store import Lab, new_record
-from lab.theory.experiment import Outcome, Trial, Turn, delivered
+from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult, delivered
 
 PREFIX = "experiment-"
 MARK = "experiment"
@@ -72,7 +72,7 @@ class Trials:
             if lab.name.startswith(PREFIX) and _is_marked(lab):
                 self._destroy(lab)
 
-    def take(self, turn: Turn) -> Trial:
+    def take(self, turn: PlannedRun) -> TurnResult:
         """Whatever comes of it is a Trial. Raises InterruptedByUser; the VM is removed all the same."""
         started = time.monotonic()
         lab = self._place(turn)
@@ -83,14 +83,14 @@ class Trials:
             raise
         except LabError as error:
             check_cancelled()  # what an interruption broke did not fail by itself
-            outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
-            trial = Trial(turn, outcome, why=error.what)
+            outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
+            trial = TurnResult(turn, outcome, why=error.what)
         finally:
             with cleaning_up():
                 self._destroy(lab)
         return replace(trial, seconds=round(time.monotonic() - started, 3))
 
-    def _place(self, turn: Turn) -> Lab:
+    def _place(self, turn: PlannedRun) -> Lab:
         """A lab of a free name, marked before anything of it is made."""
         taken = {lab.name for lab in self._session.store.labs()}
         number = next(number for number in range(turn.number, 10_000) if f"{PREFIX}{number}" not in taken)
@@ -98,7 +98,7 @@ class Trials:
         lab.journal.intend(MARK, self._run.path.name, turn=turn.number)
         return lab
 
-    def _look(self, lab: Lab, turn: Turn) -> Trial:
+    def _look(self, lab: Lab, turn: PlannedRun) -> TurnResult:
         settings = self._session.settings
         lab.create(
             new_record(
@@ -128,7 +128,7 @@ class Trials:
             bench.close()
         return trial
 
-    def _keep(self, bench: Workbench, turn: Turn, climbed: Climb, site: Site) -> None:
+    def _keep(self, bench: Workbench, turn: PlannedRun, climbed: Climb, site: Site) -> None:
         """The evidence of one trial: what each rung found, what L1 said of itself, its console."""
         name = f"trials/{turn.number:02d}"
         self._run.json(
@@ -171,7 +171,7 @@ def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) 
     )
 
 
-def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
+def judged(turn: PlannedRun, climbed: Climb, site: Site) -> TurnResult:
     """What a climb says of the cell.
 
     guest.kvm is looked at on its own: the ladder does not try it where guest.cpu failed, and whether
@@ -183,13 +183,13 @@ def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
             outcome for outcome in climbed.outcomes if outcome.rung in _RUNGS and not outcome.passed
         )
         refused = at_fault.status is Status.BLOCKED or at_fault.contradicted
-        outcome = Outcome.BLOCKED if refused else Outcome.INCONCLUSIVE
+        outcome = TrialOutcome.BLOCKED if refused else TrialOutcome.INCONCLUSIVE
         why = f"{at_fault.rung}: {at_fault.hint if at_fault.contradicted else at_fault.observed}"
-        return Trial(turn, outcome, accepted=accepted, why=why)
+        return TurnResult(turn, outcome, accepted=accepted, why=why)
     got = delivered(site.kvm.facts)
     try:
         seen = guest.kvm(site)
     except LabError as error:
-        outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
-        return Trial(turn, outcome, delivered=got, accepted=accepted, why=error.what)
-    return Trial(turn, Outcome.OBSERVED, seen.ok, got, accepted, seen.observed)
+        outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
+        return TurnResult(turn, outcome, delivered=got, accepted=accepted, why=error.what)
+    return TurnResult(turn, TrialOutcome.OBSERVED, seen.ok, got, accepted, seen.observed)

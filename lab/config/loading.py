@@ -19,7 +19,7 @@ _MOST_CPUS_PER_HOST_CPU = 4
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingRow:
     """One effective value: dotted key, a value that JSON can hold, and where it is from."""
 
     key: str
@@ -48,12 +48,12 @@ def load(flags: Mapping[str, Any] | None = None, *, root: Path | None = None) ->
     return settings
 
 
-def effective(settings: Settings) -> list[Row]:
+def effective(settings: Settings) -> list[SettingRow]:
     """Every key with its value and origin, in the order of lab.toml; secrets masked."""
     rows = []
     for key in leaves():
         value = settings.value(key)
-        rows.append(Row(key, _shown(value), settings.origins[key]))
+        rows.append(SettingRow(key, _shown(value), settings.origins[key]))
     return rows
 
 

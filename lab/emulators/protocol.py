@@ -79,7 +79,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Stage:
+class BootStage:
     """A stage of the boot. `seconds` is from the container's start, on L1's clock; None: not reached."""
 
     name: str
@@ -114,7 +114,7 @@ class Health:
     booted: bool
     usable: bool
     checks: tuple[Check, ...]
-    timeline: tuple[Stage, ...]
+    timeline: tuple[BootStage, ...]
     diagnoses: tuple[Diagnosis, ...]
     """The most telling first. A usable emulator may have some too (its own watcher died)."""
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -41,7 +41,7 @@ _SHARES = 2
 
 
 @dataclass(frozen=True)
-class Archive:
+class ImageArchive:
     """What `docker load` is to be given. `image_id` and `layers` are sha256:… digests of its content."""
 
     path: Path
@@ -54,7 +54,7 @@ class Archive:
 class Transfer:
     """Brings `archive` over. Each step is skipped when its end is there already."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ImageArchive) -> None:
         self._archive = archive
         self._remote = f"{_FOLDER}/lab-{archive.sha256}.tar"
         self._brought = False
@@ -157,7 +157,7 @@ def _free(told: str) -> list[tuple[int, str]]:
     return [(int(row[3]), row[5]) for row in rows if len(row) == 6 and row[3].isdecimal()]
 
 
-def is_same(inspected: dict[str, Any], archive: Archive) -> bool:
+def is_same(inspected: dict[str, Any], archive: ImageArchive) -> bool:
     """Whether `docker image inspect` shows the image of this archive.
 
     Docker's classic store names an image by its configuration's digest. With the containerd store

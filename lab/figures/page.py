@@ -15,7 +15,7 @@ from lab.figures.picture import Picture
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -26,7 +26,7 @@ def page(
     lead: str,
     picture: Picture,
     alt: str,
-    tables: Sequence[Table],
+    tables: Sequence[PageTable],
     notes: Sequence[str] = (),
 ) -> str:
     """The page. All words are escaped; `alt` says what the picture shows to whoever cannot see it."""

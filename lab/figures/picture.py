@@ -38,7 +38,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Bar:
+class TimesBar:
     """One row of `durations`. `marks` are measurements without a result, at the seconds they took."""
 
     label: str
@@ -50,7 +50,7 @@ class Bar:
     """Rows of one group stand together, under its name."""
 
 
-def durations(title: str, bars: Sequence[Bar]) -> Picture:
+def durations(title: str, bars: Sequence[TimesBar]) -> Picture:
     """Horizontal bars to the median, a dot for each value, a cross for each that gave none; in seconds."""
     from matplotlib import rc_context
 
@@ -79,7 +79,7 @@ def durations(title: str, bars: Sequence[Bar]) -> Picture:
         return _draw(figure)
 
 
-def _bar(axes: Axes, place: float, bar: Bar, kind: int, furthest: float) -> None:
+def _bar(axes: Axes, place: float, bar: TimesBar, kind: int, furthest: float) -> None:
     if bar.values:
         median = statistics.median(bar.values)
         fill, hatch = _FILLS[kind % len(_FILLS)], _HATCHES[kind % len(_HATCHES)]
@@ -91,7 +91,7 @@ def _bar(axes: Axes, place: float, bar: Bar, kind: int, furthest: float) -> None
         axes.text(last + furthest * 0.025, place, bar.note, va="center", ha="left")
 
 
-def _named(bar: Bar) -> str:
+def _named(bar: TimesBar) -> str:
     """The row's name, with its median and count below."""
     if not bar.values:
         return bar.label

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lab.bounds import CHUNK_BYTES, Kept, Lines
+from lab.bounds import CHUNK_BYTES, Kept, LineSplitter
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import DeadlineError
 from lab.guest.login import transport_errors
@@ -99,7 +99,7 @@ class Running:
         self.channel = channel
         self._words = words
         self._out, self._err = Kept(), Kept()
-        self._lines: tuple[Lines, ...] = ()
+        self._lines: tuple[LineSplitter, ...] = ()
         if on_line is not None:
             tell = on_line
 
@@ -107,7 +107,7 @@ class Running:
                 if not line.startswith(_PID):
                     tell(line)
 
-            self._lines = (Lines(hear), Lines(hear))
+            self._lines = (LineSplitter(hear), LineSplitter(hear))
 
     @property
     def out(self) -> str:

@@ -52,7 +52,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Rung:
+class RungRecord:
     """What came of one rung in one run, as lab.validation/1 has it."""
 
     rung: str
@@ -73,7 +73,7 @@ class Claimed:
 
 
 @dataclass(frozen=True)
-class Run:
+class ClimbRecord:
     """One climb of a night. `kind` is `up`, `validate` or `compare`.
 
     `error` is what ended it before it had an answer, empty otherwise, and `cut` whether that was the
@@ -92,13 +92,13 @@ class Run:
     evidence: str = ""
     cell: Mapping[str, Any] | None = None
     claims: Sequence[Claimed] = ()
-    rungs: Sequence[Rung] = ()
+    rungs: Sequence[RungRecord] = ()
     figures: Sequence[Figure] = ()
     cut: bool = False
 
 
 @dataclass(frozen=True)
-class Finding:
+class NightFinding:
     """Something that differs from the nights before, in words.
 
     `key` names the same thing every night it is found; `worse` is False for a turn to the better.
@@ -154,8 +154,8 @@ class Night:
     cell_id: int | None = None
     cell: Mapping[str, Any] | None = None
     claims: Sequence[Claimed] = ()
-    runs: Sequence[Run] = ()
-    findings: Sequence[Finding] = ()
+    runs: Sequence[ClimbRecord] = ()
+    findings: Sequence[NightFinding] = ()
     notes: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()
     untold: bool = False

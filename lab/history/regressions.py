@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.history.model import SLOWER_IS_WORSE, Finding, Night
+from lab.history.model import SLOWER_IS_WORSE, Night, NightFinding
 
 RECENT = 2
 NIGHTS = 5
@@ -62,7 +62,7 @@ class Slower:
     nights: int
 
 
-def findings(tonight: Night, alike: Sequence[Night], same: Sequence[Night]) -> list[Finding]:
+def findings(tonight: Night, alike: Sequence[Night], same: Sequence[Night]) -> list[NightFinding]:
     """What to tell of `tonight`.
 
     `alike` are the last nights of its host and engine (History.alike), `same` those of its cell
@@ -108,12 +108,12 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> Finding | None:
+def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> NightFinding | None:
     found = slower(tonight.samples(figure), [night.samples(figure) for night in before])
     if found is None:
         return None
     took = ", ".join(f"{value:.1f} s" for value in found.recent)
-    return Finding(
+    return NightFinding(
         f"slower: {figure}",
         f"{figure} became slower: the last {len(found.recent)} took {took}, where {found.nights} earlier "
         f"nights of this cell have a median of {found.usual:.1f} s (robust deviation "
@@ -121,7 +121,7 @@ def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> Finding | Non
     )
 
 
-def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None:
+def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> NightFinding | None:
     now = tonight.verdict_on(claim)
     earlier = [night for night in before if night.verdict_on(claim)]
     if not earlier or now == _NOT_APPLICABLE:
@@ -132,7 +132,7 @@ def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None
     key = f"{VERDICT}{claim}{_where(tonight, *earlier)}"
     if now != _CONFIRMED and good:
         last = next(night for night in earlier if night.verdict_on(claim) == _CONFIRMED)
-        return Finding(
+        return NightFinding(
             key,
             f"{claim} is {now} tonight and was confirmed on {good} {of}, last on {last.started[:10]}"
             f"{_since(last, tonight)}: {_reason(claim, tonight)}",
@@ -140,7 +140,7 @@ def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None
     if now == _CONFIRMED and verdicts[0] != _CONFIRMED:
         bad = verdicts.count(_REFUTED)
         was = f"{verdicts[0]} the night before" + (f", refuted on {bad} {of}" if bad else "")
-        return Finding(
+        return NightFinding(
             key, f"{claim} is confirmed tonight and was {was}{_since(earlier[0], tonight)}", worse=False
         )
     return None

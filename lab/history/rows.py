@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.history.model import CELL, Claimed, Delivery, Figure, Finding, Night, Run, Rung
+from lab.history.model import CELL, Claimed, ClimbRecord, Delivery, Figure, Night, NightFinding, RungRecord
 
 # Every name put into a statement below is one of our own tables and columns; values never are.
 
@@ -47,7 +47,7 @@ def _night(connection: sqlite3.Connection, row: sqlite3.Row) -> Night:
         cell=_columns(connection, row["cell"]),
         claims=[Claimed(**found | {"counts": json.loads(found["counts"])}) for found in of("claims")],
         runs=[_run(connection, found) for found in of("runs")],
-        findings=[Finding(**found | {"worse": bool(found["worse"])}) for found in of("findings")],
+        findings=[NightFinding(**found | {"worse": bool(found["worse"])}) for found in of("findings")],
         notes=[found["text"] for found in of("notes")],
         deliveries=[
             Delivery(**found | {"delivered": bool(found["delivered"])}) for found in of("deliveries")
@@ -55,17 +55,17 @@ def _night(connection: sqlite3.Connection, row: sqlite3.Row) -> Night:
     )
 
 
-def _run(connection: sqlite3.Connection, row: dict[str, Any]) -> Run:
+def _run(connection: sqlite3.Connection, row: dict[str, Any]) -> ClimbRecord:
     key, cell = row.pop("id"), row.pop("cell")
 
     def of(table: str) -> list[dict[str, Any]]:
         return _children(connection, table, "run", key)
 
-    return Run(
+    return ClimbRecord(
         **row | {"cut": bool(row["cut"])},
         cell=_columns(connection, cell),
         claims=[Claimed(**found) for found in of("run_claims")],
-        rungs=[Rung(**found | {"inconclusive": bool(found["inconclusive"])}) for found in of("rungs")],
+        rungs=[RungRecord(**found | {"inconclusive": bool(found["inconclusive"])}) for found in of("rungs")],
         figures=[Figure(**found) for found in of("figures")],
     )
 

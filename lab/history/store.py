@@ -14,7 +14,7 @@ from lab import redact
 from lab.errors import LabError
 from lab.history import retention, rows
 from lab.history.database import HistoryError, open_database, told, writing
-from lab.history.model import ENDED, RUNNING, Delivery, Ending, Finding, Night, Observed, Run
+from lab.history.model import ENDED, RUNNING, ClimbRecord, Delivery, Ending, Night, NightFinding, Observed
 
 INCONCLUSIVE = "inconclusive"
 
@@ -57,7 +57,7 @@ class History:
             )
             return int(found.lastrowid or 0)
 
-    def add(self, night: int, run: Run) -> None:
+    def add(self, night: int, run: ClimbRecord) -> None:
         """Write down one run, whole."""
         with writing(self._connection, self.path):
             found = self._connection.execute(
@@ -155,7 +155,7 @@ class History:
         with writing(self._connection, self.path):
             rows.insert(self._connection, "notes", [(night, redact.clean(text))])
 
-    def found(self, night: int, findings: Sequence[Finding]) -> None:
+    def found(self, night: int, findings: Sequence[NightFinding]) -> None:
         """Write down what differs from the nights before, in the place of what was written of it."""
         with writing(self._connection, self.path):
             self._connection.execute("DELETE FROM findings WHERE night = ?", (night,))
@@ -187,7 +187,7 @@ class History:
     def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
         """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
         found = self._connection.execute("SELECT id, started, cell, state FROM nights")
-        nights = [retention.Kept(row["id"], row["started"], row["cell"], row["state"]) for row in found]
+        nights = [retention.NightAge(row["id"], row["started"], row["cell"], row["state"]) for row in found]
         dropped = [self.night(key) for key in sorted(retention.dropped(nights, keep_days, keep_nights))]
         with writing(self._connection, self.path):
             for night in dropped:

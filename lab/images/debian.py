@@ -37,7 +37,7 @@ class _Disk(BaseModel):
     boot_mib: int
 
 
-class Recipe(BaseModel):
+class DebianRecipe(BaseModel):
     """recipe.toml. `apt_options` are lines of apt's configuration while the image is built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,8 +51,8 @@ class Recipe(BaseModel):
     disk: _Disk
 
 
-def recipe(sources: Path = SOURCES) -> Recipe:
-    return Recipe.model_validate(files.read_toml(sources / "recipe.toml"))
+def recipe(sources: Path = SOURCES) -> DebianRecipe:
+    return DebianRecipe.model_validate(files.read_toml(sources / "recipe.toml"))
 
 
 def recipe_hash(sources: Path = SOURCES) -> str:

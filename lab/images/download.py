@@ -37,7 +37,7 @@ def download(
     sha256: str,
     step: Step,
     deadline: Deadline,
-    session: web.Session | None = None,
+    session: web.HttpSession | None = None,
     patience: Patience | None = None,
     report: Report | None = None,
     immutable: bool = False,
@@ -62,7 +62,7 @@ def download(
             step.note(f"{target.name} is already here")
             return target
         with contextlib.ExitStack() as stack:
-            used = session or stack.enter_context(web.Session())
+            used = session or stack.enter_context(web.HttpSession())
             part = Part(target, web.shown(url), sha256.lower(), immutable=immutable)
             work = _Download(url, target, part, step, deadline, used, patience or Patience())
             work.report, work.limit = report or step.progress, limit
@@ -78,7 +78,7 @@ class _Download:
         part: Part,
         step: Step,
         deadline: Deadline,
-        session: web.Session,
+        session: web.HttpSession,
         patience: Patience,
     ) -> None:
         self.url, self.target, self.part = url, target, part

@@ -56,7 +56,7 @@ class PublishedImage:
         form: DiskFormat = "qcow2",
         *,
         base: str = "",
-        session: web.Session | None = None,
+        session: web.HttpSession | None = None,
         patience: Patience | None = None,
     ) -> None:
         """Raises UsageError when the manifest is missing or wrong, or has no file of that format."""
@@ -70,7 +70,7 @@ class PublishedImage:
         self.keyring = manifest.parent / self.publication.keyring
         self.base = (base or self.publication.base).rstrip("/") + "/"
         self.patience = patience or Patience()
-        self._session = session or web.Session()
+        self._session = session or web.HttpSession()
 
     def reachable(self, timeout: float = 10.0) -> str | None:
         """None when the list of hashes can be fetched within `timeout` seconds, else why not."""

@@ -27,7 +27,7 @@ _PACKED = {b"\x1f\x8b": "gzip -d", b"\x28\xb5\x2f\xfd": "zstd -d", b"\xfd7zXZ": 
 _SAVE = "make it with `docker save --output FILE repository:tag`"
 
 
-class _Listed(BaseModel):
+class _SavedImage(BaseModel):
     """One image of manifest.json."""
 
     model_config = ConfigDict(frozen=True)
@@ -36,7 +36,7 @@ class _Listed(BaseModel):
     layers: tuple[str, ...] = Field(alias="Layers")
 
 
-_LISTED = TypeAdapter(list[_Listed])
+_LISTED = TypeAdapter(list[_SavedImage])
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read(path: Path, state: Path) -> SavedImage:
     )
 
 
-def _image(path: Path, archive: tarfile.TarFile) -> tuple[_Listed, bytes]:
+def _image(path: Path, archive: tarfile.TarFile) -> tuple[_SavedImage, bytes]:
     """What manifest.json says of the image, and its configuration."""
     members = {member.name.removeprefix("./"): member for member in archive}
     if _MANIFEST not in members:

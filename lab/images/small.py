@@ -15,14 +15,14 @@ from lab.web import Patience, TransientError
 
 
 def fetch_bytes(
-    session: web.Session, url: str, *, limit: int, deadline: Deadline, patience: Patience
+    session: web.HttpSession, url: str, *, limit: int, deadline: Deadline, patience: Patience
 ) -> bytes:
     """The file. Raises BlockedError (over `limit` bytes too), DeadlineError."""
     return fetch(session, url, {}, limit=limit, deadline=deadline, patience=patience).body
 
 
 def fetch(
-    session: web.Session,
+    session: web.HttpSession,
     url: str,
     headers: Mapping[str, str],
     *,

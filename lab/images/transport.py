@@ -14,7 +14,7 @@ import urllib3.exceptions as low
 from lab import redact, web
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import BlockedError
-from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, UnreachableError
+from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, ServerUnreachableError
 from lab.web import Patience, TransientError
 
 _TOO_MANY = 429
@@ -24,7 +24,7 @@ _SAID = 4096
 
 @contextlib.contextmanager
 def opened(
-    session: web.Session,
+    session: web.HttpSession,
     url: str,
     headers: Mapping[str, str],
     patience: Patience,
@@ -132,11 +132,11 @@ def _refusal(error: BaseException, url: str) -> Exception:
     if isinstance(error, final):
         return BlockedError(f"{web.shown(url)} is not an address lab can fetch from")
     if certificate:
-        return UnreachableError(
+        return ServerUnreachableError(
             f"{web.shown(url)}: {explain(error, url)}",
             hint="check the clock, and whether a proxy opens TLS on this network (REQUESTS_CA_BUNDLE)",
         )
-    return TransientError(explain(error, url), UnreachableError)
+    return TransientError(explain(error, url), ServerUnreachableError)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

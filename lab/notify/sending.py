@@ -73,7 +73,7 @@ def send(
     try:
         with (
             web.bounded(f"the answer of {host}", Deadline.after(patience.read), _ANSWER_BYTES),
-            web.Session() as session,
+            web.HttpSession() as session,
             session.request(
                 method,
                 url,

@@ -11,7 +11,7 @@ from lab.ladder.report import limits
 from lab.ladder.verdict import OBSERVED, REQUIRED
 from lab.reporters.model import Comparison as Measured
 from lab.reporters.model import Prediction, ReportInput, Run, Source
-from lab.theory.observed import Comparison, compare
+from lab.theory.observed import Agreement, compare
 from lab.theory.repeats import combine
 
 NOT_LOOKED_AT = "not looked at"
@@ -107,11 +107,11 @@ def hints(run: Run) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-CAME: dict[Comparison, str] = {
-    Comparison.AGREES: "as predicted",
-    Comparison.CONTRADICTS: "contradicts the prediction",
-    Comparison.ANSWERS: "nobody knew before",
-    Comparison.NOT_TESTED: "not tested",
+CAME: dict[Agreement, str] = {
+    Agreement.AGREES: "as predicted",
+    Agreement.CONTRADICTS: "contradicts the prediction",
+    Agreement.ANSWERS: "nobody knew before",
+    Agreement.NOT_TESTED: "not tested",
 }
 
 
@@ -121,7 +121,7 @@ class Foretold:
 
     prediction: Prediction
     observed: Verdict
-    came: Comparison
+    came: Agreement
 
 
 def foretold(run: ReportInput) -> list[Foretold]:

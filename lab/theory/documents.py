@@ -10,7 +10,7 @@ from lab import engines
 from lab.ladder import report
 from lab.theory import knowledge
 from lab.theory.knowledge import Expectation, Fact, Outlook, Way
-from lab.theory.observed import Comparison, Row, Seen
+from lab.theory.observed import Agreement, FactRow, Seen
 from lab.theory.situation import Situation
 
 _NOTHING = "lab knows nothing of this combination"
@@ -33,7 +33,7 @@ def explained(
     }
 
 
-def matrix(rows: Iterable[Row]) -> dict[str, Any]:
+def matrix(rows: Iterable[FactRow]) -> dict[str, Any]:
     """theory.matrix/1."""
     found = list(rows)
     seen = [item for row in found for item in row.seen]
@@ -41,7 +41,7 @@ def matrix(rows: Iterable[Row]) -> dict[str, Any]:
         "schema": "theory.matrix/1",
         "rows": [_matrix_row(row) for row in found],
         "observations": len(seen),
-        "contradictions": sum(item.comparison is Comparison.CONTRADICTS for item in seen),
+        "contradictions": sum(item.comparison is Agreement.CONTRADICTS for item in seen),
     }
 
 
@@ -159,7 +159,7 @@ def _plain(situation: Situation) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not name.startswith("engine")}
 
 
-def _matrix_row(row: Row) -> dict[str, Any]:
+def _matrix_row(row: FactRow) -> dict[str, Any]:
     return {
         "fact": _fact(row.fact) if row.fact else None,
         "theory": (row.fact.android.value if row.fact and row.fact.match.theory else None),

@@ -107,7 +107,7 @@ class Way(_Entry):
     """The one it takes. None where the host would be another then, or it is no x86 Android in a container."""
 
 
-class Table(BaseModel):
+class KnowledgeTable(BaseModel):
     """known.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,9 +130,9 @@ class Expectation:
 
 
 @cache
-def table() -> Table:
+def table() -> KnowledgeTable:
     """What is known, in the order of the file. Raises pydantic's ValidationError for a wrong file."""
-    return Table.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8")))
+    return KnowledgeTable.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8")))
 
 
 def predict(situation: Situation, facts: tuple[Fact, ...] | None = None) -> Expectation:

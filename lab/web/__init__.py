@@ -2,7 +2,7 @@
 
 from lab.web.bounds import bounded, watched
 from lab.web.patience import Patience, TransientError, may_go_away
-from lab.web.session import Answer, Session, read_some, read_whole
+from lab.web.session import Answer, HttpSession, read_some, read_whole
 from lab.web.words import is_loopback, length, parse_json, retry_after, shown, spare_loopback
 
 HEAD_BYTES = 1 << 20
@@ -12,7 +12,7 @@ __all__ = [
     "HEAD_BYTES",
     "Answer",
     "Patience",
-    "Session",
+    "HttpSession",
     "TransientError",
     "bounded",
     "is_loopback",

@@ -68,7 +68,7 @@ class _Adapter(HTTPAdapter):
         return super().send(request, **options)
 
 
-class Session(requests.Session):
+class HttpSession(requests.Session):
     """requests' session, to be used in `bounded`. A redirect is followed without reading its own body.
 
     Raises BlockedError where https redirects to anything else.

@@ -18,7 +18,7 @@ from lab.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec
 from lab.engines.qemu.capabilities import capabilities
 from lab.engines.qemu.command import build, hardware
-from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.layout import QemuLayout
 from lab.errors import LabError
 from lab.guest import keys, seed
 from lab.guest.ssh import Guest
@@ -147,7 +147,7 @@ def running(folder: Path, image: Path, work: Path) -> Iterator[EmulatedHost]:
         disk_gib=DISK_GIB,
     )
     spec.folder.mkdir(parents=True)
-    layout = Layout(spec.folder, spec.uuid)
+    layout = QemuLayout(spec.folder, spec.uuid)
     pair = keys.ensure(folder / "keys", spec.name)
     seed.write(seed.Seed(spec.uuid, spec.name, pair), spec.seed)
     overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", spec.base_disk, "-F", "qcow2"]
@@ -185,7 +185,7 @@ def running(folder: Path, image: Path, work: Path) -> Iterator[EmulatedHost]:
         process.wait()
 
 
-def _command(spec: MachineSpec, layout: Layout, work: Path, port: int) -> list[str]:
+def _command(spec: MachineSpec, layout: QemuLayout, work: Path, port: int) -> list[str]:
     """lab's own command for a VM, which leaves out 5-level paging, and the second disk."""
     found = capabilities(QEMU)
     virtual = hardware(spec, "tcg", found.machine)

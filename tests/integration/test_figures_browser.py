@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from lab.figures.page import Table, page
-from lab.figures.picture import Bar, durations
+from lab.figures.page import PageTable, page
+from lab.figures.picture import TimesBar, durations
 from lab.host.packages import find_program
 
 
@@ -30,9 +30,9 @@ def test_the_page_is_whole(
     browser: Browser, tmp_path: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     picture = durations(
-        "Boots", [Bar("nested KVM", [6.1, 6.4]), Bar("no acceleration", [], [90.0], "1 timeout")]
+        "Boots", [TimesBar("nested KVM", [6.1, 6.4]), TimesBar("no acceleration", [], [90.0], "1 timeout")]
     )
-    table = Table("Rows", ["one", "two", "three", "four", "five"], [["a word or two"] * 5] * 3)
+    table = PageTable("Rows", ["one", "two", "three", "four", "five"], [["a word or two"] * 5] * 3)
     target = tmp_path / "figures.html"
     target.write_text(page("Boots of L2", "A sentence.", picture, "two bars", [table], ["a note"]))
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)

@@ -26,7 +26,7 @@ from lab.images.errors import (
     PartMissingError,
     PlatformError,
     RateLimitedError,
-    UnreachableError,
+    ServerUnreachableError,
     WrongDigestError,
 )
 from lab.images.registry import Reference, client, facts, find, pull, reachable
@@ -315,7 +315,7 @@ def test_a_layer_longer_than_its_manifest_says(bench: Bench) -> None:
 def test_a_registry_that_is_not_there(bench: Bench) -> None:
     reference = Reference.parse("127.0.0.1:1/a/b:c")
     with (
-        pytest.raises(UnreachableError, match="refused the connection") as caught,
+        pytest.raises(ServerUnreachableError, match="refused the connection") as caught,
         bench.steps.step("x") as step,
     ):
         pull(bench.cache, reference, step=step, deadline=Deadline.after(20), patience=QUICK)
@@ -325,7 +325,7 @@ def test_a_registry_that_is_not_there(bench: Bench) -> None:
 
 def test_a_registry_whose_name_nobody_knows(bench: Bench) -> None:
     reference = Reference.parse("registry.invalid/a/b:c")
-    with pytest.raises(UnreachableError, match="could not be resolved"), bench.steps.step("x") as step:
+    with pytest.raises(ServerUnreachableError, match="could not be resolved"), bench.steps.step("x") as step:
         pull(bench.cache, reference, step=step, deadline=Deadline.after(20), patience=QUICK)
 
 

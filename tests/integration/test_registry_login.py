@@ -19,7 +19,7 @@ from tokenservice import TokenService
 from lab import redact
 from lab.images.errors import (
     DeniedError,
-    UnreachableError,
+    ServerUnreachableError,
 )
 
 pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
@@ -247,5 +247,5 @@ def test_a_token_is_not_asked_for_over_plain_http_elsewhere(bench: Bench, tmp_pa
 def test_a_token_service_that_is_silent(bench: Bench) -> None:
     challenge = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="x"'}
     bench.door.always.append(("/manifests/", Manner(status=401, headers=challenge)))
-    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1 refused the connection"):
+    with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1 refused the connection"):
         bench.pull()

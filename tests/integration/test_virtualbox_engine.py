@@ -22,7 +22,7 @@ from lab.deadline import Deadline, poll
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import host
-from lab.engines.virtualbox.client import Client
+from lab.engines.virtualbox.client import WorkerClient
 from lab.engines.virtualbox.engine import VirtualBoxEngine
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.manage import Manage
@@ -61,7 +61,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def transport(request: pytest.FixtureRequest, vbox: Instance) -> Callable[[], Transport]:
     """Makes transports to the real VirtualBox, of the kind the test runs with."""
     if request.param == "vboxapi":
-        return lambda: Client(str(vbox.python), HOME, (GLUE,))
+        return lambda: WorkerClient(str(vbox.python), HOME, (GLUE,))
     return lambda: Manage(vbox.home)
 
 
@@ -358,7 +358,7 @@ def test_the_death_of_vboxsvc_is_survived(make: Make, vbox: Instance) -> None:
 def test_a_holder_killed_in_mid_lock_leaves_nothing_locked(make: Make, vbox: Instance) -> None:
     machine = make()
     machine.create()
-    other = Client(str(vbox.python), HOME, (GLUE,))
+    other = WorkerClient(str(vbox.python), HOME, (GLUE,))
     code = (
         "import sys, time, virtualbox\n"
         "from lab.engines.virtualbox.worker.api import Api\n"
@@ -422,7 +422,7 @@ def test_nat_is_kept_from_the_hosts_loopback(make: Make, vbox: Instance) -> None
 
 def _in_a_process_of_its_own(vbox: Instance, code: str) -> subprocess.Popen[str]:
     """Python code that has VirtualBox's API, as lab's worker has it."""
-    env = Client(str(vbox.python), HOME, (GLUE,))._env
+    env = WorkerClient(str(vbox.python), HOME, (GLUE,))._env
     return subprocess.Popen([str(vbox.python), "-c", code], env=env, stdout=subprocess.PIPE, text=True)
 
 

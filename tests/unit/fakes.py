@@ -20,16 +20,24 @@ from typing import Any, ClassVar, Literal, Self
 
 from lab.deadline import Deadline
 from lab.emulators.protocol import (
+    BootStage,
     Check,
     ContainerState,
     Health,
     NestedFailedError,
     NestedProof,
     Reach,
-    Stage,
     Tell,
 )
-from lab.engines.protocol import Availability, EngineFacts, Finding, Forward, MachineSpec, Snapshot, State
+from lab.engines.protocol import (
+    Availability,
+    EngineFacts,
+    EngineFinding,
+    Forward,
+    MachineSpec,
+    Snapshot,
+    State,
+)
 from lab.errors import DeadlineError, LabError, UsageError
 from lab.guest.ssh import Result
 from lab.journal import Journal
@@ -44,7 +52,7 @@ HEALTHY = Health(
     True,
     True,
     (Check("adb", True, "online"), Check("launcher", True, "in focus")),
-    (Stage("adb-online", 20.0), Stage("boot-completed", 61.5)),
+    (BootStage("adb-online", 20.0), BootStage("boot-completed", 61.5)),
     (),
     {"release": "14"},
 )
@@ -226,7 +234,7 @@ class FakeEngine:
     def facts(self) -> EngineFacts:
         return self.world.facts
 
-    def findings(self, _folders: Sequence[Path]) -> list[Finding]:
+    def findings(self, _folders: Sequence[Path]) -> list[EngineFinding]:
         return []
 
     def caution(self) -> str:

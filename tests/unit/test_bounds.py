@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from lab import bounds, proc
 from lab import deadline as clock
-from lab.bounds import Kept, Limits, Lines, TooMuchError, Watched
+from lab.bounds import Kept, Limits, LineSplitter, TooMuchError, Watched
 from lab.deadline import Deadline
 from lab.errors import DeadlineError, InterruptedByUser
 from lab.evidence import Run
@@ -47,7 +47,7 @@ def test_a_text_is_whole_or_says_what_is_missing(chunks: list[bytes], limit: int
 @given(some.lists(some.sampled_from([b"a\n", b"bc", b"\n", b"\r\n", b"d\ne"])))
 def test_lines_are_told_once_whatever_pieces_they_come_in(chunks: list[bytes]) -> None:
     heard: list[str] = []
-    lines = Lines(heard.append)
+    lines = LineSplitter(heard.append)
     for chunk in chunks:
         lines.add(chunk)
     lines.end()
@@ -57,7 +57,7 @@ def test_lines_are_told_once_whatever_pieces_they_come_in(chunks: list[bytes]) -
 
 def test_a_line_without_an_end_is_told_in_pieces() -> None:
     heard: list[str] = []
-    lines = Lines(heard.append)
+    lines = LineSplitter(heard.append)
     for _ in range(40):
         lines.add(b"x" * 10_000)
     lines.end()

@@ -37,7 +37,7 @@ from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import AndroidEmulator, NestedFailedError, NestedLostError, Reach
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
 from lab.formats import oci
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.guest.ssh import Guest, Result
 from lab.journal import Journal
 from lab.steps import Event, Steps
@@ -82,7 +82,7 @@ class FakeGuest:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     path = tmp_path / "saved.tar"
-    oci.write(path, reference=REFERENCE, entries={"x": Entry.file(b"x")}, config={})
+    oci.write(path, reference=REFERENCE, entries={"x": CpioEntry.file(b"x")}, config={})
     return path
 
 
@@ -255,7 +255,10 @@ def test_no_image_blocks_and_is_said(tmp_path: Path) -> None:
 def test_archive_is_prepared_and_its_tag_tells_the_contract(tmp_path: Path) -> None:
     path = tmp_path / "old.tar"
     oci.write(
-        path, reference="butomo1989/docker-android-x86-8.1:latest", entries={"x": Entry.file(b"x")}, config={}
+        path,
+        reference="butomo1989/docker-android-x86-8.1:latest",
+        entries={"x": CpioEntry.file(b"x")},
+        config={},
     )
     emulator = made(tmp_path, path)
     with Steps().step("prepare") as step:

@@ -13,7 +13,7 @@ import pytest
 from lab import deadline
 from lab.commands.nightly import following, looks, night, run, telling
 from lab.commands.nightly.showing import history_file
-from lab.config.model import Nightly
+from lab.config.model import NightlySection
 from lab.errors import InterruptedByUser
 from lab.history import History, Night
 from lab.notify import Webhook
@@ -49,7 +49,7 @@ def _bed(folder: Path, patch: pytest.MonkeyPatch, url: str, kvm_ok: bool) -> Bed
 
 
 def _night(bed: Bed, **more: Any) -> None:
-    run(bed.session(nightly=Nightly(**({"runs": 1, "webhook": "json", "notify": "always"} | more))))
+    run(bed.session(nightly=NightlySection(**({"runs": 1, "webhook": "json", "notify": "always"} | more))))
 
 
 def _at(patch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> Callable[[], int]:

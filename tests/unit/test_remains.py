@@ -170,7 +170,7 @@ def test_a_machine_of_virtualbox_is_known_by_its_settings(lab: Lab, name: str) -
 
 
 def test_a_machine_of_vagrants_is_known_by_its_link(lab: Lab, tmp_path: Path) -> None:
-    made = link.Link(root=tmp_path, machine="m", provider="libvirt", made=True)
+    made = link.VagrantLink(root=tmp_path, machine="m", provider="libvirt", made=True)
     link.write(lab.vm_folder, made)
     found = remains.record(lab)
     assert found is not None and found.engine == "vagrant-libvirt"

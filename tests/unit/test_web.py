@@ -68,7 +68,7 @@ DRIPS = {
 
 
 def ask(url: str, *, seconds: float = 30.0, limit: int = 1 << 20) -> bytes:
-    with web.Session() as session:
+    with web.HttpSession() as session:
         wait = Deadline.after(seconds)
         return fetch(session, url, {}, limit=limit, deadline=wait, patience=QUICK).body
 
@@ -209,7 +209,7 @@ def test_a_connection_is_used_again_and_whole_answers_arrive() -> None:
             for _ in range(100):
                 connection.sendall(b"x" * 1000)
 
-    with sinks.raw(talk) as address, web.Session() as session:
+    with sinks.raw(talk) as address, web.HttpSession() as session:
         for path in ("/1", "/2"):
             wait = Deadline.after(20)
             url = f"http://{address}{path}"
@@ -301,7 +301,7 @@ def test_what_a_server_redirects_to_is_shown_no_login(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with sinks.http() as other, sinks.http() as first:
         first.answer = lambda _: sinks.Answer(307, headers={"Location": f"{other.url}/x"})
-        with web.Session() as session:
+        with web.HttpSession() as session:
             session.auth = ("ada", "secret-1")
             wait = Deadline.after(20)
             fetch(session, first.url, {}, limit=1 << 20, deadline=wait, patience=QUICK)
@@ -562,6 +562,6 @@ def test_an_answer_that_is_no_json() -> None:
 
 
 def test_an_error_outside_of_an_exchange_is_a_mistake_of_the_program() -> None:
-    with sinks.http() as sink, web.Session() as session, pytest.raises(LookupError):
+    with sinks.http() as sink, web.HttpSession() as session, pytest.raises(LookupError):
         session.get(sink.url, timeout=5)
     assert issubclass(BlockedError, LabError)

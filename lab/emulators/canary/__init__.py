@@ -10,11 +10,11 @@ from typing import Literal
 from lab.adb import AdbServer
 from lab.deadline import Deadline, cleaning_up
 from lab.emulators.canary import console
-from lab.emulators.canary.container import DEVICE, ENTRYPOINT, Container
+from lab.emulators.canary.container import DEVICE, ENTRYPOINT, CanaryContainer
 from lab.emulators.container import ending, killed_for_memory
 from lab.emulators.options import Place
 from lab.emulators.protocol import ContainerState, NestedProof, Tell
-from lab.emulators.transfer import Archive, Transfer
+from lab.emulators.transfer import ImageArchive, Transfer
 from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
@@ -34,8 +34,8 @@ class Canary:
 
     def __init__(self, place: Place) -> None:
         self.ports: Mapping[str, int] = place.ports({"adb": recipe.ADB_PORT})
-        self._container = Container(place.container(self.name), place.lab_uuid)
-        self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
+        self._container = CanaryContainer(place.container(self.name), place.lab_uuid)
+        self._compared = CanaryContainer(f"{place.container(self.name)}-compared", place.lab_uuid)
         self._cache = place.cache
         self._journal = place.journal
         self._mirror = place.debian_mirror
@@ -145,7 +145,9 @@ class Canary:
         image = self._need_image()
         facts, manifest = recipe.facts(image), image.manifest
         return Transfer(
-            Archive(image.path, manifest.sha256, facts["reference"], facts["image_id"], (facts["layer"],))
+            ImageArchive(
+                image.path, manifest.sha256, facts["reference"], facts["image_id"], (facts["layer"],)
+            )
         )
 
     def _reference(self) -> str:

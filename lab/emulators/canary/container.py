@@ -23,7 +23,7 @@ _MEMORY = "768m"
 _PROCESSES = "64"
 
 
-class Container(container.Container):
+class CanaryContainer(container.Container):
     """A canary's container."""
 
     def launch(

@@ -109,7 +109,7 @@ class DockerAndroid:
         return waiting.for_proof(guest, self._container, self._watch, deadline)
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
-        launch = within.Launch(self._options, password.ensure(self._place.secrets), "compare", {})
+        launch = within.AndroidLaunch(self._options, password.ensure(self._place.secrets), "compare", {})
         return measure.time_boot(
             guest, self._compared, self._need_image(), launch, acceleration, deadline, self._place.journal
         )
@@ -181,9 +181,9 @@ class DockerAndroid:
     def _require_room(self, image_bytes: int | None) -> None:
         room.require(self._options, image_bytes, self._place.vm_memory_mib, self._place.vm_disk_gib)
 
-    def _launch(self, secret: str, nonce: str) -> within.Launch:
+    def _launch(self, secret: str, nonce: str) -> within.AndroidLaunch:
         publish = {self._services[name]: port for name, port in self.ports.items()}
-        return within.Launch(self._options, secret, nonce, publish)
+        return within.AndroidLaunch(self._options, secret, nonce, publish)
 
     def _judged(self, reach: Reach, *, late: bool = False) -> Health:
         found = self._found()

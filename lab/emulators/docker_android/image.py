@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.emulators.options import AndroidOptions
-from lab.emulators.transfer import Archive
+from lab.emulators.transfer import ImageArchive
 from lab.errors import BlockedError, LabError
 from lab.images import cache as cached
 from lab.images import registry, savedimage
@@ -22,7 +22,7 @@ from lab.steps import Step
 class AndroidImage:
     """An image on the host, ready to be copied into a VM."""
 
-    archive: Archive
+    archive: ImageArchive
     digest: str
     """What its registry calls it, sha256:…; empty for an archive's."""
     bytes: int
@@ -93,11 +93,11 @@ def need(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage:
 
 def _saved(path: Path, state: Path) -> AndroidImage:
     saved = savedimage.read(path, state)
-    archive = Archive(path, saved.sha256, saved.reference, saved.image_id, saved.layers)
+    archive = ImageArchive(path, saved.sha256, saved.reference, saved.image_id, saved.layers)
     return AndroidImage(archive, "", saved.bytes)
 
 
 def _pulled(image: CachedImage) -> AndroidImage:
     facts = registry.facts(image)
-    archive = Archive(image.path, image.manifest.sha256, facts.reference, facts.image_id, facts.layers)
+    archive = ImageArchive(image.path, image.manifest.sha256, facts.reference, facts.image_id, facts.layers)
     return AndroidImage(archive, facts.digest, image.manifest.bytes)

@@ -239,7 +239,7 @@ def novnc(address: str) -> Novnc:
     try:
         with (
             web.bounded("noVNC's page", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES),
-            web.Session() as session,
+            web.HttpSession() as session,
             session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS, stream=True) as answer,
         ):
             page = answer.status_code

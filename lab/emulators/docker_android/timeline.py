@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from lab.emulators.docker_android.boots import Boot
 from lab.emulators.docker_android.sighting import Sighting
-from lab.emulators.protocol import Stage
+from lab.emulators.protocol import BootStage
 
 OF_L2 = ("adb-online", "boot-animation", "boot-completed", "package-manager", "launcher", "screen")
 STAGES = ("container", "kvm-open", *OF_L2, "novnc")
@@ -61,9 +61,9 @@ def merged(known: Mapping[str, float], more: Mapping[str, float]) -> dict[str, f
     }
 
 
-def timeline(known: Mapping[str, float]) -> tuple[Stage, ...]:
+def timeline(known: Mapping[str, float]) -> tuple[BootStage, ...]:
     """All stages, in order, the ones not reached among them."""
-    return tuple(Stage(name, known.get(name)) for name in STAGES)
+    return tuple(BootStage(name, known.get(name)) for name in STAGES)
 
 
 class Reached:

@@ -79,7 +79,7 @@ _ENV = 'umask 077; cat >"$1"'
 
 
 @dataclass(frozen=True)
-class Launch:
+class AndroidLaunch:
     """How a container is started, beside its image."""
 
     options: AndroidOptions
@@ -120,7 +120,9 @@ class Heard:
     """All that was asked."""
 
 
-def start(guest: Guest, container: Container, image: AndroidImage, launch: Launch, step: Step | None) -> None:
+def start(
+    guest: Guest, container: Container, image: AndroidImage, launch: AndroidLaunch, step: Step | None
+) -> None:
     """Start the container in place of an old one. Raises as Container.run does.
 
     Its variables go into a file that only root may read, and that is gone when it runs: a command

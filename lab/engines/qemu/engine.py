@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
+from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.qemu.capabilities import MINIMUM, capabilities, version
-from lab.engines.qemu.host import Acceleration, HostQemu, KvmAnswer
+from lab.engines.qemu.host import Acceleration, HostQemu, KvmUse
 from lab.engines.qemu.machine import QemuMachine
 from lab.errors import LabError
 from lab.journal import Journal
@@ -26,7 +26,7 @@ class QemuEngine:
 
     def __init__(
         self,
-        kvm: Callable[[], KvmAnswer],
+        kvm: Callable[[], KvmUse],
         acceleration: Acceleration = "auto",
         binary: str = "qemu-system-x86_64",
         image_tool: str = "qemu-img",
@@ -82,12 +82,14 @@ class QemuEngine:
             },
         )
 
-    def findings(self, folders: Sequence[Path]) -> list[Finding]:  # noqa: ARG002
+    def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:  # noqa: ARG002
         why = self._host.why_open
         if not why:
-            return [Finding("host's loopback", True, "out of the VM's reach, in a network namespace")]
+            return [EngineFinding("host's loopback", True, "out of the VM's reach, in a network namespace")]
         return [
-            Finding("host's loopback", False, f"within the VM's reach at 10.0.2.2: {why}", self._closing())
+            EngineFinding(
+                "host's loopback", False, f"within the VM's reach at 10.0.2.2: {why}", self._closing()
+            )
         ]
 
     def caution(self) -> str:

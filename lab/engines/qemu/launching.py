@@ -17,7 +17,7 @@ from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError,
 from lab.engines.qemu import process, qmp
 from lab.engines.qemu.command import Hardware, build
 from lab.engines.qemu.host import HostQemu
-from lab.engines.qemu.layout import Layout, make_private
+from lab.engines.qemu.layout import QemuLayout, make_private
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.host.ports import is_free
@@ -36,7 +36,7 @@ _NO_MEMORY = re.compile(r"cannot set up guest memory|Cannot allocate memory")
 class Launcher:
     """One machine's process: at most one, whoever started it."""
 
-    def __init__(self, host: HostQemu, spec: MachineSpec, layout: Layout, journal: Journal) -> None:
+    def __init__(self, host: HostQemu, spec: MachineSpec, layout: QemuLayout, journal: Journal) -> None:
         self._host = host
         self._spec = spec
         self._layout = layout
@@ -63,14 +63,14 @@ class Launcher:
         launch = self.launched()
         return {self._host.binary} | ({launch.binary} if launch and launch.binary else set())
 
-    def launched(self) -> process.Launch | None:
+    def launched(self) -> process.QemuLaunch | None:
         """What the process was started with: from its record, or, after a crash, the journal."""
         record = _record(self._layout.process)
-        if isinstance(record, dict) and (launch := process.Launch.from_json(record.get("launch"))):
+        if isinstance(record, dict) and (launch := process.QemuLaunch.from_json(record.get("launch"))):
             return launch
         for entry in self._journal.entries("process"):
             if entry.key == self._spec.uuid:
-                return process.Launch.from_json(entry.facts)
+                return process.QemuLaunch.from_json(entry.facts)
         return None
 
     @contextlib.contextmanager
@@ -88,7 +88,7 @@ class Launcher:
             raise BlockedError(f"the seed {self._spec.seed} is missing", hint="run `invoke lab.up` again")
         host, layout = self._host, self._layout
         apart = None if host.why_open else Namespace(layout.network)
-        launch = process.Launch(
+        launch = process.QemuLaunch(
             hardware, list(forwards), layout.socket, layout.network if apart else None, host.binary
         )
         argv = build(
@@ -158,7 +158,7 @@ class Launcher:
                 make_private(control.parent)
             control.unlink(missing_ok=True)
 
-    def _write_record(self, running: psutil.Process, launch: process.Launch) -> None:
+    def _write_record(self, running: psutil.Process, launch: process.QemuLaunch) -> None:
         record = {"pid": running.pid, "created": running.create_time(), "uuid": self._spec.uuid}
         files.write_json(self._layout.process, record | {"launch": launch.to_json()})
         self._journal.done("process", self._spec.uuid, pid=running.pid, **launch.to_json())

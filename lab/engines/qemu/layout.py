@@ -16,7 +16,7 @@ SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
 @dataclass(frozen=True)
-class Layout:
+class QemuLayout:
     """Every path the engine writes for one machine."""
 
     folder: Path

@@ -14,10 +14,10 @@ from lab.engines import refusals
 from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
 from lab.engines.qemu import launching, process, readback
 from lab.engines.qemu.command import Hardware, hardware
-from lab.engines.qemu.disk import SUSPENDED, Images, Saved, snapshots_of, tag_of
+from lab.engines.qemu.disk import SUSPENDED, QemuImg, SavedState, snapshots_of, tag_of
 from lab.engines.qemu.forwarding import Forwarding
 from lab.engines.qemu.host import HostQemu
-from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.layout import QemuLayout
 from lab.engines.qemu.qmp import Monitor, MonitorLostError
 from lab.engines.qemu.saved import SavedStates
 from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
@@ -35,8 +35,8 @@ class QemuMachine:
         self.spec = spec
         self._journal = journal
         self._host = host
-        self._layout = Layout(spec.folder, spec.uuid)
-        self._images = Images(host.image_tool)
+        self._layout = QemuLayout(spec.folder, spec.uuid)
+        self._images = QemuImg(host.image_tool)
         self._saved = SavedStates(self._layout, self._images)
 
     # Power
@@ -268,7 +268,7 @@ class QemuMachine:
         if not process.wait_gone(running, Deadline.after(patience)):
             self._launcher.end(running)
 
-    def _named(self, name: str, monitor: Monitor | None) -> Saved:
+    def _named(self, name: str, monitor: Monitor | None) -> SavedState:
         """The user's snapshot of that name. Raises UsageError with the nearest names."""
         if monitor is None and not self._layout.disk.exists():
             raise UsageError(f"the machine {self.spec.name} is not created, so it has no snapshots")

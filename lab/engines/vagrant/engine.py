@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab import proc
 from lab.deadline import Deadline
-from lab.engines.protocol import Availability, Engine, EngineFacts, Finding, MachineSpec
+from lab.engines.protocol import Availability, Engine, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.vagrant import program
 from lab.engines.vagrant.libvirt import URI, VIRSH
 from lab.engines.vagrant.machine import VagrantMachine
@@ -62,7 +62,7 @@ class VagrantEngine:
             details={**found.details, **self._asked_over(), "vagrant": program.version()},
         )
 
-    def findings(self, folders: Sequence[Path]) -> list[Finding]:
+    def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:
         return self._inner.findings(folders)
 
     def caution(self) -> str:

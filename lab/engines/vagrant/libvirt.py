@@ -19,7 +19,7 @@ from lab.engines.qemu import readback
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.forwarding import listed
 from lab.engines.qemu.launching import IO_ERROR
-from lab.engines.qemu.qmp import Monitor, RefusedError
+from lab.engines.qemu.qmp import Monitor, QmpRefusedError
 from lab.errors import CommandError, LabError
 
 URI = "qemu:///session"
@@ -42,7 +42,7 @@ _STATES = {
 }
 
 
-class Libvirt:
+class VagrantLibvirt:
     """`uuid` is the domain's."""
 
     def __init__(self, uuid: str, uri: str = URI) -> None:
@@ -61,7 +61,7 @@ class Libvirt:
     def _is_full(self) -> bool:
         try:
             return bool(self._monitor.execute("query-status")["status"] == IO_ERROR)
-        except (RefusedError, CommandError):
+        except (QmpRefusedError, CommandError):
             return False  # it does not say
 
     def settings(self) -> dict[str, str]:
@@ -120,14 +120,14 @@ class Libvirt:
 class _Monitor:
     """The part of lab.engines.qemu.qmp.Monitor that reading back needs, through libvirt."""
 
-    def __init__(self, machine: Libvirt) -> None:
+    def __init__(self, machine: VagrantLibvirt) -> None:
         self._machine = machine
 
     def execute(self, command: str, /, **arguments: Any) -> Any:
         words = {name.replace("_", "-"): value for name, value in arguments.items()}
         answer = self._machine.ask({"execute": command} | ({"arguments": words} if words else {}))
         if "error" in answer:
-            raise RefusedError(f"QEMU refuses `{command}`: {answer['error'].get('desc', '')}")
+            raise QmpRefusedError(f"QEMU refuses `{command}`: {answer['error'].get('desc', '')}")
         return answer["return"]
 
 

@@ -11,10 +11,10 @@ from lab.engines import refusals
 from lab.engines.protocol import HELD, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.vagrant import link as links
 from lab.engines.vagrant.hypervisor import Hypervisor
-from lab.engines.vagrant.libvirt import Libvirt
-from lab.engines.vagrant.link import Link
+from lab.engines.vagrant.libvirt import VagrantLibvirt
+from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.program import Vagrant
-from lab.engines.vagrant.vboxmanage import VirtualBox
+from lab.engines.vagrant.vboxmanage import VagrantVirtualBox
 from lab.errors import DeadlineError, InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 
@@ -23,15 +23,15 @@ _FORCE_SECONDS = 120.0
 _LOG = "vagrant.log"
 
 
-def at_hypervisor(link: Link) -> Hypervisor | None:
+def at_hypervisor(link: VagrantLink) -> Hypervisor | None:
     """The machine at its hypervisor, which may not know it; None when Vagrant keeps no id of it."""
     identity = Vagrant(link.root, link.machine).identity(link.provider)
     if not identity:
         return None
-    return Libvirt(identity) if link.provider == "libvirt" else VirtualBox(identity)
+    return VagrantLibvirt(identity) if link.provider == "libvirt" else VagrantVirtualBox(identity)
 
 
-def state_of(link: Link) -> State:
+def state_of(link: VagrantLink) -> State:
     """The machine's state, whether or not a lab is tied to it."""
     found = at_hypervisor(link)
     return found.state() if found else State.ABSENT
@@ -180,7 +180,7 @@ class VagrantMachine:
     # Parts
 
     @property
-    def _link(self) -> Link:
+    def _link(self) -> VagrantLink:
         found = links.read(self.spec.folder)
         if found is None:
             raise LabError(

@@ -28,7 +28,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 """The folder that holds the package `lab`."""
 
 
-class Client:
+class WorkerClient:
     """lab.engines.virtualbox.transport.Transport over VirtualBox's bindings, one call at a time.
 
     `glue` are the folders in which vboxapi may be, best first; without any, vbox-sdk's is used if installed.
@@ -199,6 +199,6 @@ def _read(stream: IO[bytes] | None, answers: queue.Queue[dict[str, Any] | None])
 
 
 @lru_cache
-def client(python: str, home: Path, glue: tuple[Path, ...]) -> Client:
+def client(python: str, home: Path, glue: tuple[Path, ...]) -> WorkerClient:
     """The one client of this process for these bindings."""
-    return Client(python or sys.executable, home, glue)
+    return WorkerClient(python or sys.executable, home, glue)

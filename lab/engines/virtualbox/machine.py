@@ -23,9 +23,9 @@ from lab.engines.protocol import (
     refuse_full,
 )
 from lab.engines.virtualbox import basedisk, vboxlog
-from lab.engines.virtualbox.layout import Layout
+from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.transport import Transport
-from lab.engines.virtualbox.vm import STATES, Vm
+from lab.engines.virtualbox.vm import STATES, RegisteredVm
 from lab.errors import DeadlineError, LabError
 from lab.host.ports import is_free
 from lab.journal import Journal
@@ -49,10 +49,10 @@ class VirtualBoxMachine:
     ) -> None:
         self.spec = spec
         self._journal = journal
-        self._vm = Vm(spec, connect)
+        self._vm = RegisteredVm(spec, connect)
         self._options = options
         self._cache = cache
-        self._layout = Layout(spec.folder)
+        self._layout = VirtualBoxLayout(spec.folder)
 
     # Power
 

@@ -35,7 +35,7 @@ _KILL_SECONDS = 5.0
 _SLOWEST_MIB_PER_SECOND = 20
 
 
-class Vm:
+class RegisteredVm:
     """The VM of `spec`, asked over the transport that `connect` gives. Its methods raise LabError."""
 
     def __init__(self, spec: MachineSpec, connect: Callable[[], Transport]) -> None:

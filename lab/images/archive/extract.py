@@ -15,11 +15,11 @@ from lab.errors import BlockedError, DeadlineError
 from lab.images.archive.index import Package
 from lab.images.download import download
 from lab.steps import Step
-from lab.web import Patience, Session
+from lab.web import HttpSession, Patience
 
 
 def fetch(
-    session: Session,
+    session: HttpSession,
     base: str,
     packages: Sequence[Package],
     downloads: Path,

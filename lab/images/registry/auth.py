@@ -100,7 +100,7 @@ class RegistryAuth(AuthBase):
             form = query | mine | {"client_id": "lab"}
         else:
             realm = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query)}"
-        with web.Session() as session:
+        with web.HttpSession() as session:
             # Never None: requests would then look into ~/.netrc.
             session.auth = self._login() or (lambda request: request)
             try:

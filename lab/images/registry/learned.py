@@ -17,11 +17,11 @@ from lab.images.registry.reference import Reference
 FILE = "image-digests.json"
 
 
-class _Model(BaseModel):
+class _LearnedModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Change(_Model):
+class Change(_LearnedModel):
     """The tag's digest was `old` when it was learned; the registry said `new`, first at `seen` (UTC)."""
 
     old: str
@@ -32,7 +32,7 @@ class Change(_Model):
         return f"{self.new} since {self.seen:%Y-%m-%d %H:%M} UTC or before, {self.old} in use"
 
 
-class Known(_Model):
+class Known(_LearnedModel):
     """What is known of one tag; digests are sha256:…"""
 
     digest: str
@@ -40,7 +40,7 @@ class Known(_Model):
     change: Change | None = None
 
 
-class _File(_Model):
+class _File(_LearnedModel):
     schema_: Literal["lab.image-digests/1"] = Field(default="lab.image-digests/1", alias="schema")
     tags: dict[str, Known] = Field(default_factory=dict)
 
