@@ -121,16 +121,16 @@ def when_free(
     """
     deadline = deadline or Deadline.after(_LONGEST_SECONDS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    told: list[str] = []
+    reported: list[str] = []
 
     def attempt() -> IO[bytes] | None:
         with contextlib.ExitStack() as closing:
             opened = closing.enter_context(path.open("ab"))
             if not lock_descriptor(opened.fileno(), blocking=False):
                 who = _worker(path)
-                if say and not told:
+                if say and not reported:
                     say(f"waiting for {who}")
-                    told.append(who)
+                    reported.append(who)
                 raise NotYet(who)
             if not _is_at(path, opened):
                 return None

@@ -152,14 +152,14 @@ class Lab:
         )
 
     def record(self) -> Record:
-        found = self.read()
-        if found is None:
+        record = self.read()
+        if record is None:
             raise UsageError(
                 f"lab {self.name} was never finished being created",
                 hint=f"`invoke lab.up --name {self.name}` goes on with it, "
                 f"`invoke lab.destroy --name {self.name}` removes it",
             )
-        return found
+        return record
 
     def write(self, record: Record) -> None:
         write_json(self.record_file, record.model_dump())

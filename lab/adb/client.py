@@ -52,7 +52,7 @@ def as_not_yet(address: str, then: Callable[[], object] = lambda: None) -> Itera
 
 def state(client: Client, address: str) -> str:
     """`device`, `offline`, `unauthorized`, …; empty when the server does not know the address."""
-    return next((one.state for one in client.list() if one.serial == address), "")
+    return next((device.state for device in client.list() if device.serial == address), "")
 
 
 def adb_program() -> str:

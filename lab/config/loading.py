@@ -94,10 +94,10 @@ def _check_together(layers: Layers, settings: Settings) -> None:
             f"{_MOST_CPUS_PER_HOST_CPU} times this host's {cpus}",
             f"try vm.cpus = {cpus}",
         )
-    for (one, port), (other, same) in itertools.combinations(settings.ports.model_dump().items(), 2):
+    for (name, port), (other, same) in itertools.combinations(settings.ports.model_dump().items(), 2):
         if port and port == same:
             layers.problem(
-                f"ports.{one} ({origins[f'ports.{one}']}) and ports.{other} ({origins[f'ports.{other}']}) "
+                f"ports.{name} ({origins[f'ports.{name}']}) and ports.{other} ({origins[f'ports.{other}']}) "
                 f"are both {port}",
                 "give them different ports, or 0 to let lab choose",
             )

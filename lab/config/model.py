@@ -220,10 +220,10 @@ class Settings(BaseSettings):
 
     def value(self, key: str) -> Any:
         """The value of a dotted key."""
-        found: Any = self
+        value: Any = self
         for part in key.split("."):
-            found = getattr(found, part)
-        return found
+            value = getattr(value, part)
+        return value
 
     @classmethod
     def settings_customise_sources(

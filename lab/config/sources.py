@@ -85,10 +85,10 @@ class Layers:
             self.values[key] = _anchored(key, checked, base) if key in PATHS else checked
             self.origins[key] = origin
         except ValidationError as error:
-            said = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            wrong = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
             near = _nearest_choice(str(value), [str(choice) for choice in get_args(info.annotation)])
             self.problem(
-                f"{where or f'{origin}: {key}'} = {value!r} {said}", near and f"did you mean {near!r}?"
+                f"{where or f'{origin}: {key}'} = {value!r} {wrong}", near and f"did you mean {near!r}?"
             )
 
     def unknown(self, where: str, key: str, spell: Mapping[str, str] | None = None) -> None:
@@ -123,7 +123,7 @@ def read_file(layers: Layers, path: Path, name: str) -> None:
 def _flatten(document: Mapping[str, Any], tables: list[str]) -> Iterator[tuple[str, Any]]:
     for name, value in document.items():
         if name in tables and isinstance(value, dict):
-            yield from ((f"{name}.{inner}", found) for inner, found in value.items())
+            yield from ((f"{name}.{inner}", leaf) for inner, leaf in value.items())
         elif isinstance(value, dict) and name not in leaves():
             yield from ((f"{name}.{inner}", None) for inner in value or [""])
         else:

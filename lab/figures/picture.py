@@ -119,7 +119,7 @@ def tiles(
     title: str,
     rows: Sequence[str],
     columns: Sequence[str],
-    found: Mapping[tuple[str, str], Tile],
+    cells: Mapping[tuple[str, str], Tile],
     foot: str = "",
 ) -> Picture:
     """A grid of tiles, `found[row, column]`; each says in words what its look says."""
@@ -129,7 +129,7 @@ def tiles(
         figure, axes = _canvas(2.1 + 2.25 * len(columns), 1.25 + 1.35 * len(rows) + (0.3 if foot else 0.0))
         for y, row in enumerate(rows):
             for x, column in enumerate(columns):
-                _tile(axes, x, y, found[row, column])
+                _tile(axes, x, y, cells[row, column])
         axes.set_xlim(-0.02, len(columns) + 0.02)
         axes.set_ylim(len(rows) + 0.02, -0.02)
         axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)

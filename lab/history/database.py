@@ -173,9 +173,9 @@ def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             connection.execute(f"PRAGMA {setting}")
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        if found != "ok":
-            damage = sqlite3.DatabaseError(found.splitlines()[-1])
+        answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if answer != "ok":
+            damage = sqlite3.DatabaseError(answer.splitlines()[-1])
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
         _migrate(connection, migrations, path)

@@ -163,11 +163,11 @@ class Night:
 
     def samples(self, figure: str) -> list[float]:
         """Every value of a figure, in the order it was taken."""
-        return [found.value for run in self.runs for found in run.figures if found.name == figure]
+        return [sample.value for run in self.runs for sample in run.figures if sample.name == figure]
 
     def verdict_on(self, claim: str) -> str:
         """The night's verdict on a claim; empty when it has none."""
-        return next((found.verdict for found in self.claims if found.claim == claim), "")
+        return next((claimed.verdict for claimed in self.claims if claimed.claim == claim), "")
 
     def as_dict(self) -> dict[str, Any]:
         """The night as nightly.history/1 has it."""

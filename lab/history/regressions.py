@@ -68,7 +68,7 @@ def findings(tonight: Night, alike: Sequence[Night], same: Sequence[Night]) -> l
     `alike` are the last nights of its host and engine (History.alike), `same` those of its cell
     (History.before); both newest first.
     """
-    turns = [_turn(found.claim, tonight, alike) for found in tonight.claims]
+    turns = [_turn(claimed.claim, tonight, alike) for claimed in tonight.claims]
     slow = [_slow(figure, tonight, same) for figure in SLOWER_IS_WORSE]
     return [finding for finding in (*turns, *slow) if finding is not None]
 
@@ -97,27 +97,27 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     What one of them did not get to know differs from nothing.
     """
     unknown = _OF_THE_ENGINE if not (then["engine_version"] and now["engine_version"]) else ()
-    told = []
+    lines = []
     for name, label in _NAMED.items():
         old, new = str(then[name] or ""), str(now[name] or "")
         follows = name == "emulator_image" and then["emulator"] != now["emulator"]
         if old and new and old != new and name not in unknown and not follows:
             engine = str(now["engine"])
             before = f"{_ENGINES.get(engine, engine)} " if name == "engine_version" else label
-            told.append(f"{before}{_short(old)} → {_short(new)}")
-    return told
+            lines.append(f"{before}{_short(old)} → {_short(new)}")
+    return lines
 
 
 def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> NightFinding | None:
-    found = slower(tonight.samples(figure), [night.samples(figure) for night in before])
-    if found is None:
+    medians = slower(tonight.samples(figure), [night.samples(figure) for night in before])
+    if medians is None:
         return None
-    took = ", ".join(f"{value:.1f} s" for value in found.recent)
+    took = ", ".join(f"{value:.1f} s" for value in medians.recent)
     return NightFinding(
         f"slower: {figure}",
-        f"{figure} became slower: the last {len(found.recent)} took {took}, where {found.nights} earlier "
-        f"nights of this cell have a median of {found.usual:.1f} s (robust deviation "
-        f"{found.deviation:.1f} s) and anything above {found.limit:.1f} s counts as slower",
+        f"{figure} became slower: the last {len(medians.recent)} took {took}, where {medians.nights} earlier "
+        f"nights of this cell have a median of {medians.usual:.1f} s (robust deviation "
+        f"{medians.deviation:.1f} s) and anything above {medians.limit:.1f} s counts as slower",
     )
 
 
@@ -152,8 +152,8 @@ def _since(then: Night, tonight: Night) -> str:
         return "; tonight's cell did not come to be known"
     if then.cell is None:
         return ""
-    found = changes(then.cell, tonight.cell)
-    return f"; changed since then: {', '.join(found)}" if found else ", in the same cell"
+    changed = changes(then.cell, tonight.cell)
+    return f"; changed since then: {', '.join(changed)}" if changed else ", in the same cell"
 
 
 def _where(*nights: Night) -> str:
@@ -168,4 +168,4 @@ def _short(value: str) -> str:
 
 
 def _reason(claim: str, tonight: Night) -> str:
-    return next(found.reason for found in tonight.claims if found.claim == claim)
+    return next(claimed.reason for claimed in tonight.claims if claimed.claim == claim)

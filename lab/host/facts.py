@@ -116,9 +116,9 @@ class HostFacts:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, found: Any) -> HostFacts:
+    def from_dict(cls, document: Any) -> HostFacts:
         """The same from JSON. Raises ValueError for what is none."""
-        return TypeAdapter(cls).validate_python(found)
+        return TypeAdapter(cls).validate_python(document)
 
 
 def read(root: Path = Path("/")) -> HostFacts:
@@ -161,16 +161,16 @@ def mac_cpu(values: Mapping[str, str]) -> Cpu:
     """The CPU as macOS's sysctl values tell it. `hv_support` is Hypervisor.framework's own word."""
     silicon = _silicon(values)
     features = values.get("machdep.cpu.features", "").lower().split()
-    found = [name for name in _EXTENSIONS if name in features and not silicon]
+    extensions = [name for name in _EXTENSIONS if name in features and not silicon]
     if values.get("kern.hv_support") == "1":
-        found.append("hv_support")
+        extensions.append("hv_support")
     virtual = values.get("kern.hv_vmm_present") == "1" or "vmm" in features
     # The system says whether there is a hypervisor, not which one it is.
     bare = not virtual and (values.get("kern.hv_vmm_present") == "0" or bool(features))
     return Cpu(
         model=values.get("machdep.cpu.brand_string", ""),
         vendor="Apple" if silicon else values.get("machdep.cpu.vendor", ""),
-        extensions=tuple(found),
+        extensions=tuple(extensions),
         hypervisor=virtual,
         signature="" if bare else None,
     )

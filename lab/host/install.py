@@ -193,12 +193,14 @@ class _Apt:
 
 
 def _refused(done: proc.Completed, updated: proc.Completed, command: str) -> BlockedError:
-    said = "\n".join([*([_said(updated)] if updated.status else []), _said(done)])
-    if any(sign in said for sign in _UNREACHABLE):
+    output = "\n".join([*([_said(updated)] if updated.status else []), _said(done)])
+    if any(sign in output for sign in _UNREACHABLE):
         hint = f"check the network and this machine's apt sources, then: {command}"
     else:
         hint = f"once it is clear why: {command}"
-    return BlockedError(f"`apt-get install` ended with status {done.status}", hint=hint, tail=proc.tail(said))
+    return BlockedError(
+        f"`apt-get install` ended with status {done.status}", hint=hint, tail=proc.tail(output)
+    )
 
 
 def _said(done: proc.Completed) -> str:

@@ -204,5 +204,5 @@ def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
 def find_program(name: str) -> Path | None:
     """Where a program is: on PATH, or in the system folders an ordinary user's PATH leaves out."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
-    found = shutil.which(name, path=path)
-    return Path(found) if found else None
+    program = shutil.which(name, path=path)
+    return Path(program) if program else None

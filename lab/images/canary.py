@@ -82,8 +82,8 @@ def recipe_hash() -> str:
 def find(cache: Path) -> images.CachedImage | None:
     """The newest image made from this recipe, or None. Asks nobody."""
     wanted = recipe_hash()
-    found = [one for one in images.entries(cache) if one.manifest.recipe == wanted]
-    return max(found, key=lambda one: one.manifest.created, default=None)
+    matching = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
+    return max(matching, key=lambda entry: entry.manifest.created, default=None)
 
 
 def archive(mirror: str) -> DebianArchive:
@@ -183,7 +183,9 @@ def container(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
     entries = dict(_program(tree, made.container.program))
     entries |= _busybox(tree, made.container.applets)
     for name in made.container.firmware:
-        data = next((found for folder in _FIRMWARE_FOLDERS if (found := tree.read(f"{folder}/{name}"))), None)
+        data = next(
+            (firmware for folder in _FIRMWARE_FOLDERS if (firmware := tree.read(f"{folder}/{name}"))), None
+        )
         if data is None:
             raise LabError(f"firmware {name} is not in the extracted packages")
         entries[f"usr/share/qemu/{name}"] = CpioEntry.file(data)

@@ -63,8 +63,8 @@ def recipe_hash(sources: Path = SOURCES) -> str:
 def find(cache: Path, sources: Path = SOURCES) -> Path | None:
     """The folder of the newest image made from this recipe, or None. Asks nobody."""
     wanted = recipe_hash(sources)
-    found = [one for one in images.entries(cache) if one.manifest.recipe == wanted]
-    newest = max(found, key=lambda one: one.manifest.created, default=None)
+    matching = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
+    newest = max(matching, key=lambda entry: entry.manifest.created, default=None)
     return newest.folder if newest else None
 
 

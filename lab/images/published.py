@@ -157,17 +157,17 @@ class PublishedImage:
             verify_detached(paths[0], paths[1], self.keyring, publication.fingerprint)
             listed = paths[0].read_text(errors="replace")
         step.note(f"{web.shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
-        found = {
+        hashes = {
             match[1].lower()
             for match in map(_SUM.fullmatch, listed.splitlines())
             if match and match[2] == self.file
         }
-        if len(found) != 1:
+        if len(hashes) != 1:
             raise BlockedError(
-                f"{web.shown(self.base + publication.sums)} has {len(found)} hashes for {self.file}",
+                f"{web.shown(self.base + publication.sums)} has {len(hashes)} hashes for {self.file}",
                 hint="the release may have been renamed: look at the base URL in a browser",
             )
-        return found.pop()
+        return hashes.pop()
 
     def _check_format(self, disk: Path) -> None:
         with disk.open("rb") as stream:

@@ -80,15 +80,20 @@ def read(path: Path, state: Path) -> SavedImage:
         raise BlockedError(
             f"{path} is not a whole tar archive: {error}", hint=f"copy it again, or {_SAVE}", evidence=[path]
         ) from error
-    found = parse_config(config, f"the image in {path}")
-    if len(found.layers) != len(listed.layers):
-        raise _damaged(path, f"it has {len(listed.layers)} layers and names {len(found.layers)}")
+    parsed = parse_config(config, f"the image in {path}")
+    if len(parsed.layers) != len(listed.layers):
+        raise _damaged(path, f"it has {len(listed.layers)} layers and names {len(parsed.layers)}")
     image_id = hashlib.sha256(config).hexdigest()
     named = _HEX.search(listed.config)
     if named and named.group() != image_id:
         raise _damaged(path, f"its configuration is named {named.group()} and hashes to {image_id}")
     return SavedImage(
-        path, path.stat().st_size, _sha256(path, state), f"sha256:{image_id}", found.layers, listed.tags or ()
+        path,
+        path.stat().st_size,
+        _sha256(path, state),
+        f"sha256:{image_id}",
+        parsed.layers,
+        listed.tags or (),
     )
 
 
@@ -105,7 +110,7 @@ def _image(path: Path, archive: tarfile.TarFile) -> tuple[_SavedImage, bytes]:
     except (ValidationError, ValueError) as error:
         raise _damaged(path, "its manifest.json is not one of `docker save`") from error
     if len(listed) != 1:
-        names = ", ".join(tag for one in listed for tag in one.tags or ("one without a tag",))
+        names = ", ".join(tag for image in listed for tag in image.tags or ("one without a tag",))
         raise BlockedError(
             f"{path} holds {len(listed)} images, and lab cannot tell which is meant: {names or 'none'}",
             hint=_SAVE,
@@ -140,10 +145,10 @@ def _sha256(path: Path, state: Path) -> str:
 
 def _kept(stamps: Path) -> dict[str, Any]:
     try:
-        found = files.read_json(stamps)
+        kept = files.read_json(stamps)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _damaged(path: Path, why: str) -> LabError:

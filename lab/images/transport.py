@@ -102,16 +102,16 @@ def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
-    said = f"the server answered {status} {response.reason or ''}".rstrip()
+    answer = f"the server answered {status} {response.reason or ''}".rstrip()
     if web.may_go_away(status):
         after = web.retry_after(response.headers) or 0.0
         becomes = RateLimitedError if status == _TOO_MANY else BlockedError
-        raise TransientError(f"{said} (wait {after:.0f} s)" if after else said, becomes, after)
+        raise TransientError(f"{answer} (wait {after:.0f} s)" if after else answer, becomes, after)
     body = b""
     with contextlib.suppress(TransientError):
         body = read_some(response, _SAID)
     raise RefusedError(
-        f"{web.shown(url)}: {said}",
+        f"{web.shown(url)}: {answer}",
         status=status,
         body=body,
         hint="the file is not there under this address, or not for everybody: check the base URL",
@@ -141,13 +141,13 @@ def _refusal(error: BaseException, url: str) -> Exception:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what is under it: requests and urllib3 hide the reason in several places."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
         item = waiting.pop(0)
-        if not isinstance(item, BaseException) or id(item) in seen:
+        if not isinstance(item, BaseException) or id(item) in visited:
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         yield item
         waiting += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
 

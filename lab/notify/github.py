@@ -59,8 +59,8 @@ class GitHubIssues:
         if not self._token:
             raise DeliveryError("there is no token for GitHub", hint=where("github-token"))
         worse = [finding for finding in notice.findings if finding.worse]
-        told = [persist(partial(self._tell, item, notice), self._patience) for item in worse]
-        return "; ".join(told) or "no regression: no issue"
+        done = [persist(partial(self._tell, item, notice), self._patience) for item in worse]
+        return "; ".join(done) or "no regression: no issue"
 
     def _tell(self, finding: Said, notice: Notice) -> str:
         label = LABEL + finding.marker

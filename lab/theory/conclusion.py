@@ -79,14 +79,14 @@ def conclude(trials: Sequence[TurnResult]) -> Conclusion:
     Trials are grouped by what reached the guest. A rule is stated only if no trial contradicts it, and
     as the one that decides only if every combination was seen.
     """
-    seen = [(trial.turn.asked, group, bool(trial.worked)) for trial in trials if (group := _group(trial))]
+    observed = [(trial.turn.asked, group, bool(trial.worked)) for trial in trials if (group := _group(trial))]
     groups: dict[Group, _Count] = {}
     for wanted in _CALLED:
-        worked = [ok for _, group, ok in seen if group == wanted]
+        worked = [ok for _, group, ok in observed if group == wanted]
         if worked:
             groups[wanted] = _Count(sum(worked), len(worked))
     finding = _finding(groups)
-    got = [(asked, group) for asked, group, _ in seen]
+    got = [(asked, group) for asked, group, _ in observed]
     return Conclusion(finding, " ".join([_said(finding, groups), *_undelivered(got), *_lost(trials)]))
 
 
@@ -127,7 +127,7 @@ def _fits(groups: _Groups) -> list[Rule]:
 def _varied_alone(groups: _Groups, place: int) -> bool:
     """Whether one setting was seen both ways with the other the same."""
     levels = [{group[place] for group in groups if group[1 - place] is other} for other in (True, False)]
-    return any(len(seen) == 2 for seen in levels)
+    return any(len(values) == 2 for values in levels)
 
 
 def _said(finding: Rule, groups: _Groups) -> str:
@@ -150,11 +150,11 @@ def _said(finding: Rule, groups: _Groups) -> str:
         word, on = ("and", all) if finding is Rule.BOTH else ("or", any)
         return f"{_everywhere(groups, f' {word} '.join(_SETTINGS), on)}: {finding}."
     place = 0 if finding in _SEEN[0] else 1
-    said = _everywhere(groups, _SETTINGS[place], lambda group: group[place])
+    sentence = _everywhere(groups, _SETTINGS[place], lambda group: group[place])
     if finding in (Rule.NESTING, Rule.PARAVIRT):
-        return f"{said}, with {_SETTINGS[1 - place]} and without it: {finding}."
+        return f"{sentence}, with {_SETTINGS[1 - place]} and without it: {finding}."
     needless = [f"So {word}." for word in [_not_needed(groups)] if word]
-    return " ".join([f"{said}: {finding}.", *needless, _capital(_left_open(groups, but=_SEEN[place][0]))])
+    return " ".join([f"{sentence}: {finding}.", *needless, _capital(_left_open(groups, but=_SEEN[place][0]))])
 
 
 def _everywhere(groups: _Groups, what: str, on: Callable[[Group], bool]) -> str:

@@ -77,8 +77,8 @@ class Where(BaseModel):
 
     def holds(self, situation: Situation) -> bool | None:
         """False when a condition is known not to hold; else None when one is not known."""
-        found = self._each(situation)
-        return False if False in found else None if None in found else True
+        conditions = self._each(situation)
+        return False if False in conditions else None if None in conditions else True
 
     def _each(self, situation: Situation) -> list[bool | None]:
         generation = "" if situation.generation is None else str(situation.generation)
@@ -111,8 +111,8 @@ class Where(BaseModel):
         return ", ".join(filter(None, words)) or "any host"
 
     def _chip(self) -> str:
-        said = self.generation.describe()
-        return f" (generation {said})" if said else ""
+        generation = self.generation.describe()
+        return f" (generation {generation})" if generation else ""
 
 
 class Match(Where):

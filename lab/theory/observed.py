@@ -50,7 +50,7 @@ class FactRow:
     seen: list[Seen] = field(default_factory=list)
 
 
-def from_history(found: Iterable[Observed]) -> list[PastVerdict]:
+def from_history(rows: Iterable[Observed]) -> list[PastVerdict]:
     """What nights found, in the ladder's own types."""
     return [
         PastVerdict(
@@ -60,7 +60,7 @@ def from_history(found: Iterable[Observed]) -> list[PastVerdict]:
             datetime.fromisoformat(each.when),
             each.runs,
         )
-        for each in found
+        for each in rows
     ]
 
 
@@ -94,6 +94,6 @@ def matrix(observations: Iterable[PastVerdict] = (), here: Situation | None = No
     for observation in observations:
         expected = predict(of_cell(observation.cell, here))
         predicted = expected.claims[observation.claim]
-        seen = Seen(observation, predicted, compare(predicted, observation.verdict))
-        (rows[expected.fact.id] if expected.fact else rest).seen.append(seen)
+        entry = Seen(observation, predicted, compare(predicted, observation.verdict))
+        (rows[expected.fact.id] if expected.fact else rest).seen.append(entry)
     return [*rows.values(), *([rest] if rest.seen else [])]

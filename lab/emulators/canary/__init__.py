@@ -99,8 +99,8 @@ class Canary:
         return self._container.state(guest)
 
     def logs(self, guest: Guest) -> dict[str, str]:
-        found = self._container.evidence(guest)
-        return found | {"l2-console.log": console.of_l2(found["container.log"])}
+        logs = self._container.evidence(guest)
+        return logs | {"l2-console.log": console.of_l2(logs["container.log"])}
 
     def follow(self, guest: Guest, tell: Tell) -> None:
         self._container.watch(guest, (), tell)

@@ -56,22 +56,22 @@ def seconds(log: str, accel: str, *, out_of_memory: bool = False) -> float:
     """
     log = _of_last_start(log)
     _raise_failure(log, out_of_memory)
-    for found in _AFTER.finditer(log):
-        if found["accel"] == accel:
-            return float(found["seconds"])
+    for ready in _AFTER.finditer(log):
+        if ready["accel"] == accel:
+            return float(ready["seconds"])
     raise InconclusiveError(f"the container's log does not say how long L2 took ({accel})", tail=tail(log))
 
 
 def properties(printed: str) -> NestedProof:
     """What `getprop` printed on the device that answered over ADB, as a proof."""
-    found = {match["name"]: match["value"] for match in _PROPERTY.finditer(printed.replace("\r", ""))}
+    values = {match["name"]: match["value"] for match in _PROPERTY.finditer(printed.replace("\r", ""))}
     return NestedProof(
-        nonce=found.get("ro.lab.nonce", ""),
-        hypervisor=found.get("ro.lab.hypervisor"),
-        clocksource=found.get("ro.lab.clocksource", ""),
-        boot_id=found.get("ro.lab.boot_id", ""),
-        boot_completed=found.get("sys.boot_completed") == "1",
-        kernel=found.get("ro.kernel.version", ""),
+        nonce=values.get("ro.lab.nonce", ""),
+        hypervisor=values.get("ro.lab.hypervisor"),
+        clocksource=values.get("ro.lab.clocksource", ""),
+        boot_id=values.get("ro.lab.boot_id", ""),
+        boot_completed=values.get("sys.boot_completed") == "1",
+        kernel=values.get("ro.kernel.version", ""),
     )
 
 

@@ -69,7 +69,9 @@ def parse(inspected: Mapping[str, Any] | None) -> ContainerState:
     if inspected is None:
         return container.parse(None)
     given = container.environment(inspected)
-    devices = [one.get("PathOnHost", "") for one in (inspected.get("HostConfig") or {}).get("Devices") or []]
+    devices = [
+        device.get("PathOnHost", "") for device in (inspected.get("HostConfig") or {}).get("Devices") or []
+    ]
     facts = {
         "nonce": given.get("CANARY_NONCE", ""),
         "acceleration": given.get("CANARY_ACCEL", "kvm"),

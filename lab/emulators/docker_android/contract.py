@@ -129,10 +129,10 @@ def of(reference: str) -> Contract:
 def version(reference: str) -> Version:
     """What the tag (or, with old images, the repository) says."""
     path, _, tag = reference.partition("@")[0].rpartition(":")
-    if found := _TAG.fullmatch(tag):
-        return Version(found["android"], _API.get(found["android"]), found["release"] or "")
-    if found := _OLD_NAME.search(f"{path}:{tag}"):
-        return Version(found["android"], _API.get(found["android"]), tag if path else "")
+    if match := _TAG.fullmatch(tag):
+        return Version(match["android"], _API.get(match["android"]), match["release"] or "")
+    if match := _OLD_NAME.search(f"{path}:{tag}"):
+        return Version(match["android"], _API.get(match["android"]), tag if path else "")
     return Version()
 
 

@@ -76,19 +76,19 @@ def find(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage | No
     digest = options.digest or reference.digest
     if not digest and (known := registry.Learned(state).get(reference)):
         digest = known.digest
-    found = registry.find(cache, digest) if digest else None
-    return _pulled(found) if found else None
+    cached = registry.find(cache, digest) if digest else None
+    return _pulled(cached) if cached else None
 
 
 def need(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage:
     """As `find`. Raises BlockedError when it is not there."""
-    found = find(options, cache, state)
-    if found is None:
+    image = find(options, cache, state)
+    if image is None:
         raise BlockedError(
             f"the image {options.archive or options.image} is not on this host",
             hint="`invoke lab.up --emulator docker-android` fetches it; emulator.archive names one in a file",
         )
-    return found
+    return image
 
 
 def _saved(path: Path, state: Path) -> AndroidImage:

@@ -117,14 +117,14 @@ class Android:
     @property
     def component(self) -> str:
         """The activity with the focus; empty when a window without one has it."""
-        found = _COMPONENT.fullmatch(self.focus or "")
-        return found[0] if found else ""
+        match = _COMPONENT.fullmatch(self.focus or "")
+        return match[0] if match else ""
 
     @property
     def not_responding(self) -> str:
         """The application a dialog says does not respond; empty without such a dialog."""
-        found = NOT_RESPONDING.search(self.focus or "")
-        return found["package"] if found else ""
+        match = NOT_RESPONDING.search(self.focus or "")
+        return match["package"] if match else ""
 
     @property
     def launcher(self) -> bool:

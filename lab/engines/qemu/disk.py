@@ -45,8 +45,8 @@ def tag_of(name: str) -> str:
 def snapshots_of(saved: Iterable[SavedState]) -> list[Snapshot]:
     """The users' snapshots, oldest first."""
     named = [item for item in saved if item.tag.startswith(_PREFIX)]
-    found = [Snapshot(unquote(item.tag.removeprefix(_PREFIX)), item.created, item.live) for item in named]
-    return sorted(found, key=lambda item: (item.created, item.name))
+    snapshots = [Snapshot(unquote(item.tag.removeprefix(_PREFIX)), item.created, item.live) for item in named]
+    return sorted(snapshots, key=lambda item: (item.created, item.name))
 
 
 def parse_saved(image: Mapping[str, Any]) -> list[SavedState]:
@@ -101,10 +101,10 @@ class QemuImg:
         journal.done("file", str(target))
 
     def _check_base(self, overlay: Path, base: Path) -> None:
-        found = self.info(overlay).get("full-backing-filename", "")
-        if Path(found).resolve() != base:
+        actual = self.info(overlay).get("full-backing-filename", "")
+        if Path(actual).resolve() != base:
             raise UsageError(
-                f"this machine's disk was made on {found or 'no image'}, not on {base}",
+                f"this machine's disk was made on {actual or 'no image'}, not on {base}",
                 hint="destroy the lab, or make it anew with --fresh",
             )
 

@@ -48,10 +48,10 @@ class Launcher:
         Where record and journal are lost, nobody knows what it is called: its own arguments say whose it is.
         """
         uuid = self._spec.uuid
-        if found := process.find(_record(self._layout.process), uuid, self._binaries):
-            return found
+        if running := process.find(_record(self._layout.process), uuid, self._binaries):
+            return running
         keepers = process.keepers(self._layout.pid)
-        return next((one for theirs, one in keepers if theirs == uuid and process.alive(one)), None)
+        return next((keeper for theirs, keeper in keepers if theirs == uuid and process.alive(keeper)), None)
 
     def end(self, running: psutil.Process) -> None:
         """End the process by force. Raises LabError when it survives."""
@@ -103,7 +103,7 @@ class Launcher:
         )
         self._prepare(launch.socket, layout.network)
         self._journal.intend("process", self._spec.uuid, **launch.to_json())
-        seen = self._layout.log.stat().st_size if self._layout.log.exists() else 0
+        logged = self._layout.log.stat().st_size if self._layout.log.exists() else 0
         child = None
         try:
             child = self._spawn(argv, apart, forwards)
@@ -118,7 +118,7 @@ class Launcher:
             raise
         except Exception as error:
             self._give_up(child)
-            raise self._explain(seen, forwards, error) from error
+            raise self._explain(logged, forwards, error) from error
 
     def _spawn(
         self, argv: Sequence[str], apart: Namespace | None, forwards: Sequence[Forward]
@@ -179,27 +179,27 @@ class Launcher:
                 child.wait()
         self.forget()
 
-    def _explain(self, seen: int, forwards: Sequence[Forward], error: Exception) -> LabError:
+    def _explain(self, logged: int, forwards: Sequence[Forward], error: Exception) -> LabError:
         log = self._layout.log
-        said = bounds.read_text(log, seen)
+        lines = bounds.read_text(log, logged)
         if isinstance(error, ForwardRefusedError) and error.port:
             return port_error(error.port, forwards, f"{error.what}: {error.tail}", log)
-        if match := _REFUSED_FORWARD.search(said):
-            return port_error(int(match[1]), forwards, proc.tail(said), log)
+        if match := _REFUSED_FORWARD.search(lines):
+            return port_error(int(match[1]), forwards, proc.tail(lines), log)
         if isinstance(error, BlockedError):
             return error
-        if _NO_MEMORY.search(said):
+        if _NO_MEMORY.search(lines):
             return BlockedError(
                 f"the host cannot give the machine {self._spec.memory_mib} MiB of memory",
                 hint="end other programs, or configure less memory",
                 evidence=[log],
-                tail=proc.tail(said),
+                tail=proc.tail(lines),
             )
         return LabError(
             "QEMU did not start",
             hint="`tail` below has QEMU's own words; `invoke lab.doctor` checks this host",
             evidence=[log],
-            tail=proc.tail(said) or str(error),
+            tail=proc.tail(lines) or str(error),
         )
 
 
@@ -218,7 +218,7 @@ def let_run(monitor: qmp.Monitor, deadline: Deadline, spec: MachineSpec) -> None
     poll(running, deadline, "the machine's running", every=0.1)
 
 
-def port_error(first: int, forwards: Sequence[Forward], said: str, log: Path) -> PortTakenError:
+def port_error(first: int, forwards: Sequence[Forward], words: str, log: Path) -> PortTakenError:
     """QEMU names the first port it could not bind; the others are tried here."""
     others = [item.host_port for item in forwards if item.host_port != first]
     ports = [first, *(port for port in others if not is_free(port))]
@@ -228,7 +228,7 @@ def port_error(first: int, forwards: Sequence[Forward], said: str, log: Path) ->
         ports,
         hint="another program has it; configure another port, or let lab choose one",
         evidence=[log],
-        tail=said,
+        tail=words,
     )
 
 

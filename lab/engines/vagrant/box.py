@@ -58,11 +58,11 @@ def ensure(
     made does not read back as the image.
     """
     path = _path(cache, image.id, provider, gib)
-    if (found := known(cache, image.id, provider, gib)) is not None:
-        return found
+    if (boxed := known(cache, image.id, provider, gib)) is not None:
+        return boxed
     with when_free(beside(path), f"the box of {image.id}", say=step.note):
-        if (found := known(cache, image.id, provider, gib)) is not None:
-            return found
+        if (boxed := known(cache, image.id, provider, gib)) is not None:
+            return boxed
         described = json.loads(_run(image_tool, "info", "--output=json", image.path).out)
         needed = int(described["virtual-size"])
         if gib << 30 < needed:
@@ -111,10 +111,10 @@ def known(cache: Path, image: str, provider: str, gib: int) -> VagrantBox | None
     """The box that was made of the image of that id, or None."""
     path = _path(cache, image, provider, gib)
     try:
-        said: dict[str, Any] = files.read_json(_sidecar(path)) or {}
+        facts: dict[str, Any] = files.read_json(_sidecar(path)) or {}
         size = path.stat().st_size
-        if said["bytes"] == size:
-            return VagrantBox(named(image, gib), path, str(said["sha256"]), size, made=False)
+        if facts["bytes"] == size:
+            return VagrantBox(named(image, gib), path, str(facts["sha256"]), size, made=False)
     except (OSError, ValueError, LookupError, TypeError):
         pass
     return None

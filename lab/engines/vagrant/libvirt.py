@@ -51,12 +51,12 @@ class VagrantLibvirt:
 
     def state(self) -> State:
         try:
-            found = state(self._virsh("dominfo", self._uuid))
+            known = state(self._virsh("dominfo", self._uuid))
         except CommandError as error:
             if _NOT_THERE.search(error.tail):
                 return State.ABSENT
             raise
-        return State.DISK_FULL if found is State.PAUSED and self._is_full() else found
+        return State.DISK_FULL if known is State.PAUSED and self._is_full() else known
 
     def _is_full(self) -> bool:
         try:
@@ -81,10 +81,10 @@ class VagrantLibvirt:
 
     def add_forward(self, forward: Forward) -> str:
         rule = f"tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}"
-        said = self._told(f"hostfwd_add {NETWORK} {rule}")
-        if said and not _PORT_TAKEN.search(said):
-            raise LabError(f"QEMU opens no forward of host port {forward.host_port}: {said}")
-        return said
+        answer = self._told(f"hostfwd_add {NETWORK} {rule}")
+        if answer and not _PORT_TAKEN.search(answer):
+            raise LabError(f"QEMU opens no forward of host port {forward.host_port}: {answer}")
+        return answer
 
     def remove_forward(self, forward: Forward) -> None:
         self._told(f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{forward.host_port}")
@@ -136,9 +136,9 @@ def state(dominfo: str) -> State:
     fields = {
         key.strip(): value.strip() for key, _, value in (line.partition(":") for line in dominfo.splitlines())
     }
-    found = _STATES.get(fields.get("State", ""))
-    if found is None:
+    known = _STATES.get(fields.get("State", ""))
+    if known is None:
         raise LabError("libvirt tells a state that lab does not know", tail=proc.tail(dominfo))
-    if found is State.STOPPED and fields.get("Managed save") == "yes":
+    if known is State.STOPPED and fields.get("Managed save") == "yes":
         return State.SUSPENDED
-    return found
+    return known

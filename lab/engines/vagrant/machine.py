@@ -33,8 +33,8 @@ def at_hypervisor(link: VagrantLink) -> Hypervisor | None:
 
 def state_of(link: VagrantLink) -> State:
     """The machine's state, whether or not a lab is tied to it."""
-    found = at_hypervisor(link)
-    return found.state() if found else State.ABSENT
+    hypervisor = at_hypervisor(link)
+    return hypervisor.state() if hypervisor else State.ABSENT
 
 
 class VagrantMachine:
@@ -130,28 +130,28 @@ class VagrantMachine:
         return state_of(link) if link else State.ABSENT
 
     def forwards(self) -> list[Forward]:
-        found = self._found()
-        if found is None or found.state() is not State.RUNNING:
+        hypervisor = self._found()
+        if hypervisor is None or hypervisor.state() is not State.RUNNING:
             return []
-        return found.forwards({ports: name for name, ports in self._link.forwards.items()})
+        return hypervisor.forwards({ports: name for name, ports in self._link.forwards.items()})
 
     def add_forward(self, forward: Forward) -> None:
-        found = self._running("no forwards")
+        hypervisor = self._running("no forwards")
         there = self.forwards()
         if forward in there:
             return
         for item in there:
             if item.name == forward.name:
-                found.remove_forward(item)
+                hypervisor.remove_forward(item)
         # First: one that listens is known by its name.
         self._remember({forward.name: (forward.host_port, forward.guest_port)})
-        said = found.add_forward(forward)
+        answer = hypervisor.add_forward(forward)
         if forward not in self.forwards():
             raise PortTakenError(
                 f"port {forward.host_port} of the loopback cannot be bound",
                 [forward.host_port],
                 hint="another program has it; configure another port, or let lab choose one",
-                tail=said,
+                tail=answer,
             )
 
     def remove_forward(self, name: str) -> None:
@@ -160,10 +160,10 @@ class VagrantMachine:
                 self._running("no forwards").remove_forward(item)
 
     def settings(self) -> dict[str, str]:
-        found = self._found()
-        if found is None or found.state() is not State.RUNNING:
+        hypervisor = self._found()
+        if hypervisor is None or hypervisor.state() is not State.RUNNING:
             return {}
-        return found.settings() | {"vagrant_provider": self._link.provider}
+        return hypervisor.settings() | {"vagrant_provider": self._link.provider}
 
     def console(self) -> Path:
         return self.spec.folder / "console.log"
@@ -172,8 +172,8 @@ class VagrantMachine:
         self._running("no screen").screenshot(target)
 
     def logs(self) -> list[Path]:
-        found = self._found()
-        theirs = found.logs() if found and found.state() is not State.ABSENT else []
+        hypervisor = self._found()
+        theirs = hypervisor.logs() if hypervisor and hypervisor.state() is not State.ABSENT else []
         own = self.spec.folder / _LOG
         return [*theirs, *([own] if own.is_file() else [])]
 
@@ -181,23 +181,23 @@ class VagrantMachine:
 
     @property
     def _link(self) -> VagrantLink:
-        found = links.read(self.spec.folder)
-        if found is None:
+        link = links.read(self.spec.folder)
+        if link is None:
             raise LabError(
                 f"lab {self.spec.name} does not say which of Vagrant's machines it is",
                 hint=f"`invoke lab.attach --vagrant NAME --name {self.spec.name}` tells it",
             )
-        return found
+        return link
 
     def _found(self) -> Hypervisor | None:
         link = links.read(self.spec.folder)
         return at_hypervisor(link) if link else None
 
     def _running(self, what: str) -> Hypervisor:
-        found = self._found()
-        if found is None or found.state() is not State.RUNNING:
+        hypervisor = self._found()
+        if hypervisor is None or hypervisor.state() is not State.RUNNING:
             raise refusals.not_running(self.spec.name, f"it has {what}")
-        return found
+        return hypervisor
 
     def _open(self, forwards: Sequence[Forward]) -> None:
         for forward in forwards:

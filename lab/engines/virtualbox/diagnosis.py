@@ -44,22 +44,22 @@ def findings(
     and why, empty when it did over none, and `error` then why not; `log_engine` is
     RunLog.engine of the last run, empty when there was none.
     """
-    found = []
+    listed = []
     if installed:  # that it is not is what `can_start_64bit` says
-        found += [_version(installed, version), _api(transport, error)]
-        found.append(_loopback(host, version))
-    found += [_hypervisor(host, version), _cpu(host)]
+        listed += [_version(installed, version), _api(transport, error)]
+        listed.append(_loopback(host, version))
+    listed += [_hypervisor(host, version), _cpu(host)]
     if host.system == "linux":
-        found.append(_kvm(host))
+        listed.append(_kvm(host))
     if log_engine:
         ran = _RAN.get(log_engine, log_engine)
-        found.append(EngineFinding("last run", log_engine == "hwvirt", f"VBox.log: the VM ran under {ran}"))
+        listed.append(EngineFinding("last run", log_engine == "hwvirt", f"VBox.log: the VM ran under {ran}"))
     if installed:
-        found += [
+        listed += [
             EngineFinding(issue.id, False, issue.what, issue.hint, issue.source)
             for issue in issues.matching(host, version)
         ]
-    return found
+    return listed
 
 
 def caution(host: HostVirtualBox) -> str:
@@ -165,8 +165,8 @@ def _on_hardware(host: HostVirtualBox) -> Availability | None:
 
 
 def _version(installed: Installed, version: str) -> EngineFinding:
-    told = version or "a version it does not tell"
-    return EngineFinding("version", bool(version), f"{told} in {installed.folder}")
+    shown = version or "a version it does not tell"
+    return EngineFinding("version", bool(version), f"{shown} in {installed.folder}")
 
 
 def _api(transport: str, error: str) -> EngineFinding:
@@ -223,11 +223,13 @@ def _driver(host: HostVirtualBox) -> str:
 
 def _cpu(host: HostVirtualBox) -> EngineFinding:
     name = host.cpu_model or "the processor"
-    found = [extension for extension in host.extensions if extension != "hv_support"]
+    extensions = [extension for extension in host.extensions if extension != "hv_support"]
     if host.silicon:
         return EngineFinding("cpu", False, f"{name}: Apple silicon, for x86 VMs of no use")
     inside = "" if host.bare_metal else ", itself in a virtual machine"
-    return EngineFinding("cpu", bool(found), f"{name}: {' and '.join(found) or 'no vmx or svm'}{inside}")
+    return EngineFinding(
+        "cpu", bool(extensions), f"{name}: {' and '.join(extensions) or 'no vmx or svm'}{inside}"
+    )
 
 
 def _kvm(host: HostVirtualBox) -> EngineFinding:

@@ -35,9 +35,9 @@ class VirtualBoxEngine:
         self._options = options
 
     def availability(self) -> Availability:
-        found = diagnosis.can_start_64bit(self._host, self._installed, self._options.execution_engine)
-        if not found.usable:
-            return found
+        availability = diagnosis.can_start_64bit(self._host, self._installed, self._options.execution_engine)
+        if not availability.usable:
+            return availability
         try:
             described = self._described
         except LabError as error:

@@ -167,12 +167,12 @@ class VirtualBoxMachine:
         self._vm.move_memory("take", name=name)
 
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:
-        found = self._vm.snapshot(name)
+        snapshot = self._vm.snapshot(name)
         if self._vm.settled() not in ("PoweredOff", "Saved", "Aborted", "AbortedSaved"):
             self._vm.ask("power_off")
         # Saved memory goes with it, and not before: VirtualBox drops it once the snapshot is in its place.
-        self._vm.move_memory("restore", identity=found["id"])
-        if found["live"]:
+        self._vm.move_memory("restore", identity=snapshot["id"])
+        if snapshot["live"]:
             self._launch(forwards)
 
     def snapshots(self) -> list[Snapshot]:
@@ -194,10 +194,10 @@ class VirtualBoxMachine:
     def forwards(self) -> list[Forward]:
         if self.status() is not State.RUNNING:
             return []
-        found = self._vm.ask("forwards")
+        redirects = self._vm.ask("forwards")
         return [
             Forward(item["name"], item["host_port"], item["guest_port"])
-            for item in found
+            for item in redirects
             if item["address"] == LOOPBACK
         ]
 
@@ -230,9 +230,9 @@ class VirtualBoxMachine:
         """VirtualBox's own read-back, and what its log says of the run: neither is evidence of nesting."""
         if self.status() is State.ABSENT:
             return {}
-        found: dict[str, str] = self._vm.ask("settings")
-        found |= vboxlog.settings(self._log())
-        return {key: value for key, value in found.items() if value}
+        read_back: dict[str, str] = self._vm.ask("settings")
+        read_back |= vboxlog.settings(self._log())
+        return {key: value for key, value in read_back.items() if value}
 
     def console(self) -> Path:
         return self._layout.console

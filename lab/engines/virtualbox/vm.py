@@ -57,14 +57,14 @@ class RegisteredVm:
 
     def look(self) -> dict[str, Any]:
         """Its `state` in VirtualBox's words (empty: there is no such VM), and the file of its `settings`."""
-        seen: dict[str, Any] = self.ask("look")
-        if not seen["accessible"]:
+        facts: dict[str, Any] = self.ask("look")
+        if not facts["accessible"]:
             raise LabError(
                 f"VirtualBox cannot read the settings of lab {self._spec.name}",
-                evidence=[seen["settings"]],
+                evidence=[facts["settings"]],
                 hint=f"`invoke lab.destroy --name {self._spec.name}` removes what is left of it",
             )
-        return seen
+        return facts
 
     def settled(self) -> str:
         """VirtualBox's own name of the state, once it is none of passage. DeadlineError when it stays so."""

@@ -205,8 +205,8 @@ class Registry:
             ) from error
 
     def _refusal(self, error: RefusedError, missing: str) -> LabError:
-        said = _said(error.body)
-        because = f" ({said})" if said else ""
+        words = _said(error.body)
+        because = f" ({words})" if words else ""
         if error.status == 404 and missing:
             return PartMissingError(
                 f"{self.host} has only a part of {self.reference}: {missing}{because}",

@@ -145,32 +145,34 @@ def digest_of(content: bytes) -> str:
 def parse(content: bytes, reference: Reference) -> PlatformIndex | Manifest:
     """An index, or an image's configuration and layers. Raises BlockedError for anything else."""
     try:
-        found = _Document.model_validate_json(content)
+        document = _Document.model_validate_json(content)
     except ValidationError as error:
         raise BlockedError(
             f"the registry's manifest of {reference} is not one lab can read",
             tail=str(error).splitlines()[0],
         ) from error
-    if found.manifests is not None:
-        return PlatformIndex(found.manifests)
-    if found.schema_version != 2 or found.config is None or not found.layers:
+    if document.manifests is not None:
+        return PlatformIndex(document.manifests)
+    if document.schema_version != 2 or document.config is None or not document.layers:
         raise BlockedError(
             f"the registry's manifest of {reference} is not a container image's",
             hint="images of schema 1, pushed before 2016, are not supported; choose another tag",
         )
-    if found.config.size > LIMIT:
-        raise BlockedError(f"the configuration of {reference} has {found.config.size} bytes: no image's has")
-    return found.config, found.layers
+    if document.config.size > LIMIT:
+        raise BlockedError(
+            f"the configuration of {reference} has {document.config.size} bytes: no image's has"
+        )
+    return document.config, document.layers
 
 
 def parse_config(content: bytes, what: str) -> Config:
     """An image's configuration. Raises BlockedError, PlatformError when it is not for linux/amd64."""
     try:
-        found = Config.model_validate_json(content)
+        config = Config.model_validate_json(content)
     except ValidationError as error:
         raise BlockedError(
             f"{what} has a configuration lab cannot read", tail=str(error).splitlines()[0]
         ) from error
-    if (found.os, found.architecture) != ("linux", "amd64"):
-        raise PlatformError(f"{what} is for {found.os}/{found.architecture}, not for {PLATFORM}")
-    return found
+    if (config.os, config.architecture) != ("linux", "amd64"):
+        raise PlatformError(f"{what} is for {config.os}/{config.architecture}, not for {PLATFORM}")
+    return config

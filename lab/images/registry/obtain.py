@@ -33,8 +33,8 @@ class Obtained:
     def facts(self) -> dict[str, str]:
         """For a cell, a report, an inspection."""
         known = facts(self.image)
-        found = {"reference": known.reference, "digest": known.digest, "image_id": known.image_id}
-        return found | ({"tag_moved": str(self.change)} if self.change else {})
+        document = {"reference": known.reference, "digest": known.digest, "image_id": known.image_id}
+        return document | ({"tag_moved": str(self.change)} if self.change else {})
 
 
 def obtain(

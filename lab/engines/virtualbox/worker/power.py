@@ -73,14 +73,14 @@ def _change(api: Api, uuid: str, name: str, item: dict[str, Any] | None) -> None
 def forwards(api: Api, uuid: str) -> list[dict[str, Any]]:
     """The TCP forwards VirtualBox has, whatever address they bind."""
     nat = api.known(uuid).get_network_adapter(0).nat_engine
-    found = []
+    listed = []
     for line in nat.redirects:
         name, protocol, address, host_port, _, guest_port = str(line).split(",")
         if int(protocol) == api.value("NATProtocol", "TCP"):
-            found.append(
+            listed.append(
                 {"name": name, "address": address, "host_port": int(host_port), "guest_port": int(guest_port)}
             )
-    return found
+    return listed
 
 
 def press(api: Api, uuid: str) -> None:

@@ -14,10 +14,10 @@ def snapshots(api: Api, uuid: str) -> list[dict[str, Any]]:
     machine = api.known(uuid)
     if int(machine._i.snapshotCount) == 0:
         return []
-    found, todo = [], [machine._i.findSnapshot("")]  # the empty name is the root
+    listed, todo = [], [machine._i.findSnapshot("")]  # the empty name is the root
     while todo:
         raw = todo.pop()
-        found.append(
+        listed.append(
             {
                 "name": str(raw.name),
                 "id": str(raw.id),
@@ -26,7 +26,7 @@ def snapshots(api: Api, uuid: str) -> list[dict[str, Any]]:
             }
         )
         todo += [child._i for child in api.library.ISnapshot(raw).children]
-    return sorted(found, key=lambda item: float(item["created"]))
+    return sorted(listed, key=lambda item: float(item["created"]))
 
 
 def take(api: Api, uuid: str, name: str) -> None:
