@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lab.config import load
+from tests.e2e.keeping import keep, pytest_terminal_summary, told  # noqa: F401 - pytest finds them here
 from tests.e2e_virtualbox import machine, work
 from tests.e2e_virtualbox.machine import EmulatedHost
 
-_TOLD = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture(scope="module")
-def told(request: pytest.FixtureRequest) -> list[str]:
-    """Lines for the end of the report."""
-    return request.config.stash.setdefault(_TOLD, [])
-
-
-@pytest.fixture(scope="module")
-def kept(told: list[str]) -> Path:
+def kept(told: list[str]) -> Path:  # noqa: F811 - the fixture
     """The folder for what is to be looked at afterwards; it stays."""
-    if os.geteuid() != 0 or not Path("/etc/debian_version").exists():
-        pytest.skip("only root on Debian can make the emulated host's Python environment")
-    folder = Path(tempfile.mkdtemp(prefix="lab-e2e-virtualbox-"))
-    told.append(f"evidence: {folder}")
-    return folder
+    return keep(told, "virtualbox", "make the emulated host's Python environment")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +33,3 @@ def host(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emula
         finally:
             made.keep(kept)
     disk.unlink()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(_TOLD, []):
-        terminalreporter.write_line(line)

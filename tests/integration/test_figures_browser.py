@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from lab.figures.page import PageTable, page
 from lab.figures.picture import TimesBar, durations
-from lab.host.packages import find_program
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find_program("chromium")
-    if program is None:
-        pytest.skip("there is no chromium here (Debian's package of that name)")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

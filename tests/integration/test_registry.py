@@ -12,9 +12,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from registrybench import ANDROID, NEWER, QUICK, REPOSITORY, TAG, Bench, at, must_be, pulling
+from registrybench import ANDROID, NEWER, QUICK, REPOSITORY, TAG, Bench, must_be, pulling
 from registrydoor import Manner
-from registryserver import Registry, digest, image, index, registry
+from registryserver import digest, image, index
 
 from lab.deadline import Deadline, cancelled
 from lab.errors import BlockedError, DeadlineError, ExitCode, InterruptedByUser, LabError
@@ -31,22 +31,6 @@ from lab.images.errors import (
 )
 from lab.images.registry import Reference, client, facts, find, pull, reachable
 from lab.web import Patience
-
-pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "storage") as made:
-        made.push(REPOSITORY, TAG, ANDROID)
-        yield made
-
-
-@pytest.fixture
-def bench(real: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    with at(real, tmp_path) as made:
-        yield made
 
 
 def test_what_is_pulled_is_the_image_that_was_pushed(bench: Bench) -> None:

@@ -6,7 +6,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +13,7 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from lab import deadline, engines
+from lab import engines
 from lab.commands import lifecycle, remains
 from lab.commands.up import up
 from lab.engines import traces
@@ -41,12 +40,6 @@ VBOX = f"""<?xml version="1.0"?>
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Store(tmp_path).place("x")
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _record(**more: Any) -> Record:
