@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, Template
 
 from lab.characters import printable
-from lab.figures.picture import Picture
+from lab.figures.picture import Chart
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PageTable:
 def page(
     title: str,
     lead: str,
-    picture: Picture,
+    picture: Chart,
     alt: str,
     tables: Sequence[PageTable],
     notes: Sequence[str] = (),

@@ -30,7 +30,7 @@ _ROW_INCHES = 0.62
 
 
 @dataclass(frozen=True)
-class Picture:
+class Chart:
     """`svg` is one <svg> element, to be put into a page."""
 
     svg: str
@@ -50,7 +50,7 @@ class TimesBar:
     """Rows of one group stand together, under its name."""
 
 
-def durations(title: str, bars: Sequence[TimesBar]) -> Picture:
+def durations(title: str, bars: Sequence[TimesBar]) -> Chart:
     """Horizontal bars to the median, a dot for each value, a cross for each that gave none; in seconds."""
     from matplotlib import rc_context
 
@@ -121,7 +121,7 @@ def tiles(
     columns: Sequence[str],
     cells: Mapping[tuple[str, str], Tile],
     foot: str = "",
-) -> Picture:
+) -> Chart:
     """A grid of tiles, `found[row, column]`; each says in words what its look says."""
     from matplotlib import rc_context
 
@@ -190,9 +190,9 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _draw(figure: Figure) -> Picture:
+def _draw(figure: Figure) -> Chart:
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(png, format="png", dpi=144)
     figure.savefig(svg, format="svg", metadata={"Date": None})
     text = svg.getvalue()
-    return Picture(text[text.index("<svg") :].strip(), png.getvalue())
+    return Chart(text[text.index("<svg") :].strip(), png.getvalue())

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lab.figures.numbers import BOOTSTRAP_FROM, Spread, ratio
 from lab.figures.page import PageTable, page
-from lab.figures.picture import Picture, Tile, TimesBar, durations, tiles
+from lab.figures.picture import Chart, Tile, TimesBar, durations, tiles
 
 SECONDS = st.floats(0.1, 1000)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -65,7 +65,7 @@ def test_no_ratio_of_nothing_and_none_of_what_is_no_duration() -> None:
         ratio([1.0], [0.0])
 
 
-def _bars() -> Picture:
+def _bars() -> Chart:
     return durations(
         "Boots & <boots>",
         [
@@ -76,7 +76,7 @@ def _bars() -> Picture:
     )
 
 
-def _tiles(kind: Literal["yes", "no", "mixed", "unknown"] = "mixed") -> Picture:
+def _tiles(kind: Literal["yes", "no", "mixed", "unknown"] = "mixed") -> Chart:
     found = {("on", "a"): Tile("yes", "worked 2 of 2", ["svm"]), ("on", "b"): Tile(kind, "1 of 2", [])}
     return tiles("Grid", ["on"], ["a", "b"], found, "foot")
 
@@ -106,7 +106,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 @given(WORDS, WORDS)
 def test_words_never_become_markup(title: str, cell: str) -> None:
     hostile = f"<script>alert(1)</script>{cell}\"'><b>"
-    picture = Picture("<svg></svg>", b"")
+    picture = Chart("<svg></svg>", b"")
     text = page(
         hostile + title, hostile, picture, hostile, [PageTable(hostile, [hostile], [[hostile]])], [hostile]
     )
