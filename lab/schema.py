@@ -41,8 +41,8 @@ def load(schema: str) -> dict[str, Any]:
     """A schema by its name. Raises SchemaError when there is none."""
     if schema not in names():
         raise SchemaError(f"there is no schema {schema!r}", "$.schema", schema=schema)
-    found: dict[str, Any] = json.loads(file_of(schema).read_text())
-    return found
+    document: dict[str, Any] = json.loads(file_of(schema).read_text())
+    return document
 
 
 def validate(document: Mapping[str, Any]) -> None:
@@ -54,10 +54,10 @@ def validate(document: Mapping[str, Any]) -> None:
     if not isinstance(name, str):
         raise SchemaError("the document names no schema", "$.schema")
     try:
-        seen = json.loads(json.dumps(document, allow_nan=False))
+        plain = json.loads(json.dumps(document, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise SchemaError(f"a {name} document is not JSON: {error}", schema=name) from error
-    fault = best_match(_validator(name).iter_errors(seen))
+    fault = best_match(_validator(name).iter_errors(plain))
     if fault is not None:
         raise SchemaError(
             f"a {name} document is wrong at {fault.json_path}: {fault.message}", fault.json_path, schema=name

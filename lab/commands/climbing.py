@@ -19,7 +19,7 @@ from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
 from lab.host import facts as host_facts
-from lab.host.facts import SOFTWARE_SIGNATURES
+from lab.host.cpuid import SOFTWARE_SIGNATURES
 from lab.ladder import report
 from lab.ladder.climb import Climb, climb
 from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict

@@ -16,7 +16,7 @@ from lab.commands.trial import Trials
 from lab.errors import InterruptedByUser, UsageError
 from lab.evidence import Run
 from lab.theory import experiment as theory
-from lab.theory.experiment import Outcome, Trial, Turn
+from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult
 
 _NAME = "experiment"
 
@@ -45,7 +45,7 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
 def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> Experiment:
     """Each trial is on disk before the next begins, and the picture is drawn however it ends."""
     turns = theory.plan(runs, seed)
-    taken: list[Trial] = []
+    taken: list[TurnResult] = []
     ended = "its turn has not come"
     began, started, host = datetime.now(UTC), time.monotonic(), session.host()
 
@@ -82,6 +82,6 @@ def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> E
     return found
 
 
-def _all(turns: Sequence[Turn], taken: Sequence[Trial], ended: str) -> list[Trial]:
+def _all(turns: Sequence[PlannedRun], taken: Sequence[TurnResult], ended: str) -> list[TurnResult]:
     """One trial a turn: none that was planned is left out."""
-    return [*taken, *(Trial(turn, Outcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]
+    return [*taken, *(TurnResult(turn, TrialOutcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]

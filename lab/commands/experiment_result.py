@@ -14,13 +14,12 @@ from rich.table import Table
 from lab import __version__
 from lab.errors import ExitCode
 from lab.evidence import write_text
-from lab.figures.page import Table as PageTable
-from lab.figures.page import page
+from lab.figures.page import PageTable, page
 from lab.figures.picture import Kind, Tile, tiles
 from lab.files import write_atomic
 from lab.reporters import markdown
 from lab.theory.conclusion import Conclusion, conclude
-from lab.theory.experiment import CELLS, PARAVIRT, Asked, Delivered, Outcome, Trial, Turn
+from lab.theory.experiment import CELLS, PARAVIRT, Asked, Delivered, PlannedRun, TrialOutcome, TurnResult
 
 _TITLE = "What makes /dev/kvm work in the VM: nesting, or paravirtualization?"
 _HEAD = ("asked for", "/dev/kvm worked", "reached the guest", "without an answer", "observed")
@@ -34,7 +33,7 @@ class Experiment:
     where: Mapping[str, Any]
     """Host, engine, acceleration, image."""
     seed: int
-    trials: Sequence[Trial]
+    trials: Sequence[TurnResult]
     started: datetime
     seconds: float
     evidence: Path
@@ -60,7 +59,7 @@ class Experiment:
         """BLOCKED when no cell could be tried, INCONCLUSIVE when nothing follows."""
         if self.conclusion.decided:
             return ExitCode.DONE
-        blocked = all(trial.outcome is Outcome.BLOCKED for trial in self.trials)
+        blocked = all(trial.outcome is TrialOutcome.BLOCKED for trial in self.trials)
         return ExitCode.BLOCKED if blocked else ExitCode.INCONCLUSIVE
 
     def document(self) -> dict[str, Any]:
@@ -131,13 +130,13 @@ class Experiment:
         write_text(folder / "experiment.html", drawn)
         write_text(folder / "experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
 
-    def _of(self, asked: Asked) -> list[Trial]:
+    def _of(self, asked: Asked) -> list[TurnResult]:
         return [trial for trial in self.trials if trial.turn.asked == asked]
 
     def _counts(self, asked: Asked) -> dict[str, int]:
         mine = self._of(asked)
         return {
-            "observed": sum(trial.outcome is Outcome.OBSERVED for trial in mine),
+            "observed": sum(trial.outcome is TrialOutcome.OBSERVED for trial in mine),
             "worked": sum(trial.worked is True for trial in mine),
         }
 
@@ -145,7 +144,7 @@ class Experiment:
         rows = []
         for asked in CELLS:
             mine, counts = self._of(asked), self._counts(asked)
-            lost = [trial.outcome for trial in mine if trial.outcome is not Outcome.OBSERVED]
+            lost = [trial.outcome for trial in mine if trial.outcome is not TrialOutcome.OBSERVED]
             without = "; ".join(f"{lost.count(kind)} {kind}" for kind in dict.fromkeys(lost))
             worked = f"{counts['worked']} of {counts['observed']}" if counts["observed"] else ""
             whys = "; ".join(dict.fromkeys(trial.why for trial in mine if trial.why))
@@ -177,11 +176,11 @@ class Experiment:
         ]
 
 
-def _trial(row: Mapping[str, Any]) -> Trial:
+def _trial(row: Mapping[str, Any]) -> TurnResult:
     got = row["delivered"]
-    return Trial(
-        Turn(row["number"], row["round"], Asked(**row["asked"])),
-        Outcome(row["outcome"]),
+    return TurnResult(
+        PlannedRun(row["number"], row["round"], Asked(**row["asked"])),
+        TrialOutcome(row["outcome"]),
         row["worked"],
         None if got is None else Delivered(**{key: _tuple(value) for key, value in got.items()}),
         row["accepted"],
@@ -194,7 +193,7 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _row(trial: Trial) -> list[str]:
+def _row(trial: TurnResult) -> list[str]:
     turn = trial.turn
     where = [str(turn.number), str(turn.round), str(turn.asked)]
     return [*where, trial.outcome, trial.why, f"{trial.seconds:.1f}"]

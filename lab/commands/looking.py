@@ -12,11 +12,11 @@ from lab import redact
 from lab.commands.workbench import Workbench
 from lab.emulators.protocol import (
     AndroidEmulator,
+    BootStage,
     Check,
     ContainerState,
     Diagnosis,
     Health,
-    Stage,
 )
 from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
@@ -161,7 +161,7 @@ def _of_l2(bench: Workbench, name: str, container: ContainerState, seconds: floa
         booted=bool(ok.get(nested.boot.name)),
         usable=bool(ok.get(nested.adb.name)),
         checks=tuple(checks),
-        timeline=(Stage(nested.boot.name, took),),
+        timeline=(BootStage(nested.boot.name, took),),
         # A container that ended shows nothing by that: what L2 said is what counts.
         diagnoses=tuple(_refuted(check) for check in checks if check.name in rungs and check.ok is False),
     )

@@ -18,7 +18,7 @@ from lab.host import kvm
 from lab.theory import documents, knowledge, observed
 from lab.theory.documents import expected_row
 from lab.theory.knowledge import Expectation, Outlook
-from lab.theory.observed import Comparison, Observation
+from lab.theory.observed import Agreement, PastVerdict
 from lab.theory.situation import ENGINES, Situation, of_host, parse_engine, parse_host
 
 _WORDS = {
@@ -32,7 +32,7 @@ _STYLES = {
     Outlook.REFUTED.value: "bold red",
     Outlook.BLOCKED.value: "yellow",
     Outlook.UNKNOWN.value: "yellow",
-    Comparison.CONTRADICTS.value: "bold red",
+    Agreement.CONTRADICTS.value: "bold red",
 }
 _PREDICTED = "These are predictions; `bin/invoke lab.up` finds out. What the grades mean: docs/theory.md"
 _UNPROVEN = "not proven"
@@ -66,7 +66,7 @@ def matrix(session: Session) -> Reply:
     return Reply(document, lambda console: _show_matrix(console, document))
 
 
-def observations(session: Session) -> list[Observation]:
+def observations(session: Session) -> list[PastVerdict]:
     """What the nights so far found; nothing before the first."""
     # Imported when used: nights bring reports and notifications, which explain does without.
     from lab.commands.nightly.showing import history_file

@@ -21,7 +21,7 @@ from lab.ladder.rungs import LADDER, guest, host, vm
 from lab.ladder.site import Site
 from lab.steps import Background
 from lab.store import Lab, new_record
-from lab.theory.experiment import Outcome, Trial, Turn, delivered
+from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult, delivered
 
 PREFIX = "experiment-"
 MARK = "experiment"
@@ -63,7 +63,7 @@ class Trials:
             if lab.name.startswith(PREFIX) and _is_marked(lab):
                 self._destroy(lab)
 
-    def take(self, turn: Turn) -> Trial:
+    def take(self, turn: PlannedRun) -> TurnResult:
         """Whatever comes of it is a Trial. Raises InterruptedByUser; the VM is removed all the same."""
         started = time.monotonic()
         lab = self._place(turn)
@@ -74,14 +74,14 @@ class Trials:
             raise
         except LabError as error:
             check_cancelled()  # what an interruption broke did not fail by itself
-            outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
-            trial = Trial(turn, outcome, why=error.what)
+            outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
+            trial = TurnResult(turn, outcome, why=error.what)
         finally:
             with cleaning_up():
                 self._destroy(lab)
         return replace(trial, seconds=round(time.monotonic() - started, 3))
 
-    def _place(self, turn: Turn) -> Lab:
+    def _place(self, turn: PlannedRun) -> Lab:
         """A lab of a free name, marked before anything of it is made."""
         taken = {lab.name for lab in self._session.store.labs()}
         number = next(number for number in range(turn.number, 10_000) if f"{PREFIX}{number}" not in taken)
@@ -89,7 +89,7 @@ class Trials:
         lab.journal.intend(MARK, self._run.path.name, turn=turn.number)
         return lab
 
-    def _look(self, lab: Lab, turn: Turn) -> Trial:
+    def _look(self, lab: Lab, turn: PlannedRun) -> TurnResult:
         settings = self._session.settings
         lab.create(
             new_record(
@@ -119,7 +119,7 @@ class Trials:
             bench.close()
         return trial
 
-    def _keep(self, bench: Workbench, turn: Turn, climbed: Climb, site: Site) -> None:
+    def _keep(self, bench: Workbench, turn: PlannedRun, climbed: Climb, site: Site) -> None:
         """The evidence of one trial: what each rung found, what L1 said of itself, its console."""
         name = f"trials/{turn.number:02d}"
         self._run.json(
@@ -162,7 +162,7 @@ def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) 
     )
 
 
-def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
+def judged(turn: PlannedRun, climbed: Climb, site: Site) -> TurnResult:
     """What a climb says of the cell.
 
     guest.kvm is looked at on its own: the ladder does not try it where guest.cpu failed, and whether
@@ -175,13 +175,13 @@ def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
         )
         failed = at_fault.status is Status.FAILED
         refused = failed or at_fault.status is Status.BLOCKED
-        outcome = Outcome.BLOCKED if refused else Outcome.INCONCLUSIVE
+        outcome = TrialOutcome.BLOCKED if refused else TrialOutcome.INCONCLUSIVE
         why = f"{at_fault.rung}: {at_fault.hint if failed else at_fault.observed}"
-        return Trial(turn, outcome, accepted=accepted, why=why)
+        return TurnResult(turn, outcome, accepted=accepted, why=why)
     got = delivered(site.kvm.facts)
     try:
         seen = guest.kvm(site)
     except LabError as error:
-        outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
-        return Trial(turn, outcome, delivered=got, accepted=accepted, why=error.what)
-    return Trial(turn, Outcome.OBSERVED, seen.ok, got, accepted, seen.observed)
+        outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
+        return TurnResult(turn, outcome, delivered=got, accepted=accepted, why=error.what)
+    return TurnResult(turn, TrialOutcome.OBSERVED, seen.ok, got, accepted, seen.observed)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 from fabric.runners import Remote
 
-from lab.bounds import CHUNK_BYTES, Kept, Lines
+from lab.bounds import CHUNK_BYTES, Kept, LineSplitter
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import DeadlineError
 from lab.guest.login import ConnectionLostError, transport_errors
@@ -217,7 +217,7 @@ class Captured(Kept):
 
     def __init__(self, on_line: Callable[[str], None] | None) -> None:
         super().__init__()
-        self._lines = Lines(on_line) if on_line else None
+        self._lines = LineSplitter(on_line) if on_line else None
 
     def add(self, chunk: bytes) -> None:
         super().add(chunk)

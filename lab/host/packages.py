@@ -215,13 +215,8 @@ def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
     return [item for item in missing(purposes) if installer.package(item) is None]
 
 
-def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:
-    """The commands that would install `lacking` on this host; empty when there is no way."""
-    return (installer or Installer.detect()).commands(lacking)
-
-
 def find_program(name: str) -> Path | None:
     """Where a program is: on PATH, or in the system folders an ordinary user's PATH leaves out."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
-    found = shutil.which(name, path=path)
-    return Path(found) if found else None
+    program = shutil.which(name, path=path)
+    return Path(program) if program else None

@@ -61,7 +61,7 @@ class ComparedBoots(_Measured):
     """Why there is no ratio."""
 
 
-class BootStage(_Measured):
+class StageFact(_Measured):
     name: str
     seconds: float | None
     """From the container's start; None when it was not reached."""
@@ -92,13 +92,13 @@ class AndroidBoot(_Measured):
 
     double: bool = False
     """What ran calls itself a test double of Android."""
-    timeline: list[BootStage] = []
+    timeline: list[StageFact] = []
     diagnoses: list[Recognised] = []
 
 
 class AndroidUse(_Measured):
     checks: list[Looked] = []
-    timeline: list[BootStage] = []
+    timeline: list[StageFact] = []
     diagnoses: list[Recognised] = []
     double: bool = False
 

@@ -124,7 +124,7 @@ class ProgramPc(abc.ABC):
         return process.find(self._record, self.sign) is not None
 
     def wait(self, deadline: Deadline, hear: Hear | None = None) -> None:
-        lines = bounds.Lines(hear or (lambda _line: None))
+        lines = bounds.LineSplitter(hear or (lambda _line: None))
         heard = 0
 
         def ended() -> bool | None:
@@ -162,7 +162,7 @@ class ProgramPc(abc.ABC):
     def _record(self) -> Path:
         return self.spec.folder / "process.json"
 
-    def _listen(self, lines: bounds.Lines, start: int) -> int:
+    def _listen(self, lines: bounds.LineSplitter, start: int) -> int:
         """Tell of what came over the serial port since byte `start`; up to which byte that is."""
         with contextlib.suppress(FileNotFoundError), self.serial.open("rb") as stream:
             stream.seek(start)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.characters import one_line, printable
-from lab.figures.page import Table
+from lab.figures.page import PageTable
 from lab.ladder.model import Claim, Outcome
 from lab.ladder.report import describe
 from lab.ladder.rungs import LADDER
@@ -48,7 +48,7 @@ class Markdown:
         return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def page(title: str, lead: str, tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+def page(title: str, lead: str, tables: Sequence[PageTable], notes: Sequence[str] = ()) -> str:
     """A measurement's own page as Markdown: what lab.figures.page shows, without the picture."""
     parts = [f"# {escaped(title)}", escaped(lead)]
     for table in tables:

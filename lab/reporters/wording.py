@@ -10,7 +10,7 @@ from lab.ladder.model import INFORMS, Cell, Claim, Outcome, Status, Verdict
 from lab.ladder.report import limits
 from lab.ladder.rungs import LADDER
 from lab.reporters.model import MeasuredComparison, Prediction, ReportedRun, ReportInput, Source
-from lab.theory.observed import Comparison, compare
+from lab.theory.observed import Agreement, compare
 from lab.theory.repeats import combine
 
 NOT_LOOKED_AT = "not looked at"
@@ -108,11 +108,11 @@ def hints(run: ReportedRun) -> list[str]:
     return list(dict.fromkeys(hints))
 
 
-CAME: dict[Comparison, str] = {
-    Comparison.AGREES: "as predicted",
-    Comparison.CONTRADICTS: "contradicts the prediction",
-    Comparison.ANSWERS: "nobody knew before",
-    Comparison.NOT_TESTED: "not tested",
+CAME: dict[Agreement, str] = {
+    Agreement.AGREES: "as predicted",
+    Agreement.CONTRADICTS: "contradicts the prediction",
+    Agreement.ANSWERS: "nobody knew before",
+    Agreement.NOT_TESTED: "not tested",
 }
 
 
@@ -122,7 +122,7 @@ class Foretold:
 
     prediction: Prediction
     observed: Verdict
-    came: Comparison
+    came: Agreement
 
 
 def foretold(run: ReportInput) -> list[Foretold]:

@@ -10,7 +10,7 @@ from lab import engines
 from lab.ladder import report
 from lab.theory import knowledge
 from lab.theory.knowledge import Expectation, Fact, Outlook, Way
-from lab.theory.observed import Comparison, Row, Seen
+from lab.theory.observed import Agreement, FactRow, Seen
 from lab.theory.situation import Situation
 
 _NOTHING = "lab knows nothing of this combination"
@@ -33,15 +33,15 @@ def explained(
     }
 
 
-def matrix(rows: Iterable[Row]) -> dict[str, Any]:
+def matrix(rows: Iterable[FactRow]) -> dict[str, Any]:
     """theory.matrix/1."""
-    found = list(rows)
-    seen = [item for row in found for item in row.seen]
+    listed = list(rows)
+    observations = [item for row in listed for item in row.seen]
     return {
         "schema": "theory.matrix/1",
-        "rows": [_matrix_row(row) for row in found],
-        "observations": len(seen),
-        "contradictions": sum(item.comparison is Comparison.CONTRADICTS for item in seen),
+        "rows": [_matrix_row(row) for row in listed],
+        "observations": len(observations),
+        "contradictions": sum(item.comparison is Agreement.CONTRADICTS for item in observations),
     }
 
 
@@ -103,7 +103,7 @@ def in_short(rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, An
         engines_of.setdefault(_prospect(row), []).append(row["engine"])
     if len(shown) > 1 or "works" not in engines_of:
         engines_of.pop("not", None)  # it is an answer to who asked about one engine and gets another
-    said = [
+    parts = [
         f"{words} {', '.join(engines_of[prospect])}{end}"
         for prospect, words, end in (
             ("works", "x86 Android in a container is expected to work here with", ""),
@@ -116,8 +116,8 @@ def in_short(rows: Iterable[Mapping[str, Any]], beside: Iterable[Mapping[str, An
     ]
     if "works" not in engines_of:
         sure = "sure" if {"unusable", "depends"} & engines_of.keys() else "known"
-        said.insert(0, f"nothing is {sure} to run x86 Android in a container here")
-    return "; ".join(said)
+        parts.insert(0, f"nothing is {sure} to run x86 Android in a container here")
+    return "; ".join(parts)
 
 
 def _prospect(row: Mapping[str, Any]) -> str:
@@ -155,11 +155,11 @@ def _evidence(entry: Fact | Way) -> dict[str, Any]:
 
 
 def _plain(situation: Situation) -> dict[str, Any]:
-    found = asdict(situation)
-    return {name: value for name, value in found.items() if not name.startswith("engine")}
+    values = asdict(situation)
+    return {name: value for name, value in values.items() if not name.startswith("engine")}
 
 
-def _matrix_row(row: Row) -> dict[str, Any]:
+def _matrix_row(row: FactRow) -> dict[str, Any]:
     return {
         "fact": _fact(row.fact) if row.fact else None,
         "theory": (row.fact.android.value if row.fact and row.fact.match.theory else None),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, evidence
+from lab import evidence
 from lab.commands import climbing, inspect
 from lab.commands import evidence as command
 from lab.commands.report import report
@@ -41,12 +40,6 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
     for module in (evidence, climbing):
         monkeypatch.setattr(module, "datetime", Clock)
     return Clock
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _unnumbered(root: Path, name: str, lab: str = "default") -> Path:

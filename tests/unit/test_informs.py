@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -124,12 +123,6 @@ def test_where_the_theory_is_asked_about_the_processor_is_no_mere_information(tm
     lines = Markdown().render(ReportInput((ReportedRun(document),)), tmp_path).splitlines()
     assert "❌ failed" in next(line for line in lines if line.startswith("| host.cpu"))
     assert SEEN["host.cpu"].ok is False
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _without_extensions(bed: Bed, system: str) -> None:

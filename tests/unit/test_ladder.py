@@ -18,7 +18,6 @@ from lab.ladder.climb import climb
 from lab.ladder.facts import (
     AndroidBoot,
     AndroidUse,
-    BootStage,
     ComparedBoots,
     Facts,
     L1Boot,
@@ -27,6 +26,7 @@ from lab.ladder.facts import (
     Launches,
     Looked,
     Recognised,
+    StageFact,
 )
 from lab.ladder.model import Claim, Observation, Status, Verdict
 from lab.ladder.report import document
@@ -180,7 +180,7 @@ def _facts() -> Facts:
         nested_boot=L2Boot(seconds=7.5, acceleration="kvm"),
         nested_adb=L2Adb(address="127.0.0.1:15555", boot_id="b"),
         android_boot=AndroidBoot.model_validate(
-            {"release": "14", "double": False, "timeline": [BootStage(name="kvm-open", seconds=None)]}
+            {"release": "14", "double": False, "timeline": [StageFact(name="kvm-open", seconds=None)]}
         ),
         android_usable=AndroidUse(
             checks=[Looked(name="novnc", ok=None, observed="no answer yet")],

@@ -22,7 +22,7 @@ from lab.commands.image import build, list_images, prune
 from lab.commands.rehearse import rehearse
 from lab.commands.session import Session
 from lab.config import Settings, load
-from lab.config.model import Rehearsal
+from lab.config.model import RehearsalSection
 from lab.deadline import cancelled
 from lab.errors import BlockedError, InterruptedByUser, UsageError
 from lab.host import facts, packages
@@ -37,8 +37,7 @@ from lab.rehearsal.image import SystemImage
 from lab.reporters import RunFolder, history
 from lab.steps import Event, Steps
 from lab.tell import Terminal
-from lab.theory.experiment import Delivered, Trial, plan
-from lab.theory.experiment import Outcome as Tried
+from lab.theory.experiment import Delivered, TrialOutcome, TurnResult, plan
 from tests.unit.bed import host
 from tests.unit.fakepc import NAME, installed
 
@@ -84,7 +83,7 @@ class Desk:
         settings = Settings(
             state_dir=self.folder / "state",
             cache_dir=self.folder / "cache",
-            rehearsal=Rehearsal(bochs="my-bochs", deadline=30),
+            rehearsal=RehearsalSection(bochs="my-bochs", deadline=30),
         )
         return Session(settings, Steps(self.events.append), False)
 
@@ -351,7 +350,7 @@ def tried(pc: str = NAME) -> dict[str, Any]:
         nested, paravirt = turn.asked.nested, turn.asked.paravirt != "none"
         clocks = ("kvm-clock", "tsc") if paravirt else ("tsc",)
         got = Delivered(paravirt, nested, "KVMKVMKVM" if paravirt else "", clocks, ("vmx",) if nested else ())
-        trials.append(Trial(turn, Tried.OBSERVED, nested, got, accepted, "seen", 180.0))
+        trials.append(TurnResult(turn, TrialOutcome.OBSERVED, nested, got, accepted, "seen", 180.0))
     where = {
         "host": {"os": "Debian GNU/Linux sid", "cpu": "Intel i7-4770", "arch": "x86_64", "pc": pc},
         "engine": "virtualbox",
@@ -436,7 +435,9 @@ def test_a_bochs_of_ones_own_is_not_asked_of_the_package_manager(
 ) -> None:
     asked: dict[str, Any] = {}
     monkeypatch.setattr("lab.host.install.ensure", lambda _purposes, **more: asked.update(more))
-    settings = Settings(state_dir=tmp_path, cache_dir=tmp_path, rehearsal=Rehearsal(bochs="/opt/bochs"))
+    settings = Settings(
+        state_dir=tmp_path, cache_dir=tmp_path, rehearsal=RehearsalSection(bochs="/opt/bochs")
+    )
     Session(settings, Steps(), False).need({"rehearsal"})
     assert asked["instead"]["bochs"] == "/opt/bochs"
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import deadline, files, reporters
+from lab import files, reporters
 from lab.commands import lifecycle, theory
 from lab.commands.report import report
 from lab.commands.up import up
@@ -21,12 +20,6 @@ from lab.host.facts import HostFacts, Kvm, parse_cpuinfo
 from lab.reporters import reading
 from tests.unit.bed import Bed, checked
 from tests.unit.pages import Page
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def paths(found: dict[str, Any]) -> dict[str, Path]:

@@ -25,7 +25,7 @@ from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder.model import Observation
 from lab.ladder.rungs import LADDER, container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
-from lab.probes.kvm import Device, Entry, KvmFacts, Probe
+from lab.probes.kvm import Device, GuestRun, KvmFacts, Probe
 from tests.unit import fakes
 
 NONCE, L1_BOOT, L2_BOOT = "nonce-of-this-launch", "boot-of-l1", "boot-of-l2"
@@ -36,7 +36,6 @@ GOOD = NestedProof(
     boot_id=L2_BOOT,
     boot_completed=True,
     kernel="6.12",
-    uptime_seconds=5.0,
     seconds=6.0,
 )
 
@@ -90,7 +89,6 @@ _PROOFS = st.builds(
     boot_id=_TEXTS,
     boot_completed=st.booleans(),
     kernel=_TEXTS,
-    uptime_seconds=st.just(1.0),
     seconds=st.sampled_from([None, 1.0]),
 )
 
@@ -238,7 +236,7 @@ def test_failed_launches_before_the_good_one_are_told() -> None:
     assert "1 launches failed: it fell" in seen.observed
 
 
-def _entry(**changes: Any) -> Entry:
+def _entry(**changes: Any) -> GuestRun:
     good: dict[str, Any] = {
         "started": True,
         "entered": True,
@@ -250,13 +248,13 @@ def _entry(**changes: Any) -> Entry:
         "error": "",
         "seconds": 0.1,
     }
-    return Entry(**(good | changes))
+    return GuestRun(**(good | changes))
 
 
 _DEVICE = Device.model_validate(fakes.kvm_probe()["device"])
 
 
-def _probe(real: Entry | None, long: Entry | None, device: Device = _DEVICE) -> Probe:
+def _probe(real: GuestRun | None, long: GuestRun | None, device: Device = _DEVICE) -> Probe:
     return Probe(schema="lab.kvm_probe/1", device=device, real_mode=real, long_mode=long)
 
 
@@ -264,12 +262,12 @@ _BAD = _entry(ok=False, failure="kvm", error="entry failed, hardware error 0xfff
 
 
 @pytest.mark.parametrize(("real", "long"), [(_BAD, _entry()), (_entry(), _BAD), (_BAD, _BAD)])
-def test_kvm_works_only_when_both_modes_run(real: Entry | None, long: Entry | None) -> None:
+def test_kvm_works_only_when_both_modes_run(real: GuestRun | None, long: GuestRun | None) -> None:
     assert not guest.settled(_probe(real, long), "here").ok
 
 
 @pytest.mark.parametrize(("real", "long"), [(None, None), (None, _entry()), (_entry(), None)])
-def test_a_mode_that_was_not_tried_settles_nothing(real: Entry | None, long: Entry | None) -> None:
+def test_a_mode_that_was_not_tried_settles_nothing(real: GuestRun | None, long: GuestRun | None) -> None:
     with pytest.raises(InconclusiveError):
         guest.settled(_probe(real, long), "here")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import Check, Diagnosis, Health, NestedProof, Stage
+from lab.emulators.protocol import BootStage, Check, Diagnosis, Health, NestedProof
 from lab.engines.protocol import EngineFacts
 from lab.errors import BlockedError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
@@ -25,7 +25,7 @@ HEALTHY = Health(
     booted=True,
     usable=True,
     checks=(Check("packages", True, "package:/x"), Check("status", None, "the container itself says READY")),
-    timeline=(Stage("container", 0.0), Stage("boot-completed", 93.4), Stage("novnc", None)),
+    timeline=(BootStage("container", 0.0), BootStage("boot-completed", 93.4), BootStage("novnc", None)),
     diagnoses=(),
     facts={"release": "14", "fingerprint": "google/sdk"},
 )
@@ -205,7 +205,7 @@ def test_l2_is_given_the_longer_of_both_deadlines(own: float, nested_seconds: fl
     assert emulator.asked == [("nested", waited), ("nested", nested_seconds)]
 
 
-PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", 9.0, 30.0)
+PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", 30.0)
 
 
 def test_l2_that_is_not_labs_own_may_keep_its_clock_to_itself_and_still_boot() -> None:

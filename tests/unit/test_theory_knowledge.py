@@ -17,16 +17,16 @@ from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.theory.knowledge import (
     Fact,
+    KnowledgeTable,
     Outlook,
-    Table,
-    conflicts,
     most_specific,
     predict,
     table,
     ways,
 )
-from lab.theory.observed import Comparison, compare
+from lab.theory.observed import Agreement, compare
 from lab.theory.situation import ENGINES, Situation, parse_engine, parse_host
+from tests.unit.conflicts import conflicts
 from tests.unit.test_theory_match import situations
 
 FACTS = {fact.id: fact for fact in table().fact}
@@ -192,7 +192,7 @@ def test_a_climb_that_ends_as_predicted_agrees(name: str) -> None:
     expected = predict(situation).claims
     for claim, found in verdicts.items():
         seen = compare(expected[claim], found.verdict)
-        assert seen is Comparison.AGREES or expected[claim] is Outlook.NOT_APPLICABLE, (claim, found)
+        assert seen is Agreement.AGREES or expected[claim] is Outlook.NOT_APPLICABLE, (claim, found)
 
 
 def test_emulation_predicts_nothing_of_android_or_of_the_theory() -> None:
@@ -314,9 +314,9 @@ SOUND: dict[str, Any] = {
     ],
 )
 def test_a_wrong_table_is_refused(wrong: dict[str, Any]) -> None:
-    Table.model_validate({"fact": [SOUND]})
+    KnowledgeTable.model_validate({"fact": [SOUND]})
     with pytest.raises(ValidationError):
-        Table.model_validate({"fact": [SOUND | wrong]})
+        KnowledgeTable.model_validate({"fact": [SOUND | wrong]})
 
 
 def fact(name: str, nesting: str, **match: Any) -> Fact:
@@ -343,4 +343,4 @@ def test_android_follows_where_nothing_works_and_is_open_where_nesting_does() ->
     assert fact("a", "blocked").android is Outlook.BLOCKED
     assert fact("a", "confirmed").android is Outlook.UNKNOWN
     assert dataclasses.is_dataclass(predict(Situation("linux")))
-    assert compare(Outlook.UNKNOWN, Verdict.BLOCKED) is Comparison.NOT_TESTED
+    assert compare(Outlook.UNKNOWN, Verdict.BLOCKED) is Agreement.NOT_TESTED

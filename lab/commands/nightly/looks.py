@@ -18,7 +18,7 @@ from lab.commands.nightly.clock import JUMP_SECONDS, Budget
 from lab.commands.session import Reply, Session
 from lab.deadline import USER, cancelled
 from lab.errors import BlockedError, InterruptedByUser, LabError
-from lab.history import Claimed, Figure, Run, Rung, cell_columns
+from lab.history import Claimed, ClimbRecord, Figure, RungRecord, cell_columns
 from lab.history import model as figures
 from lab.ladder.facts import Facts
 from lab.ladder.model import Verdict
@@ -33,7 +33,7 @@ class Looks:
     session: Session
     folder: evidence.Run
     budget: Budget
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ClimbRecord] = field(default_factory=list)
     up: Mapping[str, Any] | None = None
     """lab.up/1 of the night's VM, when it came that far."""
     uncompared: str = ""
@@ -53,7 +53,7 @@ class Looks:
         moved = max((later - earlier for earlier, later in pairwise(self.ahead)), key=abs, default=0.0)
         return moved if abs(moved) >= JUMP_SECONDS else 0.0
 
-    def take(self, kind: str, command: Callable[[Session], Reply]) -> Run:
+    def take(self, kind: str, command: Callable[[Session], Reply]) -> ClimbRecord:
         """Climb once. Only an interruption by the user goes on to the caller."""
         number = len(self.runs) + 1
         session = replace(self.session, steps=self.session.steps.branch(), evidence=None, interactive=False)
@@ -69,7 +69,7 @@ class Looks:
                 error = interruption
             except Exception as failure:  # a fault of lab's is a result of the night, too
                 error = failure
-            run = Run(
+            run = ClimbRecord(
                 number=number,
                 kind=kind,
                 started=started.isoformat(timespec="milliseconds"),
@@ -143,11 +143,11 @@ class Looks:
         return [Figure(name, unit, value) for name, unit, value in measured if value is not None]
 
 
-def _rung(row: Mapping[str, Any]) -> Rung:
-    return Rung(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
+def _rung(row: Mapping[str, Any]) -> RungRecord:
+    return RungRecord(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
 
 
-def _seen(folder: Path | None) -> list[Rung]:
+def _seen(folder: Path | None) -> list[RungRecord]:
     """The rungs a climb had looked at when it was ended, as it left them in its evidence."""
     if folder is None:
         return []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import ABSENT, AndroidEmulator, Check, Diagnosis, Health, Stage
+from lab.emulators.protocol import ABSENT, AndroidEmulator, BootStage, Check, Diagnosis, Health
 from lab.errors import BlockedError, InconclusiveError
-from lab.ladder.facts import AndroidBoot, AndroidUse, BootStage, Looked, Recognised
+from lab.ladder.facts import AndroidBoot, AndroidUse, Looked, Recognised, StageFact
 from lab.ladder.model import Claim, Observation
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import nested
@@ -122,8 +122,8 @@ def _is_double(health: Health) -> bool:
     return bool(health.facts.get("double"))
 
 
-def _stages(timeline: tuple[Stage, ...]) -> list[BootStage]:
-    return [BootStage(name=stage.name, seconds=stage.seconds) for stage in timeline]
+def _stages(timeline: tuple[BootStage, ...]) -> list[StageFact]:
+    return [StageFact(name=stage.name, seconds=stage.seconds) for stage in timeline]
 
 
 def _recognised(diagnoses: tuple[Diagnosis, ...]) -> list[Recognised]:
