@@ -289,7 +289,7 @@ def fetch(image="ubuntu-24.04", update=False):
     "image.build",
     "image.action/1",
     positional=["image"],
-    help={"image": "debian-13 (on Linux) or canary; both when left out"},
+    help={"image": "debian-13 (on Linux), canary; both when left out; rehearsal: for theory.rehearse"},
 )
 def build(image=""):
     """Build the local images, if their recipe or package versions changed."""
@@ -369,6 +369,18 @@ def experiment(runs=1, engine="", seed=0):
     """Try paravirtualization by nesting, a fresh VM a cell: which makes /dev/kvm work in it?"""
 
 
+@does(
+    "rehearse.rehearse",
+    "theory.rehearse/1",
+    help={
+        "cpu": "the PC's processor: haswell, westmere and more with VT-x, or amd (docs/rehearsal.md)",
+        "experiment": "theory.experiment there, instead of lab.up",
+    },
+)
+def rehearse(cpu="haswell", experiment=False):
+    """Run lab on VirtualBox in an emulated PC that has VT-x: on any Linux machine, without root."""
+
+
 # --- nightly -----------------------------------------------------------------------------------
 
 
@@ -420,8 +432,8 @@ def nightly_status():
     "test/1",
     name="test",
     help={
-        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-virtualbox, e2e-vagrant, "
-        "e2e-published"
+        "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-rehearsal, "
+        "e2e-virtualbox, e2e-vagrant, e2e-published"
     },
 )
 def test_(tier="all"):
@@ -453,7 +465,7 @@ _EMULATOR = (
     emulator_up, emulator_restart, emulator_down, emulator_status, emulator_list, emulator_logs,
     emulator_screenshot, emulator_install, emulator_shell,
 )  # fmt: skip
-_THEORY = (explain, matrix, experiment)
+_THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
 _NIGHTLY = (nightly_run, nightly_history, nightly_install, nightly_uninstall, nightly_status)
 

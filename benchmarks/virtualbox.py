@@ -25,7 +25,7 @@ from lab.commands.bench import measure
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox import basedisk, host
-from lab.engines.virtualbox.client import Client
+from lab.engines.virtualbox.client import WorkerClient
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.host import facts
 from lab.journal import Journal
@@ -38,10 +38,13 @@ def _never(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def virtualbox(work: Path) -> Iterator[tuple[Callable[[], Client], list[str]]]:
+def virtualbox(work: Path) -> Iterator[tuple[Callable[[], WorkerClient], list[str]]]:
     """How to make a client, and the words that run VBoxManage."""
     if installed := host.installed():
-        yield lambda: Client("", installed.folder, installed.glue), [str(installed.folder / "VBoxManage")]
+        yield (
+            lambda: WorkerClient("", installed.folder, installed.glue),
+            [str(installed.folder / "VBoxManage")],
+        )
         return
     from tests.integration.vboxroot import built, mounted
 
@@ -49,7 +52,7 @@ def virtualbox(work: Path) -> Iterator[tuple[Callable[[], Client], list[str]]]:
     with mounted(built(), work / "home", [work]) as root:
         # Not Debian's own starter, a shell script, but the program behind it.
         manage = [*root.enter, "env", f"VBOX_USER_HOME={root.home}", f"HOME={root.home}"]
-        yield lambda: Client(str(root.python), home, (glue,)), [*manage, str(home / "VBoxManage")]
+        yield lambda: WorkerClient(str(root.python), home, (glue,)), [*manage, str(home / "VBoxManage")]
 
 
 def main(runs: int) -> dict[str, Any]:
@@ -104,7 +107,7 @@ def _base(work: Path) -> Path:
     return disk
 
 
-def _machine(folder: Path, work: Path, base: Path, seed: Path, client: Client) -> VirtualBoxMachine:
+def _machine(folder: Path, work: Path, base: Path, seed: Path, client: WorkerClient) -> VirtualBoxMachine:
     spec = MachineSpec(
         uuid=str(uuid.uuid4()),
         name="bench",
@@ -147,7 +150,7 @@ def _manage(manage: list[str], folder: Path, work: Path, seed: Path) -> None:
         subprocess.run([*manage, "-q", *words], check=True, capture_output=True)
 
 
-def _status(connect: Callable[[], Client], machine: VirtualBoxMachine) -> None:
+def _status(connect: Callable[[], WorkerClient], machine: VirtualBoxMachine) -> None:
     fresh = connect()
     seen = VirtualBoxMachine(machine.spec, machine._journal, lambda: fresh, OPTIONS, machine._cache)
     assert seen.status() is State.STOPPED  # noqa: S101 - a figure of something else would be worth nothing

@@ -6,12 +6,13 @@ is an error. Waiting looks at its deadline and at the switch that cancels all wa
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import InconclusiveError
@@ -23,7 +24,10 @@ LINE_BYTES = 64 << 10
 CHUNK_BYTES = 64 << 10
 """Read at once, between two looks at the clock."""
 
+LONGEST_SILENCE = 3600.0
+"""Seconds that a socket without a timeout of its own may be silent."""
 _LOOK_SECONDS = 0.2
+"""How often a read that waits looks at its deadline, and whether the command is cancelled."""
 
 
 class TooMuchError(InconclusiveError):
@@ -53,7 +57,7 @@ class Kept:
         return _joined(bytes(self._head), bytes(tail), self._came)
 
 
-class Lines:
+class LineSplitter:
     """Calls `hear` with each line, without its end, as soon as it is whole."""
 
     def __init__(self, hear: Callable[[str], None]) -> None:
@@ -102,50 +106,89 @@ def _joined(head: bytes, tail: bytes, came: int) -> str:
     return (head + tail).decode(errors="replace")
 
 
-class Wire(socket.socket):
-    """A connection that is read until `deadline` at most, and `limit` bytes at most (from here on).
+class Limits:
+    """What may be received in one exchange: until `deadline`, and `limit` bytes."""
 
-    Reading raises TimeoutError (also when nothing comes for its own timeout), TooMuchError and
-    InterruptedByUser.
-    """
+    def __init__(self, deadline: Deadline, limit: int) -> None:
+        self.deadline, self._limit = deadline, limit
+        self._received = 0
 
-    deadline: Deadline
-    limit: int
+    def check(self) -> None:
+        """Raises InterruptedByUser when cancelled, and what `late` gives after the deadline."""
+        check_cancelled()
+        if self.deadline.passed:
+            raise self.late()
 
-    @classmethod
-    def over(cls, plain: socket.socket, deadline: Deadline, limit: int = TEXT_BYTES) -> Self:
-        """The same connection; `plain` is not to be used any more."""
-        seconds = plain.gettimeout()
-        wire = cls(fileno=plain.detach())
-        wire.settimeout(seconds)
-        wire.deadline, wire.limit = deadline, limit
-        return wire
+    def add(self, count: int) -> None:
+        """Count bytes that came. Raises what `too_much` gives when there are too many."""
+        self._received += count
+        if self._received > self._limit:
+            raise self.too_much()
 
-    def recv(self, size: int, flags: int = 0, /) -> bytes:
-        self._await()
-        chunk = super().recv(size, flags)
-        self._count(len(chunk))
-        return chunk
+    def late(self) -> Exception:
+        return TimeoutError(f"the answer did not end in {self.deadline.seconds:.0f} s")
 
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        self._await()
-        size = super().recv_into(buffer, nbytes, flags)
-        self._count(size)
-        return size
+    def too_much(self) -> Exception:
+        return TooMuchError(f"what answers goes on talking: more than {self._limit} bytes came")
 
-    def _await(self) -> None:
-        idle = self.gettimeout()
-        until = self.deadline if idle is None else self.deadline.within(idle)
-        while True:
-            check_cancelled()
-            if self.deadline.passed:
-                raise TimeoutError(f"the answer did not end in {self.deadline.seconds:.0f} s")
-            if select.select([self], [], [], min(_LOOK_SECONDS, until.left))[0]:
-                return
-            if until.passed:
-                raise TimeoutError("timed out")
 
-    def _count(self, size: int) -> None:
-        self.limit -= size
-        if self.limit < 0:
-            raise TooMuchError("what answers goes on talking: more came than any answer has")
+class Watched:
+    """A connected socket whose reads keep to limits, asked for at each read; else it is the socket itself."""
+
+    def __init__(self, plain: socket.socket, limits: Callable[[], Limits]) -> None:
+        self._plain = plain
+        self._limits = limits
+        self._silence = plain.gettimeout()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plain, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._silence = seconds
+        self._plain.settimeout(seconds)
+
+    def recv(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        return bytes(buffer[: self.recv_into(buffer)])
+
+    def recv_into(self, buffer: Any) -> int:
+        """As a socket's. Raises what Limits do, and TimeoutError after the socket's timeout of silence."""
+        limits = self._limits()
+        silence = Deadline.after(LONGEST_SILENCE if self._silence is None else self._silence)
+        try:
+            while True:
+                limits.check()
+                wait = min(_LOOK_SECONDS, silence.left, limits.deadline.left)
+                self._plain.settimeout(max(0.01, wait))
+                try:
+                    count = self._plain.recv_into(buffer)
+                    break
+                except TimeoutError:
+                    if silence.passed:
+                        raise
+        finally:
+            with contextlib.suppress(OSError):
+                self._plain.settimeout(self._silence)
+        limits.add(count)
+        return count
+
+    def makefile(self, *_: Any) -> io.BufferedReader:
+        """The socket as a file to read bytes from."""
+        return io.BufferedReader(_Stream(self))
+
+
+class _Stream(io.RawIOBase):
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        # The socket counts those that read it: closed by its connection, it lives until this is closed.
+        self._held = watched._plain.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._watched.recv_into(buffer)
+
+    def close(self) -> None:
+        self._held.close()
+        super().close()

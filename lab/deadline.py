@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from lab.errors import DeadlineError, InterruptedByUser
@@ -96,16 +96,14 @@ def cleaning_up() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on the monotonic clock. `Deadline.after(s)` is `s` seconds from now."""
+    """A point on the monotonic clock, `at`, that was `seconds` away when the deadline was set."""
 
     at: float
     seconds: float
-    started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        now = time.monotonic()
-        return cls(at=now + seconds, seconds=seconds, started=now)
+        return cls(time.monotonic() + seconds, seconds)
 
     @property
     def left(self) -> float:

@@ -99,11 +99,11 @@ Moment = Annotated[
 """A time with its zone, ISO 8601."""
 
 GIVEN, FILLED = object(), object()
-"""In a Rule: not null; not empty."""
+"""In a MemberRule: not null; not empty."""
 
 
 @dataclass(frozen=True)
-class Rule:
+class MemberRule:
     """Where the members in `when` have these values, those in `then` have theirs; else those in `otherwise`.
 
     A member is named by its path (`claims.nesting.verdict`). A value is itself, a tuple of which it is one,
@@ -147,19 +147,21 @@ def _meets(part: BaseModel, path: str, wanted: Any) -> bool:
 
 
 def _clause(members: Mapping[str, Any]) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
+    clause: dict[str, Any] = {"properties": {}}
     for path, wanted in members.items():
         *holders, name = path.split(".")
-        place = properties
+        part = clause
         for holder in holders:
-            place = place.setdefault(holder, {}).setdefault("properties", {})
+            part = part["properties"].setdefault(holder, {"properties": {}})
+        place = part["properties"]
         if wanted is GIVEN:
             place[name] = {"not": {"type": "null"}}
         elif wanted is FILLED:
             place[name] = {"minLength": 1, "minItems": 1}
+            part.setdefault("required", []).append(name)  # it may be left out where it is empty
         else:
             place[name] = {"enum": list(wanted)} if isinstance(wanted, tuple) else {"const": wanted}
-    return {"properties": properties}
+    return clause
 
 
 class JsonPart(BaseModel):
@@ -175,7 +177,7 @@ class JsonPart(BaseModel):
         serialize_by_alias=True,
     )
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[MemberRule, ...]] = ()
     """What its members are, given each other: limits, as Limited is one."""
 
     def as_json(self) -> dict[str, Any]:

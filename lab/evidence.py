@@ -71,13 +71,13 @@ class Run:
         kept: list[str] = []
         for name, source in sources.items():
             try:
-                found = source()
-                if isinstance(found, Path):
-                    copied = self.copy(found, name)
+                content = source()
+                if isinstance(content, Path):
+                    copied = self.copy(content, name)
                     if copied is None:
-                        raise LabError(f"{found.name} does not exist")
-                elif found is not None:
-                    self.text(name, found)
+                        raise LabError(f"{content.name} does not exist")
+                elif content is not None:
+                    self.text(name, content)
                 kept.append(name)
             except InterruptedByUser:
                 raise

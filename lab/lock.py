@@ -1,4 +1,4 @@
-"""Locks between processes, whose refusal names the holder."""
+"""Locks between processes: one that is taken is refused or waited for, by the name of who holds it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import psutil
 from filelock import lock_descriptor
 
-from lab.errors import BusyError
-from lab.files import private_folder, read_object, write_json
+from lab.deadline import Deadline, NotYet, poll
+from lab.errors import BusyError, DeadlineError
+from lab.files import PRIVATE, PUBLIC, private_folder, read_object, write_json
+
+_LONGEST_SECONDS = 3600.0
 
 _START_TOLERANCE = 2.0
 """Seconds: a process's start is computed from the boot time, which follows clock adjustments."""
@@ -25,7 +29,7 @@ _TRY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: process id, host, the command's verb, since when (UTC), its process's start."""
+    """Who holds a lock: process id, host, the command's verb or its work, since when (UTC), its start."""
 
     pid: int
     host: str
@@ -96,23 +100,92 @@ def hold(path: Path, verb: str, what: str, *, make: bool = True) -> Iterator[Non
         private_folder(path.parent)
     with path.open("ab") as opened:
         _take(opened.fileno(), path, what)
-        # A lock file that went with its folder, or was replaced, protects nothing any more.
-        if not os.path.samestat(os.fstat(opened.fileno()), path.stat()):
+        if not _is_at(path, opened):
             raise FileNotFoundError(f"{path} was replaced while it was waited for")
-        try:
-            me = Holder(
-                os.getpid(),
-                socket.gethostname(),
-                verb,
-                datetime.now(UTC).isoformat(timespec="seconds"),
-                psutil.Process().create_time(),
-            )
-            with contextlib.suppress(OSError):  # a full disk: the lock holds without its note
-                write_json(_note(path), asdict(me))
+        with _signed(path, verb):
             yield
+
+
+@contextlib.contextmanager
+def when_free(
+    path: Path,
+    what: str,
+    *,
+    say: Callable[[str], None] | None = None,
+    deadline: Deadline | None = None,
+) -> Iterator[None]:
+    """Hold the lock at `path`, waiting for who holds it; `what` names the work for whoever has to wait then.
+
+    That there is a wait, and for whom, is said once through `say`. No file is left behind. Raises BusyError
+    naming the holder when `deadline` (an hour by default) passes first, InterruptedByUser when cancelled.
+    """
+    deadline = deadline or Deadline.after(_LONGEST_SECONDS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reported: list[str] = []
+
+    def attempt() -> IO[bytes] | None:
+        with contextlib.ExitStack() as closing:
+            opened = closing.enter_context(path.open("ab"))
+            if not lock_descriptor(opened.fileno(), blocking=False):
+                who = _worker(path)
+                if say and not reported:
+                    say(f"waiting for {who}")
+                    reported.append(who)
+                raise NotYet(who)
+            if not _is_at(path, opened):
+                return None
+            closing.pop_all()
+            return opened
+
+    try:
+        opened = poll(attempt, deadline, f"the lock for {what}")
+    except DeadlineError as error:
+        raise BusyError(
+            f"{_worker(path)} holds the lock for {what}, and did not release it in {deadline.seconds:.0f} s",
+            hint="wait for it to end, or end it",
+            evidence=[path],
+        ) from error
+    with opened:
+        try:
+            with _signed(path, what, PUBLIC):
+                yield
         finally:
-            with contextlib.suppress(OSError):
-                _note(path).unlink(missing_ok=True)
+            # Removed while still held: a waiter that opened the old file finds it nameless and tries again.
+            path.unlink(missing_ok=True)
+
+
+def beside(target: Path) -> Path:
+    """The lock file of one target file."""
+    return target.with_name(target.name + ".lock")
+
+
+def _is_at(path: Path, opened: IO[bytes]) -> bool:
+    """Whether this open file is the one at `path`: one that was removed or replaced protects nothing."""
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def _signed(path: Path, verb: str, mode: int = PRIVATE) -> Iterator[None]:
+    """Have the note beside the lock say for the block that this process holds it."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    me = Holder(os.getpid(), socket.gethostname(), verb, since, psutil.Process().create_time())
+    try:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without its note
+            write_json(_note(path), asdict(me), mode)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            _note(path).unlink(missing_ok=True)
+
+
+def _worker(path: Path) -> str:
+    """Who holds a lock that is waited for, in words."""
+    who = _noted(path)
+    known = who is not None and who.lives
+    return f"process {who.pid} ({who.verb}, since {who.since})" if who and known else "another process"
 
 
 def _take(descriptor: int, path: Path, what: str) -> None:

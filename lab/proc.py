@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab import redact, screen
-from lab.bounds import CHUNK_BYTES, Kept, Lines
+from lab.bounds import CHUNK_BYTES, Kept, LineSplitter
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, CommandError, DeadlineError
 from lab.files import open_private
@@ -141,7 +141,7 @@ def _drain(
         if on_line:
             on_line(line)
 
-    lines = Lines(hear)
+    lines = LineSplitter(hear)
     while chunk := os.read(stream.fileno(), CHUNK_BYTES):
         kept.add(chunk)
         lines.add(chunk)

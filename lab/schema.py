@@ -12,7 +12,6 @@ from lab.errors import LabError
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
-    from referencing import Registry
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 """One file a schema: `lab.status/1` is in lab.status-1.json."""
@@ -41,8 +40,8 @@ def load(schema: str) -> dict[str, Any]:
     """A schema by its name. Raises SchemaError when there is none."""
     if schema not in names():
         raise SchemaError(f"there is no schema {schema!r}", "$.schema", schema=schema)
-    found: dict[str, Any] = json.loads(file_of(schema).read_text())
-    return found
+    document: dict[str, Any] = json.loads(file_of(schema).read_text())
+    return document
 
 
 def validate(document: Mapping[str, Any]) -> None:
@@ -54,12 +53,12 @@ def validate(document: Mapping[str, Any]) -> None:
     if not isinstance(name, str):
         raise SchemaError("the document names no schema", "$.schema")
     try:
-        seen = json.loads(json.dumps(document, allow_nan=False))
+        plain = json.loads(json.dumps(document, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise SchemaError(f"a {name} document is not JSON: {error}", schema=name) from error
     from jsonschema.exceptions import best_match
 
-    fault = best_match(_validator(name).iter_errors(seen))
+    fault = best_match(_validator(name).iter_errors(plain))
     if fault is not None:
         raise SchemaError(
             f"a {name} document is wrong at {fault.json_path}: {fault.message}", fault.json_path, schema=name
@@ -70,14 +69,4 @@ def validate(document: Mapping[str, Any]) -> None:
 def _validator(name: str) -> Draft202012Validator:
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(load(name), registry=_registry())
-
-
-@cache
-def _registry() -> Registry[Any]:
-    """All schemas by their `$id`, which is the file's name, so that one may refer to another."""
-    from referencing import Registry, Resource
-
-    resources = (Resource.from_contents(load(name)) for name in names())
-    registry: Registry[Any] = Registry()
-    return registry.with_resources((str(resource.id()), resource) for resource in resources)
+    return Draft202012Validator(load(name))

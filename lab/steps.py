@@ -10,11 +10,13 @@ import contextlib
 import contextvars
 import itertools
 import json
+import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -44,6 +46,13 @@ class Event:
     total: float | None = None
     informs: bool = False
     """It failed, and nothing depends on that."""
+
+    def as_json(self) -> str:
+        """One JSON object on one line; members that say nothing are left out."""
+        every = asdict(self).items()
+        return json.dumps(
+            {key: value for key, value in every if value not in (None, "") and value is not False}
+        )
 
 
 class Sink(Protocol):
@@ -97,9 +106,8 @@ class Steps:
     @contextlib.contextmanager
     def step(self, name: str, text: str = "") -> Iterator[Step]:
         """Announce a step, and its end whichever way it comes."""
-        step = Step(self, next(self._numbers), _current.get(), name)
+        step = self.begin(name, text)
         token = _current.set(step.number)
-        self.emit(step, "started", text)
         try:
             yield step
         except BaseException as error:
@@ -109,6 +117,13 @@ class Steps:
             self.emit(step, "finished", step.result)
         finally:
             _current.reset(token)
+
+    def begin(self, name: str, text: str = "", within: Step | None = None) -> Step:
+        """Announce a step that runs elsewhere, whose end comes by `emit`; it is in `within`, or in the step
+        at work."""
+        step = Step(self, next(self._numbers), within.number if within else _current.get(), name)
+        self.emit(step, "started", text)
+        return step
 
     def note(self, text: str) -> None:
         """Say something outside any step of one's own."""
@@ -149,11 +164,75 @@ class JsonLines:
 
     def __call__(self, event: Event) -> None:
         if event.kind != "progress":
-            every = asdict(event).items()
-            kept = {key: value for key, value in every if value not in (None, "") and value is not False}
             # A full disk must not end the work that is told of: that finds it out itself, if it matters.
             with contextlib.suppress(OSError):
-                self._stream.write(json.dumps(kept) + "\n")
+                self._stream.write(event.as_json() + "\n")
+
+
+class EventStream:
+    """A sink that writes every event into a file or a named pipe as it happens, one JSON object a line.
+
+    Of a step's progress it writes one line a second at most. A line has at most LINE_BYTES bytes: a longer
+    text is cut. What cannot be written is lost, and the work that is told of goes on: the disk is full,
+    nobody reads the pipe, or its reader fell asleep.
+    """
+
+    LINE_BYTES = 4096
+    """So many bytes go into a pipe together, or not at all (Linux: PIPE_BUF)."""
+    _EVERY_SECONDS = 1.0
+    _PATIENCE_SECONDS = 1.0
+    """For a reader that is slower than the work, until it has let one line pass by."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        self._told: dict[int, float] = {}
+        """Step to when its progress was written last, on the monotonic clock."""
+        self._patience = self._PATIENCE_SECONDS
+        self._torn = False
+
+    def __call__(self, event: Event) -> None:
+        if event.kind == "progress":
+            now = time.monotonic()
+            if now - self._told.get(event.step, -self._EVERY_SECONDS) < self._EVERY_SECONDS:
+                return
+            self._told[event.step] = now
+        elif event.kind in ("finished", "failed"):
+            self._told.pop(event.step, None)
+        try:
+            self._write(self._line(event))
+        except OSError:
+            self._close()  # whoever reads next gets what comes from then on
+
+    def _line(self, event: Event) -> bytes:
+        text, line = event.text, event.as_json()
+        while text and len(line) >= self.LINE_BYTES:  # JSON is ASCII here: a character is a byte
+            text = text[: len(text) // 2]
+            line = replace(event, text=f"{text}…" if text else "").as_json()
+        return line.encode() + b"\n"
+
+    def _write(self, line: bytes) -> None:
+        if self._descriptor is None:
+            # Without O_NONBLOCK, a pipe that nobody reads would hold the work.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
+            self._descriptor, self._torn = os.open(self._path, flags, 0o600), False
+        rest = b"\n" + line if self._torn else line
+        until = time.monotonic() + self._patience
+        while rest:
+            try:
+                count = os.write(self._descriptor, rest)
+                rest, self._torn = rest[count:], len(rest) > count
+            except BlockingIOError:
+                if not select.select([], [self._descriptor], [], max(0.0, until - time.monotonic()))[1]:
+                    self._patience = 0.0
+                    return
+        self._patience = self._PATIENCE_SECONDS
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = None
 
 
 class Background:

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import shutil
 import threading
 import uuid
@@ -26,6 +25,7 @@ from lab.config.names import check_name
 from lab.errors import LabError, UsageError
 from lab.files import private_folder, read_json, sync_folder, write_json
 from lab.journal import Journal
+from lab.similar import nearest
 
 _OF_THE_LOCK = {"lock", "lock.holder"}
 
@@ -152,14 +152,14 @@ class Lab:
         )
 
     def record(self) -> Record:
-        found = self.read()
-        if found is None:
+        record = self.read()
+        if record is None:
             raise UsageError(
                 f"lab {self.name} was never finished being created",
                 hint=f"`invoke lab.up --name {self.name}` goes on with it, "
                 f"`invoke lab.destroy --name {self.name}` removes it",
             )
-        return found
+        return record
 
     def write(self, record: Record) -> None:
         write_json(self.record_file, record.model_dump())
@@ -262,10 +262,8 @@ class Store:
         check_name(name)
         if lab := self.find(name):
             return lab
-        near = difflib.get_close_matches(name, [each.name for each in self.labs()], 1)
-        hint = (
-            f"did you mean {near[0]}?" if near else "`invoke lab.up` makes one, `invoke lab.list` shows all"
-        )
+        near = nearest(name, [each.name for each in self.labs()])
+        hint = f"did you mean {near}?" if near else "`invoke lab.up` makes one, `invoke lab.list` shows all"
         raise _no_lab(name, hint)
 
     def place(self, name: str) -> Lab:

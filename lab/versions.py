@@ -15,8 +15,8 @@ def numbers(version: str) -> tuple[int, ...]:
 
     Trailing zeros are dropped, so that 7.2 and 7.2.0 are one; empty when it starts with no number.
     """
-    found = _NUMBERS.match(version)
-    values = [int(part) for part in found[0].split(".")] if found else []
+    match = _NUMBERS.match(version)
+    values = [int(part) for part in match[0].split(".")] if match else []
     while values and values[-1] == 0:
         values.pop()
     return tuple(values)

@@ -41,10 +41,10 @@ class AdbServer(Server):
                     return True
                 if state:
                     client.disconnect(address)
-                said = client.connect(address, timeout=min(ASK_SECONDS, max(0.1, deadline.left)))
+                answer = client.connect(address, timeout=min(ASK_SECONDS, max(0.1, deadline.left)))
                 if state_of(client, address) == "device":
                     return True
-                raise NotYet(said)
+                raise NotYet(answer)
 
         poll(online, deadline, f"an ADB device at {address}", hint="`invoke lab.logs` shows its console")
 
@@ -53,8 +53,8 @@ class AdbServer(Server):
 
         A device that stops answering, or answers nothing for `seconds`, is connected anew until the deadline.
         """
-        said = self._asked("shell", address, argv, deadline, seconds)
-        return said.decode(errors="replace").rstrip()
+        printed = self._asked("shell", address, argv, deadline, seconds)
+        return printed.decode(errors="replace").rstrip()
 
     def output(self, address: str, *argv: str, deadline: Deadline, seconds: float = ASK_SECONDS) -> bytes:
         """The bytes a command on the device prints, as they are; otherwise as `shell`."""
@@ -72,14 +72,10 @@ class AdbServer(Server):
                 return state, ""
             if state:
                 client.disconnect(address)
-            said = client.connect(address, timeout=ASK_SECONDS)
-            return state_of(client, address), said.strip()
+            answer = client.connect(address, timeout=ASK_SECONDS)
+            return state_of(client, address), answer.strip()
         except (AdbError, OSError, EOFError) as error:
             return "", str(error) or type(error).__name__
-
-    def getprop(self, address: str, name: str, deadline: Deadline) -> str:
-        """A property of the device; empty when it is unknown there."""
-        return self.shell(address, "getprop", name, deadline=deadline).strip()
 
     def command(self, address: str, *argv: str, deadline: Deadline) -> list[str]:
         """The argument list of adb itself on a device that is online: for a person's terminal."""
@@ -120,8 +116,8 @@ class AdbServer(Server):
 def _all(device: AdbConnection, deadline: Deadline) -> bytes:
     """What a device says until it has said all."""
     assert isinstance(device, Connection)  # noqa: S101 - lab's own Client made it
-    device.wire.deadline = deadline
+    device.limits.deadline = deadline
     answer = bytearray()
-    while chunk := device.wire.recv(CHUNK_BYTES):
+    while chunk := device.conn.recv(CHUNK_BYTES):
         answer += chunk
     return bytes(answer)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import adbutils
 from adbutils.errors import AdbError
 
-from lab.bounds import Wire
+from lab.bounds import Limits, Watched
 from lab.deadline import Deadline, NotYet
 from lab.errors import LabError
 
@@ -24,24 +24,18 @@ MOST_BYTES = 32 << 20
 class Connection(adbutils.AdbConnection):
     """Without adbutils' habits: it starts the user's server when nobody answers, and reads without an end."""
 
-    def _safe_connect(self) -> Wire:
-        plain = self._create_socket()  # type: ignore[no-untyped-call]
-        return Wire.over(plain, Deadline.after(ASK_SECONDS), MOST_BYTES)
-
-    @property
-    def wire(self) -> Wire:
-        wire = self.conn
-        assert isinstance(wire, Wire)  # noqa: S101 - made above
-        return wire
+    def _safe_connect(self) -> Watched:
+        self.limits = Limits(Deadline.after(ASK_SECONDS), MOST_BYTES)
+        return Watched(self._create_socket(), lambda: self.limits)  # type: ignore[no-untyped-call]
 
 
 class Client(adbutils.AdbClient):
     def make_connection(self, timeout: float | None = None) -> Connection:
-        """`timeout` is for the whole answer; `wire.deadline` may be put off afterwards."""
+        """`timeout` is for the whole answer; `limits.deadline` may be put off afterwards."""
         connection = Connection(self.host, self.port)
         seconds = timeout or ASK_SECONDS
-        connection.wire.settimeout(seconds)
-        connection.wire.deadline = Deadline.after(seconds)
+        connection.conn.settimeout(seconds)
+        connection.limits.deadline = Deadline.after(seconds)
         return connection
 
 
@@ -58,7 +52,7 @@ def as_not_yet(address: str, then: Callable[[], object] = lambda: None) -> Itera
 
 def state(client: Client, address: str) -> str:
     """`device`, `offline`, `unauthorized`, …; empty when the server does not know the address."""
-    return next((one.state for one in client.list() if one.serial == address), "")
+    return next((device.state for device in client.list() if device.serial == address), "")
 
 
 def adb_program() -> str:

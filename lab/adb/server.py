@@ -140,7 +140,7 @@ class Server:
             if abs(process.create_time() - float(record["created"])) <= _START_TOLERANCE and _runs(process):
                 return process
         if self.folder.exists() or any(entry.key == self._key for entry in self.journal.entries(_KIND)):
-            return next((one for one in psutil.process_iter() if self._is_mine(one)), None)
+            return next((candidate for candidate in psutil.process_iter() if self._is_mine(candidate)), None)
         return None
 
     def _is_mine(self, process: psutil.Process) -> bool:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-from lab import screen
+from lab import caller, screen
 from lab.cli import refusal
 from lab.cli.console import LiveSink, PlainSink
 from lab.commands.session import Reply, Session
 from lab.config import load
 from lab.deadline import cancelled
 from lab.errors import ExitCode, InterruptedByUser
-from lab.steps import Steps
+from lab.steps import EventStream, Steps
 from lab.tell import Terminal, show_error
 
 
@@ -57,7 +57,7 @@ def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[st
             given = {key: value for key, value in flags.items() if value not in (None, "")}
             session = Session(
                 settings=load(given),
-                steps=Steps(live or PlainSink(err)),
+                steps=Steps(live or PlainSink(err), *_events()),
                 interactive=sys.stdin.isatty() and on_terminal,
                 ask=lambda question: _ask_for(err, f"{question} [y/N]").strip().lower() in ("y", "yes"),
                 ask_for=lambda question: _ask_for(err, question),
@@ -71,6 +71,12 @@ def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[st
         evidence = str(session.evidence) if session and session.evidence else ""
         show_error(err, refused, evidence=evidence)
         return Reply(refusal.document(refused, evidence), code=refused.exit_code)
+
+
+def _events() -> list[EventStream]:
+    """The file or named pipe that LAB_EVENTS names, for a program that follows the work (docs/tasks.md)."""
+    named = os.environ.get("LAB_EVENTS", "")
+    return [EventStream(caller.path(named, home=True))] if named else []
 
 
 def _answer(reply: Reply, err: Terminal, as_json: bool) -> int:

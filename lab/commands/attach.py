@@ -18,7 +18,7 @@ from lab.engines.protocol import LOOPBACK, State
 from lab.engines.vagrant import link
 from lab.engines.vagrant import machine as machines
 from lab.engines.vagrant.libvirt import URI
-from lab.engines.vagrant.link import Link
+from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.program import Entrance, Vagrant
 from lab.errors import InconclusiveError, UsageError
 from lab.guest import adopt, keys
@@ -52,7 +52,7 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
         )
     session = vagrantfile.by_vagrant(session, provider)
     entry = {"ssh": (entrance.port, GUEST_SSH_PORT)}
-    wanted = Link(root=root, machine=machine, provider=provider, made=False, forwards=entry)
+    wanted = VagrantLink(root=root, machine=machine, provider=provider, made=False, forwards=entry)
     tied = _tied(session, name, wanted)
     found = _look(wanted, made=tied is not None and tied.made)
     there = session.store.find(name)
@@ -71,7 +71,7 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
             bench.close()
 
 
-def _tied(session: Session, name: str, wanted: Link) -> Link | None:
+def _tied(session: Session, name: str, wanted: VagrantLink) -> VagrantLink | None:
     """What ties the lab to this machine already. Raises UsageError when either is tied to another."""
     vagrantfile.must_be_nobody_elses(session, name, wanted)
     lab = session.store.find(name)
@@ -84,7 +84,7 @@ def _tied(session: Session, name: str, wanted: Link) -> Link | None:
     return found
 
 
-def _look(wanted: Link, *, made: bool) -> dict[str, object]:
+def _look(wanted: VagrantLink, *, made: bool) -> dict[str, object]:
     """What the record is to say of the machine, which is as it is, and not as lab is configured.
 
     Nothing when lab `made` it: its record says what it was made with.
@@ -105,7 +105,7 @@ def _look(wanted: Link, *, made: bool) -> dict[str, object]:
     return {} if made else _as_it_is(wanted, known.settings())
 
 
-def _not_running(wanted: Link, state: State) -> UsageError:
+def _not_running(wanted: VagrantLink, state: State) -> UsageError:
     if state is not State.ABSENT:
         return UsageError(
             f"the machine {wanted.machine} is {state}: only one that runs can be attached",
@@ -123,7 +123,7 @@ def _not_running(wanted: Link, state: State) -> UsageError:
     )
 
 
-def _as_it_is(known: Link, found: Mapping[str, str]) -> dict[str, object]:
+def _as_it_is(known: VagrantLink, found: Mapping[str, str]) -> dict[str, object]:
     said = {name: found.get(name, "") for name in ("cpus", "memory_mib", "nested")}
     numbers = said["cpus"].isdecimal() and said["memory_mib"].isdecimal()
     if not numbers or said["nested"] not in ("on", "off"):
@@ -143,7 +143,7 @@ def _as_it_is(known: Link, found: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-def _join(bench: Workbench, wanted: Link, entrance: Entrance, found: Mapping[str, object]) -> bool:
+def _join(bench: Workbench, wanted: VagrantLink, entrance: Entrance, found: Mapping[str, object]) -> bool:
     """Tie lab and machine together; whether anything was to be done. `found` is what the record is to say."""
     lab = bench.lab
     tied = vagrantfile.link_of(lab)

@@ -11,7 +11,7 @@ from lab.commands.session import Reply, Session
 from lab.documents.images import ImageAction, ImageResult
 from lab.engines.vagrant import PROVIDERS, Provider, engine_of
 from lab.engines.vagrant import box as boxes
-from lab.engines.vagrant.box import Box
+from lab.engines.vagrant.box import VagrantBox
 from lab.errors import BlockedError, UsageError
 from lab.images import cache
 from lab.store import Record, new_record
@@ -24,7 +24,7 @@ def check_provider(name: str) -> Provider:
     raise UsageError(f"lab knows no Vagrant provider {name!r}", hint=f"one of {', '.join(PROVIDERS)}")
 
 
-def make(session: Session, provider: Provider, record: Record) -> Box:
+def make(session: Session, provider: Provider, record: Record) -> VagrantBox:
     """The box of the image that `record` stands on, or would stand on."""
     image_id, _ = choose.guest_image(session, record)
     image = cache.find(session.images, image_id)

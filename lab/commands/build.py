@@ -19,6 +19,7 @@ from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.images import cache, debian, uses
+from lab.ladder import rungs
 from lab.ladder.model import Outcome
 from lab.steps import Background
 
@@ -51,7 +52,7 @@ class Builder:
 
     def saw(self, outcome: Outcome) -> None:
         """Hear what came of a rung: L2 is not launched where a tiny guest did not run."""
-        if outcome.rung == "guest.kvm":
+        if outcome.rung == rungs.guest.kvm.name:
             self._kvm.set_result(outcome.passed)
 
     def give_up(self) -> None:
@@ -60,13 +61,13 @@ class Builder:
 
     def ensure(self) -> dict[str, Callable[[], None]]:
         actions = {
-            "host.engine": self._images,
-            "vm.settings": self._vm,
-            "vm.boot": self._begin_inside,
-            "docker.engine": self._docker,
+            rungs.host.engine.name: self._images,
+            rungs.vm.settings.name: self._vm,
+            rungs.vm.boot.name: self._begin_inside,
+            rungs.docker.engine.name: self._docker,
         }
         if self._bench.emulator is not None:
-            actions["nested.boot"] = self._emulator
+            actions[rungs.nested.boot.name] = self._emulator
         settings = self._session.settings
         plainly = system.explained(settings.state_dir, settings.cache_dir)
         return {rung: plainly(action) for rung, action in actions.items()}

@@ -19,12 +19,13 @@ from lab.engines.protocol import SOFTWARE
 from lab.errors import LabError, UsageError
 from lab.evidence import Run
 from lab.host import facts as host_facts
-from lab.host.facts import SOFTWARE_SIGNATURES
-from lab.ladder import report, rungs
+from lab.host.cpuid import SOFTWARE_SIGNATURES
+from lab.ladder import report
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import NAMES, NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
+from lab.ladder.model import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
+from lab.ladder.rungs import LADDER
 from lab.ladder.site import Site
-from lab.ladder.verdict import ClaimVerdict, exit_code, informs, judge, strongest_claim
+from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
 from lab.steps import Background
 
 _TRANSPORT = ("transport", "transport_why")
@@ -93,10 +94,10 @@ def climb_lab(
 
     try:
         climbed = climb(
-            rungs.checks(site),
+            LADDER.checks(site),
             steps=bench.session.steps,
             ensure=ensure,
-            skip=rungs.skips(site),
+            skip=LADDER.skips(site),
             informative=_informative(bench, claim),
             on_outcome=settle,
         )
@@ -104,7 +105,7 @@ def climb_lab(
             after(site)
     except (LabError, KeyboardInterrupt):
         with cleaning_up():  # saving evidence waits for nothing long, but it does wait
-            run.json("rungs.json", [outcome.__dict__ for outcome in outcomes])
+            run.json("rungs.json", [outcome.row() for outcome in outcomes])
             collect(bench, run, reach_guest=False)
         raise
     with bench.session.steps.step("evidence") as step, Background() as background:
@@ -125,7 +126,7 @@ def climb_lab(
         started=started,
         ended=datetime.now(UTC),
         evidence=run.path,
-        facts=site.facts,
+        facts=site.facts.document(),
     )
     run.json("validation.json", document)
     _write_report(bench, run)
@@ -134,23 +135,28 @@ def climb_lab(
     bench.lab.change(
         verdict=claims[strongest_claim(cell)].verdict.value,
         boot_id=site.boot_id or bench.record.boot_id,
-        ran=cell.acceleration if "vm.settings" in site.facts else bench.record.ran,
+        ran=cell.acceleration if site.facts.vm_settings is not None else bench.record.ran,
     )
     return Climbed(climbed, cell, claims, chosen, document, run)
 
 
-def _informative(bench: Workbench, claim: Claim | None) -> list[str]:
+def _informative(bench: Workbench, claim: Claim | None) -> tuple[str, ...]:
     """The rungs that only inform; where no claim was named, for each claim that may turn out to be meant."""
     theory = host_facts.read().mac and bench.record.engine == "virtualbox"
     meant = claim or (Claim.THEORY if theory else Claim.ANDROID)
-    return [name for name in NAMES if informs(name, meant)]
+    return LADDER.informative(meant)
 
 
 def _write_report(bench: Workbench, run: Run) -> None:
-    """The page and its fellows, beside the evidence. That they cannot be written is no answer's loss."""
+    """The page and its fellows, beside the evidence. That they cannot be written is no answer's loss.
+
+    In a rehearsal they are written outside, where that takes no time (lab.commands.rehearse).
+    """
+    if bench.session.settings.rehearsal.pc:
+        return
     with bench.session.steps.step("report") as step:
         try:
-            files = reporters.write(reporters.read([run.path]), run.path)
+            files = reporters.write(reporters.read([reporters.RunFolder(run.path)]), run.path)
             step.result = str(files["html"])
         except Exception as error:
             step.result = f"not written: {error}"
@@ -173,7 +179,7 @@ def _emulated(site: Site) -> bool | None:
     if below or signature in SOFTWARE_SIGNATURES or site.host.cpu.emulated:
         return True
     # What the engine ran with is its own word, where it has one; what it was to run with is none.
-    settings = site.facts.get("vm.settings")
+    settings = site.facts.vm_settings
     mute = settings is not None and settings.get("acceleration", "") in ("", "unknown")
     return None if mute or site.host.cpu.emulated is None else False
 
@@ -205,12 +211,13 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
             os=f"{host.os} {host.os_version}".strip(),
             kernel=host.kernel,
             cpu=host.cpu.model or host.arch,
+            pc=bench.session.settings.rehearsal.pc,
         ),
         engine=facts.engine if facts else bench.record.engine,
         engine_version=facts.version if facts else "",
         acceleration=facts.acceleration if facts else "",
         nesting=nesting,
-        emulated=_emulated(site),
+        emulated=bool(bench.session.settings.rehearsal.pc) or _emulated(site),
         paravirt=bench.record.paravirt,
         image=bench.record.image,
         emulator=ran[0],

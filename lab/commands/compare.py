@@ -81,7 +81,7 @@ def _describe(
     boot_id = bench.guest.read("/proc/sys/kernel/random/boot_id").strip()
     began, started = datetime.now(UTC), time.monotonic()
     where = {
-        "host": {"os": f"{host.os} {host.os_version}".strip(), "cpu": host.cpu.model, "arch": host.arch},
+        "host": bench.session.host(),
         "engine": engine.engine,
         "engine_version": engine.version,
         "acceleration": engine.acceleration,

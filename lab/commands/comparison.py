@@ -23,9 +23,8 @@ from lab.documents.measured import (
 )
 from lab.evidence import Run
 from lab.figures import numbers
-from lab.figures.page import Table as PageTable
-from lab.figures.page import page
-from lab.figures.picture import Bar, durations
+from lab.figures.page import PageTable, page
+from lab.figures.picture import TimesBar, durations
 from lab.files import write_atomic
 from lab.reporters import markdown
 
@@ -142,7 +141,7 @@ class Comparison:
         """compare.json, compare.png, compare.html and compare.md in the run's folder."""
         run.json("compare.json", self.document())
         bars = [
-            Bar(
+            TimesBar(
                 TITLES[route],
                 self._seconds(name, route),
                 marks=[found.waited for found in self._of(name, route) if _waited_in_vain(found)],

@@ -13,11 +13,10 @@ from lab.commands.experiment_result import Experiment
 from lab.commands.measuring import AGAIN
 from lab.commands.session import Reply, Session
 from lab.commands.trial import Trials
-from lab.errors import ExitCode, InterruptedByUser, UsageError
+from lab.errors import InterruptedByUser, UsageError
 from lab.evidence import Run
-from lab.host import facts as host_facts
 from lab.theory import experiment as theory
-from lab.theory.experiment import Outcome, Trial, Turn
+from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult
 
 _NAME = "experiment"
 
@@ -40,26 +39,19 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
         trials = Trials(session, engine, run)
         trials.sweep()
         found = _take(session, trials, run, runs, seed or secrets.randbelow(2**32) + 1)
-    return Reply(found.document(), found.show, _code(found))
+    return Reply(found.document(), found.show, found.code)
 
 
 def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> Experiment:
     """Each trial is on disk before the next begins, and the picture is drawn however it ends."""
     turns = theory.plan(runs, seed)
-    taken: list[Trial] = []
+    taken: list[TurnResult] = []
     ended = "its turn has not come"
-    began, started, host = datetime.now(UTC), time.monotonic(), host_facts.read()
+    began, started, host = datetime.now(UTC), time.monotonic(), session.host()
 
     def so_far() -> Experiment:
         return Experiment(
-            where={
-                "host": {
-                    "os": f"{host.os} {host.os_version}".strip(),
-                    "cpu": host.cpu.model,
-                    "arch": host.arch,
-                },
-                **trials.where,
-            },
+            where={"host": host, **trials.where},
             seed=seed,
             trials=_all(turns, taken, ended),
             started=began,
@@ -84,17 +76,12 @@ def _take(session: Session, trials: Trials, run: Run, runs: int, seed: int) -> E
         raise
     finally:
         found = so_far()
-        found.keep(run)
+        run.json("experiment.json", found.document())
+        if not session.settings.rehearsal.pc:  # drawn outside, where that takes no time
+            found.draw(run.path)
     return found
 
 
-def _all(turns: Sequence[Turn], taken: Sequence[Trial], ended: str) -> list[Trial]:
+def _all(turns: Sequence[PlannedRun], taken: Sequence[TurnResult], ended: str) -> list[TurnResult]:
     """One trial a turn: none that was planned is left out."""
-    return [*taken, *(Trial(turn, Outcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]
-
-
-def _code(found: Experiment) -> int:
-    if found.conclusion.decided:
-        return ExitCode.DONE
-    blocked = all(trial.outcome is Outcome.BLOCKED for trial in found.trials)
-    return ExitCode.BLOCKED if blocked else ExitCode.INCONCLUSIVE
+    return [*taken, *(TurnResult(turn, TrialOutcome.NOT_TAKEN, why=ended) for turn in turns[len(taken) :])]

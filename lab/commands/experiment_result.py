@@ -13,14 +13,14 @@ from rich.table import Table
 
 from lab import __version__
 from lab.documents.measured import ExperimentCell, TheoryExperiment, TrialEntry
-from lab.evidence import Run
-from lab.figures.page import Table as PageTable
-from lab.figures.page import page
+from lab.errors import ExitCode
+from lab.evidence import write_text
+from lab.figures.page import PageTable, page
 from lab.figures.picture import Kind, Tile, tiles
 from lab.files import write_atomic
 from lab.reporters import markdown
 from lab.theory.conclusion import Conclusion, conclude
-from lab.theory.experiment import CELLS, PARAVIRT, Asked, Outcome, Trial
+from lab.theory.experiment import CELLS, PARAVIRT, Asked, Delivered, PlannedRun, TrialOutcome, TurnResult
 
 _TITLE = "What makes /dev/kvm work in the VM: nesting, or paravirtualization?"
 _HEAD = ("asked for", "/dev/kvm worked", "reached the guest", "without an answer", "observed")
@@ -34,7 +34,7 @@ class Experiment:
     where: Mapping[str, Any]
     """Host, engine, acceleration, image."""
     seed: int
-    trials: Sequence[Trial]
+    trials: Sequence[TurnResult]
     started: datetime
     seconds: float
     evidence: Path
@@ -42,6 +42,25 @@ class Experiment:
     @property
     def conclusion(self) -> Conclusion:
         return conclude(self.trials)
+
+    @classmethod
+    def of(cls, document: TheoryExperiment) -> Experiment:
+        return cls(
+            where=document.where.as_json(),
+            seed=document.seed,
+            trials=[_trial(entry) for entry in document.trials],
+            started=datetime.fromisoformat(document.started),
+            seconds=document.seconds,
+            evidence=Path(document.evidence),
+        )
+
+    @property
+    def code(self) -> ExitCode:
+        """BLOCKED when no cell could be tried, INCONCLUSIVE when nothing follows."""
+        if self.conclusion.decided:
+            return ExitCode.DONE
+        blocked = all(trial.outcome is TrialOutcome.BLOCKED for trial in self.trials)
+        return ExitCode.BLOCKED if blocked else ExitCode.INCONCLUSIVE
 
     def document(self) -> dict[str, Any]:
         """The result as theory.experiment/1."""
@@ -86,9 +105,8 @@ class Experiment:
         for line in (self.conclusion.sentence, *self._notes(), f"evidence: {self.evidence}"):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def keep(self, run: Run) -> None:
-        """experiment.json, experiment.png, experiment.html and experiment.md in the run's folder."""
-        run.json("experiment.json", self.document())
+    def draw(self, folder: Path) -> None:
+        """Write experiment.png, experiment.html and experiment.md into `folder`."""
         columns = {paravirt: f"paravirt {paravirt}" for paravirt in PARAVIRT}
         picture = tiles(
             _TITLE,
@@ -97,7 +115,7 @@ class Experiment:
             {(_ROWS[asked.nested], columns[asked.paravirt]): self._tile(asked) for asked in CELLS},
             "rows and columns: what the engine was asked for; in each tile: what the guest found",
         )
-        write_atomic(run.path / "experiment.png", picture.png)
+        write_atomic(folder / "experiment.png", picture.png)
         sentence = self.conclusion.sentence
         tables = [
             PageTable("Each cell", _HEAD, self._table()),
@@ -107,18 +125,17 @@ class Experiment:
                 [_row(trial) for trial in self.trials],
             ),
         ]
-        run.text(
-            "experiment.html", page(_TITLE, sentence, picture, f"A grid. {sentence}", tables, self._notes())
-        )
-        run.text("experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
+        drawn = page(_TITLE, sentence, picture, f"A grid. {sentence}", tables, self._notes())
+        write_text(folder / "experiment.html", drawn)
+        write_text(folder / "experiment.md", markdown.page(_TITLE, sentence, tables, self._notes()))
 
-    def _of(self, asked: Asked) -> list[Trial]:
+    def _of(self, asked: Asked) -> list[TurnResult]:
         return [trial for trial in self.trials if trial.turn.asked == asked]
 
     def _counts(self, asked: Asked) -> dict[str, int]:
         mine = self._of(asked)
         return {
-            "observed": sum(trial.outcome is Outcome.OBSERVED for trial in mine),
+            "observed": sum(trial.outcome is TrialOutcome.OBSERVED for trial in mine),
             "worked": sum(trial.worked is True for trial in mine),
         }
 
@@ -126,7 +143,7 @@ class Experiment:
         rows = []
         for asked in CELLS:
             mine, counts = self._of(asked), self._counts(asked)
-            lost = [trial.outcome for trial in mine if trial.outcome is not Outcome.OBSERVED]
+            lost = [trial.outcome for trial in mine if trial.outcome is not TrialOutcome.OBSERVED]
             without = "; ".join(f"{lost.count(kind)} {kind}" for kind in dict.fromkeys(lost))
             worked = f"{counts['worked']} of {counts['observed']}" if counts["observed"] else ""
             whys = "; ".join(dict.fromkeys(trial.why for trial in mine if trial.why))
@@ -158,7 +175,19 @@ class Experiment:
         ]
 
 
-def _row(trial: Trial) -> list[str]:
+def _trial(entry: TrialEntry) -> TurnResult:
+    return TurnResult(
+        PlannedRun(entry.number, entry.round, Asked(**dict(entry.asked))),
+        entry.outcome,
+        entry.worked,
+        None if entry.delivered is None else Delivered(**dict(entry.delivered)),
+        entry.accepted,
+        entry.why,
+        entry.seconds,
+    )
+
+
+def _row(trial: TurnResult) -> list[str]:
     turn = trial.turn
     where = [str(turn.number), str(turn.round), str(turn.asked)]
     return [*where, trial.outcome, trial.why, f"{trial.seconds:.1f}"]

@@ -20,15 +20,21 @@ from lab.documents.images import ImageEntry, ImageList, ImageResult
 from lab.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.images import cache, canary, debian, registry, uses
 from lab.images.registry import Reference
+from lab.rehearsal import image as rehearsal
 from lab.steps import Step
 
 CANARY = "canary"
+REHEARSAL = "rehearsal"
 ANDROID = "docker-android"
 _BUILDS: dict[str, Callable[[Session, Step], str]] = {
     CANARY: lambda session, step: canary.build(session.images, step, mirror.debian(session)).id,
     choose.DEBIAN: lambda session, step: debian.build(session.images, step).name,
+    REHEARSAL: lambda session, step: rehearsal.build(session.images, step).id,
 }
 """The canary first: it can be built on every system."""
+_ON_LINUX = (choose.DEBIAN, REHEARSAL)
+_WHEN_NAMED = (REHEARSAL,)
+"""Built only where it is asked for: no lab stands on it."""
 
 
 def list_images(session: Session) -> Reply:
@@ -162,18 +168,21 @@ def build(session: Session, image: str) -> Reply:
     """Build the local images whose recipe or package versions changed."""
     if image and image not in _BUILDS:
         raise UsageError(f"{image} is not a local image", hint=f"one of {', '.join(_BUILDS)}")
-    here = [name for name in _BUILDS if name != choose.DEBIAN or platform.system() == "Linux"]
+    here = [name for name in _BUILDS if name not in _ON_LINUX or platform.system() == "Linux"]
+    usual = [name for name in _BUILDS if name not in _WHEN_NAMED]
     if image and image not in here:
         raise BlockedError(
             f"{image} is built on Linux only",
-            hint="a lab stands on ubuntu-24.04 here, which is downloaded: `invoke image.fetch`",
+            hint="a lab stands on ubuntu-24.04 here, which is downloaded: `invoke image.fetch`"
+            if image == choose.DEBIAN
+            else "theory.rehearse, which it is for, runs on Linux only",
         )
     started = time.monotonic()
-    names = [image] if image else here
-    left_out = [] if image else [f"{name} is built on Linux only" for name in _BUILDS if name not in here]
+    names = [image] if image else [name for name in usual if name in here]
+    left_out = [] if image else [f"{name} is built on Linux only" for name in usual if name not in here]
     rows = []
     for name in names:
-        if name == choose.DEBIAN:
+        if name in _ON_LINUX:
             session.need({"build-image"})
         known = {entry.id for entry in cache.entries(session.images)}
         with session.steps.step("image.build", name) as step:

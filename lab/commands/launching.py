@@ -15,7 +15,6 @@ from lab.engines.protocol import SOFTWARE
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm
 from lab.guest.ssh import Guest
-from lab.ladder.rungs import android
 
 _LAUNCHES = 3
 """How often L2 is launched before its failure counts."""
@@ -155,5 +154,5 @@ def android_seconds(bench: Workbench, name: str = MAIN) -> float:
     site = bench.site(boot_seconds=bench.session.settings.deadlines.ssh, instance=name)
     site.engine_facts = bench.engine.facts()
     if site.engine_facts.acceleration not in SOFTWARE:  # else that alone decides
-        site.kvm = kvm.probe(bench.guest, site.probe_deadline())
-    return android.seconds(site)
+        site.facts.guest = kvm.probe(bench.guest, site.probe_deadline())
+    return site.android_wait()

@@ -250,7 +250,7 @@ def _answers(bench: Workbench, name: str) -> str:
     main = name == MAIN
     site = bench.site(boot_seconds=bench.session.settings.deadlines.ssh, instance=name)
     site.boot_id = bench.record.boot_id
-    with bench.session.steps.step("nested.adb", "" if main else name) as step:
+    with bench.session.steps.step(nested.adb.name, "" if main else name) as step:
         seen = nested.adb(site)
         step.result = seen.observed
     if not seen.ok:

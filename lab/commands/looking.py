@@ -14,11 +14,11 @@ from lab.documents.emulators import SeenEmulator
 from lab.documents.labs import AdbAccess, KnownEmulator, ScreenAccess, ServiceAddress
 from lab.emulators.protocol import (
     AndroidEmulator,
+    BootStage,
     Check,
     ContainerState,
     Diagnosis,
     Health,
-    Stage,
 )
 from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
@@ -26,7 +26,7 @@ from lab.ladder.rungs import nested
 
 _ANSWER_SECONDS = 20.0
 """How long one look waits for an L2 to answer."""
-_RUNGS = {"nested.boot": nested.boot, "nested.adb": nested.adb}
+_RUNGS = (nested.boot, nested.adb)
 _MARKS = {True: "✓", False: "✗", None: "?"}
 
 
@@ -140,24 +140,25 @@ def _of_l2(bench: Workbench, name: str, container: ContainerState, seconds: floa
     site = bench.site(boot_seconds=seconds, instance=name)
     site.nested_seconds = site.adb_seconds = seconds
     site.boot_id = bench.guest.read("/proc/sys/kernel/random/boot_id").strip()
-    for rung, check in _RUNGS.items():
+    for rung in _RUNGS:
         try:
-            seen = check(site)
+            observation = rung(site)
         except LabError as error:  # it shows nothing (yet)
-            checks.append(Check(rung, None, error.what))
+            checks.append(Check(rung.name, None, error.what))
             break
-        checks.append(Check(rung, seen.ok, seen.observed))
-        if not seen.ok:
+        checks.append(Check(rung.name, observation.ok, observation.observed))
+        if not observation.ok:
             break
     ok = {check.name: check.ok for check in checks}
+    rungs = [rung.name for rung in _RUNGS]
     took = site.booted.seconds if site.booted else None
     return Health(
-        booted=bool(ok.get("nested.boot")),
-        usable=bool(ok.get("nested.adb")),
+        booted=bool(ok.get(nested.boot.name)),
+        usable=bool(ok.get(nested.adb.name)),
         checks=tuple(checks),
-        timeline=(Stage("nested.boot", took),),
+        timeline=(BootStage(nested.boot.name, took),),
         # A container that ended shows nothing by that: what L2 said is what counts.
-        diagnoses=tuple(_refuted(check) for check in checks if check.name in _RUNGS and check.ok is False),
+        diagnoses=tuple(_refuted(check) for check in checks if check.name in rungs and check.ok is False),
     )
 
 

@@ -25,12 +25,13 @@ TIERS: dict[Tier, list[str]] = {
     "e2e-android": ["tests/e2e_android"],
     "e2e-nightly": ["tests/e2e_nightly"],
     "e2e-virtualbox": ["tests/e2e_virtualbox"],
+    "e2e-rehearsal": ["tests/e2e_rehearsal"],
     "e2e-vagrant": ["tests/e2e_vagrant"],
     "e2e-published": ["tests/e2e_published"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
 _NEEDED: frozenset[packages.Purpose] = frozenset(
-    {"qemu", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"}
+    {"qemu", "ssh", "adb", "build-image", "rehearsal", "rehearsal-amd", "tests", "vagrant"}
 )
 """What all tiers but `unit` need of the host."""
 _MARKS = ("failure", "error", "skipped")

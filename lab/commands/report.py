@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -12,8 +12,7 @@ from lab.commands.session import Reply, Session
 from lab.config.names import check_name
 from lab.documents.reports import LabReportFiles, ReportFile
 from lab.errors import LabError, UsageError
-from lab.files import read_json
-from lab.reporters import measured
+from lab.reporters import RunFolder, measured
 
 _HISTORY = 200
 """How many of the lab's runs the history goes back."""
@@ -27,20 +26,21 @@ def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: b
     check_name(name)
     if runs < 1:
         raise UsageError(f"--runs {runs}: a report is of one run at least")
-    folders = _until(evidence.runs(session.store.evidence_folder, name), name, run)
-    alike = _alike(folders)[-runs:]
+    found = _until(evidence.runs(session.store.evidence_folder, name), name, run)
+    folders = [RunFolder(path) for path in found]
+    alike = _alike(folders, runs)
     earlier = reporters.history(folders[-_HISTORY:])
     with session.steps.step("report") as step:
-        found = reporters.read(alike, history=earlier)
-        files = reporters.write(found, alike[-1])
-        step.result = f"{len(files)} files in {alike[-1]}"
+        reported = reporters.read(alike, history=earlier)
+        files = reporters.write(reported, alike[-1].path)
+        step.result = f"{len(files)} files in {alike[-1].path}"
     opened = open_it and proc.browse(files["html"].as_uri())
     document = LabReportFiles(
         lab=name,
-        runs=[str(folder) for folder in alike],
-        claim=found.last.claim,
-        verdict=found.verdict,
-        reason=found.reason,
+        runs=[str(folder.path) for folder in alike],
+        claim=reported.last.claim,
+        verdict=reported.verdict,
+        reason=reported.reason,
         files=[ReportFile(format=form, path=str(path)) for form, path in files.items()],
     )
 
@@ -81,17 +81,10 @@ def _pages(folder: Path) -> list[Path]:
     return [page for name in measured.PAGES if (page := folder / name).is_file()]
 
 
-def _alike(folders: list[Path]) -> list[Path]:
-    """Those of the newest run's cell and claim: only they say anything together."""
-    newest = _subject(folders[-1])
-    if newest is None:
-        raise LabError(f"validation.json of {folders[-1].name} cannot be read", evidence=[folders[-1]])
-    return [folder for folder in folders if _subject(folder) == newest]
-
-
-def _subject(folder: Path) -> tuple[Any, Any] | None:
-    try:
-        found = read_json(folder / "validation.json") or {}
-        return found["cell"], found["claim"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _alike(folders: list[RunFolder], most: int) -> list[RunFolder]:
+    """The newest `most` of the newest run's cell and claim: only they say anything together."""
+    newest = folders[-1]
+    if newest.subject is None:
+        raise LabError(f"validation.json of {newest.path.name} cannot be read", evidence=[newest.path])
+    alike = (folder for folder in reversed(folders) if folder.subject == newest.subject)
+    return list(islice(alike, most))[::-1]

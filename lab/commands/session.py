@@ -14,7 +14,7 @@ from lab.deadline import Deadline
 from lab.emulators.options import AndroidOptions
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.errors import ExitCode
-from lab.host import install
+from lab.host import facts, install
 from lab.host.packages import Purpose
 from lab.steps import Steps
 from lab.store import Store
@@ -55,7 +55,7 @@ class Session:
             interactive=self.interactive,
             ask=self.ask,
             cache_dir=self.settings.cache_dir,
-            instead={QEMU: self.settings.qemu.binary},
+            instead={QEMU: self.settings.qemu.binary, "bochs": self.settings.rehearsal.bochs},
         )
 
     @property
@@ -95,6 +95,12 @@ class Session:
             env=tuple(wanted.env),
             download_seconds=self.settings.deadlines.download,
         )
+
+    def host(self) -> dict[str, str]:
+        """This host as a measurement names it."""
+        host, pc = facts.read(), self.settings.rehearsal.pc
+        named = {"os": f"{host.os} {host.os_version}".strip(), "cpu": host.cpu.model, "arch": host.arch}
+        return named | ({"pc": pc} if pc else {})
 
     @property
     def images(self) -> Path:

@@ -26,7 +26,7 @@ from lab.theory.answers import (
 )
 from lab.theory.documents import expected_row
 from lab.theory.knowledge import Expectation, Outlook
-from lab.theory.observed import Comparison, Observation
+from lab.theory.observed import Agreement, PastVerdict
 from lab.theory.situation import ENGINES, Situation, of_host, parse_engine, parse_host
 
 _WORDS = {
@@ -40,7 +40,7 @@ _STYLES = {
     Outlook.REFUTED.value: "bold red",
     Outlook.BLOCKED.value: "yellow",
     Outlook.UNKNOWN.value: "yellow",
-    Comparison.CONTRADICTS.value: "bold red",
+    Agreement.CONTRADICTS.value: "bold red",
 }
 _PREDICTED = "These are predictions; `bin/invoke lab.up` finds out. What the grades mean: docs/theory.md"
 _UNPROVEN = "not proven"
@@ -74,7 +74,7 @@ def matrix(session: Session) -> Reply:
     return Reply(document.as_json(), lambda console: _show_matrix(console, document))
 
 
-def observations(session: Session) -> list[Observation]:
+def observations(session: Session) -> list[PastVerdict]:
     """What the nights so far found; nothing before the first."""
     # Imported when used: nights bring reports and notifications, which explain does without.
     from lab.commands.nightly.showing import history_file

@@ -15,29 +15,20 @@ from lab.deadline import check_cancelled, cleaning_up
 from lab.engines.protocol import EngineFacts
 from lab.errors import BlockedError, BusyError, InterruptedByUser, LabError
 from lab.evidence import Run
-from lab.ladder import rungs
 from lab.ladder.climb import Climb, climb
 from lab.ladder.model import Claim, Status
-from lab.ladder.rungs import guest
+from lab.ladder.rungs import LADDER, guest, host, vm
 from lab.ladder.site import Site
-from lab.ladder.verdict import informs
 from lab.steps import Background
 from lab.store import Lab, new_record
-from lab.theory.experiment import Outcome, Trial, Turn, delivered
+from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult, delivered
 
 PREFIX = "experiment-"
 MARK = "experiment"
 """The journal's word for a lab of the experiment: by it, and not by its name, one is known and removed."""
 
-_RUNGS = (
-    "host.engine",
-    "vm.settings",
-    "vm.boot",
-    "guest.paravirt",
-    "guest.cpu",
-    "guest.kvm",
-)
-_MADE = ("host.engine", "vm.settings")
+_RUNGS = LADDER.up_to(guest.paravirt, guest.kvm)
+_MADE = (host.engine.name, vm.settings.name)
 """What is built before it is looked at: packages and image, the VM. Docker and L2 are not needed."""
 
 
@@ -72,7 +63,7 @@ class Trials:
             if lab.name.startswith(PREFIX) and _is_marked(lab):
                 self._destroy(lab)
 
-    def take(self, turn: Turn) -> Trial:
+    def take(self, turn: PlannedRun) -> TurnResult:
         """Whatever comes of it is a Trial. Raises InterruptedByUser; the VM is removed all the same."""
         started = time.monotonic()
         lab = self._place(turn)
@@ -83,14 +74,14 @@ class Trials:
             raise
         except LabError as error:
             check_cancelled()  # what an interruption broke did not fail by itself
-            outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
-            trial = Trial(turn, outcome, why=error.what)
+            outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
+            trial = TurnResult(turn, outcome, why=error.what)
         finally:
             with cleaning_up():
                 self._destroy(lab)
         return replace(trial, seconds=round(time.monotonic() - started, 3))
 
-    def _place(self, turn: Turn) -> Lab:
+    def _place(self, turn: PlannedRun) -> Lab:
         """A lab of a free name, marked before anything of it is made."""
         taken = {lab.name for lab in self._session.store.labs()}
         number = next(number for number in range(turn.number, 10_000) if f"{PREFIX}{number}" not in taken)
@@ -98,7 +89,7 @@ class Trials:
         lab.journal.intend(MARK, self._run.path.name, turn=turn.number)
         return lab
 
-    def _look(self, lab: Lab, turn: Turn) -> Trial:
+    def _look(self, lab: Lab, turn: PlannedRun) -> TurnResult:
         settings = self._session.settings
         lab.create(
             new_record(
@@ -128,15 +119,15 @@ class Trials:
             bench.close()
         return trial
 
-    def _keep(self, bench: Workbench, turn: Turn, climbed: Climb, site: Site) -> None:
+    def _keep(self, bench: Workbench, turn: PlannedRun, climbed: Climb, site: Site) -> None:
         """The evidence of one trial: what each rung found, what L1 said of itself, its console."""
         name = f"trials/{turn.number:02d}"
         self._run.json(
             f"{name}.json",
             {
                 "asked": str(turn.asked),
-                "rungs": [outcome.__dict__ for outcome in climbed.outcomes if outcome.rung in _RUNGS],
-                "facts": site.facts,
+                "rungs": [outcome.row() for outcome in climbed.outcomes if outcome.rung in _RUNGS],
+                "facts": site.facts.document(),
             },
         )
         self._run.collect({f"{name}-console.log": bench.machine.console})
@@ -162,34 +153,35 @@ def _is_marked(lab: Lab) -> bool:
 
 
 def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) -> Climb:
-    checks = rungs.checks(site)
+    checks = LADDER.checks(site)
     return climb(
         {name: checks[name] for name in _RUNGS},
         steps=bench.session.steps,
         ensure={name: ensure[name] for name in _MADE},
-        informative=[name for name in _RUNGS if informs(name, Claim.NESTING)],
+        informative=LADDER.informative(Claim.NESTING),
     )
 
 
-def judged(turn: Turn, climbed: Climb, site: Site) -> Trial:
+def judged(turn: PlannedRun, climbed: Climb, site: Site) -> TurnResult:
     """What a climb says of the cell.
 
     guest.kvm is looked at on its own: the ladder does not try it where guest.cpu failed, and whether
     /dev/kvm works without vmx and svm is half of the question.
     """
-    accepted = site.facts.get("vm.settings")
+    accepted = site.facts.vm_settings
     if site.kvm is None:
         at_fault = next(
             outcome for outcome in climbed.outcomes if outcome.rung in _RUNGS and not outcome.passed
         )
-        refused = at_fault.status is Status.BLOCKED or at_fault.contradicted
-        outcome = Outcome.BLOCKED if refused else Outcome.INCONCLUSIVE
-        why = f"{at_fault.rung}: {at_fault.hint if at_fault.contradicted else at_fault.observed}"
-        return Trial(turn, outcome, accepted=accepted, why=why)
+        failed = at_fault.status is Status.FAILED
+        refused = failed or at_fault.status is Status.BLOCKED
+        outcome = TrialOutcome.BLOCKED if refused else TrialOutcome.INCONCLUSIVE
+        why = f"{at_fault.rung}: {at_fault.hint if failed else at_fault.observed}"
+        return TurnResult(turn, outcome, accepted=accepted, why=why)
     got = delivered(site.kvm.facts)
     try:
         seen = guest.kvm(site)
     except LabError as error:
-        outcome = Outcome.BLOCKED if isinstance(error, BlockedError) else Outcome.INCONCLUSIVE
-        return Trial(turn, outcome, delivered=got, accepted=accepted, why=error.what)
-    return Trial(turn, Outcome.OBSERVED, seen.ok, got, accepted, seen.observed)
+        outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
+        return TurnResult(turn, outcome, delivered=got, accepted=accepted, why=error.what)
+    return TurnResult(turn, TrialOutcome.OBSERVED, seen.ok, got, accepted, seen.observed)

@@ -21,14 +21,14 @@ from lab.engines.protocol import State
 from lab.errors import ExitCode, LabError
 from lab.evidence import Run
 from lab.files import read_object, write_json
-from lab.ladder.model import Status, Verdict
-from lab.ladder.rungs import nested
+from lab.ladder.facts import Facts
+from lab.ladder.model import Claim, Status, Verdict
+from lab.ladder.rungs import LADDER, android, nested
 from lab.schema import SchemaError
 from lab.steps import Background
 from lab.store import Lab, Record
 from lab.tell import show_error
 
-_INFORMATIVE = ("host.cpu", "guest.paravirt")
 _READY_SECONDS = 20.0
 
 
@@ -121,11 +121,11 @@ def _ready(bench: Workbench) -> Reply | None:
             if not launching.stands(bench, MAIN, bench.emulator.state(bench.guest)):
                 step.result = "it is gone, or another, or the settings or its image are others now"
                 return None
-        with bench.session.steps.step("nested.adb", "is it still what was confirmed?") as step:
+        with bench.session.steps.step(nested.adb.name, "is it still what was confirmed?") as step:
             seen = nested.adb(site)
             step.result = seen.observed
-        known = last.facts.get("nested.adb", {})
-        if not seen.ok or site.facts["nested.adb"] != known or not _usable(bench, last):
+        confirmed = Facts.read(last.facts).nested_adb
+        if not seen.ok or site.facts.nested_adb != confirmed or not _usable(bench, last):
             return None
     except LabError:
         return None
@@ -159,9 +159,9 @@ def _usable(bench: Workbench, last: LabUp) -> bool:
     """
     if bench.emulator is None or not bench.emulator.android:
         return True
-    if not any(row.rung == "android.usable" and row.status is Status.PASSED for row in last.rungs):
+    if not any(row.rung == android.usable.name and row.status is Status.PASSED for row in last.rungs):
         return False
-    with bench.session.steps.step("android.usable", "is it still what was confirmed?") as step:
+    with bench.session.steps.step(android.usable.name, "is it still what was confirmed?") as step:
         health = cast(AndroidEmulator, bench.emulator).health(bench.reach())
         step.result = "usable" if health.usable else "not usable"
     return health.usable
@@ -179,8 +179,9 @@ def _code(bench: Workbench, climbed: Climbed) -> int:
     """The verdict's code, but for a lab without an emulator: it is done when all it asked for is."""
     if bench.record.emulator != choose.NONE:
         return climbed.code
-    tried = [outcome for outcome in climbed.climb.outcomes if outcome.rung not in _INFORMATIVE]
-    good = all(outcome.status in (Status.PASSED, Status.SKIPPED) for outcome in tried)
+    informative = LADDER.informative(Claim.NESTING)
+    needed = [outcome for outcome in climbed.climb.outcomes if outcome.rung not in informative]
+    good = all(outcome.status in (Status.PASSED, Status.SKIPPED) for outcome in needed)
     return ExitCode.DONE if good else climbed.code
 
 

@@ -11,7 +11,7 @@ from lab.commands import box, choose, consent, ports, preflight
 from lab.commands.session import ROOT, Reply, Session
 from lab.commands.workbench import Workbench
 from lab.config.names import check_name
-from lab.documents.images import VagrantBox, VagrantPlan
+from lab.documents.images import VagrantBoxEntry, VagrantPlan
 from lab.engines import vagrant
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.vagrant import Provider, link, plan
@@ -59,7 +59,7 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     found = engines.engine(session.settings.engine, session.engine_options()).availability()
     if not found.usable:
         raise BlockedError(f"{session.settings.engine} cannot be used: {found.why}", hint=found.hint)
-    wanted = link.Link(root=ROOT, machine=machine, provider=known, made=True)
+    wanted = link.VagrantLink(root=ROOT, machine=machine, provider=known, made=True)
     must_be_nobody_elses(session, machine, wanted)
     if there is None or link.read(there.vm_folder) is None:
         _must_be_absent(wanted)
@@ -115,7 +115,7 @@ def _seed(bench: Workbench) -> None:
     bench.lab.journal.done("file", str(bench.spec.seed))
 
 
-def must_be_nobody_elses(session: Session, name: str, wanted: link.Link) -> None:
+def must_be_nobody_elses(session: Session, name: str, wanted: link.VagrantLink) -> None:
     """Raise UsageError when a lab of another name is the machine: two would take it from each other."""
     for lab in session.store.labs():
         found = link_of(lab)
@@ -128,7 +128,7 @@ def must_be_nobody_elses(session: Session, name: str, wanted: link.Link) -> None
             )
 
 
-def link_of(lab: Lab) -> link.Link | None:
+def link_of(lab: Lab) -> link.VagrantLink | None:
     """Which of Vagrant's machines a lab is; None when it is none, or what says so is damaged."""
     try:
         return link.read(lab.vm_folder)
@@ -136,7 +136,7 @@ def link_of(lab: Lab) -> link.Link | None:
         return None
 
 
-def _must_be_absent(wanted: link.Link) -> None:
+def _must_be_absent(wanted: link.VagrantLink) -> None:
     """Of a machine that somebody else made lab must not say that it made it: `lab.destroy` goes by that."""
     if machines.state_of(wanted) is not State.ABSENT:
         raise UsageError(
@@ -145,7 +145,7 @@ def _must_be_absent(wanted: link.Link) -> None:
         )
 
 
-def _ports(bench: Workbench, wanted: link.Link) -> None:
+def _ports(bench: Workbench, wanted: link.VagrantLink) -> None:
     """Link and ports of a machine that is to be made; one that is there keeps those it was made with."""
     found, state = link.read(bench.lab.vm_folder), bench.machine.status()
     if found is None or not found.forwards or not bench.record.forwards:
@@ -216,12 +216,12 @@ def _machine(
     )
 
 
-def _box(session: Session, record: Record, provider: Provider) -> VagrantBox:
+def _box(session: Session, record: Record, provider: Provider) -> VagrantBoxEntry:
     """The box by name, and where its file is once it is made; a machine that is there needs none."""
     if not record.image:
-        return VagrantBox(name=f"lab/{choose.UBUNTU}", url=None, sha256=None)
+        return VagrantBoxEntry(name=f"lab/{choose.UBUNTU}", url=None, sha256=None)
     there = boxes.known(session.settings.cache_dir, record.image, provider, record.disk_gib)
-    return VagrantBox(
+    return VagrantBoxEntry(
         name=boxes.named(record.image, record.disk_gib),
         url=there.path.as_uri() if there else None,
         sha256=there.sha256 if there else None,

@@ -8,6 +8,7 @@ from lab.commands.measuring import KVM, TCG, TITLES, Turn
 from lab.commands.session import Reply, Session
 from lab.commands.workbench import Workbench
 from lab.evidence import Run
+from lab.ladder.facts import ComparedBoots
 from lab.ladder.site import Site
 
 
@@ -45,18 +46,19 @@ def _compare(bench: Workbench, site: Site) -> None:
     turns = [Turn(number, 1, emulator.name, route) for number, route in enumerate((KVM, TCG), 1)]
     with bench.session.steps.step("nested.compare", "the same L2, with KVM and without") as step:
         taken = list(measuring.measured(bench, turns, {emulator.name: emulator}, {}))
-        with_kvm, without = (found.seconds for found in taken)
+        with_kvm, without = (boot.seconds for boot in taken)
         ratio = round(without / with_kvm, 2) if without and with_kvm else None
-        site.facts["nested.compare"] = {
-            "with_kvm_seconds": with_kvm,
-            "without_kvm_seconds": without,
-            "ratio": ratio,
-            "n": 0 if ratio is None else 1,
-        }
+        site.facts.nested_compare = compared = ComparedBoots(
+            with_kvm_seconds=with_kvm,
+            without_kvm_seconds=without,
+            ratio=ratio,
+            n=0 if ratio is None else 1,
+        )
         if ratio is None:
-            lost = [found for found in taken if found.seconds is None]
-            why = "; ".join(f"{TITLES[found.turn.route]}: {found.outcome}: {found.why}" for found in lost)
-            site.facts["nested.compare"]["why"] = why
-            step.result = f"no ratio: {why}"
+            lost = [boot for boot in taken if boot.seconds is None]
+            compared.why = "; ".join(
+                f"{TITLES[boot.turn.route]}: {boot.outcome}: {boot.why}" for boot in lost
+            )
+            step.result = f"no ratio: {compared.why}"
         else:
             step.result = f"{without:.1f} s without KVM, {with_kvm:.1f} s with it: {ratio:.1f} times"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from lab.guest.ssh import Guest
 from lab.host import facts as host_facts
 from lab.images import cache
 from lab.ladder.site import Site
+from lab.similar import choices
 from lab.store import Instance, Lab, Record
 
 GUEST_SSH_PORT = 22
@@ -137,11 +137,11 @@ class Workbench:
         known = self.instances
         if name in known:
             return known[name]
-        near = difflib.get_close_matches(name, known, 1) or list(known)
+        near = choices(name, known)
         lab = "" if self.lab.name == "default" else f" --name {self.lab.name}"
         raise UsageError(
             f"lab {self.lab.name} has no emulator {name}",
-            hint=f"there is: {', '.join(near)}" if near else f"`invoke emulator.up NAME{lab}` starts one",
+            hint=f"there is: {near}" if near else f"`invoke emulator.up NAME{lab}` starts one",
         )
 
     def change_instance(self, name: str, **fields: Any) -> None:

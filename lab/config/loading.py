@@ -19,7 +19,7 @@ _MOST_CPUS_PER_HOST_CPU = 4
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingRow:
     """One effective value: dotted key, a value that JSON can hold, and where it is from."""
 
     key: str
@@ -48,12 +48,12 @@ def load(flags: Mapping[str, Any] | None = None, *, root: Path | None = None) ->
     return settings
 
 
-def effective(settings: Settings) -> list[Row]:
+def effective(settings: Settings) -> list[SettingRow]:
     """Every key with its value and origin, in the order of lab.toml; secrets masked."""
     rows = []
     for key in leaves():
         value = settings.value(key)
-        rows.append(Row(key, _shown(value), settings.origins[key]))
+        rows.append(SettingRow(key, _shown(value), settings.origins[key]))
     return rows
 
 
@@ -94,10 +94,10 @@ def _check_together(layers: Layers, settings: Settings) -> None:
             f"{_MOST_CPUS_PER_HOST_CPU} times this host's {cpus}",
             f"try vm.cpus = {cpus}",
         )
-    for (one, port), (other, same) in itertools.combinations(settings.ports.model_dump().items(), 2):
+    for (name, port), (other, same) in itertools.combinations(settings.ports.model_dump().items(), 2):
         if port and port == same:
             layers.problem(
-                f"ports.{one} ({origins[f'ports.{one}']}) and ports.{other} ({origins[f'ports.{other}']}) "
+                f"ports.{name} ({origins[f'ports.{name}']}) and ports.{other} ({origins[f'ports.{other}']}) "
                 f"are both {port}",
                 "give them different ports, or 0 to let lab choose",
             )

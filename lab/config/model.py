@@ -103,7 +103,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Vm(Section):
+class VmSection(Section):
     cpus: int = Field(2, ge=1, le=64)
     memory_mib: int = Field(4096, ge=512)
     disk_gib: int = Field(12, ge=4, le=2048)
@@ -111,7 +111,7 @@ class Vm(Section):
     nested: bool = True
 
 
-class Emulator(Section):
+class EmulatorSection(Section):
     kind: Literal["auto", "canary", "docker-android", "none"] = "auto"
     image: str = Field("budtmo/docker-android:emulator_14.0", min_length=1)
     digest: Digest = ""
@@ -124,7 +124,7 @@ class Emulator(Section):
     env: list[Variable] = []
 
 
-class Ports(Section):
+class PortsSection(Section):
     ssh: Port = 0
     adb: Port = 0
     console: Port = 0
@@ -132,20 +132,20 @@ class Ports(Section):
     appium: Port = 0
 
 
-class Images(Section):
+class ImagesSection(Section):
     debian_mirror: Address = ""
 
 
-class Docker(Section):
+class DockerSection(Section):
     package: Literal["docker.io", "docker-ce"] = "docker.io"
 
 
-class Qemu(Section):
+class QemuSection(Section):
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
     binary: Program = "qemu-system-x86_64"
 
 
-class VirtualBox(Section):
+class VirtualBoxSection(Section):
     home: str = ""
     python: str = ""
     transport: Literal["auto", "vboxapi", "vboxmanage"] = "auto"
@@ -154,7 +154,13 @@ class VirtualBox(Section):
     allow_nested_on_host: bool = False
 
 
-class Deadlines(Section):
+class RehearsalSection(Section):
+    pc: str = Field("", max_length=200)
+    bochs: Program = "bochs"
+    deadline: Seconds = 3600
+
+
+class DeadlinesSection(Section):
     """Seconds. Sane for an emulated host: hardware needs a tenth of them."""
 
     boot: Seconds = 600
@@ -168,7 +174,7 @@ class Deadlines(Section):
     stop: Seconds = 90
 
 
-class Nightly(Section):
+class NightlySection(Section):
     runs: int = Field(3, ge=1, le=20)
     compare: bool = True
     budget_minutes: int = Field(180, ge=1, le=24 * 60)
@@ -197,15 +203,16 @@ class Settings(BaseSettings):
     install: Literal["auto", "never"] = "auto"
     state_dir: Folder = Field(default_factory=lambda: user_state_path("lab", appauthor=False))
     cache_dir: Folder = Field(default_factory=lambda: user_cache_path("lab", appauthor=False))
-    vm: Vm = Vm()
-    emulator: Emulator = Emulator()
-    ports: Ports = Ports()
-    images: Images = Images()
-    docker: Docker = Docker()
-    qemu: Qemu = Qemu()
-    virtualbox: VirtualBox = VirtualBox()
-    deadlines: Deadlines = Deadlines()
-    nightly: Nightly = Nightly()
+    vm: VmSection = VmSection()
+    emulator: EmulatorSection = EmulatorSection()
+    ports: PortsSection = PortsSection()
+    images: ImagesSection = ImagesSection()
+    docker: DockerSection = DockerSection()
+    qemu: QemuSection = QemuSection()
+    virtualbox: VirtualBoxSection = VirtualBoxSection()
+    rehearsal: RehearsalSection = RehearsalSection()
+    deadlines: DeadlinesSection = DeadlinesSection()
+    nightly: NightlySection = NightlySection()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -220,10 +227,10 @@ class Settings(BaseSettings):
 
     def value(self, key: str) -> Any:
         """The value of a dotted key."""
-        found: Any = self
+        value: Any = self
         for part in key.split("."):
-            found = getattr(found, part)
-        return found
+            value = getattr(value, part)
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -16,20 +15,22 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from lab import caller, files, redact
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
+from lab.similar import nearest
 
 NOT_KEYS = (
     "LAB_CONFIG",
     "LAB_CWD",
+    "LAB_EVENTS",
     "LAB_PYTHON",
     "LAB_WEBHOOK_URL",
     "LAB_WEBHOOK_SECRET",
     "LAB_GITHUB_TOKEN",
     "LAB_SMTP_PASSWORD",
 )
-"""Variables that are no keys: the user's file, where the user stands (lab.caller), bin/invoke's interpreter,
-and the secrets of lab.notify."""
+"""Variables that are no keys: the user's file, where the user stands (lab.caller), where the work's
+events go (lab.steps.EventStream), bin/invoke's interpreter, and the secrets of lab.notify."""
 
-PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python")
+PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python", "rehearsal.bochs")
 """Keys whose value is a path, or a program by its name."""
 
 _BREAKS = set("\n\r\0")
@@ -85,10 +86,10 @@ class Layers:
             self.values[key] = _anchored(key, checked, base) if key in PATHS else checked
             self.origins[key] = origin
         except ValidationError as error:
-            said = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            wrong = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
             near = _nearest_choice(str(value), [str(choice) for choice in get_args(info.annotation)])
             self.problem(
-                f"{where or f'{origin}: {key}'} = {value!r} {said}", near and f"did you mean {near!r}?"
+                f"{where or f'{origin}: {key}'} = {value!r} {wrong}", near and f"did you mean {near!r}?"
             )
 
     def unknown(self, where: str, key: str, spell: Mapping[str, str] | None = None) -> None:
@@ -123,7 +124,7 @@ def read_file(layers: Layers, path: Path, name: str) -> None:
 def _flatten(document: Mapping[str, Any], tables: list[str]) -> Iterator[tuple[str, Any]]:
     for name, value in document.items():
         if name in tables and isinstance(value, dict):
-            yield from ((f"{name}.{inner}", found) for inner, found in value.items())
+            yield from ((f"{name}.{inner}", leaf) for inner, leaf in value.items())
         elif isinstance(value, dict) and name not in leaves():
             yield from ((f"{name}.{inner}", None) for inner in value or [""])
         else:
@@ -199,20 +200,16 @@ def nearest_key(key: str) -> str:
     known = list(leaves())
     if key in _MOVED:
         return _MOVED[key]
-    if close := difflib.get_close_matches(key, known, 1, 0.75):
-        return close[0]
+    if near := nearest(key, known, 0.75):
+        return near
     last = {name.rpartition(".")[2]: name for name in reversed(known)}  # the first of several
     wanted = key.rpartition(".")[2]
-    if close := difflib.get_close_matches(wanted, last, 1, 0.6):
-        return last[close[0]]
-    return _near(key, known)
-
-
-def _near(word: str, words: list[str]) -> str:
-    return next(iter(difflib.get_close_matches(word, words, 1, 0.5)), "")
+    if near := nearest(wanted, last):
+        return last[near]
+    return nearest(key, known, 0.5)
 
 
 def _nearest_choice(word: str, choices: list[str]) -> str:
     """The choice most like `word`, which may be only its beginning: ubuntu for ubuntu-24.04."""
     beginnings = {choice[: len(word)]: choice for choice in reversed(choices)}
-    return beginnings.get(_near(word, list(beginnings)), "") or _near(word, choices)
+    return beginnings.get(nearest(word, beginnings, 0.5), "") or nearest(word, choices, 0.5)

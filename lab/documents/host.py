@@ -8,8 +8,8 @@ from lab.document import JsonDocument, JsonPart, Limited, OneOf, Text
 from lab.errors import ExitCode
 from lab.ladder.model import Nesting
 
-Facts = Annotated[dict[str, Any], Limited(min_length=1)]
-"""Facts of this machine, by name."""
+NamedFacts = Annotated[dict[str, Any], Limited(min_length=1)]
+"""NamedFacts of this machine, by name."""
 
 
 class EngineEntry(JsonPart):
@@ -68,7 +68,7 @@ class LabDoctor(JsonDocument):
 
     tag = "lab.doctor/1"
 
-    host: Facts
+    host: NamedFacts
     """facts of this machine, by name"""
     engines: tuple[DoctorEngine, ...]
     packages: tuple[DoctorPackage, ...]

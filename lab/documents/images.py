@@ -50,7 +50,7 @@ class ImageAction(JsonDocument):
     notes: tuple[str, ...]
 
 
-class VagrantBox(JsonPart):
+class VagrantBoxEntry(JsonPart):
     name: Text
     url: str | None
     sha256: Sha256 | None
@@ -62,7 +62,7 @@ class VagrantForward(JsonPart):
     guest_port: Port
 
 
-class VagrantLibvirt(JsonPart):
+class VagrantLibvirtEntry(JsonPart):
     uri: str
     driver: Literal["kvm", "qemu"]
     machine_type: str
@@ -73,7 +73,7 @@ class VagrantLibvirt(JsonPart):
     """QEMU's words after those of libvirt"""
 
 
-class VagrantVirtualBox(JsonPart):
+class VagrantVirtualBoxEntry(JsonPart):
     customize: tuple[Annotated[tuple[str, ...], Limited(min_length=1)], ...]
     """VBoxManage's words before each boot"""
 
@@ -97,8 +97,8 @@ class VagrantPlan(JsonDocument):
     known_hosts: str | None
     seed: str | None
     console: str | None
-    box: VagrantBox
+    box: VagrantBoxEntry
     forwards: tuple[VagrantForward, ...]
     """of the host's loopback; empty until it is prepared"""
-    libvirt: VagrantLibvirt | None
-    virtualbox: VagrantVirtualBox | None
+    libvirt: VagrantLibvirtEntry | None
+    virtualbox: VagrantVirtualBoxEntry | None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Literal
+
+from pydantic import Field
 
 from lab.document import (
     FILLED,
@@ -14,14 +17,14 @@ from lab.document import (
     JsonDocument,
     JsonPart,
     Limited,
+    MemberRule,
     Moment,
     Number,
     Ordinal,
-    Rule,
     Seconds,
     Text,
 )
-from lab.documents.host import Facts
+from lab.documents.host import NamedFacts
 from lab.ladder.model import Nesting
 from lab.theory import conclusion, experiment
 
@@ -32,6 +35,8 @@ class MeasuredHost(JsonPart):
     os: str
     cpu: str
     arch: Text
+    pc: Text = Field(default="", exclude_if=not_)
+    """the emulated PC that this host is; absent where it is none"""
 
 
 class MeasuredPlace(JsonPart):
@@ -94,7 +99,9 @@ class MeasurementEntry(JsonPart):
     why: str
     """why there is no figure"""
 
-    rules = (Rule({"outcome": "measured"}, {"seconds": GIVEN, "why": ""}, {"seconds": None, "why": FILLED}),)
+    rules = (
+        MemberRule({"outcome": "measured"}, {"seconds": GIVEN, "why": ""}, {"seconds": None, "why": FILLED}),
+    )
 
 
 class RouteSummary(JsonPart):
@@ -178,12 +185,12 @@ class TrialEntry(JsonPart):
     """what reached the guest, by its own word"""
     worked: bool | None
     """a tiny guest ran to its halt under the VM's /dev/kvm; null when not observed"""
-    outcome: experiment.Outcome
+    outcome: experiment.TrialOutcome
     why: Text
     """what was observed of /dev/kvm, or why nothing was"""
     seconds: Seconds
 
-    rules = (Rule({"outcome": "observed"}, {"worked": GIVEN, "delivered": GIVEN}, {"worked": None}),)
+    rules = (MemberRule({"outcome": "observed"}, {"worked": GIVEN, "delivered": GIVEN}, {"worked": None}),)
 
 
 class TheoryExperiment(JsonDocument):
@@ -194,7 +201,7 @@ class TheoryExperiment(JsonDocument):
     where: MeasuredPlace
     seed: Count
     """of the order"""
-    finding: conclusion.Finding
+    finding: conclusion.Rule
     sentence: Text
     """what follows, with the counts it rests on"""
     cells: Annotated[tuple[ExperimentCell, ...], Limited(min_length=6, max_length=6)]
@@ -226,7 +233,7 @@ class Bench(JsonDocument):
 
     tag = "bench/1"
 
-    host: Facts
+    host: NamedFacts
     """facts of this machine, by name"""
     lab_version: Text
     started: Moment
@@ -240,6 +247,7 @@ Tier = Literal[
     "e2e",
     "e2e-android",
     "e2e-nightly",
+    "e2e-rehearsal",
     "e2e-virtualbox",
     "e2e-vagrant",
     "e2e-published",

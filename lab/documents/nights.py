@@ -13,15 +13,15 @@ from lab.document import (
     JsonDocument,
     JsonPart,
     Limited,
+    MemberRule,
     Moment,
     Number,
     Ordinal,
-    Rule,
     Seconds,
     Text,
 )
-from lab.ladder.document import CellEntry, RungName
-from lab.ladder.model import Claim, Status, Verdict
+from lab.ladder.document import CellEntry, RungName, RungStatus
+from lab.ladder.model import Claim, Verdict
 
 AnyClaim = Claim | Literal[""]
 
@@ -48,7 +48,7 @@ class NightClaim(RunClaim):
 
 class RunRung(JsonPart):
     rung: RungName
-    status: Status
+    status: RungStatus
     inconclusive: bool
     seconds: Seconds
     observed: str
@@ -83,7 +83,7 @@ class NightRun(JsonPart):
     """whether what ended it was the night's budget"""
 
 
-class NightFinding(JsonPart):
+class NightFindingEntry(JsonPart):
     key: Text
     """the same for the same finding, every night"""
     text: Text
@@ -121,13 +121,13 @@ class NightEntry(JsonPart):
     """null when it did not come to be known"""
     claims: tuple[NightClaim, ...]
     runs: tuple[NightRun, ...]
-    findings: tuple[NightFinding, ...]
+    findings: tuple[NightFindingEntry, ...]
     """against the nights before: of a verdict those of this host and engine, of a figure those of this
     cell"""
     notes: tuple[Text, ...]
     deliveries: tuple[NightDelivery, ...]
 
-    rules = (Rule({"state": "running"}, {"verdict": None}, {"verdict": GIVEN, "reason": FILLED}),)
+    rules = (MemberRule({"state": "running"}, {"verdict": None}, {"verdict": GIVEN, "reason": FILLED}),)
 
 
 class HistoryEvent(JsonPart):

@@ -8,7 +8,7 @@ from lab.document import Count, Factor, JsonDocument, JsonPart, Limited, Moment,
 from lab.ladder.document import Validation
 from lab.ladder.model import Claim, Verdict
 from lab.theory.knowledge import Outlook
-from lab.theory.observed import Comparison
+from lab.theory.observed import Agreement
 
 
 class ReportCount(JsonPart):
@@ -47,11 +47,11 @@ class ReportPrediction(JsonPart):
     grade: str
     """what kind of evidence it rests on"""
     observed: Verdict
-    came: Comparison
+    came: Agreement
     """answers: nobody knew, and now it was seen"""
 
 
-class PastVerdict(JsonPart):
+class PastClaim(JsonPart):
     claim: Claim
     verdict: Verdict
 
@@ -61,7 +61,7 @@ class PastRun(JsonPart):
     cell: str
     nested_boot_seconds: Seconds | None
     note: str
-    verdicts: tuple[PastVerdict, ...]
+    verdicts: tuple[PastClaim, ...]
 
 
 class ReportMeasure(JsonPart):

@@ -26,6 +26,7 @@ OWNERS = (
     "lab.documents.labs",
     "lab.documents.measured",
     "lab.documents.nights",
+    "lab.documents.rehearsals",
     "lab.documents.reports",
     "lab.theory.answers",
     "lab.ladder.document",
@@ -92,6 +93,8 @@ class _Plain(GenerateJsonSchema):
         for name, member in found.get("properties", {}).items():
             if name in described:
                 member["description"] = described[name]
+            if name in schema["cls"].model_fields and schema["cls"].model_fields[name].exclude_if:
+                del member["default"]  # where it would be that, it is left out
         order = ("description", "type", "properties", "required", "additionalProperties")
         return {key: found[key] for key in order if key in found} | found
 

@@ -93,23 +93,23 @@ class Container:
                 words += ["--publish", f"{address}:{outer}:{inner}"]
         argv = ["sh", "-c", _RUN, "run", self.name, "kvm" if kvm else "", *words, reference]
         done = guest.run(argv, sudo=True, check=False)
-        said = tail(done.out + done.err)
+        output = tail(done.out + done.err)
         if done.status == _STRANGER:
             raise self._a_strangers()
         if done.status == _NO_DOCKER:
-            raise InconclusiveError("Docker in the VM does not answer", tail=said)
+            raise InconclusiveError("Docker in the VM does not answer", tail=output)
         if done.status == _NO_KVM:
             raise BlockedError(
                 f"the VM has no /dev/kvm, which {self.name} needs", hint="see the rung guest.kvm"
             )
-        if done.status != 0 and lastwords.trouble(said) == lastwords.PORT:
+        if done.status != 0 and lastwords.trouble(output) == lastwords.PORT:
             raise InconclusiveError(
                 f"{lastwords.PORT}: Docker cannot publish {self.name}'s",
                 hint="something else in the VM listens there: `ss -ltnp` in it, as root, says what",
-                tail=said,
+                tail=output,
             )
         if done.status != 0:
-            raise CommandError(["docker", "run", self.name], done.status, tail=said)
+            raise CommandError(["docker", "run", self.name], done.status, tail=output)
 
     def follow(
         self, guest: Guest, ends: Sequence[str], deadline: Deadline
@@ -160,7 +160,7 @@ class Container:
     def evidence(self, guest: Guest) -> dict[str, str]:
         """Its log, each line with its time on L1's clock, and Docker's description of it."""
         description = "container-inspect.json"
-        found = gather(
+        outputs = gather(
             guest,
             {
                 "container.log": ["docker", "logs", "--timestamps", self.name],
@@ -170,17 +170,17 @@ class Container:
             apart=[description],
         )
         with contextlib.suppress(LabError):  # what is no description holds no secret of one
-            self._described(found[description], "")
-        return found
+            self._described(outputs[description], "")
+        return outputs
 
     def remove(self, guest: Guest) -> None:
         """End and remove it. Raises LabError when a container of that name is not lab's."""
-        found = self.inspect(guest)
-        if found is None:
+        inspected = self.inspect(guest)
+        if inspected is None:
             return
-        if not label(found):
+        if not label(inspected):
             raise self._a_strangers()
-        guest.run(["docker", "rm", "--force", "--volumes", found["Id"]], sudo=True)
+        guest.run(["docker", "rm", "--force", "--volumes", inspected["Id"]], sudo=True)
 
     def _described(self, out: str, err: str) -> dict[str, Any] | None:
         """`docker container inspect`'s answer `out`; None when Docker gave none and `err` says why.

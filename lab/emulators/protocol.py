@@ -42,8 +42,6 @@ class NestedProof:
     """L2's own kernel boot id: differs from L1's, which a container would show."""
     boot_completed: bool
     kernel: str
-    uptime_seconds: float
-    """L2's uptime at the time it was asked."""
     seconds: float | None = None
     """From the launch of L2's monitor until adbd listens in L2, where that was measured."""
 
@@ -81,7 +79,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Stage:
+class BootStage:
     """A stage of the boot. `seconds` is from the container's start, on L1's clock; None: not reached."""
 
     name: str
@@ -116,7 +114,7 @@ class Health:
     booted: bool
     usable: bool
     checks: tuple[Check, ...]
-    timeline: tuple[Stage, ...]
+    timeline: tuple[BootStage, ...]
     diagnoses: tuple[Diagnosis, ...]
     """The most telling first. A usable emulator may have some too (its own watcher died)."""
     facts: Mapping[str, str] = field(default_factory=dict)

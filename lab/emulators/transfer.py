@@ -41,7 +41,7 @@ _SHARES = 2
 
 
 @dataclass(frozen=True)
-class Archive:
+class ImageArchive:
     """What `docker load` is to be given. `image_id` and `layers` are sha256:… digests of its content."""
 
     path: Path
@@ -54,7 +54,7 @@ class Archive:
 class Transfer:
     """Brings `archive` over. Each step is skipped when its end is there already."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ImageArchive) -> None:
         self._archive = archive
         self._remote = f"{_FOLDER}/lab-{archive.sha256}.tar"
         self._brought = False
@@ -113,7 +113,7 @@ class Transfer:
         """The same, asking Docker where it is not known. Raises LabError."""
         return self.named(image) or (bool(image) and self._has(guest, image))
 
-    def _require_room(self, told: str, copied: int) -> None:
+    def _require_room(self, printed: str, copied: int) -> None:
         """Raise BlockedError when `df` shows that copy and layers have no room.
 
         `copied` bytes of a copy that was cut short are there: they are gone on with, or written over.
@@ -121,7 +121,7 @@ class Transfer:
         size = self._archive.path.stat().st_size
         free: dict[str, int] = {}
         wanted: Counter[str] = Counter()
-        for (left, place), needed in zip(_free(told), (size - copied, _SHARES * size), strict=False):
+        for (left, place), needed in zip(_free(printed), (size - copied, _SHARES * size), strict=False):
             free[place] = left
             wanted[place] += needed
         for place, needed in wanted.items():
@@ -151,13 +151,13 @@ class Transfer:
         return True
 
 
-def _free(told: str) -> list[tuple[int, str]]:
+def _free(printed: str) -> list[tuple[int, str]]:
     """(bytes free, mount point) of each line of `df --portability --block-size=1`."""
-    rows = (line.split(maxsplit=5) for line in told.splitlines())
+    rows = (line.split(maxsplit=5) for line in printed.splitlines())
     return [(int(row[3]), row[5]) for row in rows if len(row) == 6 and row[3].isdecimal()]
 
 
-def is_same(inspected: dict[str, Any], archive: Archive) -> bool:
+def is_same(inspected: dict[str, Any], archive: ImageArchive) -> bool:
     """Whether `docker image inspect` shows the image of this archive.
 
     Docker's classic store names an image by its configuration's digest. With the containerd store

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Container
 from pathlib import Path
 
-from lab.engines.options import QEMU, Options
+from lab.engines.options import Options
 from lab.engines.protocol import Engine
 from lab.engines.vagrant import INNER
 from lab.errors import UsageError
+from lab.similar import choices
 
-__all__ = ["NAMES", "QEMU", "Options", "engine", "prune"]
+__all__ = ["NAMES", "engine", "prune"]
 
 NAMES = ("virtualbox", "qemu")
 """In the order `auto` prefers them."""
@@ -39,8 +39,7 @@ def engine(name: str, options: Options) -> Engine:
         from lab.engines.vagrant.engine import VagrantEngine
 
         return VagrantEngine(name, engine(inner, options))
-    near = difflib.get_close_matches(name, (*NAMES, "auto"), cutoff=0.3) or [*NAMES, "auto"]
-    raise UsageError(f"there is no engine `{name}`", hint=f"nearest: {', '.join(near)}")
+    raise UsageError(f"there is no engine `{name}`", hint=f"nearest: {choices(name, (*NAMES, 'auto'))}")
 
 
 def prune(cache_dir: Path, images: Container[str]) -> list[tuple[Path, int]]:

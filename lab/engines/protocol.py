@@ -95,7 +95,7 @@ class EngineFacts:
 
 
 @dataclass(frozen=True)
-class Finding:
+class EngineFinding:
     """One thing `lab.doctor` says of an engine on this host."""
 
     name: str
@@ -154,8 +154,6 @@ class Machine(Protocol):
 
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:
         """Go back to a snapshot: running if it was live, else stopped."""
-
-    def delete_snapshot(self, name: str) -> None: ...
 
     def snapshots(self) -> list[Snapshot]: ...
 
@@ -237,7 +235,7 @@ class Engine(Protocol):
 
     def facts(self) -> EngineFacts: ...
 
-    def findings(self, folders: Sequence[Path]) -> list[Finding]:
+    def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:
         """What a person should know about this engine on this host, the good and the bad.
 
         `folders` are the engine's own folders of the labs here: their last runs left logs in them.

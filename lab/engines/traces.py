@@ -13,9 +13,9 @@ from pathlib import Path
 from lab import files, system
 from lab.engines import vagrant
 from lab.engines.qemu import process
-from lab.engines.qemu.layout import Layout as QemuLayout
+from lab.engines.qemu.layout import QemuLayout
 from lab.engines.vagrant import link
-from lab.engines.virtualbox.layout import Layout as VirtualBoxLayout
+from lab.engines.virtualbox.layout import VirtualBoxLayout
 
 _MACHINE = re.compile(r'<Machine\b[^>]*\buuid="\{([0-9A-Fa-f-]{36})\}"')
 _LONGEST_BYTES = 1 << 20

@@ -11,11 +11,11 @@ from typing import Any
 from jinja2 import Environment, Template
 
 from lab.characters import printable
-from lab.figures.picture import Picture
+from lab.figures.picture import Chart
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -24,9 +24,9 @@ class Table:
 def page(
     title: str,
     lead: str,
-    picture: Picture,
+    picture: Chart,
     alt: str,
-    tables: Sequence[Table],
+    tables: Sequence[PageTable],
     notes: Sequence[str] = (),
 ) -> str:
     """The page. All words are escaped; `alt` says what the picture shows to whoever cannot see it."""

@@ -30,7 +30,7 @@ _ROW_INCHES = 0.62
 
 
 @dataclass(frozen=True)
-class Picture:
+class Chart:
     """`svg` is one <svg> element, to be put into a page."""
 
     svg: str
@@ -38,7 +38,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Bar:
+class TimesBar:
     """One row of `durations`. `marks` are measurements without a result, at the seconds they took."""
 
     label: str
@@ -50,7 +50,7 @@ class Bar:
     """Rows of one group stand together, under its name."""
 
 
-def durations(title: str, bars: Sequence[Bar]) -> Picture:
+def durations(title: str, bars: Sequence[TimesBar]) -> Chart:
     """Horizontal bars to the median, a dot for each value, a cross for each that gave none; in seconds."""
     from matplotlib import rc_context
 
@@ -79,7 +79,7 @@ def durations(title: str, bars: Sequence[Bar]) -> Picture:
         return _draw(figure)
 
 
-def _bar(axes: Axes, place: float, bar: Bar, kind: int, furthest: float) -> None:
+def _bar(axes: Axes, place: float, bar: TimesBar, kind: int, furthest: float) -> None:
     if bar.values:
         median = statistics.median(bar.values)
         fill, hatch = _FILLS[kind % len(_FILLS)], _HATCHES[kind % len(_HATCHES)]
@@ -91,7 +91,7 @@ def _bar(axes: Axes, place: float, bar: Bar, kind: int, furthest: float) -> None
         axes.text(last + furthest * 0.025, place, bar.note, va="center", ha="left")
 
 
-def _named(bar: Bar) -> str:
+def _named(bar: TimesBar) -> str:
     """The row's name, with its median and count below."""
     if not bar.values:
         return bar.label
@@ -119,9 +119,9 @@ def tiles(
     title: str,
     rows: Sequence[str],
     columns: Sequence[str],
-    found: Mapping[tuple[str, str], Tile],
+    cells: Mapping[tuple[str, str], Tile],
     foot: str = "",
-) -> Picture:
+) -> Chart:
     """A grid of tiles, `found[row, column]`; each says in words what its look says."""
     from matplotlib import rc_context
 
@@ -129,7 +129,7 @@ def tiles(
         figure, axes = _canvas(2.1 + 2.25 * len(columns), 1.25 + 1.35 * len(rows) + (0.3 if foot else 0.0))
         for y, row in enumerate(rows):
             for x, column in enumerate(columns):
-                _tile(axes, x, y, found[row, column])
+                _tile(axes, x, y, cells[row, column])
         axes.set_xlim(-0.02, len(columns) + 0.02)
         axes.set_ylim(len(rows) + 0.02, -0.02)
         axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)
@@ -190,9 +190,9 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _draw(figure: Figure) -> Picture:
+def _draw(figure: Figure) -> Chart:
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(png, format="png", dpi=144)
     figure.savefig(svg, format="svg", metadata={"Date": None})
     text = svg.getvalue()
-    return Picture(text[text.index("<svg") :].strip(), png.getvalue())
+    return Chart(text[text.index("<svg") :].strip(), png.getvalue())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Entry:
+class CpioEntry:
     """A file, folder or symbolic link (its target is the data); owner root, no time."""
 
     mode: int
@@ -27,38 +27,38 @@ class Entry:
         return stat.S_ISDIR(self.mode)
 
     @classmethod
-    def file(cls, data: bytes, permissions: int = 0o644) -> Entry:
+    def file(cls, data: bytes, permissions: int = 0o644) -> CpioEntry:
         return cls(stat.S_IFREG | permissions, data)
 
     @classmethod
-    def link(cls, target: str) -> Entry:
+    def link(cls, target: str) -> CpioEntry:
         return cls(stat.S_IFLNK | 0o777, target.encode())
 
     @classmethod
-    def folder(cls, permissions: int = 0o755) -> Entry:
+    def folder(cls, permissions: int = 0o755) -> CpioEntry:
         return cls(stat.S_IFDIR | permissions)
 
 
-def with_folders(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def with_folders(entries: Mapping[str, CpioEntry]) -> dict[str, CpioEntry]:
     """`entries` (by path without a leading slash) with each missing parent folder, sorted."""
     whole = dict(entries)
     for path in entries:
         parts = path.split("/")[:-1]
         for depth in range(len(parts)):
-            whole.setdefault("/".join(parts[: depth + 1]), Entry.folder())
+            whole.setdefault("/".join(parts[: depth + 1]), CpioEntry.folder())
     return dict(sorted(whole.items()))
 
 
-def pack(entries: Mapping[str, Entry]) -> bytes:
+def pack(entries: Mapping[str, CpioEntry]) -> bytes:
     """The archive; paths have no leading slash."""
     out = bytearray()
     for number, (path, entry) in enumerate(with_folders(entries).items(), start=1):
         _append(out, number, path, entry)
-    _append(out, 0, "TRAILER!!!", Entry(0))
+    _append(out, 0, "TRAILER!!!", CpioEntry(0))
     return bytes(out)
 
 
-def _append(out: bytearray, inode: int, path: str, entry: Entry) -> None:
+def _append(out: bytearray, inode: int, path: str, entry: CpioEntry) -> None:
     name = path.encode() + b"\0"
     links = 2 if entry.is_folder else 1
     fields = (inode, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, 0, 0, len(name), 0)

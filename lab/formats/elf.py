@@ -56,7 +56,7 @@ def closure(programs: list[str], read: Callable[[str], bytes | None], folders: l
     `read` answers a file's content by absolute path, or None where there is none. Raises
     LabError naming a library that is nowhere.
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     waiting = list(programs)
     while waiting:
         path = waiting.pop()
@@ -65,18 +65,18 @@ def closure(programs: list[str], read: Callable[[str], bytes | None], folders: l
             raise LabError(f"{path} is missing")
         facts = dynamic(data)
         if facts.interpreter:
-            found.setdefault(facts.interpreter, facts.interpreter)
+            paths.setdefault(facts.interpreter, facts.interpreter)
         here = path.rpartition("/")[0]
         search = [folder.replace("$ORIGIN", here) for folder in facts.search] + folders
         for name in facts.needed:
-            if name in found or any(known.endswith(f"/{name}") for known in found):
+            if name in paths or any(known.endswith(f"/{name}") for known in paths):
                 continue
             place = next((f"{folder}/{name}" for folder in search if read(f"{folder}/{name}")), None)
             if place is None:
                 raise LabError(f"{path} needs {name}, which is nowhere")
-            found[name] = place
+            paths[name] = place
             waiting.append(place)
-    return found
+    return paths
 
 
 def module_depends(data: bytes) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import deflate
 
-from lab.formats.cpio import Entry, with_folders
+from lab.formats.cpio import CpioEntry, with_folders
 
 COMPRESSOR = f"deflate {version('deflate')}"
 """What decides the archive's bytes beside this module. Docker's ids do not depend on it."""
@@ -30,7 +30,7 @@ _COMPRESSION = 6
 
 
 @dataclass(frozen=True)
-class Archive:
+class OciArchive:
     """What was written: `image_id` and `layer` are sha256:… digests."""
 
     image_id: str
@@ -39,8 +39,8 @@ class Archive:
 
 
 def write(
-    target: Path, *, reference: str, entries: Mapping[str, Entry], config: Mapping[str, Any]
-) -> Archive:
+    target: Path, *, reference: str, entries: Mapping[str, CpioEntry], config: Mapping[str, Any]
+) -> OciArchive:
     """Write one image of one layer.
 
     `entries` are the files by path without a leading slash; `config` is Docker's own (Entrypoint,
@@ -65,11 +65,11 @@ def write(
     with tarfile.open(target, "w", format=tarfile.USTAR_FORMAT) as archive:
         # In the order a reader wants them.
         for path, data in (("manifest.json", _json(index)), (f"{image_id}.json", described), (name, packed)):
-            _add(archive, path, Entry.file(data))
-    return Archive(f"sha256:{image_id}", digest, len(layer))
+            _add(archive, path, CpioEntry.file(data))
+    return OciArchive(f"sha256:{image_id}", digest, len(layer))
 
 
-def _layer(entries: Mapping[str, Entry]) -> bytes:
+def _layer(entries: Mapping[str, CpioEntry]) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as layer:
         for path, entry in with_folders(entries).items():
@@ -77,7 +77,7 @@ def _layer(entries: Mapping[str, Entry]) -> bytes:
     return stream.getvalue()
 
 
-def _add(archive: tarfile.TarFile, path: str, entry: Entry) -> None:
+def _add(archive: tarfile.TarFile, path: str, entry: CpioEntry) -> None:
     member = tarfile.TarInfo(path)
     member.mode = entry.permissions
     if entry.is_link:

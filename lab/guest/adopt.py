@@ -53,8 +53,10 @@ def host_key(port: int, deadline: Deadline) -> str:
 
     Raises UnreachableError, DeadlineError, InterruptedByUser.
     """
+    from lab.guest import connection  # paramiko takes a while to load
+
     try:
-        with login.dial(LOOPBACK, port, deadline) as sock, login.transport(sock) as transport:
+        with login.dial(LOOPBACK, port, deadline) as sock, connection.bounded_transport(sock) as transport:
             transport.banner_timeout = login.LOGIN_SECONDS
             met, until = threading.Event(), deadline.within(login.LOGIN_SECONDS)
             transport.start_client(met)

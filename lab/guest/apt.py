@@ -182,15 +182,15 @@ def _apt(guest: Guest, argv: list[str], step: Step, deadline: Deadline) -> None:
 
 def _unlocked(guest: Guest, argv: list[str], step: Step, deadline: Deadline) -> None:
     """Run it once no other package manager is at work. Raises CommandError."""
-    told = _Teller(step)
+    progress = _Progress(step)
     while True:
         try:
-            guest.run([*_ENVIRONMENT, *argv], sudo=True, deadline=deadline, on_line=told)
+            guest.run([*_ENVIRONMENT, *argv], sudo=True, deadline=deadline, on_line=progress)
             return
         except CommandError as error:
             if not aptwords.LOCKED.search(error.tail) or deadline.passed:
                 raise
-            told.wait()
+            progress.wait()
             pause(min(_LOCK_SECONDS, deadline.left))
 
 
@@ -212,7 +212,7 @@ def explained(error: CommandError) -> LabError:
     )
 
 
-class _Teller:
+class _Progress:
     """Turns apt's status lines into a step's progress, in percent: fetching, then unpacking.
 
     That another package manager is waited for is a note.
@@ -223,8 +223,8 @@ class _Teller:
         self._waits = False
 
     def __call__(self, line: str) -> None:
-        if found := _STATUS.match(line):
-            kind, _, percent, text = found.groups()
+        if match := _STATUS.match(line):
+            kind, _, percent, text = match.groups()
             half = 0.0 if kind == "dl" else 50.0
             self._step.progress(half + float(percent) / 2, 100, text)
         elif line.startswith(("Get:", "Err:")):

@@ -28,14 +28,14 @@ def wait_until_over(guest: Guest, deadline: Deadline) -> str:
         # As root: asked that way it answers before the message bus runs.
         words = ["sh", "-c", _LOOK, "look", str(seconds)]
         asked = guest.run(words, sudo=True, check=False, deadline=deadline)
-        found, _, shown = asked.out.partition("\n")
-        if found not in _BOOTING:
-            return found
+        system, _, shown = asked.out.partition("\n")
+        if system not in _BOOTING:
+            return system
         booting, beside = _sorted(shown)
-        if found == "starting" and beside and not booting:
+        if system == "starting" and beside and not booting:
             return f"running but for {', '.join(beside)}"
         waited = f", and waits for {', '.join(booting[:3])}" if booting else ""
-        raise NotYet(f"the system is {found or asked.err.strip()}{waited}")
+        raise NotYet(f"the system is {system or asked.err.strip()}{waited}")
 
     return poll(state, deadline, "the end of the VM's boot", hint="`invoke lab.logs` shows its console")
 

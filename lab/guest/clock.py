@@ -24,14 +24,14 @@ def correct(guest: Guest, deadline: Deadline | None = None) -> str:
 
     Empty when the two agree. Raises LabError when the VM does not tell its time.
     """
-    said = guest.run(["date", "+%s"], deadline=deadline).out.strip()
-    if not said.isdecimal():
-        raise LabError("`date +%s` in the VM does not tell its time", tail=said[:200])
-    ahead = int(said) - time.time()
+    answer = guest.run(["date", "+%s"], deadline=deadline).out.strip()
+    if not answer.isdecimal():
+        raise LabError("`date +%s` in the VM does not tell its time", tail=answer[:200])
+    ahead = int(answer) - time.time()
     if abs(ahead) < _TOLERANCE_SECONDS:
         return ""
     set_now(guest, deadline)
-    was = datetime.fromtimestamp(min(int(said), _LATEST), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    was = datetime.fromtimestamp(min(int(answer), _LATEST), UTC).strftime("%Y-%m-%d %H:%M:%S")
     direction = "ahead of" if ahead > 0 else "behind"
     return f"the VM's clock said {was} UTC, {_long(abs(ahead))} {direction} this machine's: it was set"
 

@@ -58,11 +58,11 @@ def ensure(guest: Guest, package: Package, step: Step, deadline: Deadline) -> bo
     An engine that answers is left alone, whatever package it came from. Raises BlockedError
     (disk full, sources out of reach) or LabError with the last lines of what failed.
     """
-    said = guest.run(["sh", "-c", _LOOK, "look", guest.user], sudo=True, deadline=deadline).out.strip()
-    if said and said != _INSTALLED:
-        step.result = f"Docker {said} is there"
+    engine = guest.run(["sh", "-c", _LOOK, "look", guest.user], sudo=True, deadline=deadline).out.strip()
+    if engine and engine != _INSTALLED:
+        step.result = f"Docker {engine} is there"
         return False
-    if said != _INSTALLED:
+    if engine != _INSTALLED:
         _install(guest, package, step, deadline)
     version = _start(guest, deadline)
     step.result = f"Docker {version} ({package})"
@@ -164,10 +164,10 @@ def _start(guest: Guest, deadline: Deadline) -> str:
     )
 
 
-def _no_start(guest: Guest, said: str) -> LabError:
+def _no_start(guest: Guest, output: str) -> LabError:
     argv = ["journalctl", "--unit=docker.service", "--identifier=dockerd", "--no-pager", "--lines=20"]
     log = guest.run([*argv, "--output=cat"], sudo=True, check=False).out
-    return explained(CommandError(["dockerd"], 1, tail=proc.tail(f"{said}\n{log}")))
+    return explained(CommandError(["dockerd"], 1, tail=proc.tail(f"{output}\n{log}")))
 
 
 _FAULTS: list[tuple[str, type[LabError], str, str]] = [

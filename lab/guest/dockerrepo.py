@@ -88,12 +88,12 @@ def only_pinned(key: bytes) -> bytes:
     """
     data = _dearmored(key)
     try:
-        found = [_fingerprint(body) for tag, body in _packets(data) if tag == _PUBLIC_KEY]
+        keys = [_fingerprint(body) for tag, body in _packets(data) if tag == _PUBLIC_KEY]
     except (IndexError, struct.error) as error:
         raise LabError("what Docker's repository offers as its key is no OpenPGP key") from error
-    if found != [FINGERPRINT]:
+    if keys != [FINGERPRINT]:
         raise LabError(
-            f"Docker's repository offers another key: {', '.join(found) or 'none'} instead of {FINGERPRINT}",
+            f"Docker's repository offers another key: {', '.join(keys) or 'none'} instead of {FINGERPRINT}",
             hint="something between here and Docker may be rewriting downloads; nothing was installed",
         )
     return data

@@ -8,14 +8,15 @@ import logging
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import BlockedError, DeadlineError, LabError
 
 if TYPE_CHECKING:
     import paramiko
-    from paramiko.packet import Packetizer
+
+    from lab.guest.connection import GuestConnection
 
 LOGIN_SECONDS = 60.0
 """How long banner, key exchange and authentication may each take: slow when emulated."""
@@ -23,8 +24,6 @@ LOGIN_SECONDS = 60.0
 _KEEPALIVE_SECONDS = 15
 GREETING_BYTES = 64 << 10
 """Of the lines that an SSH server may send before its version (RFC 4253, 4.2), and that."""
-_PACKET_BYTES = 256 << 10
-"""OpenSSH's own limit; RFC 4253 (6.1) asks for 35000 at least."""
 
 # What paramiko would print of a broken connection is in the error that lab raises.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -39,6 +38,10 @@ class UnreachableError(LabError):
 
 class AuthRefusedError(LabError):
     """The server is there and refuses lab's key (yet)."""
+
+
+class ConnectionLostError(LabError):
+    """The connection broke while a command ran: whether it finished is not known."""
 
 
 class LockedKeyError(BlockedError):
@@ -58,15 +61,21 @@ def connect(
     known_hosts: Path,
     deadline: Deadline,
     banner: Banner | None = None,
-) -> Any:
+) -> GuestConnection:
     """An open Fabric connection that trusts the keys in `known_hosts` and nothing else.
 
     No other key, no user's ssh or Fabric configuration; the user's agent is asked for `key`
     alone, and only where that has a passphrase. Raises HostKeyError, AuthRefusedError,
     UnreachableError, LockedKeyError, DeadlineError.
     """
+    from lab.guest.connection import GuestConnection
+
     sock = banner or dial(host, port, deadline)
-    connection = _connection(host, port, user, key, known_hosts, sock, deadline)
+    # Else a command's second message waits for the answer to its first: 40 ms on the loopback.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    seconds = max(1.0, min(LOGIN_SECONDS, deadline.left))
+    trusted = pinned_keys(known_hosts)
+    connection = GuestConnection(sock, host, port, user, private_key(key), trusted, seconds)
     failure: list[BaseException] = []
 
     def work() -> None:
@@ -82,13 +91,13 @@ def connect(
         if cancelled.is_set() or deadline.passed:
             sock.close()
             thread.join(5)
-            connection.close()
+            connection.client.close()
             check_cancelled()
             raise DeadlineError(f"logging in over SSH did not end in {deadline.seconds:.0f} s")
     if failure:
-        said = _server_said(connection)
+        announcement = _announcement(connection)
         sock.close()
-        raise _explained(failure[0], host, port, user, said) from failure[0]
+        raise _explained(failure[0], host, port, user, announcement) from failure[0]
     connection.transport.set_keepalive(_KEEPALIVE_SECONDS)
     return connection
 
@@ -102,77 +111,6 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
             f"nothing listens on {host}:{port}: {error.strerror or error}",
             hint="`invoke lab.status` says whether the VM runs",
         ) from error
-
-
-def _connection(
-    host: str, port: int, user: str, key: Path, known_hosts: Path, sock: socket.socket, deadline: Deadline
-) -> Any:
-    import paramiko
-    from fabric.config import Config
-    from fabric.connection import Connection
-
-    seconds = max(1.0, min(LOGIN_SECONDS, deadline.left))
-    # An explicit (empty) ssh_config and `lazy` keep every file of the user's out of it.
-    config: Any = Config(ssh_config=paramiko.SSHConfig(), lazy=True)  # type: ignore[no-untyped-call]
-    connection: Any = Connection(  # type: ignore[no-untyped-call]
-        host,
-        user=user,
-        port=port,
-        config=config,
-        connect_kwargs={
-            "sock": sock,
-            "pkey": private_key(key),
-            "allow_agent": False,
-            "look_for_keys": False,
-            "timeout": seconds,
-            "banner_timeout": seconds,
-            "auth_timeout": seconds,
-            "channel_timeout": seconds,
-            "transport_factory": transport,
-        },
-    )
-    client: paramiko.SSHClient = connection.client
-    client.set_missing_host_key_policy(paramiko.RejectPolicy())  # Fabric's own would add any key
-    pinned = client.get_host_keys()
-    for name in pinned_names(known_hosts):
-        for kind, public in (_known(known_hosts).lookup(name) or {}).items():
-            pinned.add(host if port == 22 else f"[{host}]:{port}", kind, public)
-    return connection
-
-
-def transport(sock: Any, **more: Any) -> paramiko.Transport:
-    """GCM first: it needs no separate hash, which is what costs an emulated CPU most."""
-    import paramiko
-
-    kind = _packetizer()
-    made = paramiko.Transport(sock, default_window_size=1 << 24, packetizer_class=kind, **more)
-    options = made.get_security_options()
-    first = "aes128-gcm@openssh.com"
-    options.ciphers = (first, *(name for name in options.ciphers if name != first))
-    return made
-
-
-def _packetizer() -> type[Packetizer]:
-    """paramiko's, which by itself believes any length that the other side names."""
-    import paramiko
-    from paramiko.packet import Packetizer
-
-    class Bounded(Packetizer):
-        greeted = 0
-
-        def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-            if n > _PACKET_BYTES:
-                raise paramiko.SSHException(f"the server sends a packet of {n} bytes")
-            return bytes(super().read_all(n, check_rekey))
-
-        def _read_timeout(self, timeout: float) -> bytes:
-            if self.greeted > GREETING_BYTES:
-                raise paramiko.SSHException("the server's greeting has no end")
-            chunk = bytes(super()._read_timeout(timeout))  # type: ignore[misc]
-            self.greeted += len(chunk)
-            return chunk
-
-    return Bounded
 
 
 def private_key(key: Path) -> paramiko.PKey:
@@ -222,7 +160,8 @@ def _public_half(key: Path) -> bytes:
     return b""
 
 
-def _known(known_hosts: Path) -> paramiko.HostKeys:
+def pinned_keys(known_hosts: Path) -> paramiko.HostKeys:
+    """A known_hosts file, host name to keys, all of them this one VM's. Raises LabError when it has none."""
     import paramiko
 
     try:
@@ -234,11 +173,6 @@ def _known(known_hosts: Path) -> paramiko.HostKeys:
     return keys
 
 
-def pinned_names(known_hosts: Path) -> list[str]:
-    """The host names in a lab's known_hosts file; every key in it is this one VM's."""
-    return list(_known(known_hosts).keys())
-
-
 def transport_errors() -> tuple[type[BaseException], ...]:
     """What a broken or refusing connection raises."""
     import paramiko
@@ -246,18 +180,18 @@ def transport_errors() -> tuple[type[BaseException], ...]:
     return (paramiko.SSHException, EOFError, OSError)
 
 
-def _server_said(connection: Any) -> str:
-    """The server's text before login, such as `System is booting up`."""
+def _announcement(connection: GuestConnection) -> str:
+    """The server's text before login, such as `System is booting up`; "" when there is none."""
     transport = connection.client.get_transport()
-    said = transport.get_banner() if transport is not None else None
-    return said.decode(errors="replace").strip() if said else ""
+    text = transport.get_banner() if transport is not None else None
+    return text.decode(errors="replace").strip() if text else ""
 
 
-def _explained(error: BaseException, host: str, port: int, user: str, said: str) -> BaseException:
+def _explained(error: BaseException, host: str, port: int, user: str, announcement: str) -> BaseException:
     import paramiko
 
     where = f"{host}:{port}"
-    more = f" ({said})" if said else ""
+    more = f" ({announcement})" if announcement else ""
     if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in str(error):
         return HostKeyError(
             f"{where} answers with a host key that is not this lab's VM's",

@@ -106,9 +106,9 @@ def write(seed: Seed, output: Path) -> bool:
 
 def read(iso: Path) -> dict[str, bytes]:
     """The files of a seed, path to content; empty when `iso` is absent or no ISO at all."""
-    found: dict[str, bytes] = {}
+    entries: dict[str, bytes] = {}
     if not iso.is_file():
-        return found
+        return entries
     image = pycdlib.PyCdlib()
     with contextlib.suppress(PyCdlibException):
         image.open(str(iso))
@@ -117,9 +117,9 @@ def read(iso: Path) -> dict[str, bytes]:
                 path = f"{folder.rstrip('/')}/{name}"
                 content = io.BytesIO()
                 image.get_file_from_iso_fp(content, rr_path=path)
-                found[path.lstrip("/")] = content.getvalue()
+                entries[path.lstrip("/")] = content.getvalue()
         image.close()
-    return found
+    return entries
 
 
 def _json(value: dict[str, Any]) -> str:

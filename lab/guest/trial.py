@@ -14,7 +14,7 @@ from lab import proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.formats import oci, program
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.guest import docker, python
 from lab.guest.ssh import Guest
 from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
@@ -22,8 +22,8 @@ from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
 _NOBODY = "65534:65534"
 _TIDY_SECONDS = 30.0
 # L1's own Python, mounted read-only, serves the probe: the image holds only these links.
-_LINKS = {name: Entry.link(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
-_FOLDERS = {name: Entry.folder() for name in ("usr", "proc", "dev", "etc", "tmp")}
+_LINKS = {name: CpioEntry.link(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
+_FOLDERS = {name: CpioEntry.folder() for name in ("usr", "proc", "dev", "etc", "tmp")}
 
 
 def container(guest: Guest, deadline: Deadline | None = None) -> None:
@@ -78,7 +78,7 @@ def image(reference: str, word: str) -> bytes:
     """An archive for `docker load`: a static program that writes `word`, and where L1's /usr goes."""
     with tempfile.TemporaryDirectory(prefix="lab-proof-") as folder:
         target = Path(folder) / "image.tar"
-        greeter = Entry.file(program.says(f"{word}\n"), 0o755)
+        greeter = CpioEntry.file(program.says(f"{word}\n"), 0o755)
         entries = {"proof": greeter} | _LINKS | _FOLDERS
         oci.write(target, reference=reference, entries=entries, config={"Cmd": ["/proof"]})
         return target.read_bytes()

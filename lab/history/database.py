@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from lab.errors import BusyError, LabError
+from lab import lock
+from lab.deadline import Deadline
+from lab.errors import LabError
 from lab.files import open_private, private_folder
 
 _BUSY_SECONDS = 10.0
@@ -98,7 +98,25 @@ UPDATE nights SET untold = 0 WHERE state = 'ended' AND id <= (
 """
 """Of the nights before it, those are untold that ended after the last one with a report or a delivery."""
 
-MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD)
+PC = """
+CREATE TABLE cells_with_pc (
+    id INTEGER PRIMARY KEY,
+    system TEXT NOT NULL, os TEXT NOT NULL, kernel TEXT NOT NULL, cpu TEXT NOT NULL, pc TEXT NOT NULL,
+    engine TEXT NOT NULL, engine_version TEXT NOT NULL, acceleration TEXT NOT NULL,
+    nesting TEXT NOT NULL, emulated INTEGER NOT NULL, paravirt TEXT NOT NULL, image TEXT NOT NULL,
+    emulator TEXT NOT NULL, emulator_image TEXT NOT NULL, android INTEGER NOT NULL,
+    UNIQUE (system, os, kernel, cpu, pc, engine, engine_version, acceleration, nesting, emulated, paravirt,
+            image, emulator, emulator_image, android)
+);
+INSERT INTO cells_with_pc
+    SELECT id, system, os, kernel, cpu, '', engine, engine_version, acceleration, nesting, emulated, paravirt,
+           image, emulator, emulator_image, android FROM cells;
+DROP TABLE cells;
+ALTER TABLE cells_with_pc RENAME TO cells;
+"""
+"""The emulated PC that a host is, as part of its cell; those of before were none."""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD, PC)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
 
 
@@ -115,7 +133,9 @@ def open_database(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3
     with told(path):
         if not path.parent.exists():
             private_folder(path.parent)
-    with told(path), _alone(path):
+    # Two commands that find the same damage must not both move the file.
+    alone = lock.when_free(lock.beside(path), "opening the history", deadline=Deadline.after(_BUSY_SECONDS))
+    with told(path), alone:
         for ending in _FILES:  # SQLite makes its own as open as the database is
             if not ending or path.with_name(path.name + ending).exists():
                 open_private(path.with_name(path.name + ending), "ab").close()
@@ -164,29 +184,22 @@ def writing(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
             raise
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Two commands that find the same damage must not both move the file."""
-    try:
-        with FileLock(path.with_name(path.name + ".lock"), timeout=_BUSY_SECONDS):
-            yield
-    except Timeout:
-        raise BusyError(f"the history {path} is being opened by another command") from None
-
-
 def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """A connection to a sound database that is up to date. DatabaseError when it is damaged."""
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         connection.row_factory = sqlite3.Row
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = OFF"):
             connection.execute(f"PRAGMA {setting}")
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        if found != "ok":
-            damage = sqlite3.DatabaseError(found.splitlines()[-1])
+        answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        if answer != "ok":
+            damage = sqlite3.DatabaseError(answer.splitlines()[-1])
             damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise damage
         _migrate(connection, migrations, path)
+        connection.execute(
+            "PRAGMA foreign_keys = ON"
+        )  # a table that others refer to can be made anew until now
     except BaseException:
         connection.close()
         raise

@@ -11,6 +11,7 @@ CELL = (
     "os",
     "kernel",
     "cpu",
+    "pc",
     "engine",
     "engine_version",
     "acceleration",
@@ -22,9 +23,9 @@ CELL = (
     "emulator_image",
     "android",
 )
-"""The columns of a cell: those of lab.validation/1's `cell`, its `host` flattened into the first four."""
+"""The columns of a cell: those of lab.validation/1's `cell`, its `host` flattened into the first five."""
 
-_HOST = CELL[:4]
+_HOST = CELL[:5]
 _FLAGS = ("emulated", "android")
 
 RUNNING, ENDED = "running", "ended"
@@ -52,7 +53,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Rung:
+class RungRecord:
     """What came of one rung in one run, as lab.validation/1 has it."""
 
     rung: str
@@ -73,7 +74,7 @@ class Claimed:
 
 
 @dataclass(frozen=True)
-class Run:
+class ClimbRecord:
     """One climb of a night. `kind` is `up`, `validate` or `compare`.
 
     `error` is what ended it before it had an answer, empty otherwise, and `cut` whether that was the
@@ -92,13 +93,13 @@ class Run:
     evidence: str = ""
     cell: Mapping[str, Any] | None = None
     claims: Sequence[Claimed] = ()
-    rungs: Sequence[Rung] = ()
+    rungs: Sequence[RungRecord] = ()
     figures: Sequence[Figure] = ()
     cut: bool = False
 
 
 @dataclass(frozen=True)
-class Finding:
+class NightFinding:
     """Something that differs from the nights before, in words.
 
     `key` names the same thing every night it is found; `worse` is False for a turn to the better.
@@ -154,8 +155,8 @@ class Night:
     cell_id: int | None = None
     cell: Mapping[str, Any] | None = None
     claims: Sequence[Claimed] = ()
-    runs: Sequence[Run] = ()
-    findings: Sequence[Finding] = ()
+    runs: Sequence[ClimbRecord] = ()
+    findings: Sequence[NightFinding] = ()
     notes: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()
     untold: bool = False
@@ -163,11 +164,11 @@ class Night:
 
     def samples(self, figure: str) -> list[float]:
         """Every value of a figure, in the order it was taken."""
-        return [found.value for run in self.runs for found in run.figures if found.name == figure]
+        return [sample.value for run in self.runs for sample in run.figures if sample.name == figure]
 
     def verdict_on(self, claim: str) -> str:
         """The night's verdict on a claim; empty when it has none."""
-        return next((found.verdict for found in self.claims if found.claim == claim), "")
+        return next((claimed.verdict for claimed in self.claims if claimed.claim == claim), "")
 
     def as_dict(self) -> dict[str, Any]:
         """The night as nightly.history/1 has it."""
@@ -204,7 +205,7 @@ def counted(counts: Mapping[str, int]) -> dict[str, int]:
 
 def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
     """lab.validation/1's `cell` as columns; a processor that is not known to be real counts as emulated."""
-    host = cell["host"]
+    host = {"pc": ""} | cell["host"]
     columns = {name: host[name] if name in _HOST else cell[name] for name in CELL}
     return columns | {"emulated": cell["emulated"] is None or bool(cell["emulated"])}
 
@@ -212,7 +213,7 @@ def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
 def cell_document(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Columns as lab.validation/1's `cell`."""
     plain = {name: bool(columns[name]) if name in _FLAGS else columns[name] for name in CELL}
-    host = {name: plain.pop(name) for name in _HOST}
+    host = {name: value for name in _HOST if (value := plain.pop(name)) or name != "pc"}
     return {"host": host, **plain}
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.history.model import SLOWER_IS_WORSE, Finding, Night
+from lab.history.model import SLOWER_IS_WORSE, Night, NightFinding
 
 RECENT = 2
 NIGHTS = 5
@@ -62,13 +62,13 @@ class Slower:
     nights: int
 
 
-def findings(tonight: Night, alike: Sequence[Night], same: Sequence[Night]) -> list[Finding]:
+def findings(tonight: Night, alike: Sequence[Night], same: Sequence[Night]) -> list[NightFinding]:
     """What to tell of `tonight`.
 
     `alike` are the last nights of its host and engine (History.alike), `same` those of its cell
     (History.before); both newest first.
     """
-    turns = [_turn(found.claim, tonight, alike) for found in tonight.claims]
+    turns = [_turn(claimed.claim, tonight, alike) for claimed in tonight.claims]
     slow = [_slow(figure, tonight, same) for figure in SLOWER_IS_WORSE]
     return [finding for finding in (*turns, *slow) if finding is not None]
 
@@ -97,31 +97,31 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     What one of them did not get to know differs from nothing.
     """
     unknown = _OF_THE_ENGINE if not (then["engine_version"] and now["engine_version"]) else ()
-    told = []
+    lines = []
     for name, label in _NAMED.items():
         old, new = str(then[name] or ""), str(now[name] or "")
         follows = name == "emulator_image" and then["emulator"] != now["emulator"]
         if old and new and old != new and name not in unknown and not follows:
             engine = str(now["engine"])
             before = f"{_ENGINES.get(engine, engine)} " if name == "engine_version" else label
-            told.append(f"{before}{_short(old)} → {_short(new)}")
-    return told
+            lines.append(f"{before}{_short(old)} → {_short(new)}")
+    return lines
 
 
-def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> Finding | None:
-    found = slower(tonight.samples(figure), [night.samples(figure) for night in before])
-    if found is None:
+def _slow(figure: str, tonight: Night, before: Sequence[Night]) -> NightFinding | None:
+    medians = slower(tonight.samples(figure), [night.samples(figure) for night in before])
+    if medians is None:
         return None
-    took = ", ".join(f"{value:.1f} s" for value in found.recent)
-    return Finding(
+    took = ", ".join(f"{value:.1f} s" for value in medians.recent)
+    return NightFinding(
         f"slower: {figure}",
-        f"{figure} became slower: the last {len(found.recent)} took {took}, where {found.nights} earlier "
-        f"nights of this cell have a median of {found.usual:.1f} s (robust deviation "
-        f"{found.deviation:.1f} s) and anything above {found.limit:.1f} s counts as slower",
+        f"{figure} became slower: the last {len(medians.recent)} took {took}, where {medians.nights} earlier "
+        f"nights of this cell have a median of {medians.usual:.1f} s (robust deviation "
+        f"{medians.deviation:.1f} s) and anything above {medians.limit:.1f} s counts as slower",
     )
 
 
-def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None:
+def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> NightFinding | None:
     now = tonight.verdict_on(claim)
     earlier = [night for night in before if night.verdict_on(claim)]
     if not earlier or now == _NOT_APPLICABLE:
@@ -132,7 +132,7 @@ def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None
     key = f"{VERDICT}{claim}{_where(tonight, *earlier)}"
     if now != _CONFIRMED and good:
         last = next(night for night in earlier if night.verdict_on(claim) == _CONFIRMED)
-        return Finding(
+        return NightFinding(
             key,
             f"{claim} is {now} tonight and was confirmed on {good} {of}, last on {last.started[:10]}"
             f"{_since(last, tonight)}: {_reason(claim, tonight)}",
@@ -140,7 +140,7 @@ def _turn(claim: str, tonight: Night, before: Sequence[Night]) -> Finding | None
     if now == _CONFIRMED and verdicts[0] != _CONFIRMED:
         bad = verdicts.count(_REFUTED)
         was = f"{verdicts[0]} the night before" + (f", refuted on {bad} {of}" if bad else "")
-        return Finding(
+        return NightFinding(
             key, f"{claim} is confirmed tonight and was {was}{_since(earlier[0], tonight)}", worse=False
         )
     return None
@@ -152,8 +152,8 @@ def _since(then: Night, tonight: Night) -> str:
         return "; tonight's cell did not come to be known"
     if then.cell is None:
         return ""
-    found = changes(then.cell, tonight.cell)
-    return f"; changed since then: {', '.join(found)}" if found else ", in the same cell"
+    changed = changes(then.cell, tonight.cell)
+    return f"; changed since then: {', '.join(changed)}" if changed else ", in the same cell"
 
 
 def _where(*nights: Night) -> str:
@@ -168,4 +168,4 @@ def _short(value: str) -> str:
 
 
 def _reason(claim: str, tonight: Night) -> str:
-    return next(found.reason for found in tonight.claims if found.claim == claim)
+    return next(claimed.reason for claimed in tonight.claims if claimed.claim == claim)

@@ -16,7 +16,7 @@ from lab.history.model import RUNNING
 
 
 @dataclass(frozen=True)
-class Kept:
+class NightAge:
     """What the rule looks at: `started` is ISO 8601, ids rise with time."""
 
     id: int
@@ -25,7 +25,7 @@ class Kept:
     state: str
 
 
-def dropped(nights: Sequence[Kept], keep_days: int, keep_nights: int) -> set[int]:
+def dropped(nights: Sequence[NightAge], keep_days: int, keep_nights: int) -> set[int]:
     """The ids of the nights that go."""
     newest_first = sorted(nights, key=lambda night: night.id, reverse=True)
     if len(newest_first) < 2:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lab.history.model import CELL, Claimed, Delivery, Figure, Finding, Night, Run, Rung
+from lab.history.model import CELL, Claimed, ClimbRecord, Delivery, Figure, Night, NightFinding, RungRecord
 
 # Every name put into a statement below is one of our own tables and columns; values never are.
 
@@ -33,8 +33,8 @@ def cell_id(connection: sqlite3.Connection, cell: Mapping[str, Any] | None) -> i
 
 def nights(connection: sqlite3.Connection, clause: str, values: tuple[Any, ...]) -> list[Night]:
     """The nights that a WHERE, ORDER BY and LIMIT choose, with all that belongs to them."""
-    found = connection.execute(f"SELECT * FROM nights {clause}", values).fetchall()  # noqa: S608
-    return [_night(connection, row) for row in found]
+    rows = connection.execute(f"SELECT * FROM nights {clause}", values).fetchall()  # noqa: S608
+    return [_night(connection, row) for row in rows]
 
 
 def _night(connection: sqlite3.Connection, row: sqlite3.Row) -> Night:
@@ -45,28 +45,28 @@ def _night(connection: sqlite3.Connection, row: sqlite3.Row) -> Night:
         **_plain(row, "cell") | {"untold": bool(row["untold"])},
         cell_id=row["cell"],
         cell=_columns(connection, row["cell"]),
-        claims=[Claimed(**found | {"counts": json.loads(found["counts"])}) for found in of("claims")],
-        runs=[_run(connection, found) for found in of("runs")],
-        findings=[Finding(**found | {"worse": bool(found["worse"])}) for found in of("findings")],
-        notes=[found["text"] for found in of("notes")],
+        claims=[Claimed(**child | {"counts": json.loads(child["counts"])}) for child in of("claims")],
+        runs=[_run(connection, child) for child in of("runs")],
+        findings=[NightFinding(**child | {"worse": bool(child["worse"])}) for child in of("findings")],
+        notes=[child["text"] for child in of("notes")],
         deliveries=[
-            Delivery(**found | {"delivered": bool(found["delivered"])}) for found in of("deliveries")
+            Delivery(**child | {"delivered": bool(child["delivered"])}) for child in of("deliveries")
         ],
     )
 
 
-def _run(connection: sqlite3.Connection, row: dict[str, Any]) -> Run:
+def _run(connection: sqlite3.Connection, row: dict[str, Any]) -> ClimbRecord:
     key, cell = row.pop("id"), row.pop("cell")
 
     def of(table: str) -> list[dict[str, Any]]:
         return _children(connection, table, "run", key)
 
-    return Run(
+    return ClimbRecord(
         **row | {"cut": bool(row["cut"])},
         cell=_columns(connection, cell),
-        claims=[Claimed(**found) for found in of("run_claims")],
-        rungs=[Rung(**found | {"inconclusive": bool(found["inconclusive"])}) for found in of("rungs")],
-        figures=[Figure(**found) for found in of("figures")],
+        claims=[Claimed(**child) for child in of("run_claims")],
+        rungs=[RungRecord(**child | {"inconclusive": bool(child["inconclusive"])}) for child in of("rungs")],
+        figures=[Figure(**child) for child in of("figures")],
     )
 
 
@@ -78,8 +78,8 @@ def _columns(connection: sqlite3.Connection, cell: int | None) -> dict[str, Any]
 
 def _children(connection: sqlite3.Connection, table: str, column: str, key: int) -> list[dict[str, Any]]:
     """The rows of `table` that belong to one, in the order they were written, without the reference."""
-    found = connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY rowid", (key,))  # noqa: S608
-    return [_plain(row, column) for row in found.fetchall()]
+    rows = connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY rowid", (key,))  # noqa: S608
+    return [_plain(row, column) for row in rows.fetchall()]
 
 
 def _plain(row: sqlite3.Row, but: str) -> dict[str, Any]:

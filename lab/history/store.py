@@ -14,7 +14,7 @@ from lab import redact
 from lab.errors import LabError
 from lab.history import retention, rows
 from lab.history.database import HistoryError, open_database, told, writing
-from lab.history.model import ENDED, RUNNING, Delivery, Ending, Finding, Night, Observed, Run
+from lab.history.model import ENDED, RUNNING, ClimbRecord, Delivery, Ending, Night, NightFinding, Observed
 
 INCONCLUSIVE = "inconclusive"
 
@@ -50,17 +50,17 @@ class History:
         """
         row = (str(uuid.uuid4()), RUNNING, _now(), planned, evidence, boot_id, lab_version)
         with writing(self._connection, self.path):
-            found = self._connection.execute(
+            begun = self._connection.execute(
                 "INSERT INTO nights (uuid, state, started, planned, evidence, boot_id, lab_version)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
-            return int(found.lastrowid or 0)
+            return int(begun.lastrowid or 0)
 
-    def add(self, night: int, run: Run) -> None:
+    def add(self, night: int, run: ClimbRecord) -> None:
         """Write down one run, whole."""
         with writing(self._connection, self.path):
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "INSERT INTO runs (night, number, kind, started, seconds, verdict, claim, reason, error,"
                 " evidence, cell, cut) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -78,7 +78,7 @@ class History:
                     run.cut,
                 ),
             )
-            key = found.lastrowid
+            key = row.lastrowid
             rows.insert(
                 self._connection,
                 "run_claims",
@@ -155,7 +155,7 @@ class History:
         with writing(self._connection, self.path):
             rows.insert(self._connection, "notes", [(night, redact.clean(text))])
 
-    def found(self, night: int, findings: Sequence[Finding]) -> None:
+    def found(self, night: int, findings: Sequence[NightFinding]) -> None:
         """Write down what differs from the nights before, in the place of what was written of it."""
         with writing(self._connection, self.path):
             self._connection.execute("DELETE FROM findings WHERE night = ?", (night,))
@@ -186,8 +186,8 @@ class History:
 
     def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
         """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
-        found = self._connection.execute("SELECT id, started, cell, state FROM nights")
-        nights = [retention.Kept(row["id"], row["started"], row["cell"], row["state"]) for row in found]
+        rows = self._connection.execute("SELECT id, started, cell, state FROM nights")
+        nights = [retention.NightAge(row["id"], row["started"], row["cell"], row["state"]) for row in rows]
         dropped = [self.night(key) for key in sorted(retention.dropped(nights, keep_days, keep_nights))]
         with writing(self._connection, self.path):
             for night in dropped:
@@ -197,10 +197,10 @@ class History:
     # --- reading -------------------------------------------------------------------------------
 
     def night(self, key: int) -> Night:
-        found = self._read("WHERE nights.id = ?", (key,))
-        if not found:
+        nights = self._read("WHERE nights.id = ?", (key,))
+        if not nights:
             raise HistoryError(f"there is no night {key}", evidence=[self.path])
-        return found[0]
+        return nights[0]
 
     def nights(self, limit: int = -1) -> list[Night]:
         """The newest nights, newest first; all of them when `limit` is negative."""
@@ -241,33 +241,36 @@ class History:
                 "WHERE cell IS NOT NULL AND id < ? AND state = ? ORDER BY id DESC LIMIT 1", (night.id, ENDED)
             )
         )
-        cell = night.cell or next((found.cell for found in last), None)
+        cell = night.cell or next((other.cell for other in last), None)
         if cell is None:
             return []
         return self._read(
             "WHERE id < ? AND state = ? AND EXISTS (SELECT 1 FROM claims WHERE claims.night = nights.id)"
             " AND (cell IS NULL OR cell IN"
-            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND engine = ?)) ORDER BY id DESC LIMIT ?",
-            (night.id, ENDED, cell["system"], cell["cpu"], cell["engine"], limit),
+            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND pc = ? AND engine = ?))"
+            " ORDER BY id DESC LIMIT ?",
+            (night.id, ENDED, cell["system"], cell["cpu"], cell["pc"], cell["engine"], limit),
         )
 
     def last_claim(self, before: int | None = None) -> str:
         """What the newest ended night (before the one of that id) that names a claim was about; or empty."""
         with told(self.path):
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT claim FROM nights WHERE claim != '' AND state = ? AND id < coalesce(?, id + 1)"
                 " ORDER BY id DESC LIMIT 1",
                 (ENDED, before),
             ).fetchone()
-        return str(found["claim"]) if found else ""
+        return str(row["claim"]) if row else ""
 
     def observations(self) -> list[Observed]:
         """What every night found of every claim, oldest first; nights without a cell found nothing."""
         return [
-            Observed(night.cell, found.claim, found.verdict, night.started, sum(found.counts.values()) or 1)
+            Observed(
+                night.cell, claimed.claim, claimed.verdict, night.started, sum(claimed.counts.values()) or 1
+            )
             for night in reversed(self.nights())
             if night.cell is not None and night.state == ENDED
-            for found in night.claims
+            for claimed in night.claims
         ]
 
     def _read(self, clause: str, values: tuple[Any, ...]) -> list[Night]:

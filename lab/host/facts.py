@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import re
@@ -19,7 +18,7 @@ from pydantic import TypeAdapter
 from lab import proc
 from lab.deadline import Deadline
 from lab.errors import InterruptedByUser, LabError
-from lab.probes.kvm import CpuFacts, parsed, script
+from lab.host.cpuid import HARDWARE_SIGNATURES, SOFTWARE_SIGNATURES, signature
 
 _EXTENSIONS = ("vmx", "svm")
 _KVM_PARAMETERS = ("nested", "ept", "npt", "unrestricted_guest")
@@ -37,24 +36,7 @@ _SYSCTLS = (
     "machdep.cpu.features",
 )
 _SYSCTL_SECONDS = 10
-_CPUID_SECONDS = 20
 
-SOFTWARE_SIGNATURES = ("TCGTCGTCGTCG",)
-"""Signatures of hypervisors whose processors are software: QEMU's plain emulation."""
-_HARDWARE = (
-    "KVMKVMKVM",
-    "VMwareVMware",
-    "Microsoft Hv",
-    "XenVMMXenVMM",
-    "VBoxVBoxVBox",
-    "bhyve bhyve",
-    "prl hyperv",
-    " lrpepyh vr",
-    "ACRNACRNACRN",
-    "___ NVMM ___",
-    "OpenBSDVMM58",
-)
-"""Signatures of those that run guests on the processor itself (Linux: arch/x86/kernel/cpu, virt-what)."""
 _SOFTWARE_NAMES = ("QEMU TCG", "VirtualApple")
 """What an emulated processor may call itself or its maker: QEMU's `max`, and Rosetta. Or any other name."""
 _EMULATORS_BOARDS = re.compile(r"qemu|bochs|seabios", re.IGNORECASE)
@@ -90,7 +72,7 @@ class Cpu:
         ):
             return True
         bare = self.signature == "" and not self.hypervisor and not _EMULATORS_BOARDS.search(self.board)
-        return False if bare or self.signature in _HARDWARE else None
+        return False if bare or self.signature in HARDWARE_SIGNATURES else None
 
 
 @dataclass(frozen=True)
@@ -134,9 +116,9 @@ class HostFacts:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, found: Any) -> HostFacts:
+    def from_dict(cls, document: Any) -> HostFacts:
         """The same from JSON. Raises ValueError for what is none."""
-        return TypeAdapter(cls).validate_python(found)
+        return TypeAdapter(cls).validate_python(document)
 
 
 def read(root: Path = Path("/")) -> HostFacts:
@@ -179,16 +161,16 @@ def mac_cpu(values: Mapping[str, str]) -> Cpu:
     """The CPU as macOS's sysctl values tell it. `hv_support` is Hypervisor.framework's own word."""
     silicon = _silicon(values)
     features = values.get("machdep.cpu.features", "").lower().split()
-    found = [name for name in _EXTENSIONS if name in features and not silicon]
+    extensions = [name for name in _EXTENSIONS if name in features and not silicon]
     if values.get("kern.hv_support") == "1":
-        found.append("hv_support")
+        extensions.append("hv_support")
     virtual = values.get("kern.hv_vmm_present") == "1" or "vmm" in features
     # The system says whether there is a hypervisor, not which one it is.
     bare = not virtual and (values.get("kern.hv_vmm_present") == "0" or bool(features))
     return Cpu(
         model=values.get("machdep.cpu.brand_string", ""),
         vendor="Apple" if silicon else values.get("machdep.cpu.vendor", ""),
-        extensions=tuple(found),
+        extensions=tuple(extensions),
         hypervisor=virtual,
         signature="" if bare else None,
     )
@@ -238,22 +220,6 @@ def _read_mac() -> HostFacts:
         boot_id=values.get("kern.bootsessionuuid", ""),
         mac=mac,
     )
-
-
-@functools.cache
-def signature() -> str | None:
-    """CPUID's hypervisor signature on this host; empty on bare hardware, None where it cannot be read.
-
-    Read once, in a process of its own, as the VM's is.
-    """
-    try:
-        argv = [sys.executable, "-I", "-"]
-        done = proc.run(argv, stdin=script("cpu_facts.py"), deadline=Deadline.after(_CPUID_SECONDS))
-        return parsed(CpuFacts, done.out, done.err).cpu.hypervisor
-    except InterruptedByUser:
-        raise
-    except (LabError, OSError):
-        return None
 
 
 def _read_linux(root: Path) -> HostFacts:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lab import lock, proc
 from lab.deadline import Deadline, NotYet, check_cancelled, poll
-from lab.errors import BlockedError, BusyError
+from lab.errors import BlockedError
 from lab.host import aptwords
 from lab.host.packages import Installer, Purpose, Requirement, missing
 from lab.steps import Step, Steps
@@ -41,7 +41,7 @@ def ensure(
     """Have everything `purposes` need; returns the names of the packages this call installed.
 
     Raises BlockedError with the exact command when lab may not install them or the package
-    manager fails, DeadlineError, InterruptedByUser. Nothing is asked when nothing is missing.
+    manager fails, BusyError, DeadlineError, InterruptedByUser. Nothing is asked when nothing is missing.
     """
     lacking = missing(purposes, instead=instead)
     if not lacking:
@@ -49,7 +49,12 @@ def ensure(
     _must_be_installable(lacking, instead or {})
     installer = installer or Installer.detect()
     _must_be_allowed(lacking, installer, policy, interactive, ask)
-    with steps.step("host.packages") as step, _alone(cache_dir / "packages.lock", step, deadline):
+    with (
+        steps.step("host.packages") as step,
+        lock.when_free(
+            cache_dir / "packages.lock", "installing system packages", say=step.note, deadline=deadline
+        ),
+    ):
         lacking = missing(purposes, instead=instead)  # another process may have installed them meanwhile
         if not lacking:
             step.result = "another command installed them"
@@ -187,30 +192,15 @@ class _Apt:
                 self._step.progress(float(percent), 100, what)
 
 
-@contextlib.contextmanager
-def _alone(path: Path, step: Step, deadline: Deadline) -> Iterator[None]:
-    """Hold the lock at `path`, waiting for another lab command that is installing."""
-    with contextlib.ExitStack() as stack:
-
-        def take() -> bool:
-            try:
-                stack.enter_context(lock.hold(path, "install packages", "installing system packages"))
-            except BusyError as busy:
-                step.progress(0, None, busy.what)
-                raise NotYet(busy.what) from None
-            return True
-
-        poll(take, deadline, "another lab command's package installation to end")
-        yield
-
-
 def _refused(done: proc.Completed, updated: proc.Completed, command: str) -> BlockedError:
-    said = "\n".join([*([_said(updated)] if updated.status else []), _said(done)])
-    if any(sign in said for sign in _UNREACHABLE):
+    output = "\n".join([*([_said(updated)] if updated.status else []), _said(done)])
+    if any(sign in output for sign in _UNREACHABLE):
         hint = f"check the network and this machine's apt sources, then: {command}"
     else:
         hint = f"once it is clear why: {command}"
-    return BlockedError(f"`apt-get install` ended with status {done.status}", hint=hint, tail=proc.tail(said))
+    return BlockedError(
+        f"`apt-get install` ended with status {done.status}", hint=hint, tail=proc.tail(output)
+    )
 
 
 def _said(done: proc.Completed) -> str:

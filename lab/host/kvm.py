@@ -176,17 +176,17 @@ def boot(kernel: Path, accel: Accelerator, deadline: Deadline, qemu: str = _QEMU
                 tiny_guest.command(qemu, accel, kernel, archive, serial), deadline=deadline, check=False
             )
         except DeadlineError:
-            said = _text(serial)
-            return "" if word in said else _silence(said, deadline.seconds)
-        said = _text(serial)
-    if word in said:
+            output = _text(serial)
+            return "" if word in output else _silence(output, deadline.seconds)
+        output = _text(serial)
+    if word in output:
         return ""
-    reason = proc.tail(done.err, 1) or proc.tail(said, 1) or ending(done.status)
+    reason = proc.tail(done.err, 1) or proc.tail(output, 1) or ending(done.status)
     return f"QEMU ended before its guest reached user space: {reason}"
 
 
-def _silence(said: str, seconds: float) -> str:
-    last = proc.tail(said, 1)
+def _silence(output: str, seconds: float) -> str:
+    last = proc.tail(output, 1)
     heard = f"its last words: {last}" if last else "it said nothing"
     return f"a kernel booted under it does not reach user space in {seconds:.0f} s ({heard})"
 
@@ -197,8 +197,8 @@ def _text(path: Path) -> str:
 
 def host_kernel() -> Path | None:
     """The newest readable kernel in /boot, if any: on many hosts only root may read them."""
-    found = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
-    return max(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], default=None)
+    kernels = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
+    return max(kernels, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], default=None)
 
 
 def nested_parameter() -> bool:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Purpose = Literal["qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "tests", "vagrant"]
+Purpose = Literal[
+    "qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "rehearsal-amd", "tests", "vagrant"
+]
 
 ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
     "qemu": frozenset({"qemu", "ssh", "adb"}),
@@ -70,7 +72,13 @@ _SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_ter
 _PLUGIN = Path("/usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json")
 
 TABLE: tuple[Requirement, ...] = (
-    Requirement(("qemu-system-x86_64",), "runs the lab VM", "qemu-system-x86", "qemu", _for("qemu")),
+    Requirement(
+        ("qemu-system-x86_64",),
+        "runs the lab VM, or a PC with AMD-V",
+        "qemu-system-x86",
+        "qemu",
+        _for("qemu", "rehearsal-amd"),
+    ),
     Requirement(
         ("qemu-img",),
         "makes the VM's disks",
@@ -104,7 +112,13 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(
         (), "Debian's archive keys", "debian-archive-keyring", None, _for("build-image"), files=(_KEYRING,)
     ),
-    Requirement(("mke2fs",), "makes the root file system", "e2fsprogs", None, _for("build-image")),
+    Requirement(
+        ("mke2fs", "e2fsck", "debugfs"),
+        "make file systems, and read them",
+        "e2fsprogs",
+        None,
+        _for("build-image", "rehearsal", "rehearsal-amd"),
+    ),
     Requirement(("sfdisk",), "partitions the VM's disk", "fdisk", None, _for("build-image")),
     Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
     Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
@@ -201,13 +215,8 @@ def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
     return [item for item in missing(purposes) if installer.package(item) is None]
 
 
-def install_command(lacking: Iterable[Requirement], installer: Installer | None = None) -> list[list[str]]:
-    """The commands that would install `lacking` on this host; empty when there is no way."""
-    return (installer or Installer.detect()).commands(lacking)
-
-
 def find_program(name: str) -> Path | None:
     """Where a program is: on PATH, or in the system folders an ordinary user's PATH leaves out."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
-    found = shutil.which(name, path=path)
-    return Path(found) if found else None
+    program = shutil.which(name, path=path)
+    return Path(program) if program else None

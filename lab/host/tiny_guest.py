@@ -15,7 +15,7 @@ def initramfs(word: str) -> bytes:
 
     /dev/console itself is in every kernel's own archive.
     """
-    return cpio.pack({"init": cpio.Entry.file(program.says_and_powers_off(f"\n{word}\n"), 0o755)})
+    return cpio.pack({"init": cpio.CpioEntry.file(program.says_and_powers_off(f"\n{word}\n"), 0o755)})
 
 
 def command(qemu: str, accelerator: str, kernel: Path, archive: Path, serial: Path) -> list[str]:

@@ -54,8 +54,8 @@ def _entries(apt: Path) -> Iterator[tuple[str, str, list[str]]]:
 
 def _one_line(text: str) -> Iterator[tuple[str, str, list[str]]]:
     for line in text.splitlines():
-        if found := _ONE_LINE.match(line):
-            yield found["uri"], found["suite"], found["components"].split()
+        if match := _ONE_LINE.match(line):
+            yield match["uri"], match["suite"], match["components"].split()
 
 
 def _deb822(text: str) -> Iterator[tuple[str, str, list[str]]]:

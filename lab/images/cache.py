@@ -24,13 +24,13 @@ from lab import files
 from lab.deadline import Deadline
 from lab.errors import BlockedError, BusyError, UsageError
 from lab.images import uses
-from lab.images.lock import beside, held
+from lab.lock import beside, when_free
 
 SCHEMA: Literal["lab.image/1"] = "lab.image/1"
 MANIFEST = "manifest.json"
 _STAMP = ".verified.json"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
-_DOWNLOAD = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._+~-]*?)(\.part|\.part\.json|\.lock)?")
+_DOWNLOAD = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._+~-]*?)(\.part|\.part\.json|\.lock|\.lock\.holder)?")
 
 
 class Manifest(BaseModel):
@@ -40,7 +40,7 @@ class Manifest(BaseModel):
 
     schema_: Literal["lab.image/1"] = Field(default=SCHEMA, alias="schema")
     id: str
-    kind: Literal["guest", "canary", "emulator"]
+    kind: Literal["guest", "canary", "emulator", "rehearsal"]
     name: str
     recipe: str | None = None
     """Hash of what it was built from; None when it was fetched from `url`."""
@@ -137,8 +137,8 @@ def lock(
     say: Callable[[str], None] | None = None,
     deadline: Deadline | None = None,
 ) -> Iterator[None]:
-    """Hold one image while it is built, fetched or removed. See lab.images.lock.held."""
-    with held(_lock_path(cache, image_id), f"image {image_id}", say=say, deadline=deadline):
+    """Hold one image while it is built, fetched or removed. See lab.lock.when_free."""
+    with when_free(_lock_path(cache, image_id), f"image {image_id}", say=say, deadline=deadline):
         yield
 
 
@@ -171,18 +171,18 @@ def prune(cache: Path, in_use: set[str]) -> list[Removed]:
         name = folder.name.removeprefix(".").removesuffix(".part")
         if folder.name == f".{name}.part" and _ID.fullmatch(name) and folder.is_dir():
             removed += _remove(cache, name, [folder])
-    for name, found in _downloads_by_id(cache).items():
+    for name, items in _downloads_by_id(cache).items():
         with _if_free(beside(downloads(cache) / name)) as free:
             if free:
-                removed += _remove(cache, name, found)
+                removed += _remove(cache, name, items)
     return removed
 
 
 def image_id(name: str, digest: str) -> str:
     """The id of an image: its name and the first 12 digits of a hash. Raises UsageError."""
-    found = f"{name}-{digest[:12]}"
-    _check_id(found)
-    return found
+    identity = f"{name}-{digest[:12]}"
+    _check_id(identity)
+    return identity
 
 
 def name_of(image_id: str) -> str:
@@ -209,12 +209,12 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _downloads_by_id(cache: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    by_id: dict[str, list[Path]] = {}
     for item in _children(downloads(cache)):
         match = _DOWNLOAD.fullmatch(item.name)
         if match and (item.is_file() or item.is_dir()):
-            found.setdefault(match["id"], []).append(item)
-    return found
+            by_id.setdefault(match["id"], []).append(item)
+    return by_id
 
 
 def _remove(cache: Path, name: str, items: list[Path], *, unless_used: bool = False) -> list[Removed]:
@@ -231,7 +231,7 @@ def _remove(cache: Path, name: str, items: list[Path], *, unless_used: bool = Fa
                     shutil.rmtree(doomed, ignore_errors=True)
                     item.rename(doomed)
                 shutil.rmtree(doomed)
-            elif item.exists() and not item.name.endswith(".lock"):
+            elif item.exists() and not item.name.endswith((".lock", ".lock.holder")):
                 item.unlink()
             else:
                 continue
@@ -244,7 +244,7 @@ def _if_free(path: Path) -> Iterator[bool]:
     """Hold the lock for the block if nobody else does."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(path, "image.prune", deadline=Deadline.after(0)))
+            stack.enter_context(when_free(path, "image.prune", deadline=Deadline.after(0)))
             free = True
         except BusyError:
             free = False
@@ -252,8 +252,8 @@ def _if_free(path: Path) -> Iterator[bool]:
 
 
 def _size(item: Path) -> int:
-    found = [item, *item.rglob("*")] if item.is_dir() else [item]
-    return sum(one.lstat().st_size for one in found if one.is_file() and not one.is_symlink())
+    items = [item, *item.rglob("*")] if item.is_dir() else [item]
+    return sum(path.lstat().st_size for path in items if path.is_file() and not path.is_symlink())
 
 
 def _lock_path(cache: Path, name: str) -> Path:

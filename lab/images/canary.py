@@ -18,10 +18,10 @@ from lab import files, web
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import LabError
 from lab.formats import cpio, elf, oci
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.images import cache as images
 from lab.images import debtree
-from lab.images.archive import DebianArchive, Keys, Package
+from lab.images.archive import ArchiveKeys, DebianArchive, Package
 from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.images.recipe import digest_of
@@ -56,7 +56,7 @@ class _Payload(BaseModel):
     applets: list[str]
 
 
-class Recipe(BaseModel):
+class CanaryRecipe(BaseModel):
     """images/canary/recipe.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,8 +70,8 @@ class Recipe(BaseModel):
     l2: _Payload
 
 
-def recipe() -> Recipe:
-    return Recipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
+def recipe() -> CanaryRecipe:
+    return CanaryRecipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
 def recipe_hash() -> str:
@@ -82,15 +82,15 @@ def recipe_hash() -> str:
 def find(cache: Path) -> images.CachedImage | None:
     """The newest image made from this recipe, or None. Asks nobody."""
     wanted = recipe_hash()
-    found = [one for one in images.entries(cache) if one.manifest.recipe == wanted]
-    return max(found, key=lambda one: one.manifest.created, default=None)
+    matching = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
+    return max(matching, key=lambda entry: entry.manifest.created, default=None)
 
 
 def archive(mirror: str) -> DebianArchive:
     """The Debian archive at the address `mirror`, as apt has it, for the recipe's suite and keys."""
     made = recipe()
     return DebianArchive(
-        mirror, made.suite, Keys(SOURCES / made.keys, tuple(made.fingerprints)), web.Session()
+        mirror, made.suite, ArchiveKeys(SOURCES / made.keys, tuple(made.fingerprints)), web.HttpSession()
     )
 
 
@@ -122,11 +122,6 @@ def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
     return built
 
 
-def verify(entry: images.CachedImage) -> None:
-    """Hash the archive again. Raises BlockedError when it is damaged."""
-    images.verify(entry)
-
-
 def facts(entry: images.CachedImage) -> dict[str, str]:
     """`image_id`, `layer` and `reference` as Docker will show them."""
     extra = entry.manifest.model_extra or {}
@@ -148,7 +143,7 @@ def _versions(packages: Sequence[Package]) -> dict[str, str]:
     return {package.name: package.version for package in packages}
 
 
-def _make(work: Path, made: Recipe, versions: dict[str, str], step: Step) -> None:
+def _make(work: Path, made: CanaryRecipe, versions: dict[str, str], step: Step) -> None:
     """The image out of `debian.tar` in the folder `work`, and its manifest."""
     tar = work / "debian.tar"
     step.note("packing the canary image")
@@ -183,38 +178,40 @@ def _make(work: Path, made: Recipe, versions: dict[str, str], step: Step) -> Non
     images.seal(work, manifest)
 
 
-def container(tree: DebianTree, made: Recipe) -> dict[str, Entry]:
+def container(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
     """The container's files by path: QEMU, busybox, L2's kernel and initramfs, our scripts."""
     entries = dict(_program(tree, made.container.program))
     entries |= _busybox(tree, made.container.applets)
     for name in made.container.firmware:
-        data = next((found for folder in _FIRMWARE_FOLDERS if (found := tree.read(f"{folder}/{name}"))), None)
+        data = next(
+            (firmware for folder in _FIRMWARE_FOLDERS if (firmware := tree.read(f"{folder}/{name}"))), None
+        )
         if data is None:
             raise LabError(f"firmware {name} is not in the extracted packages")
-        entries[f"usr/share/qemu/{name}"] = Entry.file(data)
+        entries[f"usr/share/qemu/{name}"] = CpioEntry.file(data)
     for name in ("entrypoint", "healthcheck"):
-        entries[f"opt/canary/{name}"] = Entry.file((SOURCES / "container" / name).read_bytes(), 0o755)
-    entries["opt/canary/vmlinuz"] = Entry.file(_kernel(tree))
-    entries["opt/canary/initramfs"] = Entry.file(cpio.pack(payload(tree, made)))
-    entries["opt/canary/adb-request"] = Entry.file(adb_request())
-    entries["tmp"] = Entry.folder(0o1777)
-    entries["etc/passwd"] = Entry.file(b"root:x:0:0:root:/tmp:/bin/sh\n")
-    entries["etc/group"] = Entry.file(b"root:x:0:\n")
+        entries[f"opt/canary/{name}"] = CpioEntry.file((SOURCES / "container" / name).read_bytes(), 0o755)
+    entries["opt/canary/vmlinuz"] = CpioEntry.file(_kernel(tree))
+    entries["opt/canary/initramfs"] = CpioEntry.file(cpio.pack(payload(tree, made)))
+    entries["opt/canary/adb-request"] = CpioEntry.file(adb_request())
+    entries["tmp"] = CpioEntry.folder(0o1777)
+    entries["etc/passwd"] = CpioEntry.file(b"root:x:0:0:root:/tmp:/bin/sh\n")
+    entries["etc/group"] = CpioEntry.file(b"root:x:0:\n")
     return entries
 
 
-def payload(tree: DebianTree, made: Recipe) -> dict[str, Entry]:
+def payload(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
     """L2's files by path. Packed without compression: inflating it would be L2's longest work."""
     entries = dict(_program(tree, made.l2.program, as_path="bin/adbd"))
     entries |= _busybox(tree, made.l2.applets)
-    entries["init"] = Entry.file((SOURCES / "l2" / "init").read_bytes(), 0o755)
-    entries["bin/getprop"] = Entry.file((SOURCES / "l2" / "getprop").read_bytes(), 0o755)
+    entries["init"] = CpioEntry.file((SOURCES / "l2" / "init").read_bytes(), 0o755)
+    entries["bin/getprop"] = CpioEntry.file((SOURCES / "l2" / "getprop").read_bytes(), 0o755)
     modules = dict(_modules(tree, made.l2.modules))
     for name, data in modules.items():
-        entries[f"lib/modules/{name}"] = Entry.file(data)
-    entries["lib/modules/order"] = Entry.file("".join(f"{name}\n" for name in modules).encode())
-    entries["etc/passwd"] = Entry.file(b"root:x:0:0:root:/root:/bin/sh\n")
-    entries |= {name: Entry.folder() for name in ("dev", "proc", "sys", "run", "tmp", "root")}
+        entries[f"lib/modules/{name}"] = CpioEntry.file(data)
+    entries["lib/modules/order"] = CpioEntry.file("".join(f"{name}\n" for name in modules).encode())
+    entries["etc/passwd"] = CpioEntry.file(b"root:x:0:0:root:/root:/bin/sh\n")
+    entries |= {name: CpioEntry.folder() for name in ("dev", "proc", "sys", "run", "tmp", "root")}
     return entries
 
 
@@ -229,19 +226,19 @@ def _adb_packet(command: bytes, first: int, second: int, data: bytes) -> bytes:
     return struct.pack("<6I", number, first, second, len(data), sum(data), number ^ 0xFFFFFFFF) + data
 
 
-def _program(tree: DebianTree, path: str, as_path: str = "") -> Iterator[tuple[str, Entry]]:
+def _program(tree: DebianTree, path: str, as_path: str = "") -> Iterator[tuple[str, CpioEntry]]:
     """A program, its loader and all its libraries, each where the loader will look."""
-    yield as_path or path.lstrip("/"), Entry.file(tree.need(path), 0o755)
+    yield as_path or path.lstrip("/"), CpioEntry.file(tree.need(path), 0o755)
     for name, place in elf.closure([path], tree.read, LIBRARY_FOLDERS).items():
         # The interpreter is opened by the name the program has for it.
         where = name if name.startswith("/") else place
-        yield where.lstrip("/"), Entry.file(tree.need(place), 0o755)
+        yield where.lstrip("/"), CpioEntry.file(tree.need(place), 0o755)
 
 
-def _busybox(tree: DebianTree, applets: list[str]) -> Iterator[tuple[str, Entry]]:
-    yield "bin/busybox", Entry.file(tree.need("/usr/bin/busybox"), 0o755)
+def _busybox(tree: DebianTree, applets: list[str]) -> Iterator[tuple[str, CpioEntry]]:
+    yield "bin/busybox", CpioEntry.file(tree.need("/usr/bin/busybox"), 0o755)
     for applet in applets:
-        yield f"bin/{applet}", Entry.link("busybox")
+        yield f"bin/{applet}", CpioEntry.link("busybox")
 
 
 def _kernel(tree: DebianTree) -> bytes:

@@ -37,7 +37,7 @@ class _Disk(BaseModel):
     boot_mib: int
 
 
-class Recipe(BaseModel):
+class DebianRecipe(BaseModel):
     """recipe.toml. `apt_options` are lines of apt's configuration while the image is built."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,8 +51,8 @@ class Recipe(BaseModel):
     disk: _Disk
 
 
-def recipe(sources: Path = SOURCES) -> Recipe:
-    return Recipe.model_validate(files.read_toml(sources / "recipe.toml"))
+def recipe(sources: Path = SOURCES) -> DebianRecipe:
+    return DebianRecipe.model_validate(files.read_toml(sources / "recipe.toml"))
 
 
 def recipe_hash(sources: Path = SOURCES) -> str:
@@ -63,8 +63,8 @@ def recipe_hash(sources: Path = SOURCES) -> str:
 def find(cache: Path, sources: Path = SOURCES) -> Path | None:
     """The folder of the newest image made from this recipe, or None. Asks nobody."""
     wanted = recipe_hash(sources)
-    found = [one for one in images.entries(cache) if one.manifest.recipe == wanted]
-    newest = max(found, key=lambda one: one.manifest.created, default=None)
+    matching = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
+    newest = max(matching, key=lambda entry: entry.manifest.created, default=None)
     return newest.folder if newest else None
 
 

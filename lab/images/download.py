@@ -10,14 +10,14 @@ from pathlib import Path
 
 import requests
 
-from lab import files, web
+from lab import files, lock, web
 from lab.deadline import Deadline, pause
 from lab.errors import BlockedError, DeadlineError
-from lab.images import lock
 from lab.images.errors import IncompleteError, WrongDigestError
 from lab.images.part import Part
-from lab.images.transport import Patience, TransientError, opened, read_some
+from lab.images.transport import opened, read_some
 from lab.steps import Step
+from lab.web import Patience, TransientError
 
 _BLOCK = 1 << 18
 _MARGIN = 64 << 20
@@ -37,7 +37,7 @@ def download(
     sha256: str,
     step: Step,
     deadline: Deadline,
-    session: web.Session | None = None,
+    session: web.HttpSession | None = None,
     patience: Patience | None = None,
     report: Report | None = None,
     immutable: bool = False,
@@ -55,12 +55,14 @@ def download(
     space), DeadlineError, BusyError, InterruptedByUser. In each case `target` is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with lock.held(lock.beside(target), f"the download of {target.name}", say=step.note, deadline=deadline):
+    with lock.when_free(
+        lock.beside(target), f"the download of {target.name}", say=step.note, deadline=deadline
+    ):
         if target.is_file() and files.sha256(target) == sha256.lower():
             step.note(f"{target.name} is already here")
             return target
         with contextlib.ExitStack() as stack:
-            used = session or stack.enter_context(web.Session())
+            used = session or stack.enter_context(web.HttpSession())
             part = Part(target, web.shown(url), sha256.lower(), immutable=immutable)
             work = _Download(url, target, part, step, deadline, used, patience or Patience())
             work.report, work.limit = report or step.progress, limit
@@ -76,7 +78,7 @@ class _Download:
         part: Part,
         step: Step,
         deadline: Deadline,
-        session: web.Session,
+        session: web.HttpSession,
         patience: Patience,
     ) -> None:
         self.url, self.target, self.part = url, target, part
@@ -119,20 +121,20 @@ class _Download:
                 grown = self.part.size > best
                 failures = 1 if grown else failures + 1
                 best = max(best, self.part.size)
-                if fault.is_final(failures, self.patience, self.deadline):
+                seconds = self.patience.wait(failures, fault.after, self.deadline.left)
+                if seconds is None:
                     raise fault.becomes(
                         f"{web.shown(self.url)} could not be downloaded: {fault}"
                         f" ({failures} tries brought nothing new)",
                         hint="try again later: what has arrived is kept; or name another mirror",
                     ) from fault
-                self._wait(failures, fault)
+                self._wait(seconds, str(fault))
 
-    def _wait(self, failures: int, fault: TransientError) -> None:
-        seconds = min(max(self.patience.wait(failures), fault.after), self.deadline.left)
-        self._check_deadline(str(fault))
-        self.step.note(f"{fault}; again in {seconds:.1f} s, from byte {self.part.size}")
+    def _wait(self, seconds: float, why: str) -> None:
+        self._check_deadline(why)
+        self.step.note(f"{why}; again in {seconds:.1f} s, from byte {self.part.size}")
         pause(seconds)
-        self._check_deadline(str(fault))
+        self._check_deadline(why)
 
     def _receive_once(self) -> None:
         headers = self.part.range_headers()

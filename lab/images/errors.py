@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.errors import BlockedError
 
 
-class UnreachableError(BlockedError):
+class ServerUnreachableError(BlockedError):
     """The server was not reached: no such name, no route, refused, a certificate that does not fit."""
 
 

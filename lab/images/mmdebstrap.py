@@ -154,8 +154,8 @@ def resolve_versions(
 
 def parse_simulation(lines: Iterable[str]) -> dict[str, str]:
     """Package versions from apt's `Inst name (version …)` lines."""
-    found = (re.match(r"Inst (\S+) (?:\[[^\]]*\] )?\((\S+)", line) for line in lines)
-    return {match[1]: match[2] for match in found if match}
+    matches = (re.match(r"Inst (\S+) (?:\[[^\]]*\] )?\((\S+)", line) for line in lines)
+    return {match[1]: match[2] for match in matches if match}
 
 
 def _common(packages: Sequence[str], variant: str, apt_options: Sequence[str] = ()) -> list[str]:
@@ -198,10 +198,10 @@ class _Reader:
         self._stage = ""
 
     def __call__(self, line: str) -> None:
-        if found := re.match(r"I: ((?:running|downloading|extracting|installing|cleaning|creating).*)", line):
-            self._stage = found[1].split(":")[0].removesuffix("...").split(" /")[0]
-        elif found := re.match(r"\d+ upgraded, (\d+) newly installed", line):
-            self._total += int(found[1])
+        if match := re.match(r"I: ((?:running|downloading|extracting|installing|cleaning|creating).*)", line):
+            self._stage = match[1].split(":")[0].removesuffix("...").split(" /")[0]
+        elif match := re.match(r"\d+ upgraded, (\d+) newly installed", line):
+            self._total += int(match[1])
         elif line.startswith("Setting up "):
             self._done += 1
         else:

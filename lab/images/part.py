@@ -11,7 +11,7 @@ import requests
 from pydantic import TypeAdapter
 
 from lab import files, web
-from lab.images.transport import TransientError
+from lab.web import TransientError
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})$")
 
@@ -103,15 +103,15 @@ class Part:
 
     def _check_range(self, response: requests.Response) -> None:
         wrong = ""
-        found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        match = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         length = web.length(response.headers)
         etag = response.headers.get("ETag", "")
-        if not found:
+        if not match:
             wrong = "without saying which part of the file it is"
         else:
-            first, last, total = (int(number) for number in found.groups())
+            first, last, total = (int(number) for number in match.groups())
             if first != self.size or last != total - 1 or length not in (None, last - first + 1):
-                wrong = f"that is not the one asked for ({found.group()}, from {self.size})"
+                wrong = f"that is not the one asked for ({match.group()}, from {self.size})"
             elif self.origin.total not in (None, total) or self._is_another(etag):
                 wrong = "of another version of the file"
         if wrong:
@@ -123,11 +123,11 @@ class Part:
 
     def _read(self) -> Origin:
         try:
-            found = _ORIGIN.validate_python(files.read_json(self.facts))
+            origin = _ORIGIN.validate_python(files.read_json(self.facts))
         except (ValueError, OSError):
-            found = self._blank
-        if self.path.exists() and (found.url, found.sha256) == (self._blank.url, self._blank.sha256):
-            return found
+            origin = self._blank
+        if self.path.exists() and (origin.url, origin.sha256) == (self._blank.url, self._blank.sha256):
+            return origin
         self.drop()
         return self._blank
 
@@ -136,5 +136,5 @@ def _is_strong(etag: str) -> bool:
     return etag.startswith('"')
 
 
-def _differ(one: str, other: str) -> bool:
-    return _is_strong(one) and _is_strong(other) and one != other
+def _differ(first: str, other: str) -> bool:
+    return _is_strong(first) and _is_strong(other) and first != other

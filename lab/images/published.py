@@ -18,8 +18,9 @@ from lab.images import cache as images
 from lab.images.download import download
 from lab.images.signature import verify_detached
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience, TransientError, opened
+from lab.images.transport import opened
 from lab.steps import Step
+from lab.web import Patience, TransientError
 
 _LIST_LIMIT = 1 << 20
 """Bytes; the real lists of hashes have a few thousand."""
@@ -55,7 +56,7 @@ class PublishedImage:
         form: DiskFormat = "qcow2",
         *,
         base: str = "",
-        session: web.Session | None = None,
+        session: web.HttpSession | None = None,
         patience: Patience | None = None,
     ) -> None:
         """Raises UsageError when the manifest is missing or wrong, or has no file of that format."""
@@ -69,7 +70,7 @@ class PublishedImage:
         self.keyring = manifest.parent / self.publication.keyring
         self.base = (base or self.publication.base).rstrip("/") + "/"
         self.patience = patience or Patience()
-        self._session = session or web.Session()
+        self._session = session or web.HttpSession()
 
     def reachable(self, timeout: float = 10.0) -> str | None:
         """None when the list of hashes can be fetched within `timeout` seconds, else why not."""
@@ -156,17 +157,17 @@ class PublishedImage:
             verify_detached(paths[0], paths[1], self.keyring, publication.fingerprint)
             listed = paths[0].read_text(errors="replace")
         step.note(f"{web.shown(self.base + publication.sums)} is signed by {publication.fingerprint}")
-        found = {
+        hashes = {
             match[1].lower()
             for match in map(_SUM.fullmatch, listed.splitlines())
             if match and match[2] == self.file
         }
-        if len(found) != 1:
+        if len(hashes) != 1:
             raise BlockedError(
-                f"{web.shown(self.base + publication.sums)} has {len(found)} hashes for {self.file}",
+                f"{web.shown(self.base + publication.sums)} has {len(hashes)} hashes for {self.file}",
                 hint="the release may have been renamed: look at the base URL in a browser",
             )
-        return found.pop()
+        return hashes.pop()
 
     def _check_format(self, disk: Path) -> None:
         with disk.open("rb") as stream:

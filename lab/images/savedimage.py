@@ -15,9 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lab import files
+from lab import files, lock
 from lab.errors import BlockedError, LabError
-from lab.images import lock
 from lab.images.registry.manifests import LIMIT, parse_config
 
 STAMPS = "saved-images.json"
@@ -28,7 +27,7 @@ _PACKED = {b"\x1f\x8b": "gzip -d", b"\x28\xb5\x2f\xfd": "zstd -d", b"\xfd7zXZ": 
 _SAVE = "make it with `docker save --output FILE repository:tag`"
 
 
-class _Listed(BaseModel):
+class _SavedImage(BaseModel):
     """One image of manifest.json."""
 
     model_config = ConfigDict(frozen=True)
@@ -37,7 +36,7 @@ class _Listed(BaseModel):
     layers: tuple[str, ...] = Field(alias="Layers")
 
 
-_LISTED = TypeAdapter(list[_Listed])
+_LISTED = TypeAdapter(list[_SavedImage])
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,24 @@ def read(path: Path, state: Path) -> SavedImage:
         raise BlockedError(
             f"{path} is not a whole tar archive: {error}", hint=f"copy it again, or {_SAVE}", evidence=[path]
         ) from error
-    found = parse_config(config, f"the image in {path}")
-    if len(found.layers) != len(listed.layers):
-        raise _damaged(path, f"it has {len(listed.layers)} layers and names {len(found.layers)}")
+    parsed = parse_config(config, f"the image in {path}")
+    if len(parsed.layers) != len(listed.layers):
+        raise _damaged(path, f"it has {len(listed.layers)} layers and names {len(parsed.layers)}")
     image_id = hashlib.sha256(config).hexdigest()
     named = _HEX.search(listed.config)
     if named and named.group() != image_id:
         raise _damaged(path, f"its configuration is named {named.group()} and hashes to {image_id}")
     return SavedImage(
-        path, path.stat().st_size, _sha256(path, state), f"sha256:{image_id}", found.layers, listed.tags or ()
+        path,
+        path.stat().st_size,
+        _sha256(path, state),
+        f"sha256:{image_id}",
+        parsed.layers,
+        listed.tags or (),
     )
 
 
-def _image(path: Path, archive: tarfile.TarFile) -> tuple[_Listed, bytes]:
+def _image(path: Path, archive: tarfile.TarFile) -> tuple[_SavedImage, bytes]:
     """What manifest.json says of the image, and its configuration."""
     members = {member.name.removeprefix("./"): member for member in archive}
     if _MANIFEST not in members:
@@ -106,7 +110,7 @@ def _image(path: Path, archive: tarfile.TarFile) -> tuple[_Listed, bytes]:
     except (ValidationError, ValueError) as error:
         raise _damaged(path, "its manifest.json is not one of `docker save`") from error
     if len(listed) != 1:
-        names = ", ".join(tag for one in listed for tag in one.tags or ("one without a tag",))
+        names = ", ".join(tag for image in listed for tag in image.tags or ("one without a tag",))
         raise BlockedError(
             f"{path} holds {len(listed)} images, and lab cannot tell which is meant: {names or 'none'}",
             hint=_SAVE,
@@ -134,17 +138,17 @@ def _sha256(path: Path, state: Path) -> str:
     if isinstance(kept, dict) and kept.items() >= look.items() and _HEX.fullmatch(str(kept.get("sha256"))):
         return str(kept["sha256"])
     observed = files.sha256(path)
-    with lock.held(lock.beside(stamps), f"the file {STAMPS}"):
+    with lock.when_free(lock.beside(stamps), f"the file {STAMPS}"):
         files.write_json(stamps, _kept(stamps) | {key: look | {"sha256": observed}}, files.PUBLIC)
     return observed
 
 
 def _kept(stamps: Path) -> dict[str, Any]:
     try:
-        found = files.read_json(stamps)
+        kept = files.read_json(stamps)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _damaged(path: Path, why: str) -> LabError:

@@ -10,18 +10,19 @@ import urllib3.exceptions as low
 from lab import web
 from lab.deadline import Deadline, pause
 from lab.images.errors import IncompleteError
-from lab.images.transport import Patience, TransientError, explain, opened
+from lab.images.transport import explain, opened
+from lab.web import Patience, TransientError
 
 
 def fetch_bytes(
-    session: web.Session, url: str, *, limit: int, deadline: Deadline, patience: Patience
+    session: web.HttpSession, url: str, *, limit: int, deadline: Deadline, patience: Patience
 ) -> bytes:
     """The file. Raises BlockedError (over `limit` bytes too), DeadlineError."""
     return fetch(session, url, {}, limit=limit, deadline=deadline, patience=patience).body
 
 
 def fetch(
-    session: web.Session,
+    session: web.HttpSession,
     url: str,
     headers: Mapping[str, str],
     *,
@@ -45,12 +46,12 @@ def fetch(
                 return web.Answer(response.status_code, response.headers, _body(response, limit))
         except TransientError as fault:
             failures += 1
-            if fault.is_final(failures, patience, deadline):
+            seconds = patience.wait(failures, fault.after, deadline.left)
+            if seconds is None:
                 raise fault.becomes(
                     f"{web.shown(url)} could not be fetched: {fault}",
                     hint="check this machine's network, or name a mirror",
                 ) from fault
-            seconds = min(max(patience.wait(failures), fault.after), deadline.left)
             if say:
                 say(f"{fault}; again in {seconds:.1f} s")
             pause(seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,51 +14,17 @@ import urllib3.exceptions as low
 from lab import redact, web
 from lab.deadline import Deadline, check_cancelled
 from lab.errors import BlockedError
-from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, UnreachableError
+from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, ServerUnreachableError
+from lab.web import Patience, TransientError
 
-_AGAIN = {408, 425}
-"""Client errors that may go away, beside every 5xx."""
 _TOO_MANY = 429
 _SAID = 4096
 """Bytes of a refusal's body that are kept."""
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for a server, in seconds, and how often to ask again.
-
-    `read` is the longest silence; `attempts` how many in a row may bring nothing new.
-    """
-
-    connect: float = 10.0
-    read: float = 30.0
-    attempts: int = 6
-    backoff: float = 0.5
-    longest_backoff: float = 20.0
-
-    def wait(self, failures: int) -> float:
-        return float(min(self.longest_backoff, self.backoff * 2 ** max(0, failures - 1)))
-
-
-class TransientError(Exception):
-    """A try failed in a way that another try may mend. The text says how, in plain words.
-
-    `after` is how many seconds the server asked to wait; `becomes` the error when no try mends it.
-    """
-
-    def __init__(self, text: str, becomes: type[BlockedError] = BlockedError, after: float = 0.0) -> None:
-        super().__init__(text)
-        self.becomes = becomes
-        self.after = after
-
-    def is_final(self, failures: int, patience: Patience, deadline: Deadline) -> bool:
-        """Whether to give up after so many failures in a row, or because the wait asked for is too long."""
-        return failures >= patience.attempts or self.after > deadline.left
-
-
 @contextlib.contextmanager
 def opened(
-    session: web.Session,
+    session: web.HttpSession,
     url: str,
     headers: Mapping[str, str],
     patience: Patience,
@@ -137,16 +102,16 @@ def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
-    said = f"the server answered {status} {response.reason or ''}".rstrip()
-    if status == _TOO_MANY or status in _AGAIN or status >= 500:
+    answer = f"the server answered {status} {response.reason or ''}".rstrip()
+    if web.may_go_away(status):
         after = web.retry_after(response.headers) or 0.0
         becomes = RateLimitedError if status == _TOO_MANY else BlockedError
-        raise TransientError(f"{said} (wait {after:.0f} s)" if after else said, becomes, after)
+        raise TransientError(f"{answer} (wait {after:.0f} s)" if after else answer, becomes, after)
     body = b""
     with contextlib.suppress(TransientError):
         body = read_some(response, _SAID)
     raise RefusedError(
-        f"{web.shown(url)}: {said}",
+        f"{web.shown(url)}: {answer}",
         status=status,
         body=body,
         hint="the file is not there under this address, or not for everybody: check the base URL",
@@ -167,22 +132,22 @@ def _refusal(error: BaseException, url: str) -> Exception:
     if isinstance(error, final):
         return BlockedError(f"{web.shown(url)} is not an address lab can fetch from")
     if certificate:
-        return UnreachableError(
+        return ServerUnreachableError(
             f"{web.shown(url)}: {explain(error, url)}",
             hint="check the clock, and whether a proxy opens TLS on this network (REQUESTS_CA_BUNDLE)",
         )
-    return TransientError(explain(error, url), UnreachableError)
+    return TransientError(explain(error, url), ServerUnreachableError)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error and what is under it: requests and urllib3 hide the reason in several places."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     waiting: list[Any] = [error]
     while waiting:
         item = waiting.pop(0)
-        if not isinstance(item, BaseException) or id(item) in seen:
+        if not isinstance(item, BaseException) or id(item) in visited:
             continue
-        seen.add(id(item))
+        visited.add(id(item))
         yield item
         waiting += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
 

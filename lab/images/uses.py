@@ -40,19 +40,19 @@ def of(cache: Path, image_id: str) -> list[Use]:
     One that cannot be read is some lab's that nobody can name: its folder is the mark itself then. Raises
     OSError for marks that may not be looked for.
     """
-    found, folder = [], cache / FOLDER / image_id
+    uses, folder = [], cache / FOLDER / image_id
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix != ".json" or path.name.startswith("."):  # one that is being written
             continue
         use = _read(path)
         if use is None:
             if path.exists():  # not one that was dropped just now
-                found.append(Use(uuid=path.stem, lab="a lab whose mark cannot be read", folder=path))
+                uses.append(Use(uuid=path.stem, lab="a lab whose mark cannot be read", folder=path))
         elif _is_over(use, image_id):
             path.unlink(missing_ok=True)
         else:
-            found.append(use)
-    return found
+            uses.append(use)
+    return uses
 
 
 def marked(cache: Path) -> list[str]:

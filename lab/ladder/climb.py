@@ -11,16 +11,9 @@ from dataclasses import dataclass, field
 from lab import proc, redact, system
 from lab.deadline import check_cancelled
 from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
-from lab.ladder.model import (
-    BY_NAME,
-    RUNGS,
-    Observation,
-    Outcome,
-    Rung,
-    RungFailedError,
-    Status,
-    prerequisites,
-)
+from lab.ladder.model import Observation, Outcome, RungFailedError, Status
+from lab.ladder.rung import Rung
+from lab.ladder.rungs import LADDER
 from lab.steps import Step, Steps
 
 Check = Callable[[], Observation]
@@ -32,7 +25,7 @@ _ABOUT_THE_COMMAND = (InterruptedByUser, BusyError, UsageError)
 
 @dataclass
 class Climb:
-    """What came of a climb: one outcome a rung, and the errors behind those lab could not settle."""
+    """The result of a climb: one outcome a rung, and the errors behind those lab could not settle."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     errors: dict[str, LabError] = field(default_factory=dict)
@@ -55,21 +48,23 @@ def climb(
     """Go through all rungs, lowest first, and return one outcome for each.
 
     `ensure[rung]` builds what the check then looks at; `skip[rung]` is the reason not to look,
-    and a rung with neither a check nor a reason is skipped too. One that is seen to fail and only informs
-    (`informative`) is told of as such. Errors become outcomes: BlockedError
-    a blocked rung, RungFailedError a failed one, everything else an inconclusive one, and is kept in
-    `errors`. Raises InterruptedByUser, BusyError and UsageError, after `on_outcome` was called for
-    each rung settled until then.
+    and a rung with neither a check nor a reason is skipped too. The step of a rung in `informative` that
+    is seen to fail says that it only informs. Errors become outcomes: BlockedError a blocked rung,
+    RungFailedError a failed one, everything else an inconclusive one, and is kept in `errors`.
+    Raises InterruptedByUser, BusyError and UsageError, after `on_outcome` was called for each rung
+    settled until then.
     """
     ensure, skip = ensure or {}, skip or {}
-    if unknown := (checks.keys() | ensure.keys() | skip.keys()) - BY_NAME.keys():
+    if unknown := (checks.keys() | ensure.keys() | skip.keys()) - set(LADDER.names):
         raise ValueError(f"no such rung: {', '.join(sorted(unknown))}")
     result = Climb()
-    for rung in RUNGS:
+    for rung in LADDER:
         check_cancelled()
         outcome = _not_tried(rung, checks, skip, result.outcomes)
         if outcome is None:
-            outcome, error = _try(rung.name, ensure.get(rung.name), checks[rung.name], steps, informative)
+            outcome, error = _try(
+                rung, ensure.get(rung.name), checks[rung.name], steps, rung.name in informative
+            )
             if error is not None:
                 result.errors[rung.name] = error
         result.outcomes.append(outcome)
@@ -86,7 +81,7 @@ def _not_tried(
         return Outcome(rung.name, Status.SKIPPED, rung.meaning, reason)
     passed = {outcome.rung for outcome in below if outcome.passed}
     # The lowest rung that did not pass has all its own needs met: it is the one at fault.
-    at_fault = next((name for name in prerequisites(rung.name) if name not in passed), None)
+    at_fault = next((name for name in LADDER.prerequisites(rung.name) if name not in passed), None)
     if at_fault is None:
         return None
     return Outcome(
@@ -99,17 +94,18 @@ def _not_tried(
 
 
 def _try(
-    name: str, build: Action | None, check: Check, steps: Steps, informative: Collection[str]
+    rung: Rung, build: Action | None, check: Check, steps: Steps, informs: bool
 ) -> tuple[Outcome, LabError | None]:
+    """What came of building and checking it, and the error behind what lab could not settle."""
     started = time.monotonic()
     try:
-        with steps.step(name) as step, _told_as(step, name in informative):
+        with steps.step(rung.name) as step, _failing_informs(step, informs):
             if build is not None:
                 build()
-            seen = check()
-            if not seen.ok:
-                raise RungFailedError(seen)
-            step.result = seen.observed
+            observation = check()
+            if not observation.ok:
+                raise RungFailedError(observation)
+            step.result = observation.observed
     except _ABOUT_THE_COMMAND:
         raise
     except Exception as error:
@@ -117,13 +113,13 @@ def _try(
         check_cancelled()
         explained = error if isinstance(error, LabError) else _plain(error)
         kept = None if isinstance(error, RungFailedError) else explained
-        return _outcome_of_error(name, explained, time.monotonic() - started), kept
-    return _outcome_of(name, Status.PASSED, seen, time.monotonic() - started), None
+        return _outcome_of_error(rung, explained, time.monotonic() - started), kept
+    return _outcome_of(rung, Status.PASSED, observation, time.monotonic() - started), None
 
 
 @contextlib.contextmanager
-def _told_as(step: Step, informs: bool) -> Iterator[None]:
-    """Let the step say that its failure only informs, where the rung was seen to fail and does."""
+def _failing_informs(step: Step, informs: bool) -> Iterator[None]:
+    """Mark the step as informing where its rung was seen to fail and `informs`."""
     try:
         yield
     except RungFailedError:
@@ -144,29 +140,27 @@ def _plain(error: Exception) -> LabError:
     return explained
 
 
-def _outcome_of_error(name: str, error: LabError, seconds: float) -> Outcome:
+def _outcome_of_error(rung: Rung, error: LabError, seconds: float) -> Outcome:
     if isinstance(error, RungFailedError):
-        return _outcome_of(name, Status.FAILED, error.observation, seconds)
-    blocked = isinstance(error, BlockedError)
+        return _outcome_of(rung, Status.FAILED, error.observation, seconds)
     return Outcome(
-        name,
-        Status.BLOCKED if blocked else Status.FAILED,
-        BY_NAME[name].meaning,
+        rung.name,
+        Status.BLOCKED if isinstance(error, BlockedError) else Status.INCONCLUSIVE,
+        rung.meaning,
         redact.clean(error.what),
         round(seconds, 3),
         error.evidence,
         redact.clean(error.hint),
-        inconclusive=not blocked,
     )
 
 
-def _outcome_of(name: str, status: Status, seen: Observation, seconds: float) -> Outcome:
+def _outcome_of(rung: Rung, status: Status, observation: Observation, seconds: float) -> Outcome:
     return Outcome(
-        name,
+        rung.name,
         status,
-        redact.clean(seen.expected),
-        redact.clean(seen.observed),
+        redact.clean(observation.expected),
+        redact.clean(observation.observed),
         round(seconds, 3),
-        seen.evidence,
-        redact.clean(seen.hint),
+        observation.evidence,
+        redact.clean(observation.hint),
     )

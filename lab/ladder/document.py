@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from operator import not_
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lab.document import FILLED, GIVEN, JsonDocument, JsonPart, Limited, Moment, OneOf, Rule, Seconds, Text
-from lab.ladder.model import NAMES, Claim, Nesting, Status, Verdict
+from lab.document import (
+    FILLED,
+    GIVEN,
+    JsonDocument,
+    JsonPart,
+    Limited,
+    MemberRule,
+    Moment,
+    OneOf,
+    Seconds,
+    Text,
+)
+from lab.ladder.model import Claim, Nesting, Status, Verdict
+from lab.ladder.rungs import LADDER
 
-RungName = Annotated[str, OneOf(NAMES)]
+RungName = Annotated[str, OneOf(LADDER.names)]
+RungStatus = Literal[Status.PASSED, Status.FAILED, Status.BLOCKED, Status.SKIPPED]
+"""An inconclusive rung is a failed one with `inconclusive`: lab.ladder.model.Outcome.row."""
 
 
 class HostEntry(JsonPart):
@@ -19,6 +34,8 @@ class HostEntry(JsonPart):
     kernel: str
     cpu: str
     """the processor's model"""
+    pc: Text = Field(default="", exclude_if=not_)
+    """the emulated PC that this host is; absent where it is none, and in older documents"""
 
 
 class CellEntry(JsonPart):
@@ -43,17 +60,20 @@ class CellEntry(JsonPart):
     """the container image's id, empty when none"""
     android: bool
     """whether the emulator is Android"""
-    transport: str = Field(default="", exclude_if=lambda value: not value)
+    transport: str = Field(default="", exclude_if=not_)
     """how lab spoke to the engine, and why so; absent where there is one way only, and in older documents"""
 
-    rules = (Rule({"nesting": Nesting.EMULATED.value}, {"emulated": True}),)
+    rules = (
+        MemberRule({"nesting": Nesting.EMULATED.value}, {"emulated": True}),
+        MemberRule({"host.pc": FILLED}, {"emulated": True}),
+    )
 
 
 class RungEntry(JsonPart):
     """What came of one rung"""
 
     rung: RungName
-    status: Status
+    status: RungStatus
     expected: str
     observed: str
     seconds: Seconds
@@ -66,10 +86,13 @@ class RungEntry(JsonPart):
     """failed for want of an answer (a timeout, an error of lab's own), not against evidence"""
 
     rules = (
-        Rule({"status": Status.PASSED.value}, {"observed": FILLED}),
-        Rule({"inconclusive": True}, {"status": Status.FAILED.value}),
-        Rule({"blocked_by": GIVEN}, {"status": Status.BLOCKED.value}),
+        MemberRule({"status": Status.PASSED.value}, {"observed": FILLED}),
+        MemberRule({"inconclusive": True}, {"status": Status.FAILED.value}),
+        MemberRule({"blocked_by": GIVEN}, {"status": Status.BLOCKED.value}),
     )
+
+
+RungEntries = Annotated[tuple[RungEntry, ...], Limited(max_length=len(LADDER.names))]
 
 
 class ClaimEntry(JsonPart):
@@ -78,7 +101,7 @@ class ClaimEntry(JsonPart):
     rungs: tuple[RungName, ...]
     """the rungs the verdict rests on"""
 
-    rules = (Rule({"verdict": (Verdict.CONFIRMED.value, Verdict.REFUTED.value)}, {"rungs": FILLED}),)
+    rules = (MemberRule({"verdict": (Verdict.CONFIRMED.value, Verdict.REFUTED.value)}, {"rungs": FILLED}),)
 
 
 class ClaimEntries(JsonPart):
@@ -97,7 +120,7 @@ class ClimbDocument(JsonDocument):
 
     lab: ClimbedLab
     cell: CellEntry
-    rungs: Annotated[tuple[RungEntry, ...], Limited(max_length=len(NAMES))]
+    rungs: RungEntries
     """lowest first; fewer than all when the run was cut short"""
     claims: ClaimEntries
     claim: Claim
@@ -114,7 +137,9 @@ class ClimbDocument(JsonDocument):
     lab_version: Text
 
     rules = tuple(
-        Rule({"claim": claim.value, "verdict": verdict.value}, {f"claims.{claim}.verdict": verdict.value})
+        MemberRule(
+            {"claim": claim.value, "verdict": verdict.value}, {f"claims.{claim}.verdict": verdict.value}
+        )
         for claim in Claim
         for verdict in Verdict
     )

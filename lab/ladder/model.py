@@ -5,87 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
+from typing import Any
 
 from lab.errors import ExitCode, LabError
 
 
-@dataclass(frozen=True)
-class Rung:
-    """One checked step. `needs` are the rungs that must have passed before it is tried."""
-
-    name: str
-    meaning: str
-    needs: tuple[str, ...] = ()
-
-
-RUNGS: tuple[Rung, ...] = (
-    # Nothing needs host.cpu: an engine may emulate what the processor lacks, and host.engine says so.
-    Rung("host.cpu", "The host's processor has virtualization extensions that this system can use."),
-    Rung("host.engine", "The engine is installed and can start a 64-bit x86 VM on this host."),
-    Rung(
-        "vm.settings",
-        "The engine accepted the VM's settings, nested virtualization among them, as read back from it.",
-        ("host.engine",),
-    ),
-    Rung(
-        "vm.boot", "The VM boots and answers over SSH with the host key lab gave it (L1).", ("vm.settings",)
-    ),
-    # Nothing needs guest.paravirt: nesting decides, not paravirtualization. Emulation cannot pass it.
-    Rung(
-        "guest.paravirt",
-        "L1 sees the paravirtualization interface that was asked for: KVM's signature and kvm-clock.",
-        ("vm.boot",),
-    ),
-    Rung("guest.cpu", "L1's processor offers virtualization extensions (vmx or svm).", ("vm.boot",)),
-    Rung(
-        "guest.kvm",
-        "A tiny guest runs to its HLT under L1's /dev/kvm, entered in real mode and in long mode.",
-        ("guest.cpu",),
-    ),
-    Rung("docker.engine", "Docker in L1 runs a container from an image lab made.", ("vm.boot",)),
-    Rung(
-        "container.kvm",
-        "The tiny guest runs to its HLT under /dev/kvm inside a container too.",
-        ("guest.kvm", "docker.engine"),
-    ),
-    Rung(
-        "nested.boot",
-        "A guest (L2) boots in the container, and says from inside that KVM runs it.",
-        ("container.kvm",),
-    ),
-    Rung(
-        "nested.adb",
-        "L2 answers over ADB on the host's loopback with the nonce it was given and KVM's CPUID signature.",
-        ("nested.boot",),
-    ),
-    Rung("android.boot", "Android in L2 reports that its boot completed.", ("nested.adb",)),
-    Rung(
-        "android.usable",
-        "Android can be used: an app starts in it and its screen can be seen.",
-        ("android.boot",),
-    ),
-)
-"""All rungs, lowest first. A rung's needs always stand below it."""
-
-BY_NAME: Mapping[str, Rung] = MappingProxyType({rung.name: rung for rung in RUNGS})
-NAMES: tuple[str, ...] = tuple(BY_NAME)
-
-
-def prerequisites(name: str) -> tuple[str, ...]:
-    """Every rung that must have passed before `name`, directly or not, lowest first."""
-    found: set[str] = set()
-    todo = list(BY_NAME[name].needs)
-    while todo:
-        need = todo.pop()
-        found.add(need)
-        todo.extend(BY_NAME[need].needs)
-    return tuple(rung for rung in NAMES if rung in found)
-
-
 class Status(StrEnum):
+    """What can come of a rung: docs/ladder.md."""
+
     PASSED = "passed"
     FAILED = "failed"
+    """Seen not to hold."""
+    INCONCLUSIVE = "inconclusive"
+    """lab could not find out whether it holds: neither a pass nor evidence against it.
+
+    Documents have it as `failed` with `inconclusive: true`: Outcome.row and Outcome.of_row."""
     BLOCKED = "blocked"
     SKIPPED = "skipped"
 
@@ -128,10 +62,8 @@ class RungFailedError(LabError):
 class Outcome:
     """What came of one rung.
 
-    `inconclusive` marks a failed rung of which lab could not find out whether it holds (a timeout,
-    an error of lab's own): neither a pass nor evidence against it. `blocked_by` names the rung
-    below that is at fault, and is None when a missing prerequisite outside the ladder is: then
-    `observed` says which. `seconds` is the time of building and checking together.
+    `blocked_by` names the rung below that is at fault, and is None when a missing prerequisite outside
+    the ladder is: then `observed` says which. `seconds` is the time of building and checking together.
     """
 
     rung: str
@@ -142,18 +74,11 @@ class Outcome:
     evidence: Sequence[str] = ()
     hint: str = ""
     blocked_by: str | None = None
-    inconclusive: bool = False
 
     def __post_init__(self) -> None:
-        if self.rung not in BY_NAME:
-            raise ValueError(f"{self.rung!r} is not a rung")
         if self.passed and not self.observed.strip():
             raise ValueError(f"{self.rung} cannot pass with nothing observed")
-        if self.inconclusive and self.status is not Status.FAILED:
-            raise ValueError(f"{self.rung} is {self.status}: only a failed rung can be inconclusive")
-        if self.blocked_by is not None and (
-            self.status is not Status.BLOCKED or self.blocked_by not in BY_NAME
-        ):
+        if self.blocked_by is not None and self.status is not Status.BLOCKED:
             raise ValueError(f"{self.rung} is {self.status}, blocked by {self.blocked_by!r}")
         object.__setattr__(self, "evidence", tuple(str(item) for item in self.evidence))
 
@@ -162,18 +87,35 @@ class Outcome:
         return self.status is Status.PASSED
 
     @property
-    def contradicted(self) -> bool:
-        """Seen not to hold: failed, and not for want of an answer."""
-        return self.status is Status.FAILED and not self.inconclusive
-
-    @property
     def seen(self) -> bool:
         """Seen to hold or not to hold."""
-        return self.passed or self.contradicted
+        return self.status in (Status.PASSED, Status.FAILED)
+
+    @property
+    def tried(self) -> bool:
+        """It was built and checked, whatever came of it."""
+        return self.seen or self.status is Status.INCONCLUSIVE
+
+    def row(self) -> dict[str, Any]:
+        """As lab.validation/1 has it."""
+        inconclusive = self.status is Status.INCONCLUSIVE
+        status = Status.FAILED if inconclusive else self.status
+        return vars(self) | {"status": status, "inconclusive": inconclusive}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Outcome:
+        """What lab.validation/1 has. Raises ValueError for a row that contradicts itself."""
+        members = dict(row)
+        status = Status(members["status"])
+        if members.pop("inconclusive"):
+            if status is not Status.FAILED:
+                raise ValueError(f"{members['rung']} is {status}: only a failed rung can be inconclusive")
+            status = Status.INCONCLUSIVE
+        return cls(**members | {"status": status})
 
 
 INFORMS = "informs"
-"""Said in the place of `failed` of a rung on which the claim does not depend."""
+"""What people read in the place of `failed` where the claim does not depend on the rung."""
 
 
 class Claim(StrEnum):
@@ -205,12 +147,17 @@ class Nesting(StrEnum):
 
 @dataclass(frozen=True)
 class Host:
-    """L0. `system` is `linux` or `macos`; `os` is its name and release as people say it."""
+    """L0. `system` is `linux` or `macos`; `os` is its name and release as people say it.
+
+    `pc` is the emulated PC that this host is, such as `Bochs 2.7, corei7_haswell_4770`; empty for a machine
+    that is none.
+    """
 
     system: str
     os: str
     kernel: str
     cpu: str
+    pc: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,6 +189,8 @@ class Cell:
         object.__setattr__(self, "nesting", Nesting(self.nesting))
         if self.nesting is Nesting.EMULATED and not self.emulated:
             raise ValueError("a cell with emulated nesting is emulated")
+        if self.host.pc and not self.emulated:
+            raise ValueError("a cell on an emulated PC is emulated")
         if self.android and self.emulator in NOT_ANDROID:
             raise ValueError(f"the emulator {self.emulator!r} is not Android")
 

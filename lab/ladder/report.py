@@ -15,12 +15,13 @@ from lab.characters import one_line, printable
 from lab.ladder.climb import Climb
 from lab.ladder.document import ClimbedLab, Validation
 from lab.ladder.model import INFORMS, Cell, Claim, Nesting, Outcome, Status, Verdict
-from lab.ladder.verdict import ClaimVerdict, informs
+from lab.ladder.rungs import LADDER
+from lab.ladder.verdict import ClaimVerdict
 
 _LOOKS: dict[str, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
     Status.FAILED: ("✗", "bold red"),
-    Verdict.INCONCLUSIVE: ("?", "yellow"),
+    Status.INCONCLUSIVE: ("?", "yellow"),
     Status.BLOCKED: ("■", "yellow"),
     Status.SKIPPED: ("-", "dim"),
     INFORMS: ("i", "blue"),
@@ -43,13 +44,13 @@ def document(
     """The result of a climb as lab.validation/1: plain JSON values, secrets masked.
 
     `claim` is the one whose verdict is the document's own; `started` and `ended` carry a time zone;
-    `evidence` is the folder of this run; `facts` is anything measured on the way, by name.
+    `evidence` is the folder of this run; `facts` is what was measured on the way (Facts.document).
     """
     chosen = claims[claim]
     result = Validation(
         lab=ClimbedLab(name=lab_name, uuid=lab_uuid),
         cell=cell,
-        rungs=climbed.outcomes,
+        rungs=[outcome.row() for outcome in climbed.outcomes],
         claims={name.value: verdict for name, verdict in claims.items()},
         claim=claim,
         verdict=chosen.verdict,
@@ -66,10 +67,9 @@ def document(
 
 
 def word(outcome: Outcome, claim: Claim) -> str:
-    """What came of a rung, for people who ask about this claim: its status, `inconclusive` or `informs`."""
-    if outcome.contradicted and informs(outcome.rung, claim):
-        return INFORMS
-    return Verdict.INCONCLUSIVE.value if outcome.inconclusive else outcome.status.value
+    """What came of a rung, for people who ask about this claim: its status, or `informs`."""
+    failed = outcome.status is Status.FAILED
+    return INFORMS if failed and LADDER.informs(outcome.rung, claim) else outcome.status.value
 
 
 def table(outcomes: Iterable[Outcome], claim: Claim) -> Table:
@@ -83,7 +83,7 @@ def table(outcomes: Iterable[Outcome], claim: Claim) -> Table:
     for outcome in outcomes:
         result = word(outcome, claim)
         glyph, style = _LOOKS[result]
-        seconds = f"{outcome.seconds:.1f}" if outcome.status in (Status.PASSED, Status.FAILED) else ""
+        seconds = f"{outcome.seconds:.1f}" if outcome.tried else ""
         shown.add_row(
             Text(glyph, style), outcome.rung, Text(result, style), _details(outcome), Text(seconds, "dim")
         )
@@ -92,7 +92,7 @@ def table(outcomes: Iterable[Outcome], claim: Claim) -> Table:
 
 def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> list[str]:
     """The verdict, the other claims, the cell they hold for, and what none of it proves; a line each."""
-    others = [f"{name}: {found.verdict} ({found.reason})" for name, found in claims.items() if name != claim]
+    others = [f"{name}: {other.verdict} ({other.reason})" for name, other in claims.items() if name != claim]
     chosen = claims[claim]
     return [
         redact.clean(line)
@@ -115,36 +115,37 @@ def describe(cell: Cell) -> str:
     if cell.emulated and cell.nesting is Nesting.HARDWARE:
         nesting = "nesting on an emulated host"
     engine = f"{cell.engine} {cell.engine_version}".strip()
+    pc = f", all in the emulated PC {cell.host.pc}" if cell.host.pc else ""
     return (
         f"{engine} ({cell.acceleration or 'not started'}, {nesting}) on {cell.host.os} "
-        f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}"
+        f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}{pc}"
     )
 
 
 def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
     """What this verdict does not prove, in this cell."""
-    found = []
+    gaps = []
     if verdict in (Verdict.BLOCKED, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
-        found.append(f"anything about {claim}, for or against: it was not settled here")
+        gaps.append(f"anything about {claim}, for or against: it was not settled here")
     else:
-        found.append("anything about other versions, settings or machines than the ones named above")
+        gaps.append("anything about other versions, settings or machines than the ones named above")
     if cell.emulated:
-        found.append("that real hardware behaves the same: a processor here is emulated in software")
+        gaps.append("that real hardware behaves the same: a processor here is emulated in software")
     elif cell.emulated is None:
-        found.append("that real hardware behaves the same: nothing shows that the processors here are real")
+        gaps.append("that real hardware behaves the same: nothing shows that the processors here are real")
     if not cell.android:
-        found.append("that Android boots: no Android ran here")
+        gaps.append("that Android boots: no Android ran here")
     elif verdict is Verdict.CONFIRMED:
-        found.append("how fast Android is, or that every app works in it")
+        gaps.append("how fast Android is, or that every app works in it")
     if cell.host.system != "macos" or cell.engine != "virtualbox":
-        found.append("the theory about VirtualBox on macOS: this is another host or engine")
-    return found
+        gaps.append("the theory about VirtualBox on macOS: this is another host or engine")
+    return gaps
 
 
 def _details(outcome: Outcome) -> Text:
     # Each on its own line, which what a guest said cannot begin another of.
     text = Text(_line(outcome.observed))
-    if outcome.status is Status.FAILED:
+    if outcome.tried and not outcome.passed:
         text.append(f"\nexpected: {_line(outcome.expected)}", "dim")
     elif outcome.status is not Status.PASSED:
         text.stylize("dim")

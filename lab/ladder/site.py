@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedProof, Reach
-from lab.engines.protocol import Engine, EngineFacts, Machine
+from lab.engines.protocol import SOFTWARE, Engine, EngineFacts, Machine
 from lab.guest.ssh import Guest
 from lab.host.facts import HostFacts
+from lab.ladder.facts import Facts
 from lab.probes.kvm import KvmFacts, Probe
 
 
@@ -70,13 +71,55 @@ class Site:
     """How long Android may take to boot, and as long again to be usable, by what it runs on."""
 
     engine_facts: EngineFacts | None = None
-    kvm: KvmFacts | None = None
     container: Probe | None = None
     """The KVM probe in the container that docker.engine ran, if it ran one there."""
     boot_id: str = ""
     booted: NestedProof | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    """Figures and findings for the report, by rung."""
+    facts: Facts = field(default_factory=Facts)
+
+    @property
+    def kvm(self) -> KvmFacts | None:
+        """The KVM probe in L1, once it ran."""
+        return self.facts.guest
 
     def probe_deadline(self) -> Deadline:
         return Deadline.after(self.probe_seconds)
+
+    def android_wait(self) -> float:
+        """How long Android may take here, in seconds: to boot, and as long again to be usable."""
+        return self.android_seconds[deadline_key(self.kvm, self.engine_facts)]
+
+    def l2_wait(self) -> float:
+        """How long L2 may take to answer, in seconds: an Android no less than it may take to boot."""
+        android_too = self.emulator is not None and self.emulator.android
+        return max(self.nested_seconds, self.android_wait()) if android_too else self.nested_seconds
+
+
+DeadlineKey = Literal["android_hardware", "android_nested", "android_shadow"]
+"""A setting of [deadlines]."""
+
+
+def deadline_key(kvm: KvmFacts | None, engine: EngineFacts | None) -> DeadlineKey:
+    """Which deadline is Android's, by what L1 is and what its processor offers KVM.
+
+    On an L1 that is no VM, the processor runs Android as it would on a desk. Nested, it is about
+    four times as slow with EPT or NPT and far slower without, and so is anything emulated.
+    """
+    emulated = engine is not None and (engine.acceleration in SOFTWARE or engine.nesting == "emulated")
+    if emulated or (kvm is not None and kvm.facts.cpu.nested_paging is False):
+        return "android_shadow"
+    if kvm is not None and kvm.facts.cpu.hypervisor == "":
+        return "android_hardware"
+    return "android_nested"
+
+
+def no_emulator(site: Site) -> str:
+    """Why no rung can ask an L2 here; empty where there is an emulator."""
+    return "" if site.emulator is not None else "no emulator was asked for"
+
+
+def no_android(site: Site) -> str:
+    """Why no rung can ask Android here; empty where there is one."""
+    if site.emulator is None:
+        return no_emulator(site)
+    return "" if site.emulator.android else f"{site.emulator.name} is not Android"

@@ -10,43 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lab.errors import ExitCode
-from lab.ladder.model import NAMES, NOT_ANDROID, Cell, Claim, Nesting, Outcome, Verdict
-
-_INFORMATIVE = ("host.cpu", "guest.paravirt")
-_ANDROID = ("android.boot", "android.usable")
-_NESTING = tuple(name for name in NAMES if name not in _INFORMATIVE + _ANDROID)
-
-REQUIRED: dict[Claim, tuple[str, ...]] = {
-    Claim.NESTING: _NESTING,
-    Claim.ANDROID: _NESTING + _ANDROID,
-    Claim.THEORY: tuple(name for name in NAMES if name != "guest.paravirt"),
-}
-"""The rungs that must have passed for a claim to be confirmed, lowest first."""
-
-OBSERVED: dict[Claim, tuple[str, ...]] = {
-    Claim.NESTING: (),
-    Claim.ANDROID: (),
-    Claim.THEORY: ("guest.paravirt",),
-}
-"""The rungs a claim wants looked at, whichever way they turn out."""
-
-DECISIVE = frozenset(
-    {
-        "guest.cpu",
-        "guest.kvm",
-        "container.kvm",
-        "nested.boot",
-        "nested.adb",
-        "android.boot",
-        "android.usable",
-    }
-)
-"""The rungs whose failure refutes a claim that needs them; other failures leave it untested."""
-
-
-def informs(rung: str, claim: Claim) -> bool:
-    """Whether a rung only informs: the claim's verdict does not depend on how it turns out."""
-    return rung not in REQUIRED[claim]
+from lab.ladder.model import NOT_ANDROID, Cell, Claim, Nesting, Outcome, Status, Verdict
+from lab.ladder.rung import Rung
+from lab.ladder.rungs import LADDER
 
 
 @dataclass(frozen=True)
@@ -64,14 +30,16 @@ def judge(
     """The verdict on every claim, in `cell`, from these outcomes (of all rungs or of some).
 
     `expected_emulator` is the name the configuration asked for: when another one ran, nothing
-    is confirmed or refuted. Raises ValueError when a rung has two outcomes.
+    is confirmed or refuted. Raises ValueError when a rung has two outcomes, or is none of the ladder's.
     """
-    seen: dict[str, Outcome] = {}
+    by_rung: dict[str, Outcome] = {}
     for outcome in outcomes:
-        if outcome.rung in seen:
+        if outcome.rung not in LADDER:
+            raise ValueError(f"{outcome.rung!r} is not a rung")
+        if outcome.rung in by_rung:
             raise ValueError(f"{outcome.rung} has two outcomes")
-        seen[outcome.rung] = outcome
-    return {claim: _judge(claim, seen, cell, expected_emulator) for claim in Claim}
+        by_rung[outcome.rung] = outcome
+    return {claim: _judge(claim, by_rung, cell, expected_emulator) for claim in Claim}
 
 
 def strongest_claim(cell: Cell) -> Claim:
@@ -92,22 +60,22 @@ def exit_code(verdict: Verdict) -> ExitCode:
     }[verdict]
 
 
-def _judge(claim: Claim, seen: dict[str, Outcome], cell: Cell, expected: str | None) -> ClaimVerdict:
+def _judge(claim: Claim, by_rung: dict[str, Outcome], cell: Cell, expected: str | None) -> ClaimVerdict:
     untestable = _untestable(claim, cell)
     if untestable is not None:
         return untestable
-    found = _from_rungs(claim, seen)
-    if found.verdict not in (Verdict.CONFIRMED, Verdict.REFUTED):
-        return found
+    judged = _from_rungs(claim, by_rung)
+    if judged.verdict not in (Verdict.CONFIRMED, Verdict.REFUTED):
+        return judged
     if expected is not None and cell.emulator != expected:
         return ClaimVerdict(
             Verdict.INCONCLUSIVE,
             f"the emulator asked for is {expected}, and the one that ran is {cell.emulator or 'none'}",
-            found.rungs,
+            judged.rungs,
         )
     if cell.nesting is Nesting.NONE:
-        return _without_nesting(found, cell)
-    return found
+        return _without_nesting(judged, cell)
+    return judged
 
 
 def _untestable(claim: Claim, cell: Cell) -> ClaimVerdict | None:
@@ -142,47 +110,47 @@ def _no_android(cell: Cell) -> str:
     return f"{cell.emulator} is not Android"
 
 
-def _without_nesting(found: ClaimVerdict, cell: Cell) -> ClaimVerdict:
-    if found.verdict is Verdict.REFUTED:
+def _without_nesting(judged: ClaimVerdict, cell: Cell) -> ClaimVerdict:
+    if judged.verdict is Verdict.REFUTED:
         return ClaimVerdict(
             Verdict.BLOCKED,
             f"not tested here: {cell.engine} gives its VMs no nested virtualization",
-            found.rungs,
+            judged.rungs,
         )
     return ClaimVerdict(
         Verdict.INCONCLUSIVE,
         f"lab's own records disagree: every rung passed, but {cell.engine} is recorded as giving no nesting",
-        found.rungs,
+        judged.rungs,
     )
 
 
-def _from_rungs(claim: Claim, seen: dict[str, Outcome]) -> ClaimVerdict:
-    required = REQUIRED[claim]
-    for name in NAMES:
-        outcome = seen.get(name)
-        if name in required and (outcome is None or not outcome.passed):
-            return _decided_by(name, outcome)
-        if name in OBSERVED[claim] and (outcome is None or not outcome.seen):
-            return _decided_by(name, outcome)
+def _from_rungs(claim: Claim, by_rung: dict[str, Outcome]) -> ClaimVerdict:
+    for rung in LADDER:
+        outcome = by_rung.get(rung.name)
+        if claim in rung.required_by and (outcome is None or not outcome.passed):
+            return _decided_by(rung, outcome)
+        if claim in rung.observed_by and (outcome is None or not outcome.seen):
+            return _decided_by(rung, outcome)
+    required = LADDER.required(claim)
     last = required[-1]
     return ClaimVerdict(
-        Verdict.CONFIRMED, f"every rung it needs passed, up to {last}: {_said(seen[last])}", required
+        Verdict.CONFIRMED, f"every rung it needs passed, up to {last}: {_observed(by_rung[last])}", required
     )
 
 
-def _decided_by(name: str, outcome: Outcome | None) -> ClaimVerdict:
-    """The verdict when `name` is the lowest rung that is not as the claim needs it."""
+def _decided_by(rung: Rung, outcome: Outcome | None) -> ClaimVerdict:
+    """The verdict when `rung` is the lowest that is not as the claim needs it."""
     if outcome is None:
-        return ClaimVerdict(Verdict.INCONCLUSIVE, f"{name} was not looked at", (name,))
-    if outcome.inconclusive:
+        return ClaimVerdict(Verdict.INCONCLUSIVE, f"{rung.name} was not looked at", (rung.name,))
+    if outcome.status is Status.INCONCLUSIVE:
         verdict, became = Verdict.INCONCLUSIVE, "could not be settled"
-    elif outcome.contradicted:
-        verdict, became = (Verdict.REFUTED if name in DECISIVE else Verdict.BLOCKED), "failed"
+    elif outcome.status is Status.FAILED:
+        verdict, became = (Verdict.REFUTED if rung.decisive else Verdict.BLOCKED), "failed"
     else:
         verdict, became = Verdict.BLOCKED, f"was {outcome.status}"
-    return ClaimVerdict(verdict, f"{name} {became}: {_said(outcome)}", (name,))
+    return ClaimVerdict(verdict, f"{rung.name} {became}: {_observed(outcome)}", (rung.name,))
 
 
-def _said(outcome: Outcome) -> str:
+def _observed(outcome: Outcome) -> str:
     """What was observed, as the end of a sentence on one line."""
     return " ".join(outcome.observed.split()).rstrip(".") or "nothing was observed"

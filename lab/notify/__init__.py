@@ -3,21 +3,18 @@
 from lab.notify.github import GitHubIssues
 from lab.notify.mail import Mail
 from lab.notify.message import Notice, Said
-from lab.notify.secrets import NAMES, secret
-from lab.notify.sending import Channel, DeliveryError, Patience
-from lab.notify.webhook import Slack, Webhook, verify
+from lab.notify.secrets import secret
+from lab.notify.sending import Channel, DeliveryError
+from lab.notify.webhook import Slack, Webhook
 
 __all__ = [
-    "NAMES",
     "Channel",
     "DeliveryError",
     "GitHubIssues",
     "Mail",
     "Notice",
-    "Patience",
     "Said",
     "Slack",
     "Webhook",
     "secret",
-    "verify",
 ]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from lab import redact, web
 from lab.notify.message import Notice, Said
 from lab.notify.secrets import where
-from lab.notify.sending import DeliveryError, Patience, persist, send
+from lab.notify.sending import PATIENCE, DeliveryError, persist, send
 
 API = "https://api.github.com"
 LABEL = "lab-nightly-"
@@ -48,17 +48,19 @@ class GitHubIssues:
 
     name = "github"
 
-    def __init__(self, repository: str, token: str, api: str = API, patience: Patience | None = None) -> None:
+    def __init__(
+        self, repository: str, token: str, api: str = API, patience: web.Patience = PATIENCE
+    ) -> None:
         self._base = f"{api.rstrip('/')}/repos/{repository}"
         self._token = token
-        self._patience = patience or Patience()
+        self._patience = patience
 
     def deliver(self, notice: Notice) -> str:
         if not self._token:
             raise DeliveryError("there is no token for GitHub", hint=where("github-token"))
         worse = [finding for finding in notice.findings if finding.worse]
-        told = [persist(partial(self._tell, item, notice), self._patience) for item in worse]
-        return "; ".join(told) or "no regression: no issue"
+        done = [persist(partial(self._tell, item, notice), self._patience) for item in worse]
+        return "; ".join(done) or "no regression: no issue"
 
     def _tell(self, finding: Said, notice: Notice) -> str:
         label = LABEL + finding.marker

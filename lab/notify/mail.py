@@ -11,7 +11,7 @@ from lab import web
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError
 from lab.notify.message import Notice
-from lab.notify.sending import DeliveryError, Patience, TryAgain, mail_fault, persist
+from lab.notify.sending import PATIENCE, DeliveryError, mail_fault, persist
 
 _IMPLICIT_TLS = 465
 _ANSWER_BYTES = 1 << 20
@@ -26,7 +26,7 @@ class _Bounded:
     def getreply(self) -> tuple[int, bytes]:
         client: Any = self
         if client.file is None and client.sock is not None:  # new, or encrypted from here on
-            client.file = web.Watched(client.sock).makefile("rb")
+            client.file = web.watched(client.sock).makefile("rb")
         answer: tuple[int, bytes] = super().getreply()  # type: ignore[misc]
         return answer
 
@@ -53,13 +53,13 @@ class Mail:
         *,
         user: str = "",
         password: str = "",
-        patience: Patience | None = None,
+        patience: web.Patience = PATIENCE,
     ) -> None:
         self._host, _, port = server.rpartition(":")
         self._port = int(port)
         self._sender, self._to = sender, to
         self._user, self._password = user, password
-        self._patience = patience or Patience()
+        self._patience = patience
 
     def deliver(self, notice: Notice) -> str:
         message = EmailMessage()
@@ -82,7 +82,7 @@ class Mail:
         except DeliveryError:
             raise
         except DeadlineError:
-            raise TryAgain(f"{self._host} did not answer in {self._seconds:.0f} s") from None
+            raise web.TransientError(f"{self._host} did not answer in {self._seconds:.0f} s") from None
         except BlockedError as error:
             raise DeliveryError(error.what) from None
         except ssl.SSLError:
@@ -92,13 +92,13 @@ class Mail:
 
     @property
     def _seconds(self) -> float:
-        return _SILENCES * self._patience.timeout
+        return _SILENCES * self._patience.read
 
     def _connected(self) -> smtplib.SMTP:
         context = ssl.create_default_context()
         if self._port == _IMPLICIT_TLS:
-            return _SmtpOverTls(self._host, self._port, timeout=self._patience.timeout, context=context)
-        server = _Smtp(self._host, self._port, timeout=self._patience.timeout)
+            return _SmtpOverTls(self._host, self._port, timeout=self._patience.read, context=context)
+        server = _Smtp(self._host, self._port, timeout=self._patience.read)
         if web.is_loopback(self._host):
             return server
         server.ehlo()

@@ -54,7 +54,7 @@ class Notice:
     def lines(self) -> list[str]:
         """The whole of it in sentences, without markup."""
         counts = ", ".join(f"{number} {verdict}" for verdict, number in self.counts.items() if number)
-        told = [
+        lines = [
             f"{self.claim or 'the night'}: {self.verdict}: {self.reason}",
             f"for {self.cell}" if self.cell else "",
             f"runs: {counts}" if counts else "",
@@ -64,7 +64,7 @@ class Notice:
             f"report: {self.report}" if self.report else "",
             f"evidence: {self.evidence}" if self.evidence else "",
         ]
-        return [_line(line) for line in told if line]
+        return [_line(line) for line in lines if line]
 
     def document(self) -> dict[str, Any]:
         """nightly.notice/1."""

@@ -22,14 +22,14 @@ _LONG = 16
 
 def secret(name: str) -> str:
     """The secret of that name, registered so that no log, error or evidence shows it; empty if none."""
-    found = os.environ.get(NAMES[name], "") or _of_keyring(name)
-    redact.register(found)
+    value = os.environ.get(NAMES[name], "") or _of_keyring(name)
+    redact.register(value)
     if name == "webhook-url":
-        parts = urlsplit(found)
+        parts = urlsplit(value)
         for part in (parts.path, parts.query, parts.password or "", *parts.path.split("/")):
             if len(part) >= _LONG:
                 redact.register(part)
-    return found
+    return value
 
 
 def where(name: str) -> str:

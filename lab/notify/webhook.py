@@ -8,10 +8,10 @@ import json
 import time
 from typing import Any
 
-from lab import redact
+from lab import redact, web
 from lab.notify.message import Notice
 from lab.notify.secrets import where
-from lab.notify.sending import DeliveryError, Patience, persist, send
+from lab.notify.sending import PATIENCE, DeliveryError, persist, send
 
 SIGNATURE, TIMESTAMP, DELIVERY = "X-Lab-Signature", "X-Lab-Timestamp", "X-Lab-Delivery"
 _SLACK_TEXT = 2900
@@ -23,9 +23,9 @@ class Webhook:
 
     name = "webhook"
 
-    def __init__(self, url: str, secret: str = "", patience: Patience | None = None) -> None:
+    def __init__(self, url: str, secret: str = "", patience: web.Patience = PATIENCE) -> None:
         self._url, self._secret = url, secret
-        self._patience = patience or Patience()
+        self._patience = patience
 
     def deliver(self, notice: Notice) -> str:
         _need(self._url)
@@ -46,9 +46,9 @@ class Slack:
 
     name = "slack"
 
-    def __init__(self, url: str, patience: Patience | None = None) -> None:
+    def __init__(self, url: str, patience: web.Patience = PATIENCE) -> None:
         self._url = url
-        self._patience = patience or Patience()
+        self._patience = patience
 
     def deliver(self, notice: Notice) -> str:
         _need(self._url)
@@ -77,17 +77,6 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     """`sha256=` and the hex HMAC-SHA256 over the timestamp, a full stop, and the body."""
     mac = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={mac.hexdigest()}"
-
-
-def verify(
-    secret: str, timestamp: str, body: bytes, signature: str, *, now: float, tolerance: float = 300.0
-) -> bool:
-    """What a receiver does: the signature is right, and made within `tolerance` seconds of `now`."""
-    try:
-        fresh = abs(now - int(timestamp)) <= tolerance
-    except ValueError:
-        return False
-    return fresh and hmac.compare_digest(sign(secret, timestamp, body), signature)
 
 
 def _need(url: str) -> None:

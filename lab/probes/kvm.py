@@ -46,7 +46,7 @@ class _Model(BaseModel):
 _M = TypeVar("_M", bound=_Model)
 
 
-class Entry(_Model):
+class GuestRun(_Model):
     """One run of the tiny guest: it writes a byte twice to a port and halts."""
 
     started: bool
@@ -87,8 +87,8 @@ class Probe(_Model):
 
     schema_: Literal["lab.kvm_probe/1"] = Field(alias="schema")
     device: Device
-    real_mode: Entry | None
-    long_mode: Entry | None
+    real_mode: GuestRun | None
+    long_mode: GuestRun | None
 
     @property
     def ok(self) -> bool:
@@ -122,7 +122,7 @@ class Probe(_Model):
         return "; ".join(words) or "the probe tried no guest"
 
 
-class Cpu(_Model):
+class ProbedCpu(_Model):
     model: str
     count: int
     flags: list[str]
@@ -139,7 +139,7 @@ class CpuFacts(_Model):
     schema_: Literal["lab.cpu_facts/1"] = Field(alias="schema")
     kernel: str
     machine: str
-    cpu: Cpu
+    cpu: ProbedCpu
     clocksource: str
     clocksources: list[str]
     modules: dict[str, dict[str, str]]
@@ -159,20 +159,8 @@ class KvmFacts(_Model):
         return self.probe.ok
 
     @property
-    def signature(self) -> str:
-        return self.facts.cpu.hypervisor or ""
-
-    @property
-    def clocksource(self) -> str:
-        return self.facts.clocksource
-
-    @property
     def cpu_flags(self) -> list[str]:
         return self.facts.cpu.flags
-
-    def summary(self) -> str:
-        """One sentence: how each mode ended, or why none was tried."""
-        return self.probe.why
 
 
 class Process(_Model):

@@ -5,5 +5,6 @@ It needs no virtualization of the host, and brings Intel's VT-x or AMD-V all the
 
 from lab.rehearsal.bochs import BochsPc
 from lab.rehearsal.pc import EmulatedPc, PcFacts, PcSpec, powered
+from lab.rehearsal.qemu import QemuPc
 
-__all__ = ["BochsPc", "EmulatedPc", "PcFacts", "PcSpec", "powered"]
+__all__ = ["BochsPc", "EmulatedPc", "PcFacts", "PcSpec", "QemuPc", "powered"]

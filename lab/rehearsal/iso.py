@@ -7,28 +7,26 @@ from pathlib import Path
 
 import pycdlib
 
-from lab.errors import BlockedError, UsageError
+from lab.errors import BlockedError
+from lab.rehearsal.pc import kernel_line
 
 LOADER = Path("/usr/lib/ISOLINUX/isolinux.bin")
 """In Debian's package isolinux; what it loads next is in syslinux-common."""
 MODULE = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
-_LONGEST = 2000
-"""Characters: the kernel reads 2047 of its command line."""
 _SECTORS = 4
 """Of 512 bytes, which the BIOS reads of isolinux.bin: it reads the rest itself (its isolinux.txt)."""
 
 
 def write(output: Path, kernel: Path, initramfs: Path, command_line: str) -> None:
     """Write the CD to `output`. Raises UsageError for a command line that is none, BlockedError."""
-    if not (command_line.isascii() and command_line.isprintable() and len(command_line) <= _LONGEST):
-        raise UsageError(f"a kernel's command line is one line of ASCII, up to {_LONGEST} characters")
     for path in (LOADER, MODULE):
         if not path.exists():
             raise BlockedError(
                 f"{path} is not there, which boots the emulated PC",
                 hint="Debian's packages isolinux and syslinux-common bring it",
             )
-    settings = f"DEFAULT lab\nPROMPT 0\nLABEL lab\nKERNEL /VMLINUZ\nINITRD /INITRD\nAPPEND {command_line}\n"
+    line = kernel_line(command_line)
+    settings = f"DEFAULT lab\nPROMPT 0\nLABEL lab\nKERNEL /VMLINUZ\nINITRD /INITRD\nAPPEND {line}\n"
     image = pycdlib.PyCdlib()
     image.new()
     image.add_file(str(LOADER), "/ISOLINUX.BIN;1")

@@ -9,14 +9,23 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from lab.deadline import Deadline, cleaning_up
+from lab.errors import UsageError
+
+_LONGEST_LINE = 2000
+"""Characters: the kernel reads 2047 of its command line."""
 
 Hear = Callable[[str], None]
 """Called with each line that comes over the first serial port. It is the guest's, hence untrusted."""
 
 
+SYSTEM, DISK = "lab-system", "lab-disk"
+"""Models of hard disks, as the PC's Linux has them in /sys/block/*/device/model: which of them it calls sda
+is not decided (it looks at all of them at once)."""
+
+
 @dataclass(frozen=True)
 class PcSpec:
-    """A PC with one processor, and the Linux that it boots."""
+    """A PC with one processor, the Linux that it boots, and its disks."""
 
     uuid: str
     """lab's own mark: the PC's process and files are known by it, never by name."""
@@ -28,9 +37,19 @@ class PcSpec:
     kernel: Path
     initramfs: Path
     command_line: str
-    """Of the kernel, one line. The first serial port is ttyS0."""
+    """Of the kernel (`kernel_line`). The first serial port is ttyS0."""
+    system: Path | None = None
+    """A raw image, the hard disk of the model SYSTEM. It is read alone, so that many PCs can share it: what
+    this one writes there is forgotten at its end. A disk's size: lab.rehearsal.bochs.disk_bytes."""
     disk: Path | None = None
-    """A raw image, the first hard disk (/dev/sda): the one thing it can change. Its size: `disk_bytes`."""
+    """A raw image, the hard disk of the model DISK: the one thing the PC changes."""
+
+
+def kernel_line(text: str) -> str:
+    """A kernel's command line. Raises UsageError for what is none."""
+    if not (text.isascii() and text.isprintable() and len(text) <= _LONGEST_LINE):
+        raise UsageError(f"a kernel's command line is one line of ASCII, up to {_LONGEST_LINE} characters")
+    return text
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,10 @@ class EmulatedPc(Protocol):
     @property
     def serial(self) -> Path:
         """All that came over the first serial port. Its end can be missing: keep what matters on the disk."""
+
+    @property
+    def logs(self) -> list[Path]:
+        """What tells how it went; the serial port comes last."""
 
     def facts(self) -> PcFacts:
         """Raises BlockedError: the emulator is not installed, or has no such processor."""

@@ -1,10 +1,12 @@
-"""Which process is a Bochs of lab's: by PID, start time and the settings file in its arguments."""
+"""Which process emulates a PC of lab's: by PID, start time and the PC's mark in its arguments."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,42 @@ _KERNEL_THREADS = 2
 """PID of kthreadd, the parent of all kernel threads, which have no arguments ever (Linux)."""
 
 
+@dataclass(frozen=True)
+class Sign:
+    """What the arguments of a PC's process have: the emulator's name, and after it an option with a mark.
+
+    The name need not come first: the program can be a script that becomes the emulator, or one that the
+    dynamic loader was told to start.
+    """
+
+    option: str
+    mark: str
+    """lab's own, of this PC alone."""
+    program: re.Pattern[str]
+
+    def on(self, process: psutil.Process) -> bool:
+        """Whether it is a running process with this sign."""
+        try:
+            argv = _arguments(process)
+            where = next(place for place, pair in enumerate(itertools.pairwise(argv)) if pair == self._pair)
+            alive = process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, StopIteration):
+            return False
+        return alive and any(self.program.fullmatch(Path(word).name) for word in argv[:where])
+
+    @property
+    def _pair(self) -> tuple[str, str]:
+        return (self.option, self.mark)
+
+
 def remember(record: Path, pid: int) -> None:
     """Write down in the file `record` which process it is. One that has ended already is not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         files.write_json(record, {"pid": pid, "created": psutil.Process(pid).create_time()})
 
 
-def find(record: Path, settings: str) -> psutil.Process | None:
-    """The running Bochs of the file `settings`: the one that `record` names, or any; None without one.
+def find(record: Path, sign: Sign) -> psutil.Process | None:
+    """The running process with the sign: the one that `record` names, or any; None without one.
 
     All processes are looked through where there is no record: a crash may have come before it was written.
     """
@@ -36,19 +66,9 @@ def find(record: Path, settings: str) -> psutil.Process | None:
         written: Any = files.read_json(record)
         process = psutil.Process(int(written["pid"]))
         meant = abs(process.create_time() - float(written["created"])) <= _START_TOLERANCE
-        if meant and is_bochs(process, settings):
+        if meant and sign.on(process):
             return process
-    return next((process for process in psutil.process_iter() if is_bochs(process, settings)), None)
-
-
-def is_bochs(process: psutil.Process, settings: str) -> bool:
-    """Whether it is a running Bochs, or the script that becomes one, whose arguments have `-f settings`."""
-    try:
-        argv = _arguments(process)
-        ours = ("-f", settings) in itertools.pairwise(argv) and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-    return ours and any(Path(word).name.startswith("bochs") for word in argv[:2])
+    return next((process for process in psutil.process_iter() if sign.on(process)), None)
 
 
 def _arguments(process: psutil.Process) -> list[str]:
@@ -61,9 +81,9 @@ def _arguments(process: psutil.Process) -> list[str]:
     return argv
 
 
-def kill(process: psutil.Process, settings: str) -> None:
+def kill(process: psutil.Process, sign: Sign) -> None:
     """End it by force, as Bochs ignores requests; no other process. Raises LabError when it survives."""
-    if not is_bochs(process, settings):
+    if not sign.on(process):
         return
     with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()  # psutil checks the start time again

@@ -12,7 +12,7 @@ from lab.reporters.junit import JUnit
 from lab.reporters.markdown import Markdown
 from lab.reporters.model import ReportInput
 from lab.reporters.protocol import Reporter
-from lab.reporters.reading import history, read
+from lab.reporters.reading import RunFolder, history, read
 
 REPORTERS: tuple[Reporter, ...] = (Html(), Document(), JUnit(), Markdown())
 
@@ -27,4 +27,4 @@ def write(run: ReportInput, folder: Path) -> dict[str, Path]:
     return written
 
 
-__all__ = ["REPORTERS", "ReportInput", "Reporter", "history", "read", "write"]
+__all__ = ["REPORTERS", "ReportInput", "Reporter", "RunFolder", "history", "read", "write"]

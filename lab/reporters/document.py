@@ -9,11 +9,11 @@ from typing import Any
 
 from lab import __version__
 from lab.characters import printable
-from lab.documents.reports import LabReport, PastVerdict, ReportCount, ReportPrediction, ReportRun
+from lab.documents.reports import LabReport, PastClaim, ReportCount, ReportPrediction, ReportRun
 from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.reporters import wording
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 
 
 class Document:
@@ -41,7 +41,11 @@ def document(run: ReportInput) -> dict[str, Any]:
         ],
         history=[
             row.model_dump(mode="json", exclude={"verdicts"})
-            | {"verdicts": [PastVerdict(claim=claim, verdict=said) for claim, said in row.verdicts.items()]}
+            | {
+                "verdicts": [
+                    PastClaim(claim=claim, verdict=verdict) for claim, verdict in row.verdicts.items()
+                ]
+            }
             for row in run.history
         ],
         comparison=run.comparison and run.comparison.model_dump(mode="json"),
@@ -52,7 +56,7 @@ def document(run: ReportInput) -> dict[str, Any]:
     ).as_json()
 
 
-def _run(run: Run) -> ReportRun:
+def _run(run: ReportedRun) -> ReportRun:
     return ReportRun(
         validation=Validation.made_of(run.document),
         folder=printable(str(run.folder)) if run.folder else None,

@@ -11,10 +11,10 @@ from typing import Literal
 from xml.etree import ElementTree as Xml
 
 from lab.characters import one_line
-from lab.ladder.model import NAMES, Claim, Outcome, Status, Verdict
+from lab.ladder.model import Claim, Outcome, Status, Verdict
 from lab.ladder.report import describe
-from lab.ladder.verdict import informs
-from lab.reporters.model import ReportInput, Run
+from lab.ladder.rungs import LADDER
+from lab.reporters.model import ReportedRun, ReportInput
 from lab.reporters.wording import NOT_LOOKED_AT, SAYS
 
 Result = Literal["passed", "failure", "error", "skipped"]
@@ -34,13 +34,13 @@ class JUnit:
 
     def render(self, run: ReportInput, _folder: Path) -> str:
         suites = Xml.Element("testsuites")  # without attributes: Ant's schema knows none
-        for number, one in enumerate(run.runs):
-            suites.append(_suite(number, one))
+        for number, each in enumerate(run.runs):
+            suites.append(_suite(number, each))
         Xml.indent(suites)
         return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(suites, encoding="unicode") + "\n"
 
 
-def _suite(number: int, run: Run) -> Xml.Element:
+def _suite(number: int, run: ReportedRun) -> Xml.Element:
     suite = Xml.Element(
         "testsuite",
         id=str(number),
@@ -59,8 +59,7 @@ def _suite(number: int, run: Run) -> Xml.Element:
         ("lab_version", run.document["lab_version"]),
     ):
         Xml.SubElement(properties, "property", name=name, value=one_line(value))
-    seen = run.outcomes
-    results = [_rung(suite, name, seen.get(name), run.claim) for name in NAMES]
+    results = [_rung(suite, name, run.outcomes.get(name), run.claim) for name in LADDER.names]
     results += [_claim(suite, claim, run) for claim in Claim]
     counted: tuple[tuple[str, Result], ...] = (
         ("failures", "failure"),
@@ -91,21 +90,21 @@ def _rung(suite: Xml.Element, name: str, outcome: Outcome | None, claim: Claim) 
         )
         if text
     )
-    if outcome.inconclusive:
+    if outcome.status is Status.INCONCLUSIVE:
         return _say(case, "error", "inconclusive", outcome.observed, details)
-    if outcome.status is Status.FAILED and not informs(name, claim):
+    if outcome.status is Status.FAILED and not LADDER.informs(name, claim):
         return _say(case, "failure", "failed", outcome.observed, details)
     why = "failed, and only informs" if outcome.status is Status.FAILED else outcome.status.value
     return _say(case, "skipped", outcome.status.value, f"{why}: {outcome.observed}", details)
 
 
-def _claim(suite: Xml.Element, claim: Claim, run: Run) -> Result:
-    found = run.document["claims"][claim]
+def _claim(suite: Xml.Element, claim: Claim, run: ReportedRun) -> Result:
+    judged = run.document["claims"][claim]
     case = _case(suite, "claims", claim.value, 0.0)
-    result = _VERDICTS[Verdict(found["verdict"])]
+    result = _VERDICTS[Verdict(judged["verdict"])]
     if result == "passed":
         return result
-    return _say(case, result, found["verdict"], f"{found['verdict']}: {found['reason']}", SAYS[claim])
+    return _say(case, result, judged["verdict"], f"{judged['verdict']}: {judged['reason']}", SAYS[claim])
 
 
 def _case(suite: Xml.Element, kind: str, name: str, seconds: float) -> Xml.Element:
@@ -113,10 +112,10 @@ def _case(suite: Xml.Element, kind: str, name: str, seconds: float) -> Xml.Eleme
 
 
 def _say(case: Xml.Element, result: Result, kind: str, message: str, text: str) -> Result:
-    said = Xml.SubElement(case, result, message=one_line(message))
-    said.text = text
+    element = Xml.SubElement(case, result, message=one_line(message))
+    element.text = text
     if result != "skipped":  # Ant's schema knows the attribute of the other two only, and demands it there
-        said.set("type", kind)
+        element.set("type", kind)
     return result
 
 

@@ -9,29 +9,14 @@ from urllib.parse import quote
 
 from lab.characters import printable
 from lab.ladder.model import Outcome
-from lab.reporters.model import Run, Source
-
-_SHOWS: dict[str, tuple[str, ...]] = {
-    "host.cpu": ("host.json",),
-    "host.engine": ("versions.json",),
-    "vm.settings": ("settings.json", "VBox.log"),
-    "vm.boot": ("console.log",),
-    "guest.paravirt": ("dmesg.txt",),
-    "guest.cpu": ("cpuinfo.txt",),
-    "guest.kvm": ("kvm-parameters.txt", "dmesg.txt"),
-    "docker.engine": ("docker-info.txt",),
-    "container.kvm": ("dmesg.txt",),
-    "nested.boot": ("container.log", "l2-console.log"),
-    "nested.adb": ("l2-console.log",),
-    "android.boot": ("container.log",),
-}
-"""Rung to the evidence files (lab.commands.collect) in which more can be read about it."""
+from lab.ladder.rungs import LADDER
+from lab.reporters.model import ReportedRun, Source
 
 _MEASURED = tuple(f"{kind}.{form}" for kind in ("compare", "experiment") for form in ("html", "png", "json"))
 
 
 @dataclass(frozen=True)
-class Link:
+class EvidenceLink:
     """`href` is empty where there is nothing to link to, and `text` then stands alone."""
 
     text: str
@@ -39,44 +24,43 @@ class Link:
     bytes: int = 0
 
 
-def evidence(run: Run, folder: Path) -> list[Link]:
+def evidence(run: ReportedRun, folder: Path) -> list[EvidenceLink]:
     """Every file of the run's evidence, as seen from `folder`."""
     return [_link(run, name, folder) for name in run.files]
 
 
-def of_rung(run: Run, outcome: Outcome, folder: Path) -> list[Link]:
+def of_rung(run: ReportedRun, outcome: Outcome, folder: Path) -> list[EvidenceLink]:
     """What a rung names as its evidence, then what else is known to show more of it."""
-    looked = outcome.seen or outcome.inconclusive
-    more = [name for name in _SHOWS.get(outcome.rung, ()) if looked and name in run.files]
-    found = [_link(run, name, folder) for name in dict.fromkeys([*outcome.evidence, *more])]
-    return [link for link in found if link.bytes or not link.href]
+    more = [name for name in LADDER[outcome.rung].shows if outcome.tried and name in run.files]
+    links = [_link(run, name, folder) for name in dict.fromkeys([*outcome.evidence, *more])]
+    return [link for link in links if link.bytes or not link.href]
 
 
-def measured(run: Run, source: Source, folder: Path) -> list[Link]:
+def measured(run: ReportedRun, source: Source, folder: Path) -> list[EvidenceLink]:
     """What the run that measured left, in the store in which `run` is; nothing where it is gone."""
     if run.folder is None:
         return []
     there = run.folder.parent.parent / source.lab / source.run
-    found = [_to(there / name, folder) for name in _MEASURED]
-    return [link for link in found if link.href]
+    links = [_to(there / name, folder) for name in _MEASURED]
+    return [link for link in links if link.href]
 
 
-def _link(run: Run, name: str, folder: Path) -> Link:
+def _link(run: ReportedRun, name: str, folder: Path) -> EvidenceLink:
     """A name is a path in the run's folder or not at all: nothing else becomes a link."""
     if run.folder is None:
-        return Link(printable(name))
+        return EvidenceLink(printable(name))
     given = Path(name)
     if given.is_absolute() and given.parent == run.folder:
         given = Path(given.name)
     if given.name != str(given) or given.name not in run.files:
-        return Link(printable(name))
+        return EvidenceLink(printable(name))
     return _to(run.folder / given.name, folder)
 
 
-def _to(target: Path, folder: Path) -> Link:
+def _to(target: Path, folder: Path) -> EvidenceLink:
     text = printable(target.name)
     try:
         size = target.stat().st_size
     except (OSError, ValueError):
-        return Link(text)
-    return Link(text, quote(os.path.relpath(target, folder), errors="surrogateescape"), size)
+        return EvidenceLink(text)
+    return EvidenceLink(text, quote(os.path.relpath(target, folder), errors="surrogateescape"), size)

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.characters import one_line, printable
-from lab.figures.page import Table
-from lab.ladder.model import BY_NAME, NAMES, Claim, Outcome, Status
+from lab.figures.page import PageTable
+from lab.ladder.model import Claim, Outcome
 from lab.ladder.report import describe
-from lab.ladder.verdict import informs
+from lab.ladder.rungs import LADDER
 from lab.reporters import links, text, wording
-from lab.reporters.links import Link
-from lab.reporters.model import Experiment, ReportInput, Run
+from lab.reporters.layers import layers
+from lab.reporters.links import EvidenceLink
+from lab.reporters.model import MeasuredExperiment, ReportedRun, ReportInput
 
 _MARKS = {
     "confirmed": "✅",
@@ -36,12 +37,18 @@ class Markdown:
     file = "report.md"
 
     def render(self, run: ReportInput, folder: Path) -> str:
-        parts = [*_verdict(run), *_claims(run), *_ladder(run.last, folder), *_more(run)]
+        parts = [
+            *_verdict(run),
+            *_layers(run.last),
+            *_claims(run),
+            *_ladder(run.last, folder),
+            *_more(run),
+        ]
         parts += ["## Not proven", _list(wording.not_proven(run)), *_evidence(run.last, folder)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def page(title: str, lead: str, tables: Sequence[Table], notes: Sequence[str] = ()) -> str:
+def page(title: str, lead: str, tables: Sequence[PageTable], notes: Sequence[str] = ()) -> str:
     """A measurement's own page as Markdown: what lab.figures.page shows, without the picture."""
     parts = [f"# {escaped(title)}", escaped(lead)]
     for table in tables:
@@ -49,22 +56,28 @@ def page(title: str, lead: str, tables: Sequence[Table], notes: Sequence[str] = 
     return "\n\n".join([*parts, _list(notes)]).rstrip() + "\n"
 
 
-def escaped(said: str) -> str:
-    """`said` as text on one line: nothing in it is Markdown or HTML."""
-    safe = one_line(printable(said)).replace("&", "&amp;").replace("<", "&lt;")
+def escaped(text: str) -> str:
+    """`text` on one line, and nothing in it is Markdown or HTML."""
+    safe = one_line(printable(text)).replace("&", "&amp;").replace("<", "&lt;")
     return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", safe))
 
 
 def _verdict(run: ReportInput) -> list[str]:
     verdict = run.verdict
-    found = [
+    parts = [
         f"# {_MARKS[verdict]} {verdict.capitalize()}: {escaped(wording.headline(run))}",
         f"{escaped(wording.MEANS[verdict])} Here: {escaped(run.reason)}",
         f"**Holds for** {escaped(describe(run.last.cell))}, and for nothing else.",
     ]
     if hints := wording.hints(run.last):
-        found.append(_list(f"Next: {hint}" for hint in hints))
-    return found
+        parts.append(_list(f"Next: {hint}" for hint in hints))
+    return parts
+
+
+def _layers(run: ReportedRun) -> list[str]:
+    """Each runs in the one above it."""
+    rows = [(layer.name, layer.what, _marked(layer.word, layer.state)) for layer in layers(run)]
+    return ["## Layers", _table(("Layer", "What it is", "State"), rows)]
 
 
 def _claims(run: ReportInput) -> list[str]:
@@ -75,26 +88,26 @@ def _claims(run: ReportInput) -> list[str]:
     return ["## Claims", _table(("Claim", "Verdict", "Says", "Because"), rows)]
 
 
-def _ladder(run: Run, folder: Path) -> list[str]:
-    seen, decides = run.outcomes, wording.deciding(run)
+def _ladder(run: ReportedRun, folder: Path) -> list[str]:
+    deciding = wording.deciding(run)
     rows = []
-    for name in NAMES:
-        outcome = seen.get(name)
-        said = _marked(wording.word(outcome, run.claim))
-        notes = [note for note, here in (("decides", name == decides),) if here]
-        if outcome is not None and outcome.passed and informs(name, run.claim):
+    for rung in LADDER:
+        outcome = run.outcomes.get(rung.name)
+        result = _marked(wording.word(outcome, run.claim))
+        notes = ["decides"] if rung.name == deciding else []
+        if outcome is not None and outcome.passed and LADDER.informs(rung.name, run.claim):
             notes.append("only informs")
         observed = _observed(outcome) if outcome else ""
         more = links.of_rung(run, outcome, folder) if outcome else []
         took = text.seconds(outcome.seconds) if outcome and outcome.seconds else ""
         rows.append(
-            (name, " · ".join([said, *notes]), observed or BY_NAME[name].meaning, took, _Raw(_links(more)))
+            (rung.name, " · ".join([result, *notes]), observed or rung.meaning, took, _Raw(_links(more)))
         )
     return ["## Ladder", _table(("Rung", "Result", "Observed", "Took", "Evidence"), rows)]
 
 
 def _observed(outcome: Outcome) -> str:
-    if outcome.status is Status.FAILED:
+    if outcome.tried and not outcome.passed:
         return f"{outcome.observed} (expected: {outcome.expected})"
     return outcome.observed
 
@@ -103,19 +116,19 @@ def _more(run: ReportInput) -> list[str]:
     parts = []
     if len(run.runs) > 1:
         runs = [
-            (f"{one.started:%Y-%m-%d %H:%M} UTC", _marked(one.verdict), one.document["reason"])
-            for one in run.runs
+            (f"{each.started:%Y-%m-%d %H:%M} UTC", _marked(each.verdict), each.document["reason"])
+            for each in run.runs
         ]
         parts += ["## Runs", _table(("Started", "Verdict", "Because"), runs)]
     if run.predictions:
         rows = [
             (
-                found.prediction.claim.value,
-                found.prediction.predicted.value,
-                found.observed.value,
-                wording.CAME[found.came],
+                foretold.prediction.claim.value,
+                foretold.prediction.predicted.value,
+                foretold.observed.value,
+                wording.CAME[foretold.came],
             )
-            for found in wording.foretold(run)
+            for foretold in wording.foretold(run)
         ]
         parts += ["## Predictions", _table(("Of", "Predicted", "Observed", "Came"), rows)]
     if run.comparison:
@@ -125,19 +138,19 @@ def _more(run: ReportInput) -> list[str]:
     return parts
 
 
-def _experiment(found: Experiment) -> list[str]:
+def _experiment(experiment: MeasuredExperiment) -> list[str]:
     rows = [
-        (one.paravirt, "on" if one.nested else "off", f"{one.worked} of {one.runs}", one.note)
-        for one in found.trials
+        (trial.paravirt, "on" if trial.nested else "off", f"{trial.worked} of {trial.runs}", trial.note)
+        for trial in experiment.trials
     ]
     head = ("Paravirtualization asked for", "Nesting", "/dev/kvm worked", "Reached the guest")
-    source = [escaped(wording.measured(found.source))] if found.source else []
-    return [escaped(found.sentence), _table(head, rows), *source]
+    source = [escaped(wording.measured(experiment.source))] if experiment.source else []
+    return [escaped(experiment.sentence), _table(head, rows), *source]
 
 
-def _evidence(run: Run, folder: Path) -> list[str]:
-    found = links.evidence(run, folder)
-    return ["## Evidence", _links(found)] if found else []
+def _evidence(run: ReportedRun, folder: Path) -> list[str]:
+    files = links.evidence(run, folder)
+    return ["## Evidence", _links(files)] if files else []
 
 
 class _Raw(str):
@@ -154,9 +167,11 @@ def _list(items: Iterable[str]) -> str:
     return "\n".join(f"- {escaped(item)}" for item in items)
 
 
-def _marked(word: str) -> str:
-    return f"{_MARKS[word]} {word}"
+def _marked(word: str, instead: str = "") -> str:
+    return f"{_MARKS[word]} {instead or word}"
 
 
-def _links(found: Iterable[Link]) -> str:
-    return ", ".join(f"[{escaped(one.text)}]({one.href})" if one.href else escaped(one.text) for one in found)
+def _links(shown: Iterable[EvidenceLink]) -> str:
+    return ", ".join(
+        f"[{escaped(link.text)}]({link.href})" if link.href else escaped(link.text) for link in shown
+    )

@@ -18,7 +18,15 @@ from lab.documents.measured import LabCompare, MeasuredPlace, TheoryExperiment
 from lab.errors import LabError
 from lab.files import read_json
 from lab.ladder.model import Cell
-from lab.reporters.model import Compared, Comparison, Experiment, Measure, Run, Source, Trial
+from lab.reporters.model import (
+    CellTrials,
+    Compared,
+    Measure,
+    MeasuredComparison,
+    MeasuredExperiment,
+    ReportedRun,
+    Source,
+)
 from lab.theory.experiment import Delivered
 
 Read = TypeVar("Read", LabCompare, TheoryExperiment)
@@ -28,26 +36,26 @@ PAGES = ("compare.html", "experiment.html")
 """What such a run shows by itself."""
 
 
-def comparison(run: Run) -> Comparison | None:
+def comparison(run: ReportedRun) -> MeasuredComparison | None:
     """The newest lab.compare of the run's cell on the lab of that name; None when there is none."""
     where = _where(run.cell) | {"nesting": run.cell.nesting.value}
-    for folder, found in _newest(_beside(run, run.document["lab"]["name"]), COMPARE, LabCompare):
-        images = {item.image for item in found.emulators}
-        if _alike(found.where, where) and images >= {run.cell.emulator_image} - {""}:
-            return _comparison(found, folder)
+    for folder, document in _newest(_beside(run, run.document["lab"]["name"]), COMPARE, LabCompare):
+        images = {item.image for item in document.emulators}
+        if _alike(document.where, where) and images >= {run.cell.emulator_image} - {""}:
+            return _comparison(document, folder)
     return None
 
 
-def experiment(run: Run) -> Experiment | None:
+def experiment(run: ReportedRun) -> MeasuredExperiment | None:
     """The newest theory.experiment of the run's host, engine and VM image; None when there is none."""
     where = _where(run.cell)
-    for folder, found in _newest(_beside(run), EXPERIMENT, TheoryExperiment):
-        if _alike(found.where, where):
-            return _experiment(found, folder)
+    for folder, document in _newest(_beside(run), EXPERIMENT, TheoryExperiment):
+        if _alike(document.where, where):
+            return _experiment(document, folder)
     return None
 
 
-def _beside(run: Run, lab: str | None = None) -> list[Path]:
+def _beside(run: ReportedRun, lab: str | None = None) -> list[Path]:
     """The evidence folders of a lab, or of all, in the store in which the run's is; newest first."""
     if run.folder is None:
         return []
@@ -58,9 +66,9 @@ def _newest(folders: Iterable[Path], name: str, model: type[Read]) -> Iterable[t
     """Each folder with a document of that name; one that is damaged is no measurement."""
     for folder in folders:
         try:
-            found = read_json(folder / name)
-            if isinstance(found, Mapping):
-                yield folder, model.read(found)
+            document = read_json(folder / name)
+            if isinstance(document, Mapping):
+                yield folder, model.read(document)
         except (OSError, ValueError, LabError):
             continue
 
@@ -70,6 +78,7 @@ def _where(cell: Cell) -> dict[str, Any]:
     return {
         "os": cell.host.os,
         "cpu": cell.host.cpu,
+        "pc": cell.host.pc,
         "engine": cell.engine,
         "engine_version": cell.engine_version,
         "acceleration": cell.acceleration,
@@ -78,56 +87,56 @@ def _where(cell: Cell) -> dict[str, Any]:
 
 
 def _alike(where: MeasuredPlace, wanted: Mapping[str, Any]) -> bool:
-    host = {"os": where.host.os, "cpu": where.host.cpu or where.host.arch}
+    host = dict(where.host) | {"cpu": where.host.cpu or where.host.arch}
     return all((dict(where) | host)[key] == value for key, value in wanted.items())
 
 
-def _comparison(found: LabCompare, folder: Path) -> Comparison | None:
-    titles = {route.route: route.title for route in found.routes}
+def _comparison(document: LabCompare, folder: Path) -> MeasuredComparison | None:
+    titles = {route.route: route.title for route in document.routes}
     measures = [
         Measure(
             name=f"{row.emulator}, {titles[row.route]}",
             seconds=tuple(row.values),
             note="; ".join([f"{row.n} of {row.planned}", *row.without]),
         )
-        for row in found.summary
+        for row in document.summary
     ]
     ratios = [
         Compared(
-            name=f"{one.emulator}: L2's boot with {titles[one.over]} over {titles[one.under]}",
-            ratio=one.value,
-            n=min(one.n_over, one.n_under),
-            low=one.low,
-            high=one.high,
+            name=f"{ratio.emulator}: L2's boot with {titles[ratio.over]} over {titles[ratio.under]}",
+            ratio=ratio.value,
+            n=min(ratio.n_over, ratio.n_under),
+            low=ratio.low,
+            high=ratio.high,
         )
-        for one in found.ratios
+        for ratio in document.ratios
     ]
-    hows = dict.fromkeys(one.how for one in found.ratios)
+    hows = dict.fromkeys(ratio.how for ratio in document.ratios)
     notes = [
-        f"measured by lab.compare in one VM, in random order (seed {found.seed})",
+        f"measured by lab.compare in one VM, in random order (seed {document.seed})",
         *(f"bounds of a ratio: {how}" for how in hows),
-        *(f"{route.title}: {route.why_not}" for route in found.routes if route.why_not),
+        *(f"{route.title}: {route.why_not}" for route in document.routes if route.why_not),
     ]
     try:
-        return Comparison(
+        return MeasuredComparison(
             measures=tuple(measures),
             ratios=tuple(ratios),
             note="; ".join(notes),
-            source=_source(found, folder),
+            source=_source(document, folder),
         )
     except ValidationError:
         return None
 
 
-def _experiment(found: TheoryExperiment, folder: Path) -> Experiment | None:
+def _experiment(document: TheoryExperiment, folder: Path) -> MeasuredExperiment | None:
     trials = []
-    for cell in found.cells:
-        mine = [trial for trial in found.trials if trial.asked == cell.asked]
+    for cell in document.cells:
+        mine = [trial for trial in document.trials if trial.asked == cell.asked]
         got = [Delivered(**dict(trial.delivered)).words for trial in mine if trial.delivered]
         lost = [trial.outcome for trial in mine if trial.worked is None]
         without = [f"{lost.count(kind)} {kind}" for kind in dict.fromkeys(lost)]
         trials.append(
-            Trial(
+            CellTrials(
                 paravirt=cell.asked.paravirt,
                 nested=cell.asked.nested,
                 runs=cell.observed,
@@ -135,10 +144,13 @@ def _experiment(found: TheoryExperiment, folder: Path) -> Experiment | None:
                 note="; ".join([*dict.fromkeys(got), *without]),
             )
         )
-    return Experiment(
-        sentence=found.sentence, trials=tuple(trials), seed=found.seed, source=_source(found, folder)
+    return MeasuredExperiment(
+        sentence=document.sentence,
+        trials=tuple(trials),
+        seed=document.seed,
+        source=_source(document, folder),
     )
 
 
-def _source(found: LabCompare | TheoryExperiment, folder: Path) -> Source:
-    return Source(run=folder.name, lab=folder.parent.name, when=datetime.fromisoformat(found.started))
+def _source(document: LabCompare | TheoryExperiment, folder: Path) -> Source:
+    return Source(run=folder.name, lab=folder.parent.name, when=datetime.fromisoformat(document.started))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from lab.characters import printable
-from lab.ladder.model import Cell, Claim, Outcome, Status, Verdict
+from lab.ladder.facts import Facts
+from lab.ladder.model import Cell, Claim, Outcome, Verdict
 from lab.reporters.spans import Timeline
 from lab.reporters.text import plain
 from lab.theory.knowledge import Outlook
@@ -76,21 +78,21 @@ class Source(_Part):
     when: AwareDatetime
 
 
-class Comparison(_Part):
+class MeasuredComparison(_Part):
     measures: tuple[Measure, ...] = ()
     ratios: tuple[Compared, ...] = ()
     note: Text = ""
     source: Source | None = None
 
 
-class Stage(_Part):
+class AndroidStage(_Part):
     """A stage of Android's boot; `seconds` from the container's start, None when it was not reached."""
 
     name: Text
     seconds: Seconds | None = None
 
 
-class Trial(_Part):
+class CellTrials(_Part):
     """One cell of the experiment: settings asked for, and in how many runs /dev/kvm worked in L1."""
 
     paravirt: Text
@@ -100,16 +102,16 @@ class Trial(_Part):
     note: Text = ""
 
 
-class Experiment(_Part):
+class MeasuredExperiment(_Part):
     sentence: Text
     """What follows from the data."""
-    trials: tuple[Trial, ...]
+    trials: tuple[CellTrials, ...]
     seed: int | None = None
     source: Source | None = None
 
 
 @dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """One climb and what it left behind."""
 
     document: Mapping[str, Any]
@@ -124,7 +126,7 @@ class Run:
         kept = {key: value for key, value in self.document.items() if key != "access"}
         object.__setattr__(self, "document", plain(kept | {"schema": "lab.validation/1"}))
 
-    @property
+    @cached_property
     def cell(self) -> Cell:
         return cell_of(self.document["cell"])
 
@@ -136,37 +138,32 @@ class Run:
     def verdict(self) -> Verdict:
         return Verdict(self.document["verdict"])
 
-    @property
-    def outcomes(self) -> dict[str, Outcome]:
+    @cached_property
+    def outcomes(self) -> Mapping[str, Outcome]:
         """Rung to outcome, lowest first; a rung that was never reached has none."""
-        return {
-            row["rung"]: Outcome(**(row | {"status": Status(row["status"])}))
-            for row in self.document["rungs"]
-        }
+        return {row["rung"]: Outcome.of_row(row) for row in self.document["rungs"]}
 
     @property
     def started(self) -> datetime:
         return datetime.fromisoformat(self.document["started"])
 
-    def fact(self, *path: str) -> Any:
-        """A measured fact by its path, None when there is none."""
-        found: Any = self.document["facts"]
-        for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+    @cached_property
+    def facts(self) -> Facts:
+        """What was measured on the way."""
+        return Facts.read(self.document["facts"])
 
 
 @dataclass(frozen=True)
 class ReportInput:
     """All a reporter may show. `runs` are of one cell and judged by one claim, oldest first."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[ReportedRun, ...]
     predictions: tuple[Prediction, ...] = ()
     history: tuple[Past, ...] = ()
-    comparison: Comparison | None = None
-    android: tuple[Stage, ...] = ()
+    comparison: MeasuredComparison | None = None
+    android: tuple[AndroidStage, ...] = ()
     """The stages of Android's boot in the last run."""
-    experiment: Experiment | None = None
+    experiment: MeasuredExperiment | None = None
     written: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
@@ -177,11 +174,11 @@ class ReportInput:
             raise ValueError("a report is of one cell and one claim: these runs differ")
 
     @property
-    def last(self) -> Run:
+    def last(self) -> ReportedRun:
         """The newest run: the one that is shown in full."""
         return self.runs[-1]
 
-    @property
+    @cached_property
     def combined(self) -> Combined:
         return combine(run.verdict for run in self.runs)
 

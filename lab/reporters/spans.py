@@ -44,10 +44,10 @@ class Timeline:
     def depth(self, span: Span) -> int:
         """How many steps it is nested in."""
         parents = {other.step: other.parent for other in self.spans}
-        depth, seen, parent = 0, {span.step}, span.parent
-        while parent in parents and parent not in seen:
+        depth, passed, parent = 0, {span.step}, span.parent
+        while parent in parents and parent not in passed:
             depth += 1
-            seen.add(parent)
+            passed.add(parent)
             parent = parents[parent]
         return depth
 
@@ -109,15 +109,15 @@ def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The readable events, with `at` as a time and every member there."""
     for line in lines:
         try:
-            found = json.loads(line)
+            event = json.loads(line)
             yield {
-                "kind": str(found["kind"]),
-                "step": int(found["step"]),
-                "parent": int(found.get("parent", 0)),
-                "name": str(found.get("name", "")),
-                "at": datetime.fromisoformat(found["at"]),
-                "seconds": max(0.0, float(found.get("seconds", 0.0))),
-                "text": str(found.get("text", "")),
+                "kind": str(event["kind"]),
+                "step": int(event["step"]),
+                "parent": int(event.get("parent", 0)),
+                "name": str(event.get("name", "")),
+                "at": datetime.fromisoformat(event["at"]),
+                "seconds": max(0.0, float(event.get("seconds", 0.0))),
+                "text": str(event.get("text", "")),
             }
         except (ValueError, KeyError, TypeError, AttributeError):
             continue

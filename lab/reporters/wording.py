@@ -8,10 +8,9 @@ from datetime import UTC
 from lab.ladder import report
 from lab.ladder.model import INFORMS, Cell, Claim, Outcome, Status, Verdict
 from lab.ladder.report import limits
-from lab.ladder.verdict import OBSERVED, REQUIRED
-from lab.reporters.model import Comparison as Measured
-from lab.reporters.model import Prediction, ReportInput, Run, Source
-from lab.theory.observed import Comparison, compare
+from lab.ladder.rungs import LADDER
+from lab.reporters.model import MeasuredComparison, Prediction, ReportedRun, ReportInput, Source
+from lab.theory.observed import Agreement, compare
 from lab.theory.repeats import combine
 
 NOT_LOOKED_AT = "not looked at"
@@ -42,6 +41,7 @@ MEANS: dict[Verdict, str] = {
     Verdict.INCONCLUSIVE: "lab could not find out. This is evidence neither for nor against the claim.",
     Verdict.NOT_APPLICABLE: "The claim is about another kind of machine than this one.",
 }
+_HINTED = (Status.FAILED, Status.INCONCLUSIVE, Status.BLOCKED)
 _ENGINES = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
 
 
@@ -78,12 +78,12 @@ def word(outcome: Outcome | None, claim: Claim) -> str:
     return NOT_LOOKED_AT if outcome is None else report.word(outcome, claim)
 
 
-def informing(run: Run) -> list[str]:
+def informing(run: ReportedRun) -> list[str]:
     """The rungs that were seen to fail, and on which the run's claim does not depend."""
     return [name for name, outcome in run.outcomes.items() if word(outcome, run.claim) == INFORMS]
 
 
-def deciding(run: Run) -> str:
+def deciding(run: ReportedRun) -> str:
     """The rung that decided against the claim, or kept it from being settled; empty when there is none."""
     rungs = run.document["claims"][run.claim]["rungs"]
     return rungs[0] if run.verdict is not Verdict.CONFIRMED and len(rungs) == 1 else ""
@@ -91,27 +91,28 @@ def deciding(run: Run) -> str:
 
 def not_proven(run: ReportInput) -> list[str]:
     """What the verdict does not show. What a test double showed holds for the double."""
-    found = limits(run.last.cell, run.last.claim, run.verdict)
+    gaps = limits(run.last.cell, run.last.claim, run.verdict)
     if run.verdict is Verdict.REFUTED:
-        found.insert(0, f"why {deciding(run.last) or 'it'} failed")
-    if run.last.fact("android.boot", "double"):
-        found.insert(0, "anything about Android: what ran is a test double of its image")
-    return found
+        gaps.insert(0, f"why {deciding(run.last) or 'it'} failed")
+    android = run.last.facts.android_boot
+    if android is not None and android.double:
+        gaps.insert(0, "anything about Android: what ran is a test double of its image")
+    return gaps
 
 
-def hints(run: Run) -> list[str]:
+def hints(run: ReportedRun) -> list[str]:
     """What to do next, from the rungs that did not turn out as the claim needs them."""
-    needed = (*REQUIRED[run.claim], *OBSERVED[run.claim])
-    rows = [outcome for name, outcome in run.outcomes.items() if name in needed]
-    said = [row.hint for row in rows if row.hint and row.status in (Status.FAILED, Status.BLOCKED)]
-    return list(dict.fromkeys(said))
+    needed = (*LADDER.required(run.claim), *LADDER.observed(run.claim))
+    outcomes = [outcome for name, outcome in run.outcomes.items() if name in needed]
+    hints = [outcome.hint for outcome in outcomes if outcome.hint and outcome.status in _HINTED]
+    return list(dict.fromkeys(hints))
 
 
-CAME: dict[Comparison, str] = {
-    Comparison.AGREES: "as predicted",
-    Comparison.CONTRADICTS: "contradicts the prediction",
-    Comparison.ANSWERS: "nobody knew before",
-    Comparison.NOT_TESTED: "not tested",
+CAME: dict[Agreement, str] = {
+    Agreement.AGREES: "as predicted",
+    Agreement.CONTRADICTS: "contradicts the prediction",
+    Agreement.ANSWERS: "nobody knew before",
+    Agreement.NOT_TESTED: "not tested",
 }
 
 
@@ -121,37 +122,38 @@ class Foretold:
 
     prediction: Prediction
     observed: Verdict
-    came: Comparison
+    came: Agreement
 
 
 def foretold(run: ReportInput) -> list[Foretold]:
-    found = []
-    for prediction in run.predictions:
-        observed = verdict_of(run, prediction.claim)[0]
-        found.append(Foretold(prediction, observed, compare(prediction.predicted, observed)))
-    return found
+    """Each of the report's predictions with what all its runs observed."""
+    pairs = [(prediction, verdict_of(run, prediction.claim)[0]) for prediction in run.predictions]
+    return [
+        Foretold(prediction, observed, compare(prediction.predicted, observed))
+        for prediction, observed in pairs
+    ]
 
 
 def verdict_of(run: ReportInput, claim: Claim) -> tuple[Verdict, str]:
     """All runs' verdict on a claim, and the reason."""
-    found = [one.document["claims"][claim] for one in run.runs]
-    combined = combine(Verdict(one["verdict"]) for one in found)
-    return combined.verdict, found[-1]["reason"] if len(combined.counts) == 1 else combined.reason
+    judged = [each.document["claims"][claim] for each in run.runs]
+    combined = combine(Verdict(each["verdict"]) for each in judged)
+    return combined.verdict, judged[-1]["reason"] if len(combined.counts) == 1 else combined.reason
 
 
-def compared(comparison: Measured) -> list[str]:
+def compared(comparison: MeasuredComparison) -> list[str]:
     """The ratios and what they rest on, a sentence each."""
-    said = []
-    for one in comparison.ratios:
-        spread = f" ({one.low:.1f} to {one.high:.1f})" if one.low and one.high else ""
-        said.append(f"{one.name}: {one.ratio:.1f} times{spread}, n = {one.n}")
+    sentences = []
+    for ratio in comparison.ratios:
+        spread = f" ({ratio.low:.1f} to {ratio.high:.1f})" if ratio.low and ratio.high else ""
+        sentences.append(f"{ratio.name}: {ratio.ratio:.1f} times{spread}, n = {ratio.n}")
     for measure in comparison.measures:
         note = f" ({measure.note})" if measure.note else ""
         took = ", ".join(f"{value:.1f}" for value in measure.seconds)
-        said.append(f"{measure.name}: {took} s{note}" if took else f"{measure.name}: not measured{note}")
+        sentences.append(f"{measure.name}: {took} s{note}" if took else f"{measure.name}: not measured{note}")
     if comparison.note:
-        said.append(comparison.note)
-    return [*said, measured(comparison.source)] if comparison.source else said
+        sentences.append(comparison.note)
+    return [*sentences, measured(comparison.source)] if comparison.source else sentences
 
 
 def measured(source: Source) -> str:

@@ -7,7 +7,7 @@ import platform
 from lab.errors import BlockedError
 from lab.schedule.installing import install, installed, uninstall
 from lab.schedule.launchd import Launchd
-from lab.schedule.plan import MARKER, Plan, Scheduler, Unit, parse_at
+from lab.schedule.plan import MARKER, Plan, Scheduler, parse_at
 from lab.schedule.systemd import Systemd
 
 BY_SYSTEM: dict[str, type[Scheduler]] = {"Darwin": Launchd, "Linux": Systemd}
@@ -29,7 +29,6 @@ __all__ = [
     "Plan",
     "Scheduler",
     "Systemd",
-    "Unit",
     "install",
     "installed",
     "parse_at",

@@ -123,14 +123,14 @@ def _need_tool(scheduler: Scheduler) -> None:
 
 
 def _must_be_gone(scheduler: Scheduler) -> None:
-    known, said = state(scheduler)
+    known, words = state(scheduler)
     if known is False:
         return
     why = "still has the night" if known else "could not be asked whether it still has the night"
     by_hand = "; ".join(" ".join(command) for command in scheduler.deactivate())
     raise LabError(
         f"{scheduler.name} {why}: nothing was removed",
-        tail=said,
+        tail=words,
         evidence=installed(scheduler),
         hint=f"run this again from a session of your own, logged in where the nights run; by hand: {by_hand}",
     )

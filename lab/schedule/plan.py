@@ -86,15 +86,15 @@ class Scheduler(Protocol):
 
 def parse_at(text: str) -> tuple[int, int]:
     """Hour and minute of HH:MM, local time. Raises UsageError."""
-    found = _AT.fullmatch(text)
-    if not found:
+    match = _AT.fullmatch(text)
+    if not match:
         raise UsageError(f"{text!r} is not a time of day", hint="for example --at 03:30")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def environment(more: Sequence[str] = ()) -> dict[str, str]:
     """The least a night needs: a PATH with the tools as they are found now, lab's Python and files."""
-    folders = [str(Path(found).parent) for tool in _TOOLS if (found := shutil.which(tool))]
+    folders = [str(Path(program).parent) for tool in _TOOLS if (program := shutil.which(tool))]
     outside = [item for item in (*more, *folders) if not _of_environment(item)]
     path = os.pathsep.join(dict.fromkeys([*outside, *_PLAIN]))
     kept = {name: os.environ[name] for name in _TAKEN_ALONG if os.environ.get(name)}

@@ -51,8 +51,8 @@ class Systemd:
             "[Install]\n"
             "WantedBy=timers.target\n"
         )
-        one, other = self.paths()
-        return [Unit(one, service.encode()), Unit(other, timer.encode())]
+        service_path, other = self.paths()
+        return [Unit(service_path, service.encode()), Unit(other, timer.encode())]
 
     def paths(self) -> list[Path]:
         base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")

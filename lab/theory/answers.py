@@ -8,7 +8,7 @@ from lab.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal
 from lab.ladder.document import RungName
 from lab.ladder.model import Claim, Verdict
 from lab.theory.knowledge import Grade, Outlook
-from lab.theory.observed import Comparison
+from lab.theory.observed import Agreement
 from lab.theory.situation import Engine, System, Vendor
 
 Applicable = Literal[Outlook.CONFIRMED, Outlook.REFUTED, Outlook.BLOCKED, Outlook.UNKNOWN]
@@ -114,7 +114,7 @@ class SeenVerdict(JsonPart):
     claim: Claim
     verdict: Verdict
     predicted: Outlook
-    comparison: Comparison
+    comparison: Agreement
     when: Moment
     runs: Ordinal
 

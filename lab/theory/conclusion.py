@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lab.theory.experiment import Asked, Outcome, Trial
+from lab.theory.experiment import Asked, TrialOutcome, TurnResult
 
 
-class Finding(StrEnum):
+class Rule(StrEnum):
     NESTING = "nesting decides"
     PARAVIRT = "paravirtualization decides"
     BOTH = "both are needed"
@@ -31,13 +31,13 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Conclusion:
-    finding: Finding
+    finding: Rule
     sentence: str
 
     @property
     def decided(self) -> bool:
         """Whether something follows."""
-        return self.finding not in (Finding.MIXED, Finding.INSUFFICIENT)
+        return self.finding not in (Rule.MIXED, Rule.INSUFFICIENT)
 
 
 @dataclass(frozen=True)
@@ -60,62 +60,62 @@ _CALLED: dict[Group, str] = {
     _PARAVIRT_ALONE: "with KVM's paravirtual interface alone",
     _NEITHER: "with neither",
 }
-_RULES: dict[Finding, Callable[[bool, bool], bool]] = {
-    Finding.NESTING: lambda nested, _: nested,
-    Finding.PARAVIRT: lambda _, paravirt: paravirt,
-    Finding.BOTH: lambda nested, paravirt: nested and paravirt,
-    Finding.EITHER: lambda nested, paravirt: nested or paravirt,
-    Finding.NEVER: lambda _, __: False,
-    Finding.ALWAYS: lambda _, __: True,
+_RULES: dict[Rule, Callable[[bool, bool], bool]] = {
+    Rule.NESTING: lambda nested, _: nested,
+    Rule.PARAVIRT: lambda _, paravirt: paravirt,
+    Rule.BOTH: lambda nested, paravirt: nested and paravirt,
+    Rule.EITHER: lambda nested, paravirt: nested or paravirt,
+    Rule.NEVER: lambda _, __: False,
+    Rule.ALWAYS: lambda _, __: True,
 }
 _SETTINGS = ("nesting", "KVM's paravirtual interface")
-_SEEN = ((Finding.NESTING, Finding.NESTING_SEEN), (Finding.PARAVIRT, Finding.PARAVIRT_SEEN))
+_SEEN = ((Rule.NESTING, Rule.NESTING_SEEN), (Rule.PARAVIRT, Rule.PARAVIRT_SEEN))
 """By setting: the rule, and what it is called while not every combination was seen."""
 
 
-def conclude(trials: Sequence[Trial]) -> Conclusion:
+def conclude(trials: Sequence[TurnResult]) -> Conclusion:
     """What the trials show, with the counts it rests on.
 
     Trials are grouped by what reached the guest. A rule is stated only if no trial contradicts it, and
     as the one that decides only if every combination was seen.
     """
-    seen = [(trial.turn.asked, group, bool(trial.worked)) for trial in trials if (group := _group(trial))]
+    observed = [(trial.turn.asked, group, bool(trial.worked)) for trial in trials if (group := _group(trial))]
     groups: dict[Group, _Count] = {}
     for wanted in _CALLED:
-        worked = [ok for _, group, ok in seen if group == wanted]
+        worked = [ok for _, group, ok in observed if group == wanted]
         if worked:
             groups[wanted] = _Count(sum(worked), len(worked))
     finding = _finding(groups)
-    got = [(asked, group) for asked, group, _ in seen]
+    got = [(asked, group) for asked, group, _ in observed]
     return Conclusion(finding, " ".join([_said(finding, groups), *_undelivered(got), *_lost(trials)]))
 
 
-def _group(trial: Trial) -> Group | None:
+def _group(trial: TurnResult) -> Group | None:
     got = trial.delivered
-    if trial.outcome is not Outcome.OBSERVED or got is None or got.paravirt is None:
+    if trial.outcome is not TrialOutcome.OBSERVED or got is None or got.paravirt is None:
         return None
     return got.nested, got.paravirt
 
 
-def _finding(groups: _Groups) -> Finding:
+def _finding(groups: _Groups) -> Rule:
     if any(0 < count.worked < count.runs for count in groups.values()):
-        return Finding.MIXED
+        return Rule.MIXED
     fits = _fits(groups)
     if len(groups) == len(_CALLED):
-        return fits[0] if fits else Finding.OTHER
+        return fits[0] if fits else Rule.OTHER
     if not fits:
-        return Finding.OTHER
-    if Finding.NEVER in fits and groups.keys() - {_NEITHER}:
-        return Finding.NEVER
-    if Finding.ALWAYS in fits and groups.keys() - {_BOTH}:
-        return Finding.ALWAYS
+        return Rule.OTHER
+    if Rule.NEVER in fits and groups.keys() - {_NEITHER}:
+        return Rule.NEVER
+    if Rule.ALWAYS in fits and groups.keys() - {_BOTH}:
+        return Rule.ALWAYS
     for place, (rule, as_far_as_seen) in enumerate(_SEEN):
         if rule in fits and _varied_alone(groups, place):
             return as_far_as_seen
-    return Finding.INSUFFICIENT
+    return Rule.INSUFFICIENT
 
 
-def _fits(groups: _Groups) -> list[Finding]:
+def _fits(groups: _Groups) -> list[Rule]:
     """The rules that no group contradicts."""
     return [
         name
@@ -127,34 +127,34 @@ def _fits(groups: _Groups) -> list[Finding]:
 def _varied_alone(groups: _Groups, place: int) -> bool:
     """Whether one setting was seen both ways with the other the same."""
     levels = [{group[place] for group in groups if group[1 - place] is other} for other in (True, False)]
-    return any(len(seen) == 2 for seen in levels)
+    return any(len(values) == 2 for values in levels)
 
 
-def _said(finding: Finding, groups: _Groups) -> str:
+def _said(finding: Rule, groups: _Groups) -> str:
     each = "; ".join(f"{_CALLED[group]} {count}" for group, count in groups.items())
     if not groups:
         return "Nothing was observed, so nothing follows."
-    if finding is Finding.MIXED:
+    if finding is Rule.MIXED:
         return (
             f"Guests that got the same did not behave the same, so no rule is drawn: /dev/kvm worked {each}."
         )
-    if finding is Finding.NEVER:
+    if finding is Rule.NEVER:
         return f"/dev/kvm worked in no run ({each}), so {_not_enough(groups)}."
-    if finding is Finding.ALWAYS:
+    if finding is Rule.ALWAYS:
         return f"/dev/kvm worked in every run ({each}), so {_not_needed(groups)}."
-    if finding is Finding.OTHER:
+    if finding is Rule.OTHER:
         return f"No simple rule fits: /dev/kvm worked {each}."
-    if finding is Finding.INSUFFICIENT:
+    if finding is Rule.INSUFFICIENT:
         return f"/dev/kvm worked {each}. That decides nothing: {_left_open(groups)}"
-    if finding in (Finding.BOTH, Finding.EITHER):
-        word, on = ("and", all) if finding is Finding.BOTH else ("or", any)
+    if finding in (Rule.BOTH, Rule.EITHER):
+        word, on = ("and", all) if finding is Rule.BOTH else ("or", any)
         return f"{_everywhere(groups, f' {word} '.join(_SETTINGS), on)}: {finding}."
     place = 0 if finding in _SEEN[0] else 1
-    said = _everywhere(groups, _SETTINGS[place], lambda group: group[place])
-    if finding in (Finding.NESTING, Finding.PARAVIRT):
-        return f"{said}, with {_SETTINGS[1 - place]} and without it: {finding}."
+    sentence = _everywhere(groups, _SETTINGS[place], lambda group: group[place])
+    if finding in (Rule.NESTING, Rule.PARAVIRT):
+        return f"{sentence}, with {_SETTINGS[1 - place]} and without it: {finding}."
     needless = [f"So {word}." for word in [_not_needed(groups)] if word]
-    return " ".join([f"{said}: {finding}.", *needless, _capital(_left_open(groups, but=_SEEN[place][0]))])
+    return " ".join([f"{sentence}: {finding}.", *needless, _capital(_left_open(groups, but=_SEEN[place][0]))])
 
 
 def _everywhere(groups: _Groups, what: str, on: Callable[[Group], bool]) -> str:
@@ -163,7 +163,7 @@ def _everywhere(groups: _Groups, what: str, on: Callable[[Group], bool]) -> str:
     return f"/dev/kvm worked in every run with {what} ({with_it}) and in no other ({without})"
 
 
-def _left_open(groups: _Groups, but: Finding | None = None) -> str:
+def _left_open(groups: _Groups, but: Rule | None = None) -> str:
     """What would have to be seen, and which rules fit as well as long as it is not."""
     unseen = " or ".join(words for group, words in _CALLED.items() if group not in groups)
     others = " and ".join(f"“{name}”" for name in _fits(groups) if name is not but)
@@ -217,10 +217,10 @@ def _reached(listed: Sequence[bool]) -> str:
     return f"reached the guest in {sum(listed) or 'none'}"
 
 
-def _lost(trials: Sequence[Trial]) -> list[str]:
+def _lost(trials: Sequence[TurnResult]) -> list[str]:
     """How many trials are in no group, and why."""
     kinds = Counter(
-        "unclear" if trial.outcome is Outcome.OBSERVED else trial.outcome.value
+        "unclear" if trial.outcome is TrialOutcome.OBSERVED else trial.outcome.value
         for trial in trials
         if _group(trial) is None
     )

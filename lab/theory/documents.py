@@ -21,7 +21,7 @@ from lab.theory.answers import (
     WayEntry,
 )
 from lab.theory.knowledge import Expectation, Fact, Outlook, Way
-from lab.theory.observed import Comparison, Row, Seen
+from lab.theory.observed import Agreement, FactRow, Seen
 from lab.theory.situation import Situation
 
 _NOTHING = "lab knows nothing of this combination"
@@ -43,13 +43,13 @@ def explained(
     )
 
 
-def matrix(rows: Iterable[Row]) -> TheoryMatrix:
-    found = list(rows)
-    seen = [item for row in found for item in row.seen]
+def matrix(rows: Iterable[FactRow]) -> TheoryMatrix:
+    listed = list(rows)
+    observations = [item for row in listed for item in row.seen]
     return TheoryMatrix(
-        rows=[_matrix_row(row) for row in found],
-        observations=len(seen),
-        contradictions=sum(item.comparison is Comparison.CONTRADICTS for item in seen),
+        rows=[_matrix_row(row) for row in listed],
+        observations=len(observations),
+        contradictions=sum(item.comparison is Agreement.CONTRADICTS for item in observations),
     )
 
 
@@ -111,7 +111,7 @@ def in_short(rows: Iterable[ExpectedEngine], beside: Iterable[ExpectedEngine] = 
         engines_of.setdefault(_prospect(row), []).append(row.engine)
     if len(shown) > 1 or "works" not in engines_of:
         engines_of.pop("not", None)  # it is an answer to who asked about one engine and gets another
-    said = [
+    parts = [
         f"{words} {', '.join(engines_of[prospect])}{end}"
         for prospect, words, end in (
             ("works", "x86 Android in a container is expected to work here with", ""),
@@ -124,8 +124,8 @@ def in_short(rows: Iterable[ExpectedEngine], beside: Iterable[ExpectedEngine] = 
     ]
     if "works" not in engines_of:
         sure = "sure" if {"unusable", "depends"} & engines_of.keys() else "known"
-        said.insert(0, f"nothing is {sure} to run x86 Android in a container here")
-    return "; ".join(said)
+        parts.insert(0, f"nothing is {sure} to run x86 Android in a container here")
+    return "; ".join(parts)
 
 
 def _prospect(row: ExpectedEngine) -> str:
@@ -159,11 +159,11 @@ def _evidence(entry: Fact | Way) -> dict[str, Any]:
 
 
 def _plain(situation: Situation) -> dict[str, Any]:
-    found = asdict(situation)
-    return {name: value for name, value in found.items() if not name.startswith("engine")}
+    values = asdict(situation)
+    return {name: value for name, value in values.items() if not name.startswith("engine")}
 
 
-def _matrix_row(row: Row) -> MatrixRow:
+def _matrix_row(row: FactRow) -> MatrixRow:
     return MatrixRow(
         fact=_fact(row.fact) if row.fact else None,
         theory=(row.fact.android if row.fact and row.fact.match.theory else None),

@@ -34,7 +34,7 @@ CELLS: tuple[Asked, ...] = tuple(Asked(paravirt, nested) for nested in (True, Fa
 
 
 @dataclass(frozen=True)
-class Turn:
+class PlannedRun:
     """One planned run of a cell. `number` is its place in the order, from 1."""
 
     number: int
@@ -64,7 +64,7 @@ class Delivered:
         return f"{nested}, {paravirt[self.paravirt]}"
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     OBSERVED = "observed"
     BLOCKED = "blocked"
     """The engine refuses or does not take the setting, or something is absent."""
@@ -75,11 +75,11 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Trial:
+class TurnResult:
     """What came of one turn. `worked`: the tiny guest ran under L1's /dev/kvm; None when not observed."""
 
-    turn: Turn
-    outcome: Outcome
+    turn: PlannedRun
+    outcome: TrialOutcome
     worked: bool | None = None
     delivered: Delivered | None = None
     accepted: Mapping[str, str] | None = None
@@ -96,20 +96,22 @@ class Trial:
         return f"/dev/kvm {'works' if self.worked else 'does not work'} ({self.delivered.words})"
 
     def __post_init__(self) -> None:
-        if (self.outcome is Outcome.OBSERVED) != (self.worked is not None and self.delivered is not None):
+        if (self.outcome is TrialOutcome.OBSERVED) != (
+            self.worked is not None and self.delivered is not None
+        ):
             raise ValueError(
                 "a trial is observed when both its settings and /dev/kvm were seen, and only then"
             )
 
 
-def plan(runs: int, seed: int) -> list[Turn]:
+def plan(runs: int, seed: int) -> list[PlannedRun]:
     """`runs` rounds, each of them every cell once, in an order of its own."""
     chance = random.Random(seed)  # noqa: S311 - an order, no secret
-    turns: list[Turn] = []
+    turns: list[PlannedRun] = []
     for number in range(1, runs + 1):
         once = list(CELLS)
         chance.shuffle(once)
-        turns += [Turn(len(turns) + place, number, asked) for place, asked in enumerate(once, 1)]
+        turns += [PlannedRun(len(turns) + place, number, asked) for place, asked in enumerate(once, 1)]
     return turns
 
 

@@ -3,7 +3,7 @@
 The rule of precedence: a fact gives way to every other one that holds and whose conditions imply its
 own. So the more specific wins, whatever the order of the file. Two facts that can hold together, say
 different things, and imply neither each other nor a third that settles it, are a conflict; the table
-has none (`conflicts`).
+has none.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lab.ladder.model import BY_NAME, Claim
+from lab.ladder.model import Claim
+from lab.ladder.rungs import LADDER
 from lab.theory.match import Match, Where
 from lab.theory.situation import Engine, Situation
 
@@ -84,7 +84,7 @@ class Fact(_Entry):
             raise ValueError(f"{self.id}: nesting and android apply everywhere")
         if self.android is Outlook.CONFIRMED and self.nesting is not Outlook.CONFIRMED:
             raise ValueError(f"{self.id}: Android needs nesting")
-        if self.rung and self.rung not in BY_NAME:
+        if self.rung and self.rung not in LADDER:
             raise ValueError(f"{self.id}: {self.rung!r} is not a rung")
         if not self.rung and (self.nesting in _HOLDS_NOT or self.android is Outlook.REFUTED):
             raise ValueError(f"{self.id}: which rung decides?")
@@ -108,7 +108,7 @@ class Way(_Entry):
     """The one it takes. None where the host would be another then, or it is no x86 Android in a container."""
 
 
-class Table(BaseModel):
+class KnowledgeTable(BaseModel):
     """known.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,9 +131,9 @@ class Expectation:
 
 
 @cache
-def table() -> Table:
+def table() -> KnowledgeTable:
     """What is known, in the order of the file. Raises pydantic's ValidationError for a wrong file."""
-    return Table.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8")))
+    return KnowledgeTable.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8")))
 
 
 def predict(situation: Situation, facts: tuple[Fact, ...] | None = None) -> Expectation:
@@ -173,18 +173,6 @@ def most_specific(facts: list[Fact]) -> Fact | None:
     return best[0] if best else None
 
 
-def conflicts(facts: tuple[Fact, ...]) -> list[tuple[str, str]]:
-    """Pairs of facts that can hold together and say different things, with nothing to choose by."""
-    return [
-        (one.id, other.id)
-        for one, other in combinations(facts, 2)
-        if (one.nesting, one.android) != (other.nesting, other.android)
-        and one.match.overlaps(other.match)
-        and one.match.implies(other.match) == other.match.implies(one.match)
-        and not _settled(one, other, facts)
-    ]
-
-
 def ways(situation: Situation) -> list[Way]:
     """What would work on this host, in the order of the file. What is not known rules nothing out."""
     return [way for way in table().way if way.where.holds(situation) is not False]
@@ -193,13 +181,3 @@ def ways(situation: Situation) -> list[Way]:
 def is_theory(situation: Situation) -> bool:
     """Whether this is the theory's own ground."""
     return (situation.system, situation.engine) == ("macos", "virtualbox")
-
-
-def _settled(one: Fact, other: Fact, facts: tuple[Fact, ...]) -> bool:
-    """Whether a third fact, more specific than both, holds wherever both do."""
-    both = one.match.meet(other.match)
-    return any(
-        both.implies(fact.match) and fact.match.implies(one.match) and fact.match.implies(other.match)
-        for fact in facts
-        if fact not in (one, other)
-    )

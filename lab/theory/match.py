@@ -1,4 +1,4 @@
-"""Conditions on a host and an engine: whether they hold, and how two of them stand to each other."""
+"""Conditions on a host and an engine: whether they hold, and whether one implies another."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lab.theory.situation import (
 )
 from lab.versions import BOUND, in_range, numbers
 
-_SETS = ("system", "cpu")
-_RANGES = ("os_version", "engine_version", "generation")
+SETS = ("system", "cpu")
+RANGES = ("os_version", "engine_version", "generation")
 _LAB_ENGINES = {"virtualbox": "VirtualBox", "qemu": "QEMU"}
 
 
@@ -52,14 +52,6 @@ class Range(BaseModel):
         high = not other.below or (bool(self.below) and numbers(self.below) <= numbers(other.below))
         return low and high
 
-    def meet(self, other: Range) -> Range | None:
-        """The versions in both; None when there are none."""
-        since = max((self.since, other.since), key=numbers)
-        below = min(filter(None, (self.below, other.below)), key=numbers, default="")
-        if since and below and numbers(since) >= numbers(below):
-            return None
-        return Range.model_validate({"from": since, "below": below})
-
     def describe(self) -> str:
         if self.since and self.below:
             return f"{self.since} to before {self.below}"
@@ -85,8 +77,8 @@ class Where(BaseModel):
 
     def holds(self, situation: Situation) -> bool | None:
         """False when a condition is known not to hold; else None when one is not known."""
-        found = self._each(situation)
-        return False if False in found else None if None in found else True
+        conditions = self._each(situation)
+        return False if False in conditions else None if None in conditions else True
 
     def _each(self, situation: Situation) -> list[bool | None]:
         generation = "" if situation.generation is None else str(situation.generation)
@@ -119,8 +111,8 @@ class Where(BaseModel):
         return ", ".join(filter(None, words)) or "any host"
 
     def _chip(self) -> str:
-        said = self.generation.describe()
-        return f" (generation {said})" if said else ""
+        generation = self.generation.describe()
+        return f" (generation {generation})" if generation else ""
 
 
 class Match(Where):
@@ -145,31 +137,10 @@ class Match(Where):
         """Whether the other holds wherever this does."""
         return (
             self.engine == other.engine
-            and all(_subset(getattr(self, name), getattr(other, name)) for name in _SETS)
-            and all(getattr(self, name).within(getattr(other, name)) for name in _RANGES)
+            and all(_subset(getattr(self, name), getattr(other, name)) for name in SETS)
+            and all(getattr(self, name).within(getattr(other, name)) for name in RANGES)
             and all(getattr(other, name) in (None, getattr(self, name)) for name in FLAGS)
         )
-
-    def overlaps(self, other: Match) -> bool:
-        """Whether a situation is possible in which both hold."""
-        return (
-            self.engine == other.engine
-            and all(_common(getattr(self, name), getattr(other, name)) is not None for name in _SETS)
-            and all(getattr(self, name).meet(getattr(other, name)) is not None for name in _RANGES)
-            and all({getattr(self, name), getattr(other, name)} != {True, False} for name in FLAGS)
-        )
-
-    def meet(self, other: Match) -> Match:
-        """The conditions of both together. Raises ValueError when they do not overlap."""
-        if not self.overlaps(other):
-            raise ValueError("the two never hold together")
-        flags = {
-            name: getattr(other, name) if getattr(self, name) is None else getattr(self, name)
-            for name in FLAGS
-        }
-        sets = {name: _common(getattr(self, name), getattr(other, name)) for name in _SETS}
-        ranges = {name: getattr(self, name).meet(getattr(other, name)) for name in _RANGES}
-        return Match.model_validate({"engine": self.engine, **flags, **sets, **ranges})
 
     def describe(self) -> str:
         """The engine with its versions, and the host."""
@@ -179,12 +150,6 @@ class Match(Where):
         return f"{engine}: {super().describe()}"
 
 
-def _subset(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return not other or (bool(one) and set(one) <= set(other))
-
-
-def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...] | None:
-    """What both allow, empty for anything; None when they allow nothing together."""
-    if not one or not other:
-        return one or other
-    return tuple(name for name in one if name in other) or None
+def _subset(values: tuple[str, ...], allowed: tuple[str, ...]) -> bool:
+    """Whether every value is allowed; an empty tuple stands for any value."""
+    return not allowed or (bool(values) and set(values) <= set(allowed))

@@ -15,7 +15,7 @@ from lab.theory.situation import Situation, of_cell
 
 
 @dataclass(frozen=True)
-class Observation:
+class PastVerdict:
     """A verdict once given: of `runs` runs in one cell, combined (lab.theory.repeats)."""
 
     cell: Cell
@@ -26,7 +26,7 @@ class Observation:
     runs: int = 1
 
 
-class Comparison(StrEnum):
+class Agreement(StrEnum):
     AGREES = "agrees"
     CONTRADICTS = "contradicts"
     """A surprise, worth reporting: the prediction or the run is wrong."""
@@ -37,30 +37,30 @@ class Comparison(StrEnum):
 
 @dataclass(frozen=True)
 class Seen:
-    observation: Observation
+    observation: PastVerdict
     predicted: Outlook
-    comparison: Comparison
+    comparison: Agreement
 
 
 @dataclass
-class Row:
+class FactRow:
     """One fact and what was observed where it decides; `fact` is None where none does."""
 
     fact: Fact | None
     seen: list[Seen] = field(default_factory=list)
 
 
-def from_history(found: Iterable[Observed]) -> list[Observation]:
+def from_history(rows: Iterable[Observed]) -> list[PastVerdict]:
     """What nights found, in the ladder's own types."""
     return [
-        Observation(
+        PastVerdict(
             cell_of(cell_document(each.cell)),
             Claim(each.claim),
             Verdict(each.verdict),
             datetime.fromisoformat(each.when),
             each.runs,
         )
-        for each in found
+        for each in rows
     ]
 
 
@@ -69,31 +69,31 @@ def cell_of(document: Mapping[str, Any]) -> Cell:
     return Cell(**{**document, "host": Host(**document["host"])})
 
 
-def compare(predicted: Outlook, verdict: Verdict) -> Comparison:
+def compare(predicted: Outlook, verdict: Verdict) -> Agreement:
     """What a verdict says of a prediction.
 
     Only seeing decides: a run that was blocked, or that could not find out, says nothing of
     whether a claim holds. A predicted block is a prediction about the run, so it can be met and missed.
     """
     if verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE) or predicted is Outlook.NOT_APPLICABLE:
-        return Comparison.NOT_TESTED
+        return Agreement.NOT_TESTED
     if predicted.value == verdict.value:
-        return Comparison.AGREES
+        return Agreement.AGREES
     if verdict is Verdict.BLOCKED:
-        return Comparison.NOT_TESTED
-    return Comparison.ANSWERS if predicted is Outlook.UNKNOWN else Comparison.CONTRADICTS
+        return Agreement.NOT_TESTED
+    return Agreement.ANSWERS if predicted is Outlook.UNKNOWN else Agreement.CONTRADICTS
 
 
-def matrix(observations: Iterable[Observation] = (), here: Situation | None = None) -> list[Row]:
+def matrix(observations: Iterable[PastVerdict] = (), here: Situation | None = None) -> list[FactRow]:
     """All facts in their order, each with what was observed where it decides; the rest under None.
 
     `here` fills in what the cells of this host do not record (lab.theory.situation.of_cell).
     """
-    rows = {fact.id: Row(fact) for fact in table().fact}
-    rest = Row(None)
+    rows = {fact.id: FactRow(fact) for fact in table().fact}
+    rest = FactRow(None)
     for observation in observations:
         expected = predict(of_cell(observation.cell, here))
         predicted = expected.claims[observation.claim]
-        seen = Seen(observation, predicted, compare(predicted, observation.verdict))
-        (rows[expected.fact.id] if expected.fact else rest).seen.append(seen)
+        entry = Seen(observation, predicted, compare(predicted, observation.verdict))
+        (rows[expected.fact.id] if expected.fact else rest).seen.append(entry)
     return [*rows.values(), *([rest] if rest.seen else [])]

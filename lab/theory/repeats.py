@@ -21,19 +21,14 @@ class Combined:
         return sum(self.counts.values())
 
     @property
-    def flaky(self) -> bool:
-        """Seen to hold and seen not to hold: the cell itself varies."""
-        return Verdict.CONFIRMED in self.counts and Verdict.REFUTED in self.counts
-
-    @property
     def reason(self) -> str:
         """One sentence with the counts."""
         if not self.counts:
             return "nothing was run"
-        said = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
         if len(self.counts) == 1:
-            return f"{said} of {self.runs}"
-        return f"{self.runs} runs do not agree: {said}"
+            return f"{verdicts} of {self.runs}"
+        return f"{self.runs} runs do not agree: {verdicts}"
 
 
 def combine(verdicts: Iterable[Verdict]) -> Combined:
@@ -42,7 +37,7 @@ def combine(verdicts: Iterable[Verdict]) -> Combined:
     Agreement is whole: a run that was blocked, or that could not find out, neither adds to a
     confirmation nor leaves a refutation standing alone. No run at all is inconclusive.
     """
-    found = Counter(verdicts)
-    counts = {verdict: found[verdict] for verdict in Verdict if found[verdict]}
+    tally = Counter(verdicts)
+    counts = {verdict: tally[verdict] for verdict in Verdict if tally[verdict]}
     verdict = next(iter(counts)) if len(counts) == 1 else Verdict.INCONCLUSIVE
     return Combined(verdict, counts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ from lab.engines.protocol import SOFTWARE
 from lab.errors import UsageError
 from lab.host.facts import Cpu, HostFacts
 from lab.ladder.model import Cell, Nesting
+from lab.similar import choices
 from lab.versions import numbers
 
 System = Literal["linux", "macos", "windows"]
@@ -178,7 +178,7 @@ def of_cell(cell: Cell, here: Situation | None = None) -> Situation:
     vendor, generation = cpu(cell.host.cpu)
     name, _, release = cell.host.os.rpartition(" ")
     known = bool(numbers(release))
-    found = Situation(
+    situation = Situation(
         system,
         vendor,
         release if known else "",
@@ -188,14 +188,16 @@ def of_cell(cell: Cell, here: Situation | None = None) -> Situation:
         engine_version=cell.engine_version,
         **_linux(system, name if known else cell.host.os, cell.host.kernel),
     )
-    if here is not None and _same_machine(here, found):
+    if here is not None and _same_machine(here, situation):
         flags = {flag: getattr(here, flag) for flag in FLAGS}
-        found = dataclasses.replace(found, cpu=here.cpu, generation=here.generation, **flags)
-    if found.engine == "qemu" and cell.acceleration:
+        situation = dataclasses.replace(situation, cpu=here.cpu, generation=here.generation, **flags)
+    if situation.engine == "qemu" and cell.acceleration:
         # What QEMU ran with says what the host's KVM was good for then.
-        found = found.running(cell.acceleration)
-        found = dataclasses.replace(found, nested=cell.nesting is Nesting.HARDWARE if found.kvm else None)
-    return found
+        situation = situation.running(cell.acceleration)
+        situation = dataclasses.replace(
+            situation, nested=cell.nesting is Nesting.HARDWARE if situation.kvm else None
+        )
+    return situation
 
 
 def parse_host(text: str) -> Situation:
@@ -205,11 +207,11 @@ def parse_host(text: str) -> Situation:
     on. Raises UsageError.
     """
     kind, *words = text.lower().split(",")
-    found = _HOST.match(kind)
-    chip = found["cpu"] if found else ""
-    if found is None or (chip != "intel" and (found["system"] == "macos") != (chip == "m")):
+    match = _HOST.match(kind)
+    chip = match["cpu"] if match else ""
+    if match is None or (chip != "intel" and (match["system"] == "macos") != (chip == "m")):
         raise UsageError(f"`{text}` does not name a host", hint=f"the form is {_FORM}")
-    system: System = next(name for name in SYSTEMS if name == found["system"])
+    system: System = next(name for name in SYSTEMS if name == match["system"])
     vendor: Vendor = "apple" if chip == "m" else next(name for name in get_args(Vendor) if name == chip)
     flags: dict[str, Any] = {"virtual": False, "extensions": True, "emulated": False, "la57": False}
     flags |= _PLAIN[system]
@@ -219,8 +221,7 @@ def parse_host(text: str) -> Situation:
     for word in words:
         name, value = word.removeprefix("no-"), not word.startswith("no-")
         if name not in _WORDS:
-            near = difflib.get_close_matches(name, _WORDS, cutoff=0.4) or list(_WORDS)
-            raise UsageError(f"`{word}` says nothing of a host", hint=f"nearest: {', '.join(near)}")
+            raise UsageError(f"`{word}` says nothing of a host", hint=f"nearest: {choices(name, _WORDS)}")
         if asked.setdefault(_WORDS[name], value) != value:
             raise UsageError(f"a host cannot be `{name}` and `no-{name}`")
     for name, needs in _NEEDS.items():
@@ -229,16 +230,15 @@ def parse_host(text: str) -> Situation:
         if any(asked.get(need) is False for need in needs):
             flags[name] = False
     flags |= asked
-    generation = int(found["generation"]) if found["generation"] else None
-    return Situation(system, vendor, found["release"] or "", generation, **flags)
+    generation = int(match["generation"]) if match["generation"] else None
+    return Situation(system, vendor, match["release"] or "", generation, **flags)
 
 
 def parse_engine(text: str) -> tuple[str, str]:
     """(engine, version) of `--engine`, such as virtualbox:7.1. Raises UsageError."""
     name, _, version = text.lower().partition(":")
     if name not in ENGINES:
-        near = difflib.get_close_matches(name, ENGINES, cutoff=0.3) or list(ENGINES)
-        raise UsageError(f"nothing is known of an engine `{name}`", hint=f"nearest: {', '.join(near)}")
+        raise UsageError(f"nothing is known of an engine `{name}`", hint=f"nearest: {choices(name, ENGINES)}")
     if version and not numbers(version):
         raise UsageError(f"`{version}` is not a version", hint="such as virtualbox:7.1")
     return name, version
@@ -246,11 +246,11 @@ def parse_engine(text: str) -> tuple[str, str]:
 
 def cpu(model: str, vendor: str = "", arch: str = "") -> tuple[Vendor | None, int | None]:
     """(vendor, generation) of a processor, by what it calls itself and what /proc/cpuinfo says."""
-    found = _VENDORS.get(vendor) or next((name for word, name in _BY_MODEL if word in model), None)
-    if found is None and (arch or model) in ("aarch64", "arm64"):
-        found = "arm"
+    maker = _VENDORS.get(vendor) or next((name for word, name in _BY_MODEL if word in model), None)
+    if maker is None and (arch or model) in ("aarch64", "arm64"):
+        maker = "arm"
     match = _APPLE.search(model) or _CORE.search(model)
-    return found, int(match[1]) if match else None
+    return maker, int(match[1]) if match else None
 
 
 def _linux(system: System, name: str, kernel: str) -> dict[str, Any]:
@@ -260,13 +260,13 @@ def _linux(system: System, name: str, kernel: str) -> dict[str, Any]:
     return {"distribution": name.removesuffix(" GNU/Linux"), "kernel": kernel}
 
 
-def _same_machine(here: Situation, found: Situation) -> bool:
+def _same_machine(here: Situation, other: Situation) -> bool:
     """As far as a cell can tell: what its processor calls itself may name no maker."""
-    if (here.system, here.os_version) != (found.system, found.os_version):
+    if (here.system, here.os_version) != (other.system, other.os_version):
         return False
-    if found.emulated and not here.emulated:  # an emulated processor takes any name
+    if other.emulated and not here.emulated:  # an emulated processor takes any name
         return False
-    return found.cpu is None or (here.cpu, here.generation) == (found.cpu, found.generation)
+    return other.cpu is None or (here.cpu, here.generation) == (other.cpu, other.generation)
 
 
 def _host_emulated(cell: Cell) -> bool | None:

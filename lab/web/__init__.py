@@ -1,7 +1,8 @@
 """The one door to the web: no answer is longer, slower or harder to stop than its asker allows."""
 
-from lab.web.bounds import Watched, bounded
-from lab.web.session import Answer, Session, read_some, read_whole
+from lab.web.bounds import bounded, watched
+from lab.web.patience import Patience, TransientError, may_go_away
+from lab.web.session import Answer, HttpSession, read_some, read_whole
 from lab.web.words import is_loopback, length, parse_json, retry_after, shown, spare_loopback
 
 HEAD_BYTES = 1 << 20
@@ -10,15 +11,18 @@ HEAD_BYTES = 1 << 20
 __all__ = [
     "HEAD_BYTES",
     "Answer",
-    "Session",
-    "Watched",
+    "Patience",
+    "HttpSession",
+    "TransientError",
     "bounded",
     "is_loopback",
     "length",
+    "may_go_away",
     "parse_json",
     "read_some",
     "read_whole",
     "retry_after",
     "shown",
     "spare_loopback",
+    "watched",
 ]

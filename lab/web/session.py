@@ -14,14 +14,15 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from lab.bounds import LONGEST_SILENCE
 from lab.errors import BlockedError
-from lab.web.bounds import LONGEST_SILENCE, Watched, current
+from lab.web.bounds import current, watched
 from lab.web.words import is_loopback, parse_json, shown
 
 
 class _WatchedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
-        super().__init__(cast(socket.socket, Watched(sock)), *args, **named)
+        super().__init__(cast(socket.socket, watched(sock)), *args, **named)
 
 
 class _PlainConnection(HTTPConnection):
@@ -67,7 +68,7 @@ class _Adapter(HTTPAdapter):
         return super().send(request, **options)
 
 
-class Session(requests.Session):
+class HttpSession(requests.Session):
     """requests' session, to be used in `bounded`. A redirect is followed without reading its own body.
 
     Raises BlockedError where https redirects to anything else.

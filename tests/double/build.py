@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import files, proc
+from lab import files, lock, proc
 from lab.config import load
 from lab.deadline import Deadline
 from lab.formats import cpio, elf, oci
-from lab.formats.cpio import Entry
-from lab.images import canary, debtree, lock, mmdebstrap
+from lab.formats.cpio import CpioEntry
+from lab.images import canary, debtree, mmdebstrap
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from tests.double import pictures
 
@@ -86,7 +86,7 @@ def built(cache: Path | None = None, say: Callable[[str], None] = print) -> Imag
     folder = (cache or load().cache_dir) / "test-images"
     recipe = recipe_hash()
     final = folder / f"double-{recipe[:12]}"
-    with lock.held(lock.beside(final), "the test double's image", say=say):
+    with lock.when_free(lock.beside(final), "the test double's image", say=say):
         if not final.is_dir():
             files.require_space(folder, _SPACE, "the test double's image")
             with files.building(final) as work:
@@ -131,54 +131,54 @@ def _build(work: Path, name: str) -> None:
     files.write_json(work / "facts.json", facts)
 
 
-def container(tree: DebianTree, recipe: dict[str, Any], work: Path) -> dict[str, Entry]:
+def container(tree: DebianTree, recipe: dict[str, Any], work: Path) -> dict[str, CpioEntry]:
     """The container's files by path."""
     wanted = recipe["container"]
     entries = dict(_programs(tree, [*wanted["programs"], *wanted["plugins"]]))
-    entries["usr/bin/sudo"] = Entry.file(tree.need("/usr/bin/sudo"), _SETUID)
+    entries["usr/bin/sudo"] = CpioEntry.file(tree.need("/usr/bin/sudo"), _SETUID)
     entries |= _programs(tree, [wanted["qemu"]])
     entries[f"{EMULATOR}/qemu/linux-x86_64/qemu-system-x86_64"] = entries.pop(wanted["qemu"].lstrip("/"))
     entries |= canary._busybox(tree, wanted["applets"])
     for name in wanted["firmware"]:
         found = (tree.read(f"{folder}/{name}") for folder in canary._FIRMWARE_FOLDERS)
-        entries[f"usr/share/qemu/{name}"] = Entry.file(next(filter(None, found)))
+        entries[f"usr/share/qemu/{name}"] = CpioEntry.file(next(filter(None, found)))
     for folder in wanted["trees"]:
         for path in tree.under(folder):
             if not path.startswith(tuple(wanted["without"])) and (data := tree.read(path)) is not None:
-                entries[path.lstrip("/")] = Entry.file(data)
+                entries[path.lstrip("/")] = CpioEntry.file(data)
     entries |= _python(tree, wanted)
     entries = _compiled(entries, work / "python")
     entries |= _own_files()
-    entries[f"{EMULATOR}/vmlinuz"] = Entry.file(canary._kernel(tree))
-    entries[f"{EMULATOR}/initramfs"] = Entry.file(cpio.pack(payload(tree, recipe, work)))
+    entries[f"{EMULATOR}/vmlinuz"] = CpioEntry.file(canary._kernel(tree))
+    entries[f"{EMULATOR}/initramfs"] = CpioEntry.file(cpio.pack(payload(tree, recipe, work)))
     return entries
 
 
-def payload(tree: DebianTree, recipe: dict[str, Any], work: Path) -> dict[str, Entry]:
+def payload(tree: DebianTree, recipe: dict[str, Any], work: Path) -> dict[str, CpioEntry]:
     """L2's files by path; not compressed, since inflating would be L2's longest work."""
     wanted = recipe["l2"]
     entries = dict(canary._program(tree, wanted["adbd"], as_path="bin/adbd"))
     for program in wanted["programs"]:
         entries |= canary._program(tree, program, as_path=f"bin/{program.rpartition('/')[2]}")
     entries |= canary._busybox(tree, wanted["applets"])
-    entries["bin/framebuffer"] = Entry.file(_framebuffer(work), _RUN)
+    entries["bin/framebuffer"] = CpioEntry.file(_framebuffer(work), _RUN)
     for path in sorted((HERE / "l2" / "bin").iterdir()):
-        entries[f"bin/{path.name}"] = Entry.file(path.read_bytes(), _RUN)
-    entries["init"] = Entry.file((HERE / "l2" / "init").read_bytes(), _RUN)
-    entries["etc/build.prop"] = Entry.file((HERE / "l2" / "build.prop").read_bytes())
+        entries[f"bin/{path.name}"] = CpioEntry.file(path.read_bytes(), _RUN)
+    entries["init"] = CpioEntry.file((HERE / "l2" / "init").read_bytes(), _RUN)
+    entries["etc/build.prop"] = CpioEntry.file((HERE / "l2" / "build.prop").read_bytes())
     for name, picture in pictures.ALL.items():
-        entries[f"usr/share/double/{name}.gz"] = Entry.file(pictures.raw(picture()))
+        entries[f"usr/share/double/{name}.gz"] = CpioEntry.file(pictures.raw(picture()))
     modules = dict(canary._modules(tree, wanted["modules"]))
     for name, data in modules.items():
-        entries[f"lib/modules/{name}"] = Entry.file(data)
-    entries["lib/modules/order"] = Entry.file("".join(f"{name}\n" for name in modules).encode())
-    entries["etc/passwd"] = Entry.file(b"root:x:0:0:root:/root:/bin/sh\n")
-    entries["system"] = Entry.link("/")
-    entries |= {name: Entry.folder() for name in ("dev", "proc", "sys", "run", "tmp", "root")}
+        entries[f"lib/modules/{name}"] = CpioEntry.file(data)
+    entries["lib/modules/order"] = CpioEntry.file("".join(f"{name}\n" for name in modules).encode())
+    entries["etc/passwd"] = CpioEntry.file(b"root:x:0:0:root:/root:/bin/sh\n")
+    entries["system"] = CpioEntry.link("/")
+    entries |= {name: CpioEntry.folder() for name in ("dev", "proc", "sys", "run", "tmp", "root")}
     return entries
 
 
-def _programs(tree: DebianTree, paths: list[str]) -> Iterator[tuple[str, Entry]]:
+def _programs(tree: DebianTree, paths: list[str]) -> Iterator[tuple[str, CpioEntry]]:
     for path in paths:
         yield from canary._program(tree, path)
 
@@ -192,25 +192,25 @@ def _framebuffer(work: Path) -> bytes:
     return data
 
 
-def _python(tree: DebianTree, wanted: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+def _python(tree: DebianTree, wanted: dict[str, Any]) -> Iterator[tuple[str, CpioEntry]]:
     """The standard library without what nobody here asks for, and the extensions somebody does."""
     folder = wanted["python"]
     for path in tree.under(folder):
         top = path.removeprefix(f"{folder}/").split("/")[0]
         if top not in wanted["python_without"] and (data := tree.read(path)) is not None:
-            yield path.lstrip("/"), Entry.file(data)
+            yield path.lstrip("/"), CpioEntry.file(data)
     paths = list(tree.under(f"{folder}/lib-dynload"))
     for name in wanted["python_extensions"]:
         # Some are part of the interpreter.
         for path in (path for path in paths if path.rpartition("/")[2].startswith(f"{name}.cpython")):
             yield from canary._program(tree, path)
-    yield "usr/bin/python3", Entry.link("python3.13")
-    yield "usr/bin/supervisord", Entry.file(tree.need("/usr/bin/supervisord"), _RUN)
+    yield "usr/bin/python3", CpioEntry.link("python3.13")
+    yield "usr/bin/supervisord", CpioEntry.file(tree.need("/usr/bin/supervisord"), _RUN)
     # supervisor imports it for plugins, of which there are none here; the real one takes a second to load.
-    yield "usr/lib/python3/dist-packages/pkg_resources.py", Entry.file(b"")
+    yield "usr/lib/python3/dist-packages/pkg_resources.py", CpioEntry.file(b"")
 
 
-def _compiled(entries: dict[str, Entry], work: Path) -> dict[str, Entry]:
+def _compiled(entries: dict[str, CpioEntry], work: Path) -> dict[str, CpioEntry]:
     """`entries` with compiled modules in the place of sources: an emulated processor compiles for seconds.
 
     The image's own Python compiles them, run from a copy of its files by its own loader.
@@ -237,49 +237,51 @@ def _compiled(entries: dict[str, Entry], work: Path) -> dict[str, Entry]:
     for path in [path for path in entries if path.endswith(".py")]:
         module = (work / path).with_suffix(".pyc")
         if path.startswith("usr/lib/") and module.exists():
-            kept[f"{path}c"] = Entry.file(module.read_bytes())
+            kept[f"{path}c"] = CpioEntry.file(module.read_bytes())
     shutil.rmtree(work)
     return kept
 
 
-def _own_files() -> dict[str, Entry]:
+def _own_files() -> dict[str, CpioEntry]:
     """What is not Debian's: docker-android's program and its surroundings."""
 
-    def own(name: str, permissions: int = 0o644) -> Entry:
-        return Entry.file((HERE / "container" / name).read_bytes(), permissions)
+    def own(name: str, permissions: int = 0o644) -> CpioEntry:
+        return CpioEntry.file((HERE / "container" / name).read_bytes(), permissions)
 
     user = f"androidusr:x:{USER}:{GROUP}::/{HOME}:/bin/sh"
     entries = {
         "usr/local/bin/docker-android": own("docker_android.py", _RUN),
         "usr/local/bin/screen": own("screen.py", _RUN),
         f"{EMULATOR}/emulator": own("emulator.py", _RUN),
-        "usr/bin/emulator": Entry.link(f"/{EMULATOR}/emulator"),
-        "usr/bin/adb": Entry.link("/usr/lib/android-sdk/platform-tools/adb"),
-        "opt/android/platform-tools/adb": Entry.link("/usr/lib/android-sdk/platform-tools/adb"),
-        "opt/noVNC": Entry.link("/usr/share/novnc"),
-        "usr/share/novnc/index.html": Entry.link("vnc.html"),
+        "usr/bin/emulator": CpioEntry.link(f"/{EMULATOR}/emulator"),
+        "usr/bin/adb": CpioEntry.link("/usr/lib/android-sdk/platform-tools/adb"),
+        "opt/android/platform-tools/adb": CpioEntry.link("/usr/lib/android-sdk/platform-tools/adb"),
+        "opt/noVNC": CpioEntry.link("/usr/share/novnc"),
+        "usr/share/novnc/index.html": CpioEntry.link("vnc.html"),
         "usr/share/novnc/utils/novnc_proxy": own("novnc_proxy", _RUN),
         f"{_APP}/mixins/scripts/run.sh": own("run.sh", _RUN),
         # Debian's /lib is a link, and PAM looks for its modules there.
-        "lib/x86_64-linux-gnu": Entry.link("/usr/lib/x86_64-linux-gnu"),
+        "lib/x86_64-linux-gnu": CpioEntry.link("/usr/lib/x86_64-linux-gnu"),
         # A busybox shell would prefer busybox's own ps to Debian's.
-        "bin/sh": Entry.link("/usr/bin/dash"),
-        "bin/bash": Entry.link("/usr/bin/bash"),
-        "usr/bin/pkill": Entry.link("pgrep"),
-        "etc/passwd": Entry.file(f"root:x:0:0:root:/root:/bin/sh\n{user}\n".encode()),
-        "etc/group": Entry.file(f"root:x:0:\nandroidusr:x:{GROUP}:\n".encode()),
-        "etc/nsswitch.conf": Entry.file(b"passwd: files\ngroup: files\nhosts: files dns\nsudoers: files\n"),
-        "etc/sudoers": Entry.file(b"androidusr ALL=(ALL) NOPASSWD: ALL\n", _SECRET),
-        "etc/sudo.conf": Entry.file(b""),
-        "etc/pam.d/sudo": Entry.file(
+        "bin/sh": CpioEntry.link("/usr/bin/dash"),
+        "bin/bash": CpioEntry.link("/usr/bin/bash"),
+        "usr/bin/pkill": CpioEntry.link("pgrep"),
+        "etc/passwd": CpioEntry.file(f"root:x:0:0:root:/root:/bin/sh\n{user}\n".encode()),
+        "etc/group": CpioEntry.file(f"root:x:0:\nandroidusr:x:{GROUP}:\n".encode()),
+        "etc/nsswitch.conf": CpioEntry.file(
+            b"passwd: files\ngroup: files\nhosts: files dns\nsudoers: files\n"
+        ),
+        "etc/sudoers": CpioEntry.file(b"androidusr ALL=(ALL) NOPASSWD: ALL\n", _SECRET),
+        "etc/sudo.conf": CpioEntry.file(b""),
+        "etc/pam.d/sudo": CpioEntry.file(
             "".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "account", "session")).encode()
         ),
-        "tmp": Entry.folder(0o1777),
-        "run": Entry.folder(),
-        "run/sudo": Entry.folder(0o711),
+        "tmp": CpioEntry.folder(0o1777),
+        "run": CpioEntry.folder(),
+        "run/sudo": CpioEntry.folder(0o711),
         # The real image's belongs to its user; entries here are root's, so everybody may write.
-        HOME: Entry.folder(0o1777),
-        f"{HOME}/logs": Entry.folder(0o1777),
+        HOME: CpioEntry.folder(0o1777),
+        f"{HOME}/logs": CpioEntry.folder(0o1777),
     }
     for name in ("base", "port", "screen"):
         entries[f"{_APP}/mixins/configs/process/supervisord-{name}.conf"] = own(f"supervisord-{name}.conf")

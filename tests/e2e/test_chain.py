@@ -23,7 +23,7 @@ from lab.engines.qemu import network
 from lab.engines.qemu.network import is_apart
 from lab.host.ports import is_free
 from lab.ladder.model import Claim
-from lab.ladder.verdict import REQUIRED
+from lab.ladder.rungs import LADDER
 from tests.e2e.conftest import Lab
 
 pytestmark = pytest.mark.timeout(1800)
@@ -116,7 +116,7 @@ def test_up_ends_with_nesting_confirmed(lab: Lab) -> None:
     assert document["claims"]["nesting"]["verdict"] == "confirmed"
     assert document["claims"]["android"]["verdict"] == "blocked"
     assert document["claims"]["theory"]["verdict"] == "not applicable"
-    for name in REQUIRED[Claim.NESTING]:
+    for name in LADDER.required(Claim.NESTING):
         assert rungs[name]["status"] == "passed", rungs[name]
     assert document["cell"]["image"].startswith("debian-13-")
     assert "KVMKVMKVM" in rungs["nested.adb"]["observed"]

@@ -8,10 +8,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lab import files, proc
+from lab import files, lock, proc
 from lab.config import load
 from lab.deadline import Deadline
-from lab.images import apt_sources, lock, mmdebstrap
+from lab.images import apt_sources, mmdebstrap
 from tests.e2e_published import bootdisk
 
 FILE = "debian-13-generic-amd64.qcow2"
@@ -31,7 +31,7 @@ def built() -> Path:
     sources = _apt_sources(recipe["suite"])
     cache = load().cache_dir / "test-roots"
     final = cache / f"published-{_digest(recipe, sources)[:12]}"
-    with lock.held(lock.beside(final), "the published image"):
+    with lock.when_free(lock.beside(final), "the published image"):
         if not final.is_dir():
             files.require_space(cache, _SPACE, "a published image")
             with files.building(final) as work:

@@ -14,31 +14,21 @@ import certifi
 import pytest
 from imageserver import ImageServer, Served, image_server, make_certificate
 
+from tests.checkout import copy_project
 from tests.e2e.conftest import Lab, lab_environment
+from tests.e2e.keeping import keep, pytest_terminal_summary, told  # noqa: F401 - pytest finds them here
 from tests.e2e_published import build
-from tests.e2e_virtualbox.work import copy_project
 from tests.signing import Signer
 
 NAME = "debian-13-generic"
 """The image's name, as `--image` takes it."""
 FOLDER = "/releases/trixie"
-_TOLD = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="module")
-def told(request: pytest.FixtureRequest) -> list[str]:
-    """Lines for the end of the report."""
-    return request.config.stash.setdefault(_TOLD, [])
-
-
-@pytest.fixture(scope="module")
-def kept(told: list[str]) -> Path:
+def kept(told: list[str]) -> Path:  # noqa: F811 - the fixture
     """The folder for what is to be looked at afterwards; it stays."""
-    if os.geteuid() != 0 or not Path("/etc/debian_version").exists():
-        pytest.skip("only root on Debian can make the published image")
-    folder = Path(tempfile.mkdtemp(prefix="lab-e2e-published-"))
-    told.append(f"evidence: {folder}")
-    return folder
+    return keep(told, "published", "make the published image")
 
 
 @dataclass(frozen=True)
@@ -104,8 +94,3 @@ def lab(publisher: Publisher, kept: Path) -> Iterator[Lab]:
     yield made
     made.run("lab.destroy", "--purge")
     shutil.rmtree(work, ignore_errors=True)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(_TOLD, []):
-        terminalreporter.write_line(line)

@@ -15,7 +15,7 @@ import pytest
 
 from lab.deadline import Deadline, poll
 from lab.ladder.model import Claim
-from lab.ladder.verdict import REQUIRED
+from lab.ladder.rungs import LADDER
 from tests.e2e.conftest import Lab
 from tests.e2e_published import build
 from tests.e2e_published.conftest import FOLDER, NAME, Publisher
@@ -72,7 +72,7 @@ def document(lab: Lab, interrupted: str, kept: Path, told: list[str]) -> dict[st
 def test_nesting_is_confirmed_on_an_image_that_is_not_labs(document: dict[str, Any]) -> None:
     rungs = {rung["rung"]: rung for rung in document["rungs"]}
     assert document["claims"]["nesting"]["verdict"] == "confirmed"
-    for name in REQUIRED[Claim.NESTING]:
+    for name in LADDER.required(Claim.NESTING):
         assert rungs[name]["status"] == "passed", rungs[name]
     assert document["cell"]["image"].startswith(f"{NAME}-")
 

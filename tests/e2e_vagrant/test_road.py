@@ -15,7 +15,7 @@ import pytest
 
 from lab import schema
 from lab.ladder.model import Claim
-from lab.ladder.verdict import REQUIRED
+from lab.ladder.rungs import LADDER
 from tests.e2e_vagrant.road import NAME, Answer, Road
 
 pytestmark = pytest.mark.timeout(1800)
@@ -44,7 +44,7 @@ def test_vagrant_up_ends_with_nesting_confirmed(road: Road) -> None:
     schema.validate(found)
     assert found["claims"]["nesting"]["verdict"] == "confirmed"
     rungs = {rung["rung"]: rung for rung in found["rungs"]}
-    for name in REQUIRED[Claim.NESTING]:
+    for name in LADDER.required(Claim.NESTING):
         assert rungs[name]["status"] == "passed", rungs[name]
     assert found["cell"]["engine"] == "libvirt-qemu"
     assert re.search(r"^\d+\.\d+\.\d+ by Vagrant \d.* and libvirt \d", found["cell"]["engine_version"])

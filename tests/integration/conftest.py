@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from registrybench import ANDROID, REPOSITORY, TAG, Bench, at
+from registryserver import Registry, registry
 
+from lab.deadline import Deadline
+from lab.guest.ssh import Guest
+from lab.guest.waiting import wait_for_ssh
+from lab.host.packages import find_program
+from tests.integration.sshserver import Server
 from tests.integration.vboxroot import Instance, Root, built, mounted
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +37,49 @@ def vbox(vbox_root: Root, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     temporary = tmp_path_factory.getbasetemp()
     with mounted(vbox_root, tmp_path_factory.mktemp("vbox") / "home", [temporary]) as instance:
         yield instance
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def guest(server: Server) -> Iterator[Guest]:
+    with server.guest() as guest:
+        yield guest
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A real registry with one image."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("needs docker-registry")
+    with registry(tmp_path_factory.mktemp("registry") / "storage") as made:
+        made.push(REPOSITORY, TAG, ANDROID)
+        yield made
+
+
+@pytest.fixture
+def bench(real: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """An empty cache, and a door in front of the registry."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    with at(real, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    program = find_program("chromium")
+    if program is None:
+        pytest.skip("there is no chromium here (Debian's package of that name)")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -17,8 +17,8 @@ from registryserver import Image, Registry, digest, image
 from lab.deadline import Deadline, poll
 from lab.images import cache as images
 from lab.images.registry import Obtained, Reference, facts, obtain, pull
-from lab.images.transport import Patience
 from lab.steps import Event, Steps
+from lab.web import Patience
 
 QUICK = Patience(connect=2, read=0.5, attempts=3, backoff=0.01, longest_backoff=0.05)
 REPOSITORY, TAG = "budtmo/docker-android", "emulator_14.0"
@@ -135,7 +135,7 @@ def pulling(bench: Bench) -> subprocess.Popen[bytes]:
 from pathlib import Path
 from lab.deadline import Deadline
 from lab.images.registry import Reference, pull
-from lab.images.transport import Patience
+from lab.web import Patience
 from lab.steps import Steps
 with Steps().step("pull") as step:
     print(pull(Path({str(bench.cache)!r}), Reference.parse({str(bench.reference)!r}), step=step,

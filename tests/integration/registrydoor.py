@@ -11,6 +11,8 @@ from typing import Any
 
 import requests
 
+from tests.serving import serving
+
 
 @dataclass
 class Manner:
@@ -138,18 +140,6 @@ class _Doorman(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """The requests are kept in `requests`."""
-
-
-@contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import requests
 
 from lab.deadline import Deadline, poll
 from lab.formats import oci
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 
 USER, PASSWORD = "ada", "difference-engine"
 IDENTITY = "an-identity-token-of-ada"
@@ -70,7 +70,7 @@ def image(*seeds: int, size: int = 400_000, architecture: str = "amd64") -> Imag
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder, "image.tar")
             made = oci.write(
-                target, reference="a/b:c", entries={f"data/{seed}": Entry.file(content)}, config={}
+                target, reference="a/b:c", entries={f"data/{seed}": CpioEntry.file(content)}, config={}
             )
             with tarfile.open(target) as archive:
                 layers.append(_member(archive, r"[0-9a-f]{64}\.tar"))

@@ -61,7 +61,7 @@ def test_l2_answers_for_itself_and_is_seen_to_be_emulated(address: str, tmp_path
     finally:
         AdbServer(tmp_path / "adb", journal).stop()
     assert proof.nonce == NONCE and proof.nonce != "another lab's"
-    assert proof.boot_completed and proof.uptime_seconds > 0
+    assert proof.boot_completed
     assert proof.kernel.endswith("-cloud-amd64")
     assert proof.boot_id and proof.boot_id != Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     # What the ladder's nested.adb refuses: this L2 does not run under KVM, and says so.
@@ -70,12 +70,17 @@ def test_l2_answers_for_itself_and_is_seen_to_be_emulated(address: str, tmp_path
     assert proof.seconds is None
 
 
+def _property(server: AdbServer, address: str, name: str) -> str:
+    """A property of the device; empty when it is unknown there."""
+    return server.shell(address, "getprop", name, deadline=Deadline.after(BOOT_SECONDS)).strip()
+
+
 def test_shell_and_properties(address: str, server: AdbServer) -> None:
     deadline = Deadline.after(BOOT_SECONDS)
     assert server.shell(address, "echo", "two words; $HOME", deadline=deadline) == "two words; $HOME"
-    assert server.getprop(address, "ro.lab.canary", deadline) == "1 not Android"
-    assert server.getprop(address, "ro.no.such.thing", deadline) == ""
-    assert server.getprop(address, "../../etc/passwd", deadline) == ""
+    values = {"ro.lab.canary": "1 not Android", "ro.no.such.thing": "", "../../etc/passwd": ""}
+    for name, value in values.items():
+        assert _property(server, address, name) == value
 
 
 def test_adb_itself_on_the_device_ends_as_the_command_did(address: str, server: AdbServer) -> None:
@@ -115,14 +120,14 @@ def test_a_killed_server_is_replaced(address: str, server: AdbServer) -> None:
     server.connect(address, Deadline.after(BOOT_SECONDS))
     (entry,) = server.journal.entries("process")
     psutil.Process(entry.facts["pid"]).send_signal(signal.SIGKILL)
-    assert server.getprop(address, "ro.lab.nonce", Deadline.after(BOOT_SECONDS)) == NONCE
+    assert _property(server, address, "ro.lab.nonce") == NONCE
 
 
 def test_a_hung_server_is_replaced(address: str, server: AdbServer) -> None:
     server.ensure()
     (entry,) = server.journal.entries("process")
     psutil.Process(entry.facts["pid"]).suspend()
-    assert server.getprop(address, "ro.lab.nonce", Deadline.after(BOOT_SECONDS)) == NONCE
+    assert _property(server, address, "ro.lab.nonce") == NONCE
     assert not psutil.pid_exists(entry.facts["pid"])
 
 

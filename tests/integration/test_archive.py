@@ -17,11 +17,10 @@ from imageserver import ImageServer, Manner, Served, image_server
 
 from lab.deadline import Deadline
 from lab.errors import BlockedError, DeadlineError
-from lab.images.archive import DebianArchive, Keys
+from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.debtree import DebianTree
-from lab.images.transport import Patience
 from lab.steps import Steps
-from lab.web import Session
+from lab.web import HttpSession, Patience
 from tests.signing import LONG_AGO, Signer
 
 QUICK = Patience(connect=2, read=1, attempts=2, backoff=0.01, longest_backoff=0.05)
@@ -121,9 +120,9 @@ def mirror(signer: Signer, tmp_path: Path) -> Iterator[Mirror]:
 def archive(mirror: Mirror, signing_keys: dict[str, str], tmp_path: Path) -> DebianArchive:
     """The client, which believes the good key alone of those in its file."""
     ring = mirror.signer.export(tmp_path / "keys.gpg", *signing_keys.values())
-    believed = Keys(ring, (signing_keys["good"],))
+    believed = ArchiveKeys(ring, (signing_keys["good"],))
     mirror.publish(signing_keys["good"])
-    return DebianArchive(mirror.server.url("/debian"), "trixie", believed, Session(), QUICK)
+    return DebianArchive(mirror.server.url("/debian"), "trixie", believed, HttpSession(), QUICK)
 
 
 def soon() -> Deadline:
@@ -233,7 +232,7 @@ def test_a_key_that_is_not_believed_signs_nothing(
         mirror.publish(signing_keys[key])
     finally:
         del mirror.signer.gpg
-    believed = Keys(archive.keys.file, (signing_keys["good"], signing_keys["expired"]))
+    believed = ArchiveKeys(archive.keys.file, (signing_keys["good"], signing_keys["expired"]))
     with pytest.raises(BlockedError, match="no key that is believed"):
         DebianArchive(archive.base, "trixie", believed, archive.session, QUICK).resolve(["base"], soon())
 

@@ -1,12 +1,14 @@
-"""Intel's VT-x without Intel: kvm_intel and lab's probes on processors that Bochs emulates.
+"""VT-x and AMD-V without either: KVM and lab's probes on processors that Bochs and QEMU emulate.
 
-Two PCs boot at once: a Haswell, and a Prescott that has no VT-x. Lab's own rungs judge what they say.
+Three PCs boot at once: Intel's Haswell, Intel's Prescott that has no VT-x, and AMD's. Each has a disk of its
+own, and all have one system disk. Lab's own rungs judge what they say.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import platform
 import shutil
 import signal
@@ -14,38 +16,45 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import files
 from lab.config.loading import PROJECT
 from lab.deadline import Deadline, poll
-from lab.errors import BlockedError, DeadlineError
+from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host import facts
 from lab.ladder.rungs import guest
 from lab.ladder.site import Site
 from lab.probes.kvm import CpuFacts, KvmFacts, parse_probe
-from lab.rehearsal import BochsPc, PcSpec, powered
+from lab.rehearsal import BochsPc, PcSpec, QemuPc, models, powered
 from lab.rehearsal.bochs import disk_bytes
+from lab.rehearsal.pc import DISK, SYSTEM
 from lab.rehearsal.process import find
+from lab.rehearsal.program import ProgramPc
 from tests.integration.tinypc import TinyLinux, built
 
 pytestmark = [
     pytest.mark.skipif(
-        (platform.system(), platform.machine()) != ("Linux", "x86_64") or not shutil.which("bochs"),
-        reason="needs Bochs on Linux, whose Python builds the PC's",
+        (platform.system(), platform.machine()) != ("Linux", "x86_64")
+        or not all(map(shutil.which, ("bochs", "qemu-system-x86_64"))),
+        reason="needs Bochs and QEMU on Linux, whose Python builds the PC's",
     ),
     pytest.mark.slow,
 ]
 
 _COMMAND_LINE = (
-    "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off tsc=reliable no5lvl cryptomgr.notests=1"
-    " initcall_blacklist=jent_mod_init,trace_eval_init"  # 2 s for nothing here
+    "console=ttyS0 quiet panic=-1 rdinit=/init lab-disks mitigations=off tsc=reliable no5lvl"
+    " cryptomgr.notests=1 initcall_blacklist=jent_mod_init,trace_eval_init"  # 2 s for nothing here
 )
 _SPEED = 20_000_000  # this guest waits more than it counts time
 _BOOT_SECONDS = 400.0  # 30 s of processor time
+_INTEL, _WITHOUT, _AMD = "haswell", "prescott", "amd"
+_MODULES = {_INTEL: "kvm_intel", _AMD: "kvm_amd"}
+_TEXTS = {SYSTEM: "all of it is here", DISK: "nothing was done"}
 _STARTS = """
 import sys
 from pathlib import Path
@@ -62,12 +71,14 @@ pc.wait(Deadline.after(600))
 
 @dataclass
 class Told:
-    """What a PC said on its serial port, and what sockets its process had while it ran."""
+    """What a PC said on its serial port, what sockets its process had while it ran, and its disks then."""
 
     lines: list[str]
     files: dict[str, bytes]
     answers: dict[str, str]
-    sockets: list[str] = field(default_factory=list)
+    disks: list[str]
+    sockets: list[str]
+    spec: PcSpec
 
     def kvm(self, when: str) -> KvmFacts:
         return KvmFacts(
@@ -84,46 +95,61 @@ def linux() -> TinyLinux:
 @pytest.fixture(scope="module")
 def told(linux: TinyLinux, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
     """What each PC told, by its processor."""
-    lines: dict[str, list[str]] = {"haswell": [], "prescott": []}
+    lines: dict[str, list[str]] = {name: [] for name in (_AMD, _INTEL, _WITHOUT)}
     sockets: dict[str, list[str]] = {name: [] for name in lines}
     with contextlib.ExitStack() as stack:
-        pcs = {
-            name: stack.enter_context(powered(_pc(linux, tmp_path_factory.mktemp(name), name)))
-            for name in lines
-        }
-        for name, pc in pcs.items():
+        system = _disk(tmp_path_factory.mktemp("system"), SYSTEM)
+        before = files.sha256(system)
+        specs = {name: _spec(linux, tmp_path_factory.mktemp(name), name, system) for name in lines}
+        for name, pc in [(name, stack.enter_context(powered(_pc(spec)))) for name, spec in specs.items()]:
 
-            def hear(line: str, pc: BochsPc = pc, name: str = name) -> None:
+            def hear(line: str, pc: ProgramPc = pc, name: str = name) -> None:
                 lines[name].append(line)
                 sockets[name] += _sockets(pc)
 
             pc.wait(Deadline.after(_BOOT_SECONDS), hear)
             assert not pc.running()
-    return {name: _read(lines[name], sockets[name]) for name in lines}
+    assert files.sha256(system) == before, "all of them wrote there"
+    return {name: _read(lines[name], sockets[name], specs[name]) for name in lines}
 
 
-def _pc(linux: TinyLinux, folder: Path, cpu: str) -> BochsPc:
-    spec = PcSpec(str(uuid.uuid4()), folder, cpu, 512, linux.kernel, linux.initramfs, _COMMAND_LINE)
-    return BochsPc(spec, instructions_per_second=_SPEED)
+def _disk(folder: Path, model: str) -> Path:
+    """A disk with a text at its beginning."""
+    path = folder / f"{model}, as it is"
+    path.write_text(f"{_TEXTS[model]}\n")
+    os.truncate(path, disk_bytes(16 << 20))
+    return path
 
 
-def _sockets(pc: BochsPc) -> list[str]:
+def _spec(linux: TinyLinux, folder: Path, cpu: str, system: Path | None = None) -> PcSpec:
+    disks = {"system": system or _disk(folder, SYSTEM), "disk": _disk(folder, DISK)}
+    boots = (linux.kernel, linux.initramfs, _COMMAND_LINE)
+    return PcSpec(str(uuid.uuid4()), folder / "a b", cpu, 512, *boots, **disks)
+
+
+def _pc(spec: PcSpec) -> ProgramPc:
+    return QemuPc(spec) if spec.cpu == _AMD else BochsPc(spec, instructions_per_second=_SPEED)
+
+
+def _sockets(pc: ProgramPc) -> list[str]:
     """All that its process has open and is a socket, of whatever kind."""
-    process = find(pc.spec.folder / "process.json", pc.mark)
+    process = find(pc.spec.folder / "process.json", pc.sign)
     links = [] if process is None else Path(f"/proc/{process.pid}/fd").iterdir()
     with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
         return [target for link in links if (target := str(link.readlink())).startswith("socket:")]
     return []
 
 
-def _read(lines: list[str], sockets: list[str]) -> Told:
+def _read(lines: list[str], sockets: list[str], spec: PcSpec) -> Told:
     assert "lab-end" in lines, lines[-20:]
     words = [line.split(" ", 2) for line in lines]
     return Told(
         lines,
         {word[1]: base64.b64decode(word[2]) for word in words if word[0] == "lab-file"},
         {word[1]: word[2] for word in words if word[0] == "lab-answer"},
+        [f"{word[1]}: {word[2]}" for word in words if word[0] == "lab-disk"],
         sockets,
+        spec,
     )
 
 
@@ -134,58 +160,111 @@ def _site(told: Told, when: str) -> Site:
     return Site(host, tools, None, Path("/nowhere"), 1.0, 1.0, kvm=told.kvm(when))
 
 
-def test_an_intel_processor_with_vt_x_passes_both_rungs(told: dict[str, Told]) -> None:
-    site = _site(told["haswell"], "after")
+@pytest.mark.parametrize(("name", "observed"), [(_INTEL, "vmx, nested paging"), (_AMD, "svm, nested paging")])
+def test_a_processor_with_vt_x_or_amd_v_passes_both_rungs(
+    told: dict[str, Told], name: str, observed: str
+) -> None:
+    site = _site(told[name], "after")
     cpu, kvm = guest.cpu(site), guest.kvm(site)
-    assert (cpu.ok, cpu.observed) == (True, "vmx, nested paging")
+    assert (cpu.ok, cpu.observed) == (True, observed)
     assert (kvm.ok, kvm.observed) == (True, "real mode: runs; long mode: runs")
     assert site.kvm is not None
     assert site.kvm.probe.real_mode is not None and site.kvm.probe.long_mode is not None
     assert site.kvm.probe.real_mode.exits == site.kvm.probe.long_mode.exits == ["io", "io", "hlt"]
+    assert models.processor(name).extension == {"vmx": "VT-x", "svm": "AMD-V"}[observed[:3]]
+
+
+def test_what_kvm_has_of_each(told: dict[str, Told]) -> None:
+    intel, amd = (told[name].kvm("after").facts for name in (_INTEL, _AMD))
     assert (
-        site.kvm.facts.modules["kvm_intel"] | {"nested": "Y", "ept": "Y", "unrestricted_guest": "Y"}
-        == (site.kvm.facts.modules["kvm_intel"])
+        intel.modules["kvm_intel"].items() >= {"nested": "Y", "ept": "Y", "unrestricted_guest": "Y"}.items()
     )
-    assert "Haswell" in site.kvm.facts.cpu.model or "i7-4770" in site.kvm.facts.cpu.model
+    assert amd.modules["kvm_amd"].items() >= {"nested": "1", "npt": "Y"}.items()
+    assert "Haswell" in intel.cpu.model or "i7-4770" in intel.cpu.model
+    assert "QEMU" in amd.cpu.model
 
 
-def test_before_its_module_is_loaded_the_rung_is_blocked_and_refutes_nothing(told: dict[str, Told]) -> None:
-    site = _site(told["haswell"], "before")
+@pytest.mark.parametrize("name", [_INTEL, _AMD])
+def test_before_its_module_is_loaded_the_rung_is_blocked_and_refutes_nothing(
+    told: dict[str, Told], name: str
+) -> None:
+    site = _site(told[name], "before")
     assert guest.cpu(site).ok
-    with pytest.raises(BlockedError, match="has not loaded kvm_intel"):
+    with pytest.raises(BlockedError, match=f"has not loaded {_MODULES[name]}"):
         guest.kvm(site)
 
 
 def test_an_intel_processor_without_vt_x_fails_both_rungs_in_the_kernels_word(told: dict[str, Told]) -> None:
-    site = _site(told["prescott"], "after")
+    site = _site(told[_WITHOUT], "after")
     cpu, kvm = guest.cpu(site), guest.kvm(site)
     assert (cpu.ok, cpu.observed) == (False, "neither vmx nor svm")
     assert not kvm.ok and "ENOENT" in kvm.observed
     assert site.kvm is not None and "kvm_intel" not in site.kvm.facts.modules
-    assert "lab-refused kvm_intel.ko" in told["prescott"].lines
+    assert "lab-refused kvm_intel.ko" in told[_WITHOUT].lines
     assert any("VMX not supported by CPU" in line for line in site.kvm.facts.kernel_lines or [])
+    assert not models.processor(_WITHOUT).extension
 
 
-@pytest.mark.parametrize("name", ["haswell", "prescott"])
+@pytest.mark.parametrize(
+    ("name", "signature", "vendor"),
+    [
+        (_INTEL, "", "GenuineIntel"),
+        (_WITHOUT, "", "GenuineIntel"),
+        (_AMD, "TCGTCGTCGTCG", "AuthenticAMD"),
+    ],
+)
 def test_an_emulated_pc_is_never_taken_for_a_real_one(
-    told: dict[str, Told], name: str, tmp_path: Path
+    told: dict[str, Told], name: str, signature: str, vendor: str, tmp_path: Path
 ) -> None:
-    """As lab reads the host it runs on: this one has no hypervisor's signature to betray it."""
+    """As lab reads the host it runs on: Bochs' have no hypervisor's signature to betray them."""
     for path, content in told[name].files.items():
         target = tmp_path / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    signature = told[name].kvm("after").facts.cpu.hypervisor
+    assert told[name].kvm("after").facts.cpu.hypervisor == signature
     cpu = replace(facts.read(tmp_path).cpu, signature=signature)
-    assert (signature, cpu.vendor, cpu.hypervisor) == ("", "GenuineIntel", False)
-    assert "Bochs" in cpu.board
-    assert cpu.emulated is not False
+    assert (cpu.vendor, cpu.hypervisor) == (vendor, bool(signature))
+    assert ("QEMU" if name == _AMD else "Bochs") in cpu.board
+    assert cpu.emulated is (True if name == _AMD else None)
 
 
-@pytest.mark.parametrize("name", ["haswell", "prescott"])
+@pytest.mark.parametrize("name", [_INTEL, _WITHOUT, _AMD])
 def test_nothing_of_it_listens_nor_is_connected(told: dict[str, Told], name: str) -> None:
     assert len(told[name].lines) > 8, "it was looked at while it ran"
     assert told[name].sockets == []
+
+
+@pytest.mark.parametrize("name", [_INTEL, _WITHOUT, _AMD])
+def test_it_has_two_disks_and_changes_but_its_own(told: dict[str, Told], name: str) -> None:
+    pc = told[name]
+    assert pc.spec.disk
+    assert sorted(pc.disks) == sorted(
+        f"{disk}: {text}" for disk in _TEXTS for text in (_TEXTS[disk], f"written by the PC on {disk}")
+    )
+    assert pc.spec.disk.read_bytes().startswith(f"written by the PC on {DISK}\n".encode())
+    assert not [path for path in pc.spec.folder.iterdir() if path.stat().st_size > 64 << 20]
+    assert max(path.lstat().st_size for path in pc.spec.folder.iterdir() if path.name != "boot.iso") < 1 << 20
+
+
+def test_a_restart_and_a_kill_of_qemu_are_no_good_ends(linux: TinyLinux, tmp_path: Path) -> None:
+    spec = _spec(linux, tmp_path, _AMD)
+    panics = QemuPc(replace(spec, command_line="console=ttyS0 panic=-1 rdinit=/nowhere"))
+    with pytest.raises(InconclusiveError, match="restarted") as restarted, powered(panics):
+        panics.wait(Deadline.after(_BOOT_SECONDS))
+    assert "Kernel panic" in panics.serial.read_text()
+    assert str(panics.serial) in restarted.value.evidence
+    for number, why in ((signal.SIGTERM, "QEMU calls it host-signal"), (signal.SIGKILL, "killed by SIGKILL")):
+        with pytest.raises(InconclusiveError, match=why), powered(QemuPc(spec)) as pc:
+            process = find(pc.spec.folder / "process.json", pc.sign)
+            assert process is not None
+            poll(
+                lambda: '"return"' in pc.text(pc.output) or None,
+                Deadline.after(20),
+                "QEMU's answer",
+                every=0.05,
+            )
+            process.send_signal(number)
+            pc.wait(Deadline.after(20))
 
 
 @pytest.fixture
@@ -225,20 +304,16 @@ def test_another_command_knows_it_and_ends_it(other: tuple[subprocess.Popen[str]
 
 
 def test_a_deadline_ends_it_and_says_its_last_words(linux: TinyLinux, tmp_path: Path) -> None:
-    disk = tmp_path / "a disk.raw"
-    with disk.open("wb") as stream:
-        stream.truncate(disk_bytes(64 << 20))
-    pc = _pc(linux, tmp_path / "a b", "haswell")
-    pc.spec = replace(pc.spec, disk=disk)
+    pc = _pc(_spec(linux, tmp_path, _INTEL))
     with pytest.raises(DeadlineError, match="did not happen in 2 s") as caught, powered(pc):
-        process = find(pc.spec.folder / "process.json", pc.mark)
+        process = find(pc.spec.folder / "process.json", pc.sign)
         assert process is not None
         try:
             pc.wait(Deadline.after(2))
         finally:
-            opened = [entry.path for entry in process.open_files()]
+            opened = {entry.path: entry.mode for entry in process.open_files()}
     assert not pc.running()
-    assert str(disk) in opened
+    assert (opened[str(pc.spec.system)], opened[str(pc.spec.disk)]) == ("r", "r+")
     assert "Bochs x86 Emulator" in caught.value.tail
     assert str(pc.spec.folder / "bochs.log") in caught.value.evidence
     assert pc.facts().processor == "corei7_haswell_4770"

@@ -72,7 +72,7 @@ def test_a_built_canary_is_carried_to_a_machine_that_has_none(tmp_path: Path) ->
         imported, new = portable.read(file, other, step)
     assert new and imported.id == built.id
     assert canary.find(other) == imported
-    canary.verify(imported)
+    cache.verify(imported)
     assert imported.manifest.as_json() == built.manifest.as_json()
     for name in NAMES:
         assert (imported.folder / name).read_bytes() == (built.folder / name).read_bytes()

@@ -10,7 +10,7 @@ import pytest
 from lab.emulators.canary import console
 from lab.emulators.protocol import NestedLostError
 from lab.errors import BlockedError, InconclusiveError, LabError
-from lab.images import canary
+from lab.images import cache, canary
 from tests.integration import l2
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,7 @@ def inside(root: Path, script: str, seconds: float = 60) -> subprocess.Completed
 
 def test_image_is_small_and_named_by_its_content() -> None:
     image = l2.image()
-    canary.verify(image)
+    cache.verify(image)
     assert image.manifest.bytes < _LARGEST
     assert {"adbd", "qemu-system-x86"} <= set(image.manifest.packages)
     assert canary.facts(image)["image_id"].startswith("sha256:")

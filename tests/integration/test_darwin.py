@@ -21,7 +21,7 @@ from imageserver import ImageServer, Served, image_server, make_certificate
 
 from lab import proc, schema
 from lab.deadline import Deadline
-from tests.e2e_virtualbox.work import copy_project
+from tests.checkout import copy_project
 from tests.integration.darwin import CHECKOUT, HOME, MACS, Completed, Masked, app, disguise
 from tests.integration.vboxroot import Root, mounted
 from tests.signing import Signer

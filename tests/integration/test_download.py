@@ -19,15 +19,14 @@ import certifi
 import pytest
 from imageserver import ImageServer, Manner, Served, image_server, make_certificate
 
-from lab import redact
+from lab import lock, redact
 from lab.deadline import Deadline, cancelled, poll
 from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, UsageError
 from lab.images import cache as images
-from lab.images import lock
 from lab.images.download import download
 from lab.images.published import PublishedImage
-from lab.images.transport import Patience
 from lab.steps import Event, Steps
+from lab.web import Patience
 
 IMAGE = "/disk.img"
 BODY = b"QFI\xfb" + random.Random(1).randbytes(1_500_000)  # noqa: S311
@@ -364,7 +363,7 @@ def test_two_processes_download_once(bench: Bench) -> None:
 
 def test_who_waits_too_long_is_told_the_holder(bench: Bench) -> None:
     with (
-        lock.held(lock.beside(bench.target), "a test"),
+        lock.when_free(lock.beside(bench.target), "a test"),
         pytest.raises(BusyError, match=f"process {os.getpid()} "),
     ):
         bench.fetch(seconds=0.6)

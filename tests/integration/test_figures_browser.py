@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from lab.figures.page import Table, page
-from lab.figures.picture import Bar, durations
-from lab.host.packages import find_program
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find_program("chromium")
-    if program is None:
-        pytest.skip("there is no chromium here (Debian's package of that name)")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
-        yield found
-        found.close()
+from lab.figures.page import PageTable, page
+from lab.figures.picture import TimesBar, durations
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
@@ -30,9 +17,9 @@ def test_the_page_is_whole(
     browser: Browser, tmp_path: Path, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     picture = durations(
-        "Boots", [Bar("nested KVM", [6.1, 6.4]), Bar("no acceleration", [], [90.0], "1 timeout")]
+        "Boots", [TimesBar("nested KVM", [6.1, 6.4]), TimesBar("no acceleration", [], [90.0], "1 timeout")]
     )
-    table = Table("Rows", ["one", "two", "three", "four", "five"], [["a word or two"] * 5] * 3)
+    table = PageTable("Rows", ["one", "two", "three", "four", "five"], [["a word or two"] * 5] * 3)
     target = tmp_path / "figures.html"
     target.write_text(page("Boots of L2", "A sentence.", picture, "two bars", [table], ["a note"]))
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)

@@ -12,9 +12,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from registrybench import ANDROID, NEWER, QUICK, REPOSITORY, TAG, Bench, at, must_be, pulling
+from registrybench import ANDROID, NEWER, QUICK, REPOSITORY, TAG, Bench, must_be, pulling
 from registrydoor import Manner
-from registryserver import Registry, digest, image, index, registry
+from registryserver import digest, image, index
 
 from lab.deadline import Deadline, cancelled
 from lab.errors import BlockedError, DeadlineError, ExitCode, InterruptedByUser, LabError
@@ -26,27 +26,11 @@ from lab.images.errors import (
     PartMissingError,
     PlatformError,
     RateLimitedError,
-    UnreachableError,
+    ServerUnreachableError,
     WrongDigestError,
 )
-from lab.images.registry import Reference, facts, find, pull, reachable, resolve
-from lab.images.transport import Patience
-
-pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "storage") as made:
-        made.push(REPOSITORY, TAG, ANDROID)
-        yield made
-
-
-@pytest.fixture
-def bench(real: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    with at(real, tmp_path) as made:
-        yield made
+from lab.images.registry import Reference, client, facts, find, pull, reachable
+from lab.web import Patience
 
 
 def test_what_is_pulled_is_the_image_that_was_pushed(bench: Bench) -> None:
@@ -130,7 +114,8 @@ def test_an_image_of_another_architecture_is_refused(bench: Bench) -> None:
 
 
 def test_resolving_fetches_manifests_only(bench: Bench) -> None:
-    found = resolve(bench.reference, bench.door.host, "", Deadline.after(10))
+    with client.Registry(bench.reference, bench.door.host, Deadline.after(10)) as registry:
+        found = registry.resolve("")
     assert (found.digest, found.manifest) == (ANDROID.digest, ANDROID.digest)
     assert [layer.digest for layer in found.layers] == [digest(layer) for layer in ANDROID.layers]
     assert not bench.door.asked("/blobs/")
@@ -314,7 +299,7 @@ def test_a_layer_longer_than_its_manifest_says(bench: Bench) -> None:
 def test_a_registry_that_is_not_there(bench: Bench) -> None:
     reference = Reference.parse("127.0.0.1:1/a/b:c")
     with (
-        pytest.raises(UnreachableError, match="refused the connection") as caught,
+        pytest.raises(ServerUnreachableError, match="refused the connection") as caught,
         bench.steps.step("x") as step,
     ):
         pull(bench.cache, reference, step=step, deadline=Deadline.after(20), patience=QUICK)
@@ -324,7 +309,7 @@ def test_a_registry_that_is_not_there(bench: Bench) -> None:
 
 def test_a_registry_whose_name_nobody_knows(bench: Bench) -> None:
     reference = Reference.parse("registry.invalid/a/b:c")
-    with pytest.raises(UnreachableError, match="could not be resolved"), bench.steps.step("x") as step:
+    with pytest.raises(ServerUnreachableError, match="could not be resolved"), bench.steps.step("x") as step:
         pull(bench.cache, reference, step=step, deadline=Deadline.after(20), patience=QUICK)
 
 

@@ -11,32 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from registrybench import ANDROID, REPOSITORY, TAG, Bench, at, must_be
-from registrydoor import Manner, door, serving
+from registrybench import ANDROID, REPOSITORY, Bench, must_be
+from registrydoor import Manner, door
 from registryserver import IDENTITY, PASSWORD, USER, Registry, digest, passwords, registry
 from tokenservice import TokenService
 
 from lab import redact
 from lab.images.errors import (
     DeniedError,
-    UnreachableError,
+    ServerUnreachableError,
 )
-
-pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "storage") as made:
-        made.push(REPOSITORY, TAG, ANDROID)
-        yield made
-
-
-@pytest.fixture
-def bench(real: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    with at(real, tmp_path) as made:
-        yield made
+from tests.serving import serving
 
 
 def _log_in(folder: Path, server: str, user: str = USER, password: str = PASSWORD) -> None:
@@ -247,5 +232,5 @@ def test_a_token_is_not_asked_for_over_plain_http_elsewhere(bench: Bench, tmp_pa
 def test_a_token_service_that_is_silent(bench: Bench) -> None:
     challenge = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="x"'}
     bench.door.always.append(("/manifests/", Manner(status=401, headers=challenge)))
-    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1 refused the connection"):
+    with pytest.raises(ServerUnreachableError, match=r"127\.0\.0\.1 refused the connection"):
         bench.pull()

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from registrybench import ANDROID, NEWER, REPOSITORY, TAG, Bench, at, must_be
+from registrybench import ANDROID, NEWER, Bench, must_be
 from registrydoor import Manner
-from registryserver import Registry, digest, image, index, registry
+from registryserver import digest, image, index
 
 from lab.images import cache as images
 from lab.images.errors import NotFoundError
 from lab.images.registry import Learned, Reference
-
-pytestmark = pytest.mark.skipif(shutil.which("docker-registry") is None, reason="needs docker-registry")
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with registry(tmp_path_factory.mktemp("registry") / "storage") as made:
-        made.push(REPOSITORY, TAG, ANDROID)
-        yield made
-
-
-@pytest.fixture
-def bench(real: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    with at(real, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

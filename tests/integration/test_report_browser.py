@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from lab import reporters
-from lab.host.packages import find_program
 from lab.reporters.model import ReportInput
 from tests.unit.reports import DOCUMENTS, full, kept
 
@@ -48,17 +46,6 @@ SMALL = """() => [...document.querySelectorAll('svg.drawing text, main p, main t
     const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
     return parseFloat(getComputedStyle(element).fontSize) * scale < 11;
   }).map(element => element.textContent.slice(0, 60))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find_program("chromium")
-    if program is None:
-        pytest.skip("there is no chromium here (Debian's package of that name)")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module", params=DOCUMENTS)

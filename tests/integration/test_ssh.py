@@ -1,113 +1,40 @@
-"""lab.guest.ssh against a real sshd on the loopback."""
+"""Commands through lab.guest.ssh against a real sshd on the loopback."""
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
 import shlex
 import shutil
 import signal
 import socket
-import socketserver
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import paramiko
 import pytest
 
 from lab import deadline as clock
-from lab.bounds import Kept
 from lab.deadline import Deadline
 from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError
-from lab.guest import adopt
-from lab.guest.login import LockedKeyError
-from lab.guest.ssh import (
+from lab.guest.connection import GuestConnection
+from lab.guest.login import (
     AuthRefusedError,
     ConnectionLostError,
-    Guest,
     HostKeyError,
     UnreachableError,
-    ssh_command,
-    wait_for_ssh,
 )
-from tests.unit.terminal import environment, on_terminal
+from lab.guest.runner import Captured
+from lab.guest.ssh import Guest, ssh_command
+from lab.guest.waiting import wait_for_ssh
+from tests.integration import sshserver
+from tests.integration.sshserver import STUBBORN, Server, eventually, gone, keygen, slow, started
 
-SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-SFTP = "internal-sftp"
-pytestmark = pytest.mark.skipif(SSHD is None, reason="no sshd here (package openssh-server)")
-
-
-class Server:
-    """An sshd with keys of its own, which may be stopped and started."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key = _keygen(folder / "user")
-        self.host_key = _keygen(folder / "host")
-        shutil.copy(folder / "user.pub", folder / "authorized")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.known_hosts = folder / "known_hosts"
-        self.known_hosts.write_text(f"lab-vm {(folder / 'host.pub').read_text()}")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)
-        config = self.folder / "config"
-        config.write_text(
-            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
-            f"AuthorizedKeysFile {self.folder / 'authorized'}\nStrictModes no\n"
-            f"PasswordAuthentication no\nSubsystem sftp {SFTP}\n"
-        )
-        assert SSHD
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(config)], stderr=log, start_new_session=True
-            )
-
-    def children(self) -> list[int]:
-        assert self.process
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in listed.split()]
-
-    def stop(self) -> None:
-        """As when the VM is gone: no listener, no session."""
-        if self.process:
-            for pid in [*self.children(), self.process.pid]:
-                os.kill(pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def guest(self, **other: Path) -> Guest:
-        paths = {"key": self.key, "known_hosts": self.known_hosts} | other
-        return Guest(port=self.port, user=getpass.getuser(), **paths)
-
-
-def _keygen(path: Path) -> Path:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    return path
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def guest(server: Server) -> Iterator[Guest]:
-    with server.guest() as guest:
-        yield guest
+pytestmark = pytest.mark.skipif(sshserver.PROGRAM is None, reason="no sshd here (package openssh-server)")
 
 
 def test_command_gets_its_words_input_and_locale_and_gives_both_streams_and_status(guest: Guest) -> None:
@@ -141,7 +68,7 @@ def test_background_child_holding_the_output_does_not_hold_the_caller(guest: Gue
 
 def test_changed_host_key_is_refused_at_once(server: Server, tmp_path: Path) -> None:
     other = tmp_path / "other_hosts"
-    other.write_text(f"lab-vm {_keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
+    other.write_text(f"lab-vm {keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
     asked = []
 
     def alive() -> None:
@@ -160,7 +87,7 @@ def test_host_that_is_not_pinned_is_refused(server: Server, tmp_path: Path) -> N
 
 
 def test_refused_key_is_named_and_retried_until_the_deadline(server: Server, tmp_path: Path) -> None:
-    wrong = _keygen(tmp_path / "wrong")
+    wrong = keygen(tmp_path / "wrong")
     with pytest.raises(AuthRefusedError):
         server.guest(key=wrong).open()
     with pytest.raises(DeadlineError, match="refuses the lab's key"):
@@ -212,38 +139,12 @@ def test_server_that_comes_late_is_found_past_silent_connections(tmp_path: Path)
         server.stop()
 
 
-def _gone(pid: int) -> bool:
-    try:
-        return "Z" in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return True
-
-
-def _started(path: Path) -> int:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        if path.exists() and (text := path.read_text()).endswith("\n"):
-            return int(text)
-        time.sleep(0.05)
-    raise AssertionError("the command did not start")
-
-
-def _eventually(check: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not check() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert check()
-
-
-STUBBORN = 'trap "" TERM; echo $$ > "$0"; while :; do sleep 1; done'
-
-
 def test_deadline_ends_the_command_over_there_too(guest: Guest, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     with pytest.raises(DeadlineError, match="did not end"):
         guest.run(["sh", "-c", STUBBORN, str(note)], deadline=Deadline.after(1.5))
-    pid = _started(note)
-    _eventually(lambda: _gone(pid))
+    pid = started(note)
+    eventually(lambda: gone(pid))
     assert guest.run(["echo", "still here"]).out == "still here\n"
 
 
@@ -255,24 +156,8 @@ def test_interruption_ends_the_command_over_there_too(guest: Guest, tmp_path: Pa
             guest.run(["sh", "-c", 'echo $$ > "$0"; sleep 60', str(note)])
     finally:
         clock.cancelled.clear()
-    pid = _started(note)
-    _eventually(lambda: _gone(pid))
-
-
-def test_put_and_get_report_progress_and_leave_no_part(guest: Guest, tmp_path: Path) -> None:
-    source, there, back = tmp_path / "source", tmp_path / "there", tmp_path / "back"
-    source.write_bytes(os.urandom(3_000_000))
-    seen: list[tuple[int, int]] = []
-    guest.put(source, str(there), lambda done, total: seen.append((done, total)))
-    guest.get(str(there), back)
-    assert back.read_bytes() == source.read_bytes()
-    assert seen[-1] == (3_000_000, 3_000_000)
-    assert len(seen) > 5
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
-    with pytest.raises(LabError, match="/no/such"):
-        guest.get("/no/such/file", back)
-    with pytest.raises(LabError, match="/no/such"):
-        guest.put(source, "/no/such/folder/file")
+    pid = started(note)
+    eventually(lambda: gone(pid))
 
 
 def test_read_and_exists(guest: Guest, tmp_path: Path) -> None:
@@ -280,19 +165,6 @@ def test_read_and_exists(guest: Guest, tmp_path: Path) -> None:
     assert guest.read(str(tmp_path / "a")) == "x\n"
     assert guest.exists(str(tmp_path / "a"))
     assert not guest.exists(str(tmp_path / "b"))
-
-
-def test_transfer_and_commands_share_one_connection(server: Server, guest: Guest, tmp_path: Path) -> None:
-    source = tmp_path / "big"
-    source.write_bytes(os.urandom(30_000_000))
-    upload = threading.Thread(target=guest.put, args=(source, str(tmp_path / "copy")))
-    guest.open()
-    upload.start()
-    answers = [guest.run(["echo", str(number)]).out for number in range(10)]
-    upload.join()
-    assert answers == [f"{number}\n" for number in range(10)]
-    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
-    assert len(server.children()) == 1
 
 
 def test_connection_lost_midway_says_so_and_the_next_command_reconnects(server: Server) -> None:
@@ -319,7 +191,7 @@ def test_printed_ssh_command_works_in_a_terminal(
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30)
     assert done.stdout == "pasted\n", done.stderr
     other = tmp_path / "other_hosts"
-    other.write_text(f"lab-vm {_keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
+    other.write_text(f"lab-vm {keygen(tmp_path / 'other').with_suffix('.pub').read_text()}")
     argv = [*ssh_command(server.guest(known_hosts=other)), "-o", "BatchMode=yes", "true"]
     refused = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     assert refused.returncode == 255
@@ -342,12 +214,13 @@ def test_a_command_that_talks_for_ever_ends_with_its_deadline_and_fills_no_memor
 ) -> None:
     kept: list[Small] = []
 
-    class Small(Kept):
-        def __init__(self) -> None:
-            super().__init__(1 << 16)
+    class Small(Captured):
+        def __init__(self, on_line: Callable[[str], None] | None) -> None:
+            super().__init__(on_line)
+            self._half = 1 << 15
             kept.append(self)
 
-    monkeypatch.setattr("lab.guest.channel.Kept", Small)
+    monkeypatch.setattr("lab.guest.runner.Captured", Small)
     guest.open()
     longest = 0
 
@@ -388,340 +261,96 @@ def test_of_a_long_answer_the_ends_are_kept(guest: Guest) -> None:
     assert "bytes were left out here]\n" in out and len(out) < 17 << 20
 
 
-def test_a_file_that_says_to_be_huge_is_asked_for_in_parts(
-    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A hole of a petabyte costs nobody anything; a list of its blocks would fill this host's memory."""
-    asked: list[int] = []
-    begin = paramiko.SFTPFile._start_prefetch
-    monkeypatch.setattr(
-        paramiko.SFTPFile,
-        "_start_prefetch",
-        lambda self, chunks, most: (asked.append(len(chunks)), begin(self, chunks, most)),
-    )
-    hole = tmp_path / "hole"
-    with hole.open("wb") as stream:
-        stream.truncate(8 << 30)
-    with pytest.raises(DeadlineError):
-        guest.get(str(hole), tmp_path / "copy", deadline=Deadline.after(0.5))
-    assert asked and max(asked) < 1000
+# --- Slow, frozen, many --------------------------------------------------------------------------
 
 
-def test_a_file_that_tells_no_size_or_grows_is_copied_as_it_is_now(guest: Guest, tmp_path: Path) -> None:
-    guest.get("/proc/version", tmp_path / "version")
-    assert (tmp_path / "version").read_text() == Path("/proc/version").read_text()
-    guest.get("/dev/zero", tmp_path / "zero")
-    assert (tmp_path / "zero").stat().st_size == 16 << 20
-    log, stop = tmp_path / "log", threading.Event()
-    log.write_bytes(b"x" * 3_000_000)
-
-    def grow() -> None:
-        with log.open("ab") as stream:
-            while not stop.is_set():
-                stream.write(b"y" * 100_000)
-
-    writer = threading.Thread(target=grow, daemon=True)
-    writer.start()
-    try:
-        guest.get(str(log), tmp_path / "copy", deadline=Deadline.after(30))
-    finally:
-        stop.set()
-        writer.join()
-    assert 3_000_000 <= (tmp_path / "copy").stat().st_size <= log.stat().st_size
-
-
-@pytest.mark.parametrize("piece", [b"a line before the version\r\n", b"no line at all "])
-def test_a_greeting_without_an_end_is_given_up(
-    server: Server, piece: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with speaking(lambda _: iter(lambda: piece, b"")) as port:
-        fake = Guest(port=port, user="x", key=server.key, known_hosts=server.known_hosts)
-        began = time.monotonic()
-        with pytest.raises(UnreachableError):
-            fake.open()
-        with pytest.raises(UnreachableError):
-            adopt.host_key(port, Deadline.after(20))
-        with pytest.raises(DeadlineError, match="answers, but not with SSH"):
-            wait_for_ssh(lambda: fake, Deadline.after(1), lambda: None)
-        assert time.monotonic() - began < 15
-
-
-def test_a_packet_of_any_length_is_not_waited_for(server: Server) -> None:
-    def flood(_: bytes) -> Iterator[bytes]:
-        yield b"SSH-2.0-Flood\r\n" + (0x7FFFFFF4).to_bytes(4, "big")
-        while True:
-            yield b"x" * 65536
-
-    with speaking(flood) as port:
-        fake = Guest(port=port, user="x", key=server.key, known_hosts=server.known_hosts)
-        began = time.monotonic()
-        with pytest.raises(UnreachableError, match="packet of"):
-            fake.open()
-        assert time.monotonic() - began < 10
-
-
-def test_lines_before_the_version_are_read_over(server: Server) -> None:
-    """RFC 4253, 4.2: a server may send other lines before it."""
-    with before(server.port, b"Welcome to this machine.\r\nSSH is spoken here\r\n") as port:
+def test_a_slow_link_cuts_no_output_off(server: Server) -> None:
+    """The exit status overtakes what the server still holds back."""
+    with slow(server.port, 3_000_000) as port:
         guest = Guest(port=port, user=getpass.getuser(), key=server.key, known_hosts=server.known_hosts)
-        with wait_for_ssh(lambda: guest, Deadline.after(20), lambda: None):
-            assert guest.run(["true"]).status == 0
-        kind, key = server.host_key.with_suffix(".pub").read_text().split()[:2]
-        assert adopt.host_key(port, Deadline.after(20)) == f"{kind} {key}"
+        with guest:
+            done = guest.run(["head", "-c", "8000000", "/dev/zero"], deadline=Deadline.after(60))
+    assert (len(done.out), done.status) == (8_000_000, 0)
 
 
-@contextlib.contextmanager
-def speaking(speak: Callable[[bytes], Iterator[bytes]]) -> Iterator[int]:
-    """The port of a server that says this to whoever comes."""
+def test_a_server_that_freezes_when_it_is_to_begin_ends_with_the_deadline(
+    server: Server, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_channel = GuestConnection.channel
+    frozen: list[int] = []
 
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with contextlib.suppress(OSError):
-                for piece in speak(b""):
-                    self.request.sendall(piece)
+    def freeze(connection: GuestConnection, deadline: Deadline) -> paramiko.Channel:
+        channel = open_channel(connection, deadline)
+        frozen.extend(server.children())
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        return channel
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.daemon_threads, listening.block_on_close = True, False
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield int(listening.server_address[1])
-        listening.shutdown()
-
-
-@contextlib.contextmanager
-def before(port: int, words: bytes) -> Iterator[int]:
-    """A port behind which `port` answers, after `words`, which come in two pieces."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as there:
-                self.request.sendall(words[:9])
-                time.sleep(0.7)
-                self.request.sendall(words[9:])
-                threading.Thread(target=_pass, args=(self.request, there), daemon=True).start()
-                _pass(there, self.request)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
-        listening.daemon_threads, listening.block_on_close = True, False
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield int(listening.server_address[1])
-        listening.shutdown()
-
-
-def _pass(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := source.recv(65536):
-            target.sendall(chunk)
-        target.shutdown(socket.SHUT_WR)
-
-
-# --- Keys that lab did not make ------------------------------------------------------------------
-
-_FORMATS = [("ed25519", []), ("rsa", ["-m", "PEM"]), ("rsa", []), ("ecdsa", ["-m", "PKCS8"])]
-
-
-def _locked(path: Path, kind: str, form: list[str]) -> Path:
-    words = ["ssh-keygen", "-q", "-t", kind, *form, "-N", "a passphrase", "-f", str(path)]
-    subprocess.run(words, check=True)
-    return path
-
-
-@contextlib.contextmanager
-def agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *keys: Path) -> Iterator[None]:
-    """The user's agent with these keys in it."""
-    place = tmp_path / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(place)], stdout=subprocess.DEVNULL)
+    guest.open()
+    monkeypatch.setattr(GuestConnection, "channel", freeze)
+    began = time.monotonic()
     try:
-        _eventually(place.exists)
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
-        ask = tmp_path / "ask"
-        ask.write_text("#!/bin/sh\necho a passphrase\n")
-        ask.chmod(0o755)
-        env = os.environ | {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
-        for key in keys:
-            subprocess.run(["ssh-add", "-q", str(key)], env=env, check=True)
-        yield
+        with pytest.raises(DeadlineError, match="did not end"):
+            guest.run(["true"], deadline=Deadline.after(1.5))
     finally:
-        process.terminate()
-        process.wait()
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert frozen and time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize(("kind", "form"), _FORMATS)
-def test_a_key_with_a_passphrase_says_so_and_the_agent_may_have_it(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, form: list[str]
-) -> None:
-    key = _locked(tmp_path / "locked", kind, form)
-    with (tmp_path / "authorized").open("a") as stream:
-        stream.write((tmp_path / "locked.pub").read_text())
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with pytest.raises(LockedKeyError, match=r"locked has a passphrase") as caught:
-        server.guest(key=key).open()
-    assert f"ssh-add {key}" in caught.value.hint
-    with agent(monkeypatch, tmp_path, key), server.guest(key=key) as guest:
-        assert guest.run(["echo", "in"]).out == "in\n"
+def test_many_threads_share_it_and_leave_none_behind(guest: Guest, tmp_path: Path) -> None:
+    guest.open()
+    before = set(threading.enumerate())
+    copied = tmp_path / "copied"
 
-
-def test_the_agent_is_asked_for_that_key_alone(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine, other = (_locked(tmp_path / name, "ed25519", []) for name in ("mine", "other"))
-    with (tmp_path / "authorized").open("a") as stream:
-        stream.write((tmp_path / "other.pub").read_text())
-    with agent(monkeypatch, tmp_path, other), pytest.raises(LockedKeyError):
-        server.guest(key=mine).open()
-
-
-def test_any_of_several_keys_may_be_the_one_that_is_let_in(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    locked, wrong = _locked(tmp_path / "locked", "rsa", ["-m", "PEM"]), _keygen(tmp_path / "wrong")
-    absent = tmp_path / "absent"
-    user, known = getpass.getuser(), server.known_hosts
-    with adopt._entered(server.port, user, [locked, absent, wrong, server.key], known) as guest:
-        assert guest.run(["echo", "in"]).out == "in\n"
-    with pytest.raises(LockedKeyError) as caught:
-        adopt._entered(server.port, user, [locked, absent, wrong], known)
-    assert "absent" in caught.value.tail and "refuses" in caught.value.tail
-
-
-def test_an_sftp_server_that_answers_what_nobody_asked_is_given_up(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SFTP packets: length, kind, then for the version (2) its number, for a status (101) the question's."""
-    talking = tmp_path / "sftp"
-    talking.write_text(
-        f"#!{sys.executable}\nimport os\n"
-        "os.write(1, bytes([0, 0, 0, 5, 2, 0, 0, 0, 3]))\n"
-        "while True: os.write(1, bytes([0, 0, 0, 9, 101, 0, 0, 99, 99, 0, 0, 0, 0]) * 1000)\n"
-    )
-    talking.chmod(0o755)
-    server.stop()
-    monkeypatch.setitem(globals(), "SFTP", str(talking))
-    server.start()
-    wait_for_ssh(server.guest, Deadline.after(20), lambda: None).close()
-    with server.guest() as guest:
-        began = time.monotonic()
+    def work(number: int) -> str:
+        answer = guest.run(["cat"], stdin=f"{number}", on_line=lambda _: None).out
+        guest.put(Path(__file__), f"{copied}-{number}")
+        guest.get(f"{copied}-{number}", tmp_path / f"back-{number}")
         with pytest.raises(DeadlineError):
-            guest.get("/etc/hostname", tmp_path / "copy", deadline=Deadline.after(2))
-        assert time.monotonic() - began < 15
-        threading.Timer(1.0, clock.cancelled.set).start()
-        try:
-            with pytest.raises(InterruptedByUser):
-                guest.get("/etc/hostname", tmp_path / "copy", deadline=Deadline.after(60))
-        finally:
-            clock.cancelled.clear()
-    assert not list(tmp_path.glob("*.part")) and not (tmp_path / "copy").exists()
+            guest.run(["sleep", "9"], deadline=Deadline.after(0.5))
+        return answer
+
+    with ThreadPoolExecutor(4) as pool:  # OpenSSH lets a connection have ten sessions at once (MaxSessions)
+        assert list(pool.map(work, range(8))) == [str(number) for number in range(8)]
+    eventually(lambda: set(threading.enumerate()) <= before)
 
 
-# A command on this process's own standard streams, as lab.exec runs it
-
-STREAM = """\
-import sys
-from pathlib import Path
-from lab.cli import streams
-streams.prepare()
-from lab.cli import perform
-from lab.commands.session import Reply
-from lab.deadline import Deadline
-from lab.guest.ssh import Guest
-port, user, key, hosts, seconds, *words = sys.argv[1:]
-def command(session):
-    guest = Guest(port=int(port), user=user, key=Path(key), known_hosts=Path(hosts))
-    return Reply(code=guest.stream(words, Deadline.after(float(seconds))))
-perform.perform(command)
-"""
-
-
-def _stream_words(server: Server, *words: str, seconds: float = 60.0) -> list[str]:
-    given = [server.port, getpass.getuser(), server.key, server.known_hosts, seconds, *words]
-    return [sys.executable, "-c", STREAM, *map(str, given)]
-
-
-def _streaming(server: Server, *words: str, seconds: float = 60.0) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        _stream_words(server, *words, seconds=seconds),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def test_stream_passes_input_output_and_status_on_as_bytes(server: Server) -> None:
-    """Large, and not one of them text: nothing is lost, and nothing is changed."""
-    sent = os.urandom(3_000_000)
-    process = _streaming(server, "sh", "-c", "cat; printf 'no\\377' >&2; exit 7")
-    out, err = process.communicate(sent, timeout=60)
-    assert (out == sent, err, process.returncode) == (True, b"no\xff", 7)
-
-
-def test_stream_shows_output_while_the_command_still_wants_input(server: Server) -> None:
-    process = _streaming(server, "sh", "-c", "echo who; read name; echo hello $name")
-    assert process.stdin and process.stdout
-    assert process.stdout.readline() == b"who\n"
-    process.stdin.write(b"lab\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == b"hello lab\n"
-    assert process.wait(timeout=20) == 0, "the end of the command is the end, whatever input is left"
-    process.communicate()
-
-
-def test_stream_on_a_terminal_takes_what_is_typed(server: Server, tmp_path: Path) -> None:
-    words = _stream_words(server, "sh", "-c", "echo who; read name; echo hello $name; exit 3")
-    seen = on_terminal(words, environment(tmp_path), (b"who", b"lab\n"))
-    assert (seen.lines[:3], seen.code) == (["who", "lab", "hello lab"], 3), seen.raw
-
-
-def test_stream_in_the_background_of_a_shell_is_not_stopped_for_its_input(
-    server: Server, tmp_path: Path
+def test_what_the_user_set_for_fabric_changes_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = _stream_words(server, "sh", "-c", "sleep 1; echo done")
-    script = '"$@" & wait $!; echo "code $?"'
-    seen = on_terminal(["bash", "-mc", script, "sh", *words], environment(tmp_path))
-    assert "done" in seen.lines and "code 0" in seen.lines, seen.raw
+    """Neither files nor the environment: they could say to run nothing, to print all, to be somebody else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = (
+        '{"run": {"dry": true, "echo": true, "pty": true}, "sudo": {"user": "nobody"}, "user": "nobody"}'
+    )
+    for name in (".fabric.json", ".invoke.json", "fabric.json"):
+        (tmp_path / name).write_text(settings)
+    for name in ("RUN_DRY", "RUN_ECHO", "RUN_PTY", "SUDO_USER"):
+        monkeypatch.setenv(f"FABRIC_{name}", "1")
+        monkeypatch.setenv(f"INVOKE_{name}", "1")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host *\n  User nobody\n  ProxyCommand false\n")
+    with server.guest() as guest:
+        assert guest.run(["echo", "ran"]).out == "ran\n"
+    assert capfd.readouterr() == ("", "")
 
 
-def test_stream_does_not_wait_for_a_background_child(server: Server) -> None:
-    process = _streaming(server, "sh", "-c", "sleep 30 & echo done")
-    out, _ = process.communicate(timeout=20)
-    assert (out, process.returncode) == (b"done\n", 0)
+def test_a_handler_of_the_terminals_size_stays(guest: Guest) -> None:
+    """Fabric's own runner resets it after each command."""
+    mine = signal.signal(signal.SIGWINCH, lambda *_: None)
+    try:
+        handler = signal.getsignal(signal.SIGWINCH)
+        guest.run(["true"])
+        assert signal.getsignal(signal.SIGWINCH) is handler
+    finally:
+        signal.signal(signal.SIGWINCH, mine)
 
 
-def test_stream_loses_nothing_to_a_reader_that_takes_its_time(server: Server) -> None:
-    process = _streaming(server, "head", "-c", "3000000", "/dev/zero")
-    time.sleep(4)  # over there it ends long before its output is taken
-    assert len(process.communicate(timeout=30)[0]) == 3_000_000
-
-
-def test_stream_of_a_command_that_was_killed_ends_with_255(server: Server) -> None:
-    process = _streaming(server, "sh", "-c", "kill -9 $PPID")
-    assert process.communicate(timeout=20)[0] == b"" and process.returncode == 255
-
-
-@pytest.mark.parametrize("by", ["deadline", "signal"])
-def test_stream_ends_the_command_over_there_too(server: Server, tmp_path: Path, by: str) -> None:
-    note = tmp_path / "pid"
-    process = _streaming(server, "sh", "-c", STUBBORN, str(note), seconds=2 if by == "deadline" else 60)
-    pid = _started(note)
-    if by == "signal":
-        process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == (12 if by == "deadline" else 130), err
-    _eventually(lambda: _gone(pid))
-
-
-def test_stream_whose_reader_went_away_ends_the_command_over_there_too(
-    server: Server, tmp_path: Path
-) -> None:
-    note = tmp_path / "pid"
-    process = _streaming(server, "sh", "-c", 'echo $$ > "$0"; exec yes', str(note))
-    assert process.stdout and process.stdout.read(9) == b"y\ny\ny\ny\ny"
-    process.stdout.close()
-    pid = _started(note)
-    assert process.wait(timeout=20) == 0
-    _eventually(lambda: _gone(pid))
-
-
-def test_stream_of_a_vm_that_goes_says_so(server: Server) -> None:
-    process = _streaming(server, "sh", "-c", "echo on; sleep 30")
-    assert process.stdout and process.stdout.readline() == b"on\n"
-    server.stop()
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 1 and b"the connection to the VM broke" in err
+def test_output_in_pieces_is_one_text(guest: Guest) -> None:
+    """A character may come in two pieces, and the line with the process's number after other errors."""
+    script = r"printf '\303'; sleep 0.3; printf '\244\n'; printf 'a\nlab-pid 7\n' >&2"
+    lines: list[str] = []
+    done = guest.run(["sh", "-c", script], on_line=lines.append)
+    assert (done.out, done.err) == ("ä\n", "a\nlab-pid 7\n"), "only the first such line is lab's"
+    assert sorted(lines) == ["a", "lab-pid 7", "ä"]

@@ -21,7 +21,7 @@ from lab.deadline import Deadline, poll
 from lab.engines.protocol import State
 from lab.errors import UsageError
 from lab.guest import adopt
-from lab.guest.ssh import HostKeyError, UnreachableError
+from lab.guest.login import HostKeyError, UnreachableError
 from lab.steps import Steps
 from tests.unit.vagrant_world import World
 

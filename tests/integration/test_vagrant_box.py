@@ -54,7 +54,7 @@ def step() -> Step:
         return made
 
 
-def _unpacked(made: box.Box, folder: Path) -> Path:
+def _unpacked(made: box.VagrantBox, folder: Path) -> Path:
     with tarfile.open(made.path) as archive:
         archive.extractall(folder, filter="data")
     return folder

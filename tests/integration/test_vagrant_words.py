@@ -14,7 +14,7 @@ import pytest
 from lab.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import Forward
 from lab.engines.qemu.qmp import Monitor, MonitorLostError
-from lab.engines.vagrant.libvirt import Libvirt
+from lab.engines.vagrant.libvirt import VagrantLibvirt
 from lab.errors import LabError
 from lab.host.ports import free_port
 
@@ -22,7 +22,7 @@ QEMU = "qemu-system-x86_64"
 pytestmark = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"no {QEMU} here")
 
 
-class Direct(Libvirt):
+class Direct(VagrantLibvirt):
     """Asks QEMU itself, and not by way of virsh."""
 
     def __init__(self, monitor: Monitor) -> None:

@@ -20,10 +20,11 @@ from lab.deadline import Deadline
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox import basedisk
-from lab.engines.virtualbox.client import Client
-from lab.engines.virtualbox.machine import VirtualBoxMachine, vm_processes
+from lab.engines.virtualbox.client import WorkerClient
+from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.manage import Manage
 from lab.engines.virtualbox.transport import Transport
+from lab.engines.virtualbox.vm import vm_processes
 from lab.errors import LabError
 from lab.images.published import PublishedImage
 from lab.journal import Journal
@@ -77,7 +78,7 @@ def image(vmdk: Path, signer: Signer, signing_keys: dict[str, str], tmp_path: Pa
 def client(request: pytest.FixtureRequest, vbox: Instance) -> Iterator[Transport]:
     made: Transport = Manage(vbox.home)
     if request.param == "vboxapi":
-        made = Client(str(vbox.python), HOME, (GLUE,))
+        made = WorkerClient(str(vbox.python), HOME, (GLUE,))
     yield made
     made.close()
 

@@ -25,7 +25,7 @@ cp -a /etc/. "$over/etc/"
 mkdir -p "$over/etc/sudoers.d"
 cat >"$over/usr/local/bin/sudo" <<END
 #!/bin/sh
-while [ "\\${1#-}" != "\\$1" ]; do shift; done
+while [ "\\${1#-}" != "\\$1" ]; do [ "\\$1" != -p ] || shift; shift; done
 exec "\\$@"
 END
 chmod 0755 "$over/usr/local/bin/sudo"

@@ -132,13 +132,10 @@ ANDROID = Android(
     properties=PROPERTIES,
     packages="package:/system/framework/framework-res.apk",
     focus=HOME,
-    awake=True,
     screen=Screen(1440, 3040, one_colour=False),
 )
 NOVNC = Novnc(200, "RFB 003.008\n")
-BOOTING = replace(
-    ANDROID, completed=False, animation="running", packages=None, focus=None, awake=None, screen=None
-)
+BOOTING = replace(ANDROID, completed=False, animation="running", packages=None, focus=None, screen=None)
 
 
 def seen(seconds: float, android: Android | None = ANDROID, **changes: Any) -> Sighting:

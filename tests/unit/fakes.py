@@ -20,16 +20,24 @@ from typing import Any, ClassVar, Literal, Self
 
 from lab.deadline import Deadline
 from lab.emulators.protocol import (
+    BootStage,
     Check,
     ContainerState,
     Health,
     NestedFailedError,
     NestedProof,
     Reach,
-    Stage,
     Tell,
 )
-from lab.engines.protocol import Availability, EngineFacts, Finding, Forward, MachineSpec, Snapshot, State
+from lab.engines.protocol import (
+    Availability,
+    EngineFacts,
+    EngineFinding,
+    Forward,
+    MachineSpec,
+    Snapshot,
+    State,
+)
 from lab.errors import DeadlineError, LabError, UsageError
 from lab.guest.ssh import Result
 from lab.journal import Journal
@@ -44,7 +52,7 @@ HEALTHY = Health(
     True,
     True,
     (Check("adb", True, "online"), Check("launcher", True, "in focus")),
-    (Stage("adb-online", 20.0), Stage("boot-completed", 61.5)),
+    (BootStage("adb-online", 20.0), BootStage("boot-completed", 61.5)),
     (),
     {"release": "14"},
 )
@@ -169,9 +177,6 @@ class FakeMachine:
         else:
             self.world.state = State.STOPPED
 
-    def delete_snapshot(self, name: str) -> None:
-        del self.world.snapshots[name]
-
     def snapshots(self) -> list[Snapshot]:
         at = datetime(2026, 1, 2, tzinfo=UTC)
         return [Snapshot(name, at, state is State.RUNNING) for name, state in self.world.snapshots.items()]
@@ -229,7 +234,7 @@ class FakeEngine:
     def facts(self) -> EngineFacts:
         return self.world.facts
 
-    def findings(self, _folders: Sequence[Path]) -> list[Finding]:
+    def findings(self, _folders: Sequence[Path]) -> list[EngineFinding]:
         return []
 
     def caution(self) -> str:
@@ -423,7 +428,7 @@ class FakeEmulator:
         if l2 is None or self.world.state is not State.RUNNING:
             raise DeadlineError("L2 was not heard")
         clock = "kvm-clock" if l2.hypervisor == KVM else "tsc"
-        return NestedProof(l2.nonce, l2.hypervisor, clock, l2.boot_id, True, "6.12", 5.0, seconds)
+        return NestedProof(l2.nonce, l2.hypervisor, clock, l2.boot_id, True, "6.12", seconds)
 
     def time_boot(self, guest: Any, acceleration: str, deadline: Deadline) -> float:
         self.world.did("compare")

@@ -14,25 +14,28 @@ from PIL import Image
 
 from lab.errors import BlockedError, DeadlineError
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
+from lab.ladder.model import Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
 from lab.ladder.report import document
+from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.reporters import ReportInput
 from lab.reporters.model import (
+    AndroidStage,
+    CellTrials,
     Compared,
-    Comparison,
-    Experiment,
     Measure,
+    MeasuredComparison,
+    MeasuredExperiment,
     Past,
     Prediction,
-    Run,
+    ReportedRun,
     Source,
-    Stage,
-    Trial,
 )
 from lab.reporters.spans import Timeline, timeline
 from lab.steps import Steps
 from lab.theory.knowledge import Outlook
+
+NAMES = LADDER.names
 
 AT = datetime(2026, 11, 25, 22, 57, 33, tzinfo=UTC)
 CANARY = Cell(
@@ -191,7 +194,7 @@ def made(
 def _took(outcome: Outcome) -> float:
     """As long as it really takes, where something was done at all."""
     real = {"vm.boot": 33.7, "docker.engine": 37.5, "nested.boot": 20.0, "guest.paravirt": 1.8}
-    return real.get(outcome.rung, 0.1) if outcome.seen or outcome.inconclusive else 0.0
+    return real.get(outcome.rung, 0.1) if outcome.tried else 0.0
 
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
@@ -285,7 +288,7 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
     """An input with everything a report can show."""
     failing = {"refuted": "guest.kvm", "inconclusive": "nested.adb"}.get(name, "")
     files = tuple(sorted(item.name for item in folder.iterdir())) if folder else ()
-    run = Run(DOCUMENTS[name], folder, files, steps(failing))
+    run = ReportedRun(DOCUMENTS[name], folder, files, steps(failing))
     cells = [
         "qemu 7.2.21 (tcg, nesting emulated in software)",
         "qemu 7.2.22 (tcg, nesting emulated in software)",
@@ -318,7 +321,7 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
             ),
         ),
         history=history,
-        comparison=Comparison(
+        comparison=MeasuredComparison(
             measures=(
                 Measure(name="L2's boot with KVM", seconds=(7.6, 7.4, 7.9)),
                 Measure(name="L2's boot without KVM", seconds=(88.1, 91.0), note="one of three timed out"),
@@ -328,16 +331,16 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
             source=Source(run="20261126T071200.000Z-compare", lab="default", when=AT),
         ),
         android=(
-            Stage(name="container", seconds=0.0),
-            Stage(name="kvm-open", seconds=3.2),
-            Stage(name="adb-online", seconds=41.0),
-            Stage(name="boot-completed", seconds=212.5),
-            Stage(name="launcher"),
+            AndroidStage(name="container", seconds=0.0),
+            AndroidStage(name="kvm-open", seconds=3.2),
+            AndroidStage(name="adb-online", seconds=41.0),
+            AndroidStage(name="boot-completed", seconds=212.5),
+            AndroidStage(name="launcher"),
         ),
-        experiment=Experiment(
+        experiment=MeasuredExperiment(
             sentence="/dev/kvm worked in every cell with nesting and in none without: nesting decides.",
             trials=tuple(
-                Trial(paravirt=paravirt, nested=nested, runs=3, worked=3 if nested else 0)
+                CellTrials(paravirt=paravirt, nested=nested, runs=3, worked=3 if nested else 0)
                 for paravirt in ("kvm", "none", "default")
                 for nested in (True, False)
             ),
@@ -443,16 +446,16 @@ def inputs(draw: st.DrawFn) -> ReportInput:
         source=draw(TEXTS),
         grade=draw(TEXTS),
     )
-    trial = Trial(paravirt=draw(TEXTS), nested=draw(st.booleans()), runs=2, worked=1, note=draw(TEXTS))
+    trial = CellTrials(paravirt=draw(TEXTS), nested=draw(st.booleans()), runs=2, worked=1, note=draw(TEXTS))
     return ReportInput(
-        (Run(found, Path("/nowhere/evidence"), files, timeline(events)),),
+        (ReportedRun(found, Path("/nowhere/evidence"), files, timeline(events)),),
         predictions=(prediction,),
         history=history,
-        comparison=Comparison(
+        comparison=MeasuredComparison(
             measures=(Measure(name=draw(TEXTS), seconds=(), note=draw(TEXTS)),),
             note=draw(TEXTS),
             source=Source(run=draw(TEXTS), lab=draw(TEXTS), when=AT),
         ),
-        android=(Stage(name=draw(TEXTS), seconds=draw(measured)), Stage(name=draw(TEXTS))),
-        experiment=Experiment(sentence=draw(TEXTS), trials=(trial,)),
+        android=(AndroidStage(name=draw(TEXTS), seconds=draw(measured)), AndroidStage(name=draw(TEXTS))),
+        experiment=MeasuredExperiment(sentence=draw(TEXTS), trials=(trial,)),
     )

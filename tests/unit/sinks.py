@@ -7,12 +7,13 @@ import json
 import socket
 import socketserver
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.serving import serving
 
 
 @dataclass
@@ -72,7 +73,7 @@ def http(answer: Callable[[Request], Answer] | None = None) -> Iterator[HttpSink
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     sink.url = f"http://127.0.0.1:{server.server_port}"
-    with _serving(server):
+    with serving(server):
         yield sink
 
 
@@ -89,7 +90,7 @@ def raw(
                 talk(connection)
 
     server = _Threaded((at, 0), Handler)
-    with _serving(server):
+    with serving(server):
         yield f"127.0.0.1:{server.server_address[1]}"
 
 
@@ -165,17 +166,5 @@ def smtp() -> Iterator[SmtpSink]:
 
     server = Server(("127.0.0.1", 0), Handler)
     sink.port = server.server_address[1]
-    with _serving(server):
+    with serving(server):
         yield sink
-
-
-@contextlib.contextmanager
-def _serving(server: socketserver.BaseServer) -> Iterator[None]:
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

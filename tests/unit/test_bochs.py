@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import uuid
@@ -16,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import files
-from lab.deadline import Deadline, cancelled
+from lab.deadline import Deadline, cancelled, poll
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, InterruptedByUser, LabError, UsageError
-from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process
+from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process, program
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 
@@ -44,9 +45,15 @@ def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BochsPc:
     spec = PcSpec(
         str(uuid.uuid4()), folder, "haswell", 512, tmp_path / "vmlinuz", tmp_path / "initramfs", "quiet"
     )
+    os.mkfifo(tmp_path / "never")
     made = BochsPc(spec, program=str(tmp_path / "bochs"))
     does(made, "exit 0")
     return made
+
+
+def stays(pc: BochsPc) -> str:
+    """What goes on for ever, without a child: one has its parent's arguments for a moment."""
+    return f"read -r nothing <>'{Path(pc.program).with_name('never')}'"
 
 
 def does(pc: BochsPc, script: str) -> None:
@@ -105,7 +112,7 @@ def test_an_earlier_runs_good_end_is_not_this_ones(pc: BochsPc) -> None:
 
 @linux_only
 def test_what_writes_without_end_is_ended(pc: BochsPc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bochs, "_LOG_BYTES", 1 << 20)
+    monkeypatch.setattr(program, "_LOG_BYTES", 1 << 20)
     ended = _ended(pc, "while :; do echo 0123456789012345678901234567890123456789012345678901234; done")
     assert isinstance(ended, InconclusiveError)
     assert "without end" in ended.what
@@ -114,21 +121,21 @@ def test_what_writes_without_end_is_ended(pc: BochsPc, monkeypatch: pytest.Monke
 
 @linux_only
 def test_a_deadline_and_ctrl_c_leave_no_process(pc: BochsPc) -> None:
-    does(pc, "echo waiting >serial.log; trap '' TERM INT; while :; do sleep 1; done")
+    does(pc, f"echo waiting >serial.log; trap '' TERM INT; {stays(pc)}")
     with pytest.raises(DeadlineError) as late, powered(pc):
         pc.wait(Deadline.after(0.5))
     assert "waiting" in late.value.tail
-    assert process.find(pc.spec.folder / "process.json", pc.mark) is None
+    assert process.find(pc.spec.folder / "process.json", pc.sign) is None
     with pytest.raises(InterruptedByUser), powered(pc):
         cancelled.set()
         pc.wait(Deadline.after(20))
     cancelled.clear()
-    assert process.find(pc.spec.folder / "process.json", pc.mark) is None
+    assert process.find(pc.spec.folder / "process.json", pc.sign) is None
 
 
 @linux_only
 def test_one_that_runs_is_not_started_again_and_goes_on(pc: BochsPc) -> None:
-    does(pc, "while :; do sleep 1; done")
+    does(pc, stays(pc))
     with powered(pc):
         again = BochsPc(pc.spec, program=pc.program)
         with pytest.raises(UsageError, match="runs already"), powered(again):
@@ -145,17 +152,32 @@ def test_one_that_runs_is_not_started_again_and_goes_on(pc: BochsPc) -> None:
 
 @linux_only
 def test_only_a_bochs_of_these_settings_is_ever_ended(pc: BochsPc) -> None:
-    argv = [sys.executable, "-c", "input()", "-f", pc.mark]  # an editor, say
+    argv = [sys.executable, "-c", "input()", "-f", pc.sign.mark]  # an editor, say
     pc.spec.folder.mkdir()
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as child:
         try:
             process.remember(pc.spec.folder / "process.json", child.pid)
             assert not pc.running()
             pc.end()
-            process.kill(psutil.Process(child.pid), pc.mark)
+            process.kill(psutil.Process(child.pid), pc.sign)
             assert child.poll() is None
         finally:
             child.kill()
+
+
+@linux_only
+def test_it_is_known_as_soon_as_it_is_started_and_whatever_starts_it(pc: BochsPc) -> None:
+    """A script that takes its time, and one whose Bochs is started by the dynamic loader."""
+    slow = Path(pc.program).with_name("emulate")
+    slow.write_text(f'#!/bin/sh\n{_HELP}sleep 0.5\nexec /bin/sh -c "{stays(pc)}" /opt/bochs-bin "$@"\n')
+    slow.chmod(0o755)
+    pc.program = str(slow)
+    with powered(pc):
+        assert BochsPc(pc.spec, program=pc.program).running()
+        poll(
+            lambda: True if BochsPc(pc.spec).running() else None, Deadline.after(10), "its Bochs", every=0.05
+        )
+        assert BochsPc(pc.spec).running(), "a command whose settings name another Bochs knows it, too"
 
 
 @linux_only
@@ -184,19 +206,49 @@ def test_nothing_in_the_settings_can_listen_and_no_path_of_the_users_is_in_them(
 
 
 @linux_only
+def test_a_bochs_with_a_debugger_is_told_to_begin_and_one_without_is_not(pc: BochsPc) -> None:
+    pc.spec.folder.mkdir()
+    assert "-rc" not in pc.arguments(pc.facts())
+    text = Path(pc.program).read_text()
+    option = "  -rc filename     execute debugger commands stored in file"
+    Path(pc.program).write_text(text.replace("printf", f"echo '{option}'; printf", 1))
+    argv = pc.arguments(pc.facts())
+    assert argv[-2:] == ["-rc", "begin"]
+    assert (pc.spec.folder / "begin").read_text() == "c\n"
+
+
+@linux_only
 def test_a_disk_is_there_by_whole_cylinders(pc: BochsPc, tmp_path: Path) -> None:
     disk = tmp_path / "a disk.raw"
     with disk.open("wb") as stream:
         stream.truncate(bochs.disk_bytes(10 << 20))
     with_disk = BochsPc(replace(pc.spec, disk=disk), program=pc.program)
-    assert "path=disk.img, mode=flat, cylinders=21, heads=16, spt=63" in with_disk.settings("m")
-    does(with_disk, f"printf changed | dd of=disk.img conv=notrunc 2>/dev/null; {_SOFT_OFF}")
+    line = 'type=disk, path=lab-disk, mode=flat, cylinders=21, heads=16, spt=63, model="lab-disk"'
+    assert f"\nata0-master: {line}\n" in with_disk.settings("m")
+    assert "volatile" not in with_disk.settings("m")
+    does(with_disk, f"printf changed | dd of=lab-disk conv=notrunc 2>/dev/null; {_SOFT_OFF}")
     with powered(with_disk):
         with_disk.wait(Deadline.after(20))
     assert disk.read_bytes()[:8] == b"changed\0"
     disk.write_bytes(bytes(512))
     with pytest.raises(UsageError, match="has 512 bytes"):
         with_disk.start()
+
+
+def test_the_system_disk_comes_first_and_what_is_written_there_is_forgotten(
+    pc: BochsPc, tmp_path: Path
+) -> None:
+    disks = {"system": tmp_path / "a system", "disk": tmp_path / "a disk"}
+    for path, least in zip(disks.values(), (1 << 20, 10 << 20), strict=True):
+        with path.open("wb") as stream:
+            stream.truncate(bochs.disk_bytes(least))
+    text = BochsPc(replace(pc.spec, **disks)).settings("m")
+    assert "ata0: enabled=1," in text
+    assert "ata0-master: type=disk, path=lab-system, mode=volatile, cylinders=3," in text
+    assert "ata0-slave: type=disk, path=lab-disk, mode=flat, cylinders=21," in text
+    disks["system"].write_bytes(bytes(512))
+    with pytest.raises(UsageError, match="a system has 512 bytes"):
+        BochsPc(replace(pc.spec, **disks)).settings("m")
 
 
 @given(st.integers(min_value=0, max_value=100 << 30))
@@ -243,5 +295,5 @@ def test_a_missing_loader_is_named_with_its_package(pc: BochsPc, tmp_path: Path)
 
 
 def test_every_short_name_is_a_model_of_its_own() -> None:
-    assert len(set(models.BOCHS.values())) == len(models.BOCHS)
-    assert models.bochs_model("westmere") == "corei5_arrandale_m520"
+    assert len({processor.model for processor in models.BOCHS.values()}) == len(models.BOCHS)
+    assert models.processor("westmere") == models.Processor("corei5_arrandale_m520", "VT-x")

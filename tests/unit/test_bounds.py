@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from lab import bounds, proc
 from lab import deadline as clock
-from lab.bounds import Kept, Lines, TooMuchError, Wire
+from lab.bounds import Kept, Limits, LineSplitter, TooMuchError, Watched
 from lab.deadline import Deadline
 from lab.errors import DeadlineError, InterruptedByUser
 from lab.evidence import Run
@@ -47,7 +47,7 @@ def test_a_text_is_whole_or_says_what_is_missing(chunks: list[bytes], limit: int
 @given(some.lists(some.sampled_from([b"a\n", b"bc", b"\n", b"\r\n", b"d\ne"])))
 def test_lines_are_told_once_whatever_pieces_they_come_in(chunks: list[bytes]) -> None:
     heard: list[str] = []
-    lines = Lines(heard.append)
+    lines = LineSplitter(heard.append)
     for chunk in chunks:
         lines.add(chunk)
     lines.end()
@@ -57,7 +57,7 @@ def test_lines_are_told_once_whatever_pieces_they_come_in(chunks: list[bytes]) -
 
 def test_a_line_without_an_end_is_told_in_pieces() -> None:
     heard: list[str] = []
-    lines = Lines(heard.append)
+    lines = LineSplitter(heard.append)
     for _ in range(40):
         lines.add(b"x" * 10_000)
     lines.end()
@@ -127,37 +127,43 @@ def talker() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def test_a_wire_is_read_up_to_its_limit(talker: tuple[socket.socket, socket.socket]) -> None:
+def _watched(plain: socket.socket, seconds: float = 60, limit: int = 1 << 20) -> Watched:
+    limits = Limits(Deadline.after(seconds), limit)
+    return Watched(plain, lambda: limits)
+
+
+def test_a_connection_is_read_up_to_its_limit(talker: tuple[socket.socket, socket.socket]) -> None:
     plain, theirs = talker
     theirs.send(b"x" * 100)
-    with Wire.over(plain, Deadline.after(60), limit=50) as wire, pytest.raises(TooMuchError):
-        while wire.recv(10):
+    watched = _watched(plain, limit=50)
+    with pytest.raises(TooMuchError):
+        while watched.recv(10):
             pass
 
 
-def test_a_wire_that_never_falls_silent_ends_with_its_deadline(
+def test_a_connection_that_never_falls_silent_ends_with_its_deadline(
     talker: tuple[socket.socket, socket.socket],
 ) -> None:
     plain, theirs = talker
     theirs.send(b"x")
-    with Wire.over(plain, Deadline.after(0.3)) as wire, pytest.raises(TimeoutError):
-        while wire.recv(1):
+    watched = _watched(plain, seconds=0.3)
+    with pytest.raises(TimeoutError):
+        while watched.recv(1):
             theirs.send(b"x")
 
 
-def test_a_wire_that_is_silent_ends_with_its_timeout_and_when_cancelled(
+def test_a_connection_that_is_silent_ends_with_its_timeout_and_when_cancelled(
     talker: tuple[socket.socket, socket.socket],
 ) -> None:
     plain, theirs = talker
     plain.settimeout(0.2)
-    wire = Wire.over(plain, Deadline.after(60))
-    with wire:
-        with pytest.raises(TimeoutError):
-            wire.recv(1)
-        theirs.send(b"ab\n")
-        with wire.makefile("rb") as stream:
-            assert stream.readline() == b"ab\n"
-        wire.settimeout(None)
-        threading.Timer(0.3, clock.cancelled.set).start()
-        with pytest.raises(InterruptedByUser):
-            wire.recv(1)
+    watched = _watched(plain)
+    with pytest.raises(TimeoutError):
+        watched.recv(1)
+    theirs.send(b"ab\n")
+    with watched.makefile("rb") as stream:
+        assert stream.readline() == b"ab\n"
+    watched.settimeout(None)
+    threading.Timer(0.3, clock.cancelled.set).start()
+    with pytest.raises(InterruptedByUser):
+        watched.recv(1)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import deadline
 from lab.commands import choose
 from lab.commands.build import Builder
 from lab.commands.up import up
@@ -24,12 +21,6 @@ from lab.ladder.model import Outcome
 from lab.steps import Background
 from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeMachine
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _up(bed: Bed) -> tuple[dict[str, Any], int]:

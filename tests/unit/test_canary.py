@@ -16,9 +16,9 @@ from lab import emulators, redact
 from lab.deadline import Deadline
 from lab.emulators import Place
 from lab.emulators.canary import Canary, console
-from lab.emulators.canary.container import ENTRYPOINT, Container, parse
+from lab.emulators.canary.container import ENTRYPOINT, CanaryContainer, parse
 from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError, NestedLostError
-from lab.emulators.transfer import Archive, is_same
+from lab.emulators.transfer import ImageArchive, is_same
 from lab.errors import BlockedError, InconclusiveError, LabError, UsageError
 from lab.guest.ssh import Guest, Result
 from lab.images import cache as images
@@ -92,7 +92,7 @@ def canary(tmp_path: Path) -> Emulator:
 def test_log_of_l2_under_kvm_is_a_proof() -> None:
     proof = console.proof(LOG)
     assert (proof.nonce, proof.hypervisor, proof.clocksource) == ("abc", "KVMKVMKVM", "kvm-clock")
-    assert (proof.boot_id, proof.kernel, proof.seconds, proof.uptime_seconds) == ("1-2", "6.12", 6.05, 3.9)
+    assert (proof.boot_id, proof.kernel, proof.seconds) == ("1-2", "6.12", 6.05)
 
 
 def test_log_of_an_emulated_l2_is_none() -> None:
@@ -169,7 +169,7 @@ def test_start_before_says_nothing_of_this_one() -> None:
 
 def test_properties_of_another_adbd_prove_nothing() -> None:
     proof = console.properties("/bin/sh: getprop: not found\n12.34 5.00\n")
-    assert not proof.boot_completed and proof.nonce == "" and proof.uptime_seconds == 12.34
+    assert not proof.boot_completed and proof.nonce == ""
     told = [
         "[ro.lab.canary]: [1 not Android]",
         "[ro.lab.nonce]: [abc]",
@@ -288,7 +288,7 @@ def test_an_image_that_docker_calls_otherwise_is_known_by_its_layers(tmp_path: P
 
 def test_container_gets_only_what_l2_needs() -> None:
     at, asked = guest({"printenv": (0, "10.0.2.2 4711 10.0.2.15 22\n", "")})
-    Container(CONTAINER, "u-1").launch(at, "lab/canary:1", nonce="abc", publish=5655)
+    CanaryContainer(CONTAINER, "u-1").launch(at, "lab/canary:1", nonce="abc", publish=5655)
     words = asked[-1].split()
     assert "--privileged" not in words
     for pair in ("run lab-canary kvm --label", "--publish 10.0.2.15:5655:5555", "--cap-drop ALL"):
@@ -298,7 +298,7 @@ def test_container_gets_only_what_l2_needs() -> None:
 
 def test_comparison_has_no_kvm_at_all() -> None:
     at, asked = guest({})
-    Container("other", "u-1").launch(at, "lab/canary:1", nonce="x", accel="tcg")
+    CanaryContainer("other", "u-1").launch(at, "lab/canary:1", nonce="x", accel="tcg")
     assert "run other  --label" in asked[-1]
     assert "--publish" not in asked[-1] and "CANARY_ACCEL=tcg" in asked[-1]
 
@@ -340,10 +340,10 @@ NOBODY_THERE = "true"
 
 def test_device_is_given_through_the_group_that_owns_it(tmp_path: Path) -> None:
     shell = Shell(tmp_path, NOBODY_THERE)
-    Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
+    CanaryContainer(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
     words = "run --pull never --detach --name lab-canary --device /dev/kvm --group-add 106 "
     assert shell.did()[-1].startswith(words)
-    Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", accel="tcg")
+    CanaryContainer(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", accel="tcg")
     assert shell.did()[-1].startswith("run --pull never --detach --name lab-canary --label ")
 
 
@@ -351,7 +351,7 @@ def test_no_kvm_blocks_the_start(tmp_path: Path) -> None:
     shell = Shell(tmp_path, NOBODY_THERE)
     shell.no_kvm = "1"
     with pytest.raises(BlockedError, match="/dev/kvm"):
-        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+        CanaryContainer(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
     assert not any(line.startswith("run") for line in shell.did())
 
 
@@ -364,18 +364,18 @@ ID = "f" * 64
 def test_a_strangers_container_is_left_alone(tmp_path: Path, answer: str) -> None:
     shell = Shell(tmp_path, f'echo "{WARNING}" >&2; case $1$2 in containerls) echo "{answer}" ;; esac')
     with pytest.raises(LabError, match="lab did not start"):
-        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+        CanaryContainer(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
     assert not any(line.startswith(("rm", "run")) for line in shell.did())
     stranger = CONTAINER_JSON | {"Config": {"Labels": None}}
     at, asked = guest({"docker container inspect": (0, json.dumps([stranger]), WARNING)})
     with pytest.raises(LabError, match="lab did not start"):
-        Container(CONTAINER, "u-1").remove(at)
+        CanaryContainer(CONTAINER, "u-1").remove(at)
     assert not any(line.startswith("docker rm") for line in asked)
 
 
 def test_an_old_container_of_labs_is_replaced_by_its_id(tmp_path: Path) -> None:
     shell = Shell(tmp_path, f'echo "{WARNING}" >&2; case $1$2 in containerls) echo "{ID} u-1" ;; esac')
-    Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+    CanaryContainer(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
     listed, removed, run = shell.did()
     assert listed.startswith(f"container ls --all --no-trunc --filter name=^/?{CONTAINER}$ ")
     assert removed == f"rm --force --volumes {ID}" and run.startswith("run ")
@@ -384,23 +384,23 @@ def test_an_old_container_of_labs_is_replaced_by_its_id(tmp_path: Path) -> None:
 def test_a_warning_of_docker_is_never_part_of_an_answer(tmp_path: Path) -> None:
     ours = CONTAINER_JSON | {"Id": ID}
     at, asked = guest({"docker container inspect": (0, json.dumps([ours]), WARNING)})
-    assert Container(CONTAINER, "u-1").state(at).running
-    Container(CONTAINER, "u-1").remove(at)
+    assert CanaryContainer(CONTAINER, "u-1").state(at).running
+    CanaryContainer(CONTAINER, "u-1").remove(at)
     assert asked[-1] == f"docker rm --force --volumes {ID}"
     absent = (1, "[]\n", f"{WARNING}\nError response from daemon: No such container: {CONTAINER}\n")
     at, asked = guest({"docker container inspect": absent})
-    assert not Container(CONTAINER, "u-1").state(at).exists
-    Container(CONTAINER, "u-1").remove(at)
+    assert not CanaryContainer(CONTAINER, "u-1").state(at).exists
+    CanaryContainer(CONTAINER, "u-1").remove(at)
     assert len(asked) == 2
     shell = Shell(tmp_path, f'echo "{WARNING}" >&2; echo 12.5')
-    assert Container(CONTAINER, "u-1").exec(cast(Guest, shell), ["date"]) == "12.5\n"
+    assert CanaryContainer(CONTAINER, "u-1").exec(cast(Guest, shell), ["date"]) == "12.5\n"
 
 
 def test_the_secrets_of_a_described_container_are_masked_though_docker_warns(tmp_path: Path) -> None:
     secret = "hunter2-of-the-warned"
     described = CONTAINER_JSON | {"Config": {"Env": [f"VNC_PASSWORD={secret}"], "Labels": {}}}
     shell = Shell(tmp_path, f"echo '{WARNING}' >&2; [ $1 = logs ] || echo '{json.dumps([described])}'")
-    files = Container(CONTAINER, "u-1").evidence(cast(Guest, shell))
+    files = CanaryContainer(CONTAINER, "u-1").evidence(cast(Guest, shell))
     assert json.loads(files["container-inspect.json"]) == [described]
     assert WARNING in files["container-inspect.json.stderr"] and WARNING in files["container.log"]
     assert secret not in redact.clean(f"its password is {secret}")
@@ -409,7 +409,7 @@ def test_the_secrets_of_a_described_container_are_masked_though_docker_warns(tmp
 def test_docker_that_does_not_answer_says_nothing_of_kvm(tmp_path: Path) -> None:
     shell = Shell(tmp_path, 'echo "Cannot connect to the Docker daemon" >&2; exit 1')
     with pytest.raises(InconclusiveError, match="does not answer"):
-        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
+        CanaryContainer(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc")
 
 
 def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
@@ -418,7 +418,9 @@ def test_log_is_followed_to_the_line_that_ends_it(tmp_path: Path) -> None:
     docker = (
         f"echo '{WARNING}' >&2; case $1 in logs) {lines} sleep 30 ;; container) echo '{described}' ;; esac"
     )
-    log, state = Container(CONTAINER, "u-1").told(cast(Guest, Shell(tmp_path, docker)), Deadline.after(10))
+    log, state = CanaryContainer(CONTAINER, "u-1").told(
+        cast(Guest, Shell(tmp_path, docker)), Deadline.after(10)
+    )
     assert console.proof(log).nonce == "abc" and state.running and state.facts["nonce"] == "abc"
 
 
@@ -477,7 +479,9 @@ def test_port_that_docker_cannot_publish_is_named(tmp_path: Path, said: str) -> 
     """As Docker 26 says it."""
     shell = Shell(tmp_path, f'{NOBODY_THERE}; case $1 in run) echo "{said}" >&2; exit 125 ;; esac')
     with pytest.raises(InconclusiveError, match="a port is in use") as caught:
-        Container(CONTAINER, "u-1").launch(cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555)
+        CanaryContainer(CONTAINER, "u-1").launch(
+            cast(Guest, shell), "lab/canary:1", nonce="abc", publish=5555
+        )
     assert said in caught.value.tail
 
 
@@ -492,7 +496,7 @@ def test_port_that_docker_cannot_publish_is_named(tmp_path: Path, said: str) -> 
     ],
 )
 def test_image_is_known_by_content(shown: dict[str, Any], same: bool, tmp_path: Path) -> None:
-    assert is_same(shown, Archive(tmp_path, "0", "a:b", "sha256:i", ("sha256:l",))) is same
+    assert is_same(shown, ImageArchive(tmp_path, "0", "a:b", "sha256:i", ("sha256:l",))) is same
 
 
 def test_unbuilt_image_and_unknown_name(tmp_path: Path) -> None:

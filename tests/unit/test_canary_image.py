@@ -15,14 +15,14 @@ import pytest
 
 from lab.errors import LabError
 from lab.formats import cpio, elf, oci
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.images import canary
 from lab.images.debtree import DebianTree
 from tests.capabilities import needs, needs_linux
 
 
 def test_archive_names_what_it_holds_by_digest(tmp_path: Path) -> None:
-    entries = {"opt/run": Entry.file(b"#!/bin/sh\n", 0o755), "bin/sh": Entry.link("busybox")}
+    entries = {"opt/run": CpioEntry.file(b"#!/bin/sh\n", 0o755), "bin/sh": CpioEntry.link("busybox")}
     target = tmp_path / "image.tar"
     made = oci.write(target, reference="a/b:c", entries=entries, config={"Entrypoint": ["/opt/run"]})
     with tarfile.open(target) as archive:
@@ -42,8 +42,8 @@ def test_archive_names_what_it_holds_by_digest(tmp_path: Path) -> None:
 
 def test_archive_is_the_same_each_time(tmp_path: Path) -> None:
     one, other = (
-        {"a": Entry.file(b"1"), "b/c": Entry.file(b"2")},
-        {"b/c": Entry.file(b"2"), "a": Entry.file(b"1")},
+        {"a": CpioEntry.file(b"1"), "b/c": CpioEntry.file(b"2")},
+        {"b/c": CpioEntry.file(b"2"), "a": CpioEntry.file(b"1")},
     )
     oci.write(tmp_path / "1", reference="a:b", entries=one, config={})
     oci.write(tmp_path / "2", reference="a:b", entries=other, config={})
@@ -52,7 +52,9 @@ def test_archive_is_the_same_each_time(tmp_path: Path) -> None:
 
 def test_archive_is_the_same_on_every_system(tmp_path: Path) -> None:
     """Byte for byte: were it Python's own zlib that compresses, another build of it would write others."""
-    entries = {f"opt/{number}": Entry.file(f"{number * number}\n".encode() * 500) for number in range(300)}
+    entries = {
+        f"opt/{number}": CpioEntry.file(f"{number * number}\n".encode() * 500) for number in range(300)
+    }
     oci.write(tmp_path / "image.tar", reference="a:b", entries=entries, config={"Env": ["A=1"]})
     observed = hashlib.sha256((tmp_path / "image.tar").read_bytes()).hexdigest()
     assert (oci.COMPRESSOR, observed) == (
@@ -64,9 +66,9 @@ def test_archive_is_the_same_on_every_system(tmp_path: Path) -> None:
 @needs("cpio")
 def test_cpio_is_what_cpio_reads(tmp_path: Path) -> None:
     entries = {
-        "bin/tool": Entry.file(b"odd", 0o755),
-        "bin/sh": Entry.link("tool"),
-        "tmp": Entry.folder(0o1777),
+        "bin/tool": CpioEntry.file(b"odd", 0o755),
+        "bin/sh": CpioEntry.link("tool"),
+        "tmp": CpioEntry.folder(0o1777),
     }
     done = subprocess.run(
         ["cpio", "--extract", "--quiet", "--make-directories", "--no-preserve-owner"],

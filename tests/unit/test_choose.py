@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import deadline, engines
+from lab import engines
 from lab.commands import choose, consent
 from lab.commands.session import Session
 from lab.emulators.docker_android import image
@@ -24,12 +23,6 @@ from lab.steps import Event, Steps
 from tests.unit.bed import Bed
 
 real_guest_image = choose.guest_image
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 class FakePublished:

@@ -61,6 +61,7 @@ def test_json_is_one_document_of_its_schema(tmp_path: Path, words: list[str], na
         (["lab.up"], {"LAB_VM__MEMROY_MIB": "1"}, "LAB_VM__MEMORY_MIB"),
         (["lab.up"], {"LAB_VM__MEMORY_MIB": "99999999"}, "memory_mib"),
         (["lab.exec"], {}, "lab.exec --"),
+        (["theory.rehearse", "--cpu", "z80"], {}, "haswell"),
     ],
 )
 def test_bad_usage_answers_2_with_a_hint_and_creates_nothing(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import deadline, emulators
+from lab import emulators
 from lab.commands import lifecycle
 from lab.commands.climbing import check_claim
 from lab.commands.evidence import evidence
@@ -26,18 +25,6 @@ from lab.ladder.model import Claim
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import KVM, TCG, FakeEmulator, World
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
-
-
-@pytest.fixture
-def ready(bed: Bed) -> Bed:
-    assert up(bed.session(), "default").code == 0
-    return bed
 
 
 def _validate(bed: Bed, **more: Any) -> tuple[dict[str, Any], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,18 +30,6 @@ from tests.unit.fakes import FakeEmulator
 
 NAME = "default"
 Boot = Callable[[FakeEmulator, str], float]
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
-
-
-@pytest.fixture
-def ready(bed: Bed) -> Bed:
-    assert up(bed.session(), NAME).code == 0
-    return bed
 
 
 def boots(bed: Bed, boot: Boot) -> list[tuple[str, str]]:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.probes.kvm import CpuFacts
-from lab.theory.conclusion import Conclusion, Finding, conclude
+from lab.theory.conclusion import Conclusion, Rule, conclude
 from lab.theory.experiment import (
     CELLS,
     Asked,
     Delivered,
-    Outcome,
-    Trial,
-    Turn,
+    PlannedRun,
+    TrialOutcome,
+    TurnResult,
     delivered,
     plan,
 )
@@ -32,16 +32,18 @@ def trial(
     *,
     asked: Asked = CELLS[0],
     number: int = 1,
-) -> Trial:
+) -> TurnResult:
     got = Delivered(paravirt, nested, "", (), ("svm",) if nested else ())
-    return Trial(Turn(number, 1, asked), Outcome.OBSERVED, worked, got, {}, "seen")
+    return TurnResult(PlannedRun(number, 1, asked), TrialOutcome.OBSERVED, worked, got, {}, "seen")
 
 
-def lost(outcome: Outcome, asked: Asked = CELLS[0]) -> Trial:
-    return Trial(Turn(1, 1, asked), outcome, why="for a reason")
+def lost(outcome: TrialOutcome, asked: Asked = CELLS[0]) -> TurnResult:
+    return TurnResult(PlannedRun(1, 1, asked), outcome, why="for a reason")
 
 
-def world(works: Callable[[bool, bool], bool], gives: Callable[[Asked], tuple[bool, bool]]) -> list[Trial]:
+def world(
+    works: Callable[[bool, bool], bool], gives: Callable[[Asked], tuple[bool, bool]]
+) -> list[TurnResult]:
     """One trial of each cell, in a world where `gives` is what reaches the guest."""
     return [trial(*gives(asked), works(*gives(asked)), asked=asked) for asked in CELLS]
 
@@ -58,18 +60,18 @@ def emulation(asked: Asked) -> tuple[bool, bool]:
 @pytest.mark.parametrize(
     ("works", "finding"),
     [
-        (lambda nested, _: nested, Finding.NESTING),
-        (lambda _, paravirt: paravirt, Finding.PARAVIRT),
-        (lambda nested, paravirt: nested and paravirt, Finding.BOTH),
-        (lambda nested, paravirt: nested or paravirt, Finding.EITHER),
-        (lambda *_: False, Finding.NEVER),
-        (lambda *_: True, Finding.ALWAYS),
-        (lambda nested, paravirt: nested is not paravirt, Finding.OTHER),
-        (lambda nested, _: not nested, Finding.OTHER),
+        (lambda nested, _: nested, Rule.NESTING),
+        (lambda _, paravirt: paravirt, Rule.PARAVIRT),
+        (lambda nested, paravirt: nested and paravirt, Rule.BOTH),
+        (lambda nested, paravirt: nested or paravirt, Rule.EITHER),
+        (lambda *_: False, Rule.NEVER),
+        (lambda *_: True, Rule.ALWAYS),
+        (lambda nested, paravirt: nested is not paravirt, Rule.OTHER),
+        (lambda nested, _: not nested, Rule.OTHER),
     ],
 )
 def test_where_everything_is_delivered_the_rule_is_found(
-    works: Callable[[bool, bool], bool], finding: Finding
+    works: Callable[[bool, bool], bool], finding: Rule
 ) -> None:
     assert conclude(world(works, as_asked)).finding is finding
 
@@ -83,7 +85,7 @@ def test_what_decides_is_said_with_its_counts() -> None:
 
 def test_under_emulation_only_what_was_delivered_is_spoken_of() -> None:
     found = conclude(world(lambda nested, _: nested, emulation))
-    assert found.finding is Finding.NESTING_SEEN
+    assert found.finding is Rule.NESTING_SEEN
     assert "nesting decides" not in found.sentence.split("“")[0]
     assert "is not needed with nesting" in found.sentence
     assert "No guest was seen with both or with KVM's paravirtual interface alone" in found.sentence
@@ -93,17 +95,17 @@ def test_under_emulation_only_what_was_delivered_is_spoken_of() -> None:
 def test_accepted_but_not_delivered_nesting_says_nothing_of_nesting() -> None:
     """As on a host whose engine takes the setting and passes nothing on."""
     found = conclude(world(lambda nested, _: nested, lambda asked: (False, asked.paravirt != "none")))
-    assert found.finding is Finding.NEVER
+    assert found.finding is Rule.NEVER
     assert "nesting alone is not enough" not in found.sentence
     assert "Nesting was asked for in 3 runs, and reached the guest in none." in found.sentence
 
 
 def test_one_kind_of_guest_decides_nothing() -> None:
-    assert conclude([trial(False, False, False)] * 3).finding is Finding.INSUFFICIENT
-    assert conclude([trial(True, True, True)] * 3).finding is Finding.INSUFFICIENT
+    assert conclude([trial(False, False, False)] * 3).finding is Rule.INSUFFICIENT
+    assert conclude([trial(True, True, True)] * 3).finding is Rule.INSUFFICIENT
     # Delivered only together: which of them it is cannot be told.
     together = conclude([trial(True, True, True), trial(False, False, False)])
-    assert together.finding is Finding.INSUFFICIENT
+    assert together.finding is Rule.INSUFFICIENT
     for name in ("nesting decides", "paravirtualization decides", "both are needed", "either is enough"):
         assert f"“{name}”" in together.sentence
 
@@ -111,25 +113,25 @@ def test_one_kind_of_guest_decides_nothing() -> None:
 def test_runs_that_disagree_give_no_rule() -> None:
     trials = world(lambda nested, _: nested, as_asked)
     found = conclude([*trials, trial(True, True, False)])
-    assert (found.finding, found.decided) == (Finding.MIXED, False)
+    assert (found.finding, found.decided) == (Rule.MIXED, False)
     assert "with both 2 of 3" in found.sentence
 
 
 def test_what_was_not_observed_is_counted_and_decides_nothing() -> None:
     trials = world(lambda nested, _: nested, as_asked)
     without = [
-        lost(Outcome.BLOCKED),
-        lost(Outcome.INCONCLUSIVE),
-        lost(Outcome.NOT_TAKEN),
+        lost(TrialOutcome.BLOCKED),
+        lost(TrialOutcome.INCONCLUSIVE),
+        lost(TrialOutcome.NOT_TAKEN),
         trial(True, None, False),
     ]
     found = conclude([*trials, *without])
-    assert found.finding is Finding.NESTING
+    assert found.finding is Rule.NESTING
     assert (
         "4 of 10 runs gave no answer (1 blocked, 1 inconclusive, 1 not taken, 1 unclear)." in found.sentence
     )
     nothing = conclude(without)
-    assert (nothing.finding, nothing.decided) == (Finding.INSUFFICIENT, False)
+    assert (nothing.finding, nothing.decided) == (Rule.INSUFFICIENT, False)
 
 
 TRIALS = st.lists(
@@ -141,7 +143,9 @@ TRIALS = st.lists(
             st.booleans(),
             asked=st.sampled_from(CELLS),
         ),
-        st.builds(lost, st.sampled_from([kind for kind in Outcome if kind is not Outcome.OBSERVED])),
+        st.builds(
+            lost, st.sampled_from([kind for kind in TrialOutcome if kind is not TrialOutcome.OBSERVED])
+        ),
     ),
     max_size=10,
 )
@@ -159,7 +163,7 @@ LAWS = st.sampled_from(
 
 
 @st.composite
-def lawful(draw: st.DrawFn) -> list[Trial]:
+def lawful(draw: st.DrawFn) -> list[TurnResult]:
     """Trials that obey a law, some of them turned round: chance alone seldom gives a rule."""
     law, trials = draw(LAWS), draw(TRIALS)
     kept = [
@@ -171,30 +175,30 @@ def lawful(draw: st.DrawFn) -> list[Trial]:
     return kept + draw(st.lists(st.sampled_from(trials), max_size=1)) if trials else kept
 
 
-def observed(trials: list[Trial]) -> list[tuple[bool, bool, bool]]:
+def observed(trials: list[TurnResult]) -> list[tuple[bool, bool, bool]]:
     """(nesting, paravirtualization, worked) of each trial that counts, found without the code under test."""
     return [
         (item.delivered.nested, item.delivered.paravirt, bool(item.worked))
         for item in trials
-        if item.outcome is Outcome.OBSERVED and item.delivered and item.delivered.paravirt is not None
+        if item.outcome is TrialOutcome.OBSERVED and item.delivered and item.delivered.paravirt is not None
     ]
 
 
-MUST: dict[Finding, Callable[[bool, bool, bool], bool]] = {
-    Finding.NESTING: lambda nested, _, worked: worked is nested,
-    Finding.NESTING_SEEN: lambda nested, _, worked: worked is nested,
-    Finding.PARAVIRT: lambda _, paravirt, worked: worked is paravirt,
-    Finding.PARAVIRT_SEEN: lambda _, paravirt, worked: worked is paravirt,
-    Finding.BOTH: lambda nested, paravirt, worked: worked is (nested and paravirt),
-    Finding.EITHER: lambda nested, paravirt, worked: worked is (nested or paravirt),
-    Finding.NEVER: lambda _, __, worked: not worked,
-    Finding.ALWAYS: lambda _, __, worked: worked,
+MUST: dict[Rule, Callable[[bool, bool, bool], bool]] = {
+    Rule.NESTING: lambda nested, _, worked: worked is nested,
+    Rule.NESTING_SEEN: lambda nested, _, worked: worked is nested,
+    Rule.PARAVIRT: lambda _, paravirt, worked: worked is paravirt,
+    Rule.PARAVIRT_SEEN: lambda _, paravirt, worked: worked is paravirt,
+    Rule.BOTH: lambda nested, paravirt, worked: worked is (nested and paravirt),
+    Rule.EITHER: lambda nested, paravirt, worked: worked is (nested or paravirt),
+    Rule.NEVER: lambda _, __, worked: not worked,
+    Rule.ALWAYS: lambda _, __, worked: worked,
 }
-WHOLE = (Finding.NESTING, Finding.PARAVIRT, Finding.BOTH, Finding.EITHER)
+WHOLE = (Rule.NESTING, Rule.PARAVIRT, Rule.BOTH, Rule.EITHER)
 
 
 @given(st.one_of(TRIALS, lawful()))
-def test_no_trial_contradicts_the_finding(trials: list[Trial]) -> None:
+def test_no_trial_contradicts_the_finding(trials: list[TurnResult]) -> None:
     found, seen = conclude(trials), observed(trials)
     if found.finding in MUST:
         assert seen
@@ -202,17 +206,17 @@ def test_no_trial_contradicts_the_finding(trials: list[Trial]) -> None:
     groups = {row[:2] for row in seen}
     if found.finding in WHOLE:
         assert len(groups) == 4
-    if found.finding in (Finding.NESTING, Finding.NESTING_SEEN):
+    if found.finding in (Rule.NESTING, Rule.NESTING_SEEN):
         assert {nested for nested, _ in groups} == {True, False}
-    if found.finding in (Finding.PARAVIRT, Finding.PARAVIRT_SEEN):
+    if found.finding in (Rule.PARAVIRT, Rule.PARAVIRT_SEEN):
         assert {paravirt for _, paravirt in groups} == {True, False}
-    if found.finding is Finding.MIXED:
+    if found.finding is Rule.MIXED:
         assert any({(*group, True), (*group, False)} <= set(seen) for group in groups)
 
 
 @given(st.one_of(TRIALS, lawful()), st.booleans(), st.booleans())
 def test_a_single_contrary_trial_takes_the_finding_back(
-    trials: list[Trial], nested: bool, paravirt: bool
+    trials: list[TurnResult], nested: bool, paravirt: bool
 ) -> None:
     found = conclude(trials)
     for worked in (True, False):
@@ -221,7 +225,7 @@ def test_a_single_contrary_trial_takes_the_finding_back(
 
 
 @given(st.one_of(TRIALS, lawful()))
-def test_each_clause_of_the_sentence_holds(trials: list[Trial]) -> None:
+def test_each_clause_of_the_sentence_holds(trials: list[TurnResult]) -> None:
     """The words are read back and compared with the trials, whichever rule wrote them."""
     sentence, seen = conclude(trials).sentence, observed(trials)
 
@@ -277,7 +281,7 @@ def test_each_clause_of_the_sentence_holds(trials: list[Trial]) -> None:
 
 
 @given(st.one_of(TRIALS, lawful()), st.randoms())
-def test_the_order_of_the_trials_does_not_matter(trials: list[Trial], chance) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_of_the_trials_does_not_matter(trials: list[TurnResult], chance) -> None:  # type: ignore[no-untyped-def]
     shuffled = list(trials)
     chance.shuffle(shuffled)
     first, second = conclude(trials), conclude(shuffled)
@@ -324,10 +328,10 @@ def test_what_reached_the_guest_is_its_own_word(
 
 def test_a_trial_cannot_contradict_itself() -> None:
     with pytest.raises(ValueError, match="observed"):
-        Trial(Turn(1, 1, CELLS[0]), Outcome.OBSERVED, worked=True)
+        TurnResult(PlannedRun(1, 1, CELLS[0]), TrialOutcome.OBSERVED, worked=True)
     with pytest.raises(ValueError, match="observed"):
-        replace(trial(True, True, True), outcome=Outcome.BLOCKED)
+        replace(trial(True, True, True), outcome=TrialOutcome.BLOCKED)
 
 
 def test_nothing_is_decided_by_nothing() -> None:
-    assert conclude([]) == Conclusion(Finding.INSUFFICIENT, "Nothing was observed, so nothing follows.")
+    assert conclude([]) == Conclusion(Rule.INSUFFICIENT, "Nothing was observed, so nothing follows.")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -27,12 +25,6 @@ from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeGuest, FakeMachine
 
 NAME = "default"
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _up(bed: Bed, **flags: Any) -> tuple[dict[str, Any], int]:

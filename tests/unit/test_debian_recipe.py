@@ -1,4 +1,4 @@
-"""The recipes of Debian disks: lab's own, and the one that tier e2e-virtualbox builds in the same way."""
+"""The recipes of Debian disks: the lab VM's, and that of an emulated PC's system."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import shutil
 from pathlib import Path
 
 from lab.images import debian
-from tests.e2e_virtualbox import RECIPE
+from lab.rehearsal import image
 
 
 def test_both_recipes_are_sound_and_no_link_leads_nowhere() -> None:
-    guest, host = debian.recipe(), debian.recipe(RECIPE)
+    guest, system = debian.recipe(), image.recipe()
     assert (guest.components, guest.apt_options) == (["main"], [])
-    assert (host.suite, host.components, host.docker) == ("sid", ["main", "contrib"], [])
-    for folder in (debian.SOURCES, RECIPE):
+    assert (system.suite, system.components) == ("sid", ["main", "contrib"])
+    for folder in (debian.SOURCES, image.SOURCES):
         for path in folder.rglob("*"):
             assert path.exists(), path
         for hook in (folder / "hooks").iterdir():
             assert hook.stat().st_mode & 0o111, hook
-    assert debian.recipe_hash() != debian.recipe_hash(RECIPE)
+    assert debian.recipe_hash() != image.recipe_hash()
 
 
 def test_a_change_to_what_is_linked_renames_the_image_too(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import AndroidEmulator, NestedFailedError, NestedLostError, Reach
 from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
 from lab.formats import oci
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.guest.ssh import Guest, Result
 from lab.journal import Journal
 from lab.steps import Event, Steps
@@ -82,7 +82,7 @@ class FakeGuest:
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     path = tmp_path / "saved.tar"
-    oci.write(path, reference=REFERENCE, entries={"x": Entry.file(b"x")}, config={})
+    oci.write(path, reference=REFERENCE, entries={"x": CpioEntry.file(b"x")}, config={})
     return path
 
 
@@ -255,7 +255,10 @@ def test_no_image_blocks_and_is_said(tmp_path: Path) -> None:
 def test_archive_is_prepared_and_its_tag_tells_the_contract(tmp_path: Path) -> None:
     path = tmp_path / "old.tar"
     oci.write(
-        path, reference="butomo1989/docker-android-x86-8.1:latest", entries={"x": Entry.file(b"x")}, config={}
+        path,
+        reference="butomo1989/docker-android-x86-8.1:latest",
+        entries={"x": CpioEntry.file(b"x")},
+        config={},
     )
     emulator = made(tmp_path, path)
     with Steps().step("prepare") as step:
@@ -311,7 +314,7 @@ def test_l2_proves_itself_before_android_has_booted(tmp_path: Path, archive: Pat
     )
     proof = made(tmp_path, archive).booted(cast(Guest, guest), Deadline.after(60))
     assert (proof.nonce, proof.hypervisor, proof.boot_id) == (NONCE, "KVMKVMKVM", "0b1c")
-    assert not proof.boot_completed and proof.clocksource == "" and proof.uptime_seconds == 12.5
+    assert not proof.boot_completed and proof.clocksource == ""
     asked = next(line for line in guest.asked if line.startswith("docker exec --interactive"))
     assert NONCE in asked and "setprop" in asked
     # From the start of the emulator's process, not of the container.
@@ -768,7 +771,7 @@ SERVICES = {
 def test_android_that_answers_is_asked_for_everything() -> None:
     adb = FakeAdb(**TOLD, **SERVICES)
     seen = looking.android(cast(Any, adb), "127.0.0.1:1", whole=True)
-    assert seen.online and seen.completed and seen.launcher and seen.packages_answer and seen.awake
+    assert seen.online and seen.completed and seen.launcher and seen.packages_answer
     assert seen.screen is not None and not seen.screen.one_colour and seen.uptime == 9.5
     assert seen.properties == {"ro.build.version.release": "14"}
     assert not any("WAKEUP" in line for line in adb.asked)
@@ -776,9 +779,9 @@ def test_android_that_answers_is_asked_for_everything() -> None:
 
 def test_sleeping_screen_is_woken_before_it_is_judged() -> None:
     adb = FakeAdb(**TOLD, **{**SERVICES, "awake": "  mWakefulness=Asleep"})
-    seen = looking.android(cast(Any, adb), "127.0.0.1:1", whole=True)
+    looking.android(cast(Any, adb), "127.0.0.1:1", whole=True)
     woken = next(number for number, line in enumerate(adb.asked) if "WAKEUP" in line)
-    assert adb.asked.index("screencap -p") > woken and seen.awake is False
+    assert adb.asked.index("screencap -p") > woken
 
 
 def test_glance_asks_once_and_not_for_services() -> None:

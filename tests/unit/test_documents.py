@@ -17,10 +17,11 @@ from lab.ladder import model
 from lab.ladder.verdict import ClaimVerdict
 from lab.theory.experiment import Delivered
 from tests.unit.documents import EXAMPLES
+from tests.unit.documents.parts import validation
 
 MODELS = schemas.models()
-READABLE = [example for example in EXAMPLES if example["schema"] != "lab.report/1"]
-"""lab.report/1 holds whole documents of another kind, and lab reads no report."""
+READABLE = [example for example in EXAMPLES if example["schema"] not in ("lab.report/1", "theory.rehearse/1")]
+"""These two hold whole documents of another kind, and lab reads neither."""
 
 
 @pytest.mark.parametrize("tag", MODELS)
@@ -67,7 +68,6 @@ def test_a_document_of_another_kind_is_not_read() -> None:
     [
         (climb.CellEntry, model.Cell),
         (climb.HostEntry, model.Host),
-        (climb.RungEntry, model.Outcome),
         (climb.ClaimEntry, ClaimVerdict),
         (measured.DeliveredEntry, Delivered),
         (emulators.HealthEntry, Health),
@@ -76,3 +76,25 @@ def test_a_document_of_another_kind_is_not_read() -> None:
 )
 def test_nothing_of_a_value_is_lost_in_its_document(entry: type[JsonPart], value: type[Any]) -> None:
     assert set(entry.model_fields) == {field.name for field in dataclasses.fields(value)}
+
+
+def test_nothing_of_a_rungs_outcome_is_lost_in_its_row() -> None:
+    for status in model.Status:
+        outcome = model.Outcome("host.cpu", status, "vmx", "vmx", 1.5, ["dmesg.txt"], "a hint")
+        row = climb.RungEntry(**outcome.row()).as_json()
+        assert model.Outcome.of_row(climb.RungEntry.model_validate_json(json.dumps(row)).as_json()) == outcome
+
+
+@pytest.mark.parametrize(("pc", "emulated", "wrong"), [("", True, "pc"), ("Bochs 2.7, ryzen", False, "cell")])
+def test_a_host_is_a_named_emulated_pc_only_in_an_emulated_cell(pc: str, emulated: bool, wrong: str) -> None:
+    document = validation()
+    document["cell"] |= {"nesting": "hardware", "emulated": emulated}
+    document["cell"]["host"]["pc"] = pc
+    with pytest.raises(schema.SchemaError) as caught:
+        climb.Validation.read(document)
+    assert caught.value.path.endswith(f".{wrong}")
+    with pytest.raises(schema.SchemaError):
+        schema.validate(document)
+    document["cell"]["host"]["pc"] = "Bochs 2.7, ryzen"
+    document["cell"]["emulated"] = True
+    assert climb.Validation.read(document).as_json() == document

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, evidence
+from lab import evidence
 from lab.commands import climbing, inspect
 from lab.commands import evidence as command
 from lab.commands.report import report
@@ -19,7 +18,7 @@ from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.ladder.model import Claim
 from lab.reporters import measured
-from lab.reporters.reading import history
+from lab.reporters.reading import RunFolder, history
 from tests.unit.bed import Bed, checked
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -41,12 +40,6 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
     for module in (evidence, climbing):
         monkeypatch.setattr(module, "datetime", Clock)
     return Clock
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _unnumbered(root: Path, name: str, lab: str = "default") -> Path:
@@ -95,7 +88,10 @@ def test_after_the_clock_was_set_back_the_newest_verdict_is_the_newest(bed: Bed,
     both = checked(report(bed.session(), "default", runs=2))
     assert both["runs"] == [row["path"] for row in rows]
     folders = [Path(row["path"]) for row in rows]
-    assert [row.verdicts[Claim.NESTING].value for row in history(folders)] == ["confirmed", "refuted"]
+    assert [row.verdicts[Claim.NESTING].value for row in history(map(RunFolder, folders))] == [
+        "confirmed",
+        "refuted",
+    ]
     written = json.loads((folders[-1] / "report.json").read_text())["history"]
     assert [
         next(one["verdict"] for one in row["verdicts"] if one["claim"] == "nesting") for row in written
@@ -108,5 +104,5 @@ def test_what_was_measured_last_is_the_newest_measurement(bed: Bed, wall: type[C
     for seconds in (0, -3600):
         wall.at += timedelta(seconds=seconds)
         evidence.Run(bed.session().store.evidence_folder, "default", "compare")
-    beside = measured._beside(measured.Run({"facts": {}}, run), "default")
+    beside = measured._beside(measured.ReportedRun({"facts": {}}, run), "default")
     assert [json.loads((folder / "run.json").read_text())["order"] for folder in beside] == [3, 2, 1]

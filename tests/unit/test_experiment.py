@@ -13,7 +13,9 @@ import pytest
 from lab import deadline, lock, schema
 from lab.commands import trial
 from lab.commands.experiment import experiment
+from lab.commands.experiment_result import Experiment
 from lab.deadline import cancelled
+from lab.documents.measured import TheoryExperiment
 from lab.engines.protocol import MachineSpec, NestingRefusedError, State
 from lab.errors import BusyError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.steps import Event
@@ -92,6 +94,20 @@ def test_nesting_decides_where_both_are_delivered(bed: Bed, engine: Engine) -> N
     assert "nesting decides" in (run / "experiment.html").read_text()
     assert len(list((run / "trials").glob("*.json"))) == 12
     assert (run / "trials" / "01-console.log").read_text() == "console of L1\n"
+
+
+def test_in_an_emulated_pc_it_is_said_and_drawn_outside(bed: Bed, engine: Engine) -> None:
+    told = "Bochs 2.7, corei7_haswell_4770"
+    document = checked(experiment(bed.session(rehearsal={"pc": told}), seed=5))
+    assert document["where"]["host"]["pc"] == told
+    run = Path(document["evidence"])
+    assert (run / "experiment.json").is_file() and not (run / "experiment.png").exists()
+    kept = json.loads((run / "experiment.json").read_text())
+    read = Experiment.of(TheoryExperiment.read(kept))
+    assert read.document() == kept == document
+    assert (read.code, read.conclusion.finding) == (0, "nesting decides")
+    read.draw(run)
+    assert (run / "experiment.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_trial_has_a_vm_of_its_own_and_none_is_left(bed: Bed, engine: Engine) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lab.figures.numbers import BOOTSTRAP_FROM, Spread, ratio
-from lab.figures.page import Table, page
-from lab.figures.picture import Bar, Picture, Tile, durations, tiles
+from lab.figures.page import PageTable, page
+from lab.figures.picture import Chart, Tile, TimesBar, durations, tiles
 
 SECONDS = st.floats(0.1, 1000)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -65,18 +65,18 @@ def test_no_ratio_of_nothing_and_none_of_what_is_no_duration() -> None:
         ratio([1.0], [0.0])
 
 
-def _bars() -> Picture:
+def _bars() -> Chart:
     return durations(
         "Boots & <boots>",
         [
-            Bar("nested KVM", [5.9, 6.1, 6.4], group="canary"),
-            Bar("no acceleration", [103.0], marks=[110.0], note="1 timeout, $5 and $6", group="canary"),
-            Bar("never", [], note="3 blocked", group="other"),
+            TimesBar("nested KVM", [5.9, 6.1, 6.4], group="canary"),
+            TimesBar("no acceleration", [103.0], marks=[110.0], note="1 timeout, $5 and $6", group="canary"),
+            TimesBar("never", [], note="3 blocked", group="other"),
         ],
     )
 
 
-def _tiles(kind: Literal["yes", "no", "mixed", "unknown"] = "mixed") -> Picture:
+def _tiles(kind: Literal["yes", "no", "mixed", "unknown"] = "mixed") -> Chart:
     found = {("on", "a"): Tile("yes", "worked 2 of 2", ["svm"]), ("on", "b"): Tile(kind, "1 of 2", [])}
     return tiles("Grid", ["on"], ["a", "b"], found, "foot")
 
@@ -106,16 +106,16 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 @given(WORDS, WORDS)
 def test_words_never_become_markup(title: str, cell: str) -> None:
     hostile = f"<script>alert(1)</script>{cell}\"'><b>"
-    picture = Picture("<svg></svg>", b"")
+    picture = Chart("<svg></svg>", b"")
     text = page(
-        hostile + title, hostile, picture, hostile, [Table(hostile, [hostile], [[hostile]])], [hostile]
+        hostile + title, hostile, picture, hostile, [PageTable(hostile, [hostile], [[hostile]])], [hostile]
     )
     assert "<script" not in text and "<b>" not in text
     assert text.count("<svg>") == 1
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    text = page("Title", "Lead", _bars(), "what it shows", [Table("t", ["a"], [["1"]])], ["a note"])
+    text = page("Title", "Lead", _bars(), "what it shows", [PageTable("t", ["a"], [["1"]])], ["a note"])
     for reference in ("src=", "@import", "url(http", "<link", "<script"):
         assert reference not in text, reference
     assert 'aria-label="what it shows"' in text and '<th scope="col">a</th>' in text

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from lab.history import (
     CELL,
     Claimed,
+    ClimbRecord,
     Delivery,
     Ending,
     Figure,
-    Finding,
     History,
     HistoryError,
     Night,
+    NightFinding,
     NotRunningError,
-    Run,
-    Rung,
+    RungRecord,
     cell_columns,
     cell_document,
     findings,
@@ -35,7 +35,7 @@ from lab.history import (
 from lab.history import model as figures
 from lab.history.database import MIGRATIONS, open_database
 from lab.history.regressions import _NAMED, NIGHTS, SHARE, changes, slower
-from lab.history.retention import Kept, dropped
+from lab.history.retention import NightAge, dropped
 
 AT = "2026-01-02T03:04:05.678+00:00"
 COLUMNS: dict[str, Any] = dict.fromkeys(CELL, "x") | {"emulated": 1, "android": 0, "nesting": "emulated"}
@@ -52,8 +52,8 @@ def begin(history: History) -> int:
     return history.begin(planned=3, evidence="evidence/nightly/1", boot_id="boot", lab_version="0.1.0")
 
 
-def run(number: int = 1, boot: float = 6.0, **more: Any) -> Run:
-    return Run(
+def run(number: int = 1, boot: float = 6.0, **more: Any) -> ClimbRecord:
+    return ClimbRecord(
         **(
             {
                 "number": number,
@@ -65,7 +65,7 @@ def run(number: int = 1, boot: float = 6.0, **more: Any) -> Run:
                 "reason": "because",
                 "cell": COLUMNS,
                 "claims": [Claimed("nesting", "confirmed", "because")],
-                "rungs": [Rung("vm.boot", "passed", False, 1.0, "it boots")],
+                "rungs": [RungRecord("vm.boot", "passed", False, 1.0, "it boots")],
                 "figures": [Figure(figures.NESTED_BOOT, "s", boot)],
             }
             | more
@@ -97,7 +97,7 @@ def test_a_night_comes_back_as_it_was_written(history: History) -> None:
     history.add(key, run(2, error="it broke", cut=True, cell=None, claims=[], rungs=[], figures=[]))
     history.end(key, ending(clock_jump=3600.0, notes=["one"]))
     history.note(key, "two")
-    history.found(key, [Finding("verdict: nesting", "worse now")])
+    history.found(key, [NightFinding("verdict: nesting", "worse now")])
     history.delivered(key, Delivery("webhook", False, "it is down"))
     history.reported(key, "report.html")
     found = history.night(key)
@@ -111,7 +111,7 @@ def test_a_night_comes_back_as_it_was_written(history: History) -> None:
     assert found.runs[0] == run()
     assert (found.runs[1].error, found.runs[1].cut, found.runs[1].cell) == ("it broke", True, None)
     assert found.claims == ending().claims
-    assert found.findings == [Finding("verdict: nesting", "worse now")]
+    assert found.findings == [NightFinding("verdict: nesting", "worse now")]
     assert found.deliveries == [Delivery("webhook", False, "it is down")]
     assert found.samples(figures.NESTED_BOOT) == [6.0]
     assert not history.running()
@@ -272,6 +272,33 @@ def test_a_history_of_before_runs_could_be_cut_is_read(tmp_path: Path) -> None:
     assert (found.kind, found.cut) == ("up", False)
 
 
+def test_a_cell_of_before_emulated_pcs_is_the_one_of_today(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    old = [name for name in CELL if name != "pc"]
+    connection = open_database(path, MIGRATIONS[:3])
+    connection.execute(
+        f"INSERT INTO cells (id, {', '.join(old)}) VALUES (7, {', '.join('?' * len(old))})",  # noqa: S608
+        [COLUMNS[name] for name in old],
+    )
+    for key, cell in ((1, 7), (2, None)):
+        connection.execute(
+            "INSERT INTO nights (id, uuid, state, started, planned, verdict, evidence, boot_id, lab_version,"
+            " cell) VALUES (?, ?, 'ended', ?, 1, 'confirmed', 'e', 'boot', '0.1.0', ?)",
+            (key, f"u{key}", AT, cell),
+        )
+    connection.close()
+    with History(path) as history:
+        assert history.night(1).cell == COLUMNS | {"pc": ""}
+        assert "pc" not in history.night(1).as_dict()["cell"]["host"]
+        last = night(history, cell=COLUMNS | {"pc": ""})
+        assert [found.id for found in history.before(last, 9)] == [1]
+        emulated = night(history, cell=COLUMNS | {"pc": "Bochs 2.7, haswell"})
+        assert history.before(emulated, 9) == []
+        assert 1 not in [found.id for found in history.alike(emulated, 9)]
+        with pytest.raises(sqlite3.IntegrityError):
+            history._connection.execute("DELETE FROM cells WHERE id = 7")  # it is still referred to
+
+
 def test_of_an_older_history_those_are_untold_that_ended_after_the_last_one_told(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     connection = open_database(path, MIGRATIONS[:2])
@@ -297,7 +324,7 @@ def test_a_full_disk_writes_nothing_by_halves(tmp_path: Path) -> None:
         key = begin(history)
         pages = history._connection.execute("PRAGMA page_count").fetchone()[0]
         history._connection.execute(f"PRAGMA max_page_count = {pages}")
-        huge = run(rungs=[Rung("vm.boot", "passed", False, 1.0, "x" * 100_000)])
+        huge = run(rungs=[RungRecord("vm.boot", "passed", False, 1.0, "x" * 100_000)])
         with pytest.raises(HistoryError, match="full"):
             history.add(key, huge)
         assert history.night(key).runs == []
@@ -311,10 +338,10 @@ def test_a_full_disk_writes_nothing_by_halves(tmp_path: Path) -> None:
 NOW = datetime(2026, 11, 26, 3, 30, tzinfo=UTC)
 
 
-def nightly(days: int, cell: int = 1) -> list[Kept]:
+def nightly(days: int, cell: int = 1) -> list[NightAge]:
     """A night a day for `days` days, the oldest first."""
     return [
-        Kept(index + 1, (NOW - timedelta(days=days - 1 - index)).isoformat(), cell, "ended")
+        NightAge(index + 1, (NOW - timedelta(days=days - 1 - index)).isoformat(), cell, "ended")
         for index in range(days)
     ]
 
@@ -331,7 +358,7 @@ def test_every_night_of_late_and_one_a_week_before() -> None:
 
 def test_a_wrong_clock_tonight_ages_nothing() -> None:
     nights = nightly(60)
-    nights.append(Kept(61, "2099-01-01T00:00:00+00:00", 1, "ended"))
+    nights.append(NightAge(61, "2099-01-01T00:00:00+00:00", 1, "ended"))
     assert dropped(nights, keep_days=90, keep_nights=1000) == set()
 
 
@@ -345,7 +372,7 @@ def test_what_the_rule_promises(days: list[int], cells: int, keep_days: int, kee
     ages = sorted(days, reverse=True)
     states = ["running" if age % 97 == 0 else "ended" for age in ages]
     nights = [
-        Kept(number, (NOW - timedelta(days=age)).isoformat(), number % cells, state)
+        NightAge(number, (NOW - timedelta(days=age)).isoformat(), number % cells, state)
         for number, (age, state) in enumerate(zip(ages, states, strict=True))
     ]
     gone = dropped(nights, keep_days, keep_nights)
@@ -466,7 +493,7 @@ def test_what_a_cell_does_not_know_did_not_change() -> None:
     assert changes(VIRTUALBOX, other) == ["x → macOS 15", "emulator x → canary"]
     moved = VIRTUALBOX | {"emulator_image": "sha256:" + 64 * "b"}
     assert changes(VIRTUALBOX, moved) == ["emulator image sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb"]
-    assert set(_NAMED) | {"system", "cpu", "engine", "emulated", "android"} == set(CELL)
+    assert set(_NAMED) | {"system", "cpu", "pc", "engine", "emulated", "android"} == set(CELL)
 
 
 def test_what_the_last_night_was_about(history: History) -> None:

@@ -228,7 +228,7 @@ def test_emulation_is_judged_by_the_hypervisors_signature(text, signature, board
 def test_only_a_known_signature_shows_real_hardware(model, vendor, signature, hypervisor, board):
     cpu = Cpu(model, vendor, (), hypervisor, False, signature, board)
     if cpu.emulated is False:
-        assert signature in facts._HARDWARE or (signature == "" and not hypervisor)
+        assert signature in facts.HARDWARE_SIGNATURES or (signature == "" and not hypervisor)
     assert cpu.emulated is True or signature != "TCGTCGTCGTCG"
 
 

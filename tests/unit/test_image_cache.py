@@ -14,7 +14,7 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError, BusyError, UsageError
 from lab.images import cache as images
 from lab.images.cache import Manifest
-from lab.images.lock import beside, held
+from lab.lock import beside, when_free
 
 CONTENT = b"a disk"
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -149,7 +149,11 @@ def test_prune_leaves_what_somebody_works_on(tmp_path: Path) -> None:
     download.parent.mkdir()
     part = download.with_name("ubuntu-1.part")
     part.write_bytes(b"half")
-    with images.lock(tmp_path, "old-1"), images.lock(tmp_path, "new-1"), held(beside(download), "a test"):
+    with (
+        images.lock(tmp_path, "old-1"),
+        images.lock(tmp_path, "new-1"),
+        when_free(beside(download), "a test"),
+    ):
         assert images.prune(tmp_path, set()) == []
     assert part.exists()
     assert len(images.prune(tmp_path, set())) == 3

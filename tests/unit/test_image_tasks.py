@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import deadline
 from lab.commands import choose, image
 from lab.errors import UsageError
 from lab.images import cache, registry
@@ -16,12 +14,6 @@ from lab.images.registry import Obtained
 from tests.unit.bed import Bed, checked
 
 DIGEST = f"sha256:{'1' * 64}"
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _cached(images: Path, name: str, kind: str) -> cache.CachedImage:

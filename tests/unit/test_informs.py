@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,13 @@ from lab.commands.up import up
 from lab.commands.validate import validate
 from lab.host.facts import HostFacts
 from lab.ladder.climb import climb
-from lab.ladder.model import NAMES, Claim, Outcome, Status
+from lab.ladder.model import Claim, Outcome, Status
 from lab.ladder.report import table, word
-from lab.ladder.verdict import REQUIRED
+from lab.ladder.rungs import LADDER
 from lab.reporters.html import Html
 from lab.reporters.junit import JUnit
 from lab.reporters.markdown import Markdown
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 from lab.reporters.spans import Span, Timeline
 from lab.steps import Event, JsonLines, Steps
 from lab.tell import Terminal
@@ -33,6 +32,8 @@ from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, MAC, SEEN, fails, made
 from tests.unit.test_climb import BAD, GOOD, answers
 from tests.unit.test_report import cases
+
+NAMES = LADDER.names
 
 BLUE, RED = "\x1b[34mi\x1b[0m", "\x1b[31m✗\x1b[0m"
 
@@ -79,8 +80,8 @@ def test_a_rung_that_could_not_be_looked_at_does_not_inform() -> None:
 @pytest.mark.parametrize("rung", NAMES)
 def test_the_word_follows_the_claim(rung: str, claim: Claim) -> None:
     failed = Outcome(rung, Status.FAILED, "that", "something else")
-    assert word(failed, claim) == ("failed" if rung in REQUIRED[claim] else "informs")
-    assert word(dataclasses.replace(failed, inconclusive=True), claim) == "inconclusive"
+    assert word(failed, claim) == ("failed" if rung in LADDER.required(claim) else "informs")
+    assert word(dataclasses.replace(failed, status=Status.INCONCLUSIVE), claim) == "inconclusive"
     for status in (Status.PASSED, Status.BLOCKED, Status.SKIPPED):
         assert word(dataclasses.replace(failed, status=status), claim) == status
 
@@ -100,7 +101,7 @@ def test_the_ladders_table() -> None:
 @pytest.mark.parametrize("kind", ["confirmed", "inconclusive", "android blocked"])
 def test_the_reports(kind: str, tmp_path: Path) -> None:
     spans = (Span(1, 0, "host.cpu", 0.0, 1.0, "failed"), Span(2, 0, "vm.boot", 1.0, 1.0, "failed"))
-    run = ReportInput((Run(DOCUMENTS[kind], steps=Timeline(spans)),))
+    run = ReportInput((ReportedRun(DOCUMENTS[kind], steps=Timeline(spans)),))
     text = Html().render(run, tmp_path)
     rows = [row for row in Page(text).all("tr") if "informs" in (row.attributes.get("class") or "").split()]
     said = [row.said for row in rows if "host.cpu" in row.said or "guest.paravirt" in row.said]
@@ -119,15 +120,9 @@ def test_the_reports(kind: str, tmp_path: Path) -> None:
 
 def test_where_the_theory_is_asked_about_the_processor_is_no_mere_information(tmp_path: Path) -> None:
     document = made(MAC, Claim.THEORY, fates={"host.cpu": fails("no Hypervisor.framework")}, facts={})
-    lines = Markdown().render(ReportInput((Run(document),)), tmp_path).splitlines()
+    lines = Markdown().render(ReportInput((ReportedRun(document),)), tmp_path).splitlines()
     assert "❌ failed" in next(line for line in lines if line.startswith("| host.cpu"))
     assert SEEN["host.cpu"].ok is False
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _without_extensions(bed: Bed, system: str) -> None:

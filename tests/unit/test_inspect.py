@@ -7,7 +7,6 @@ import hashlib
 import io
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import deadline
 from lab.commands import choose, consent, evidence, image, inspect, lifecycle
 from lab.commands.doctor import doctor
 from lab.commands.session import Reply, Session
@@ -31,12 +29,6 @@ from tests.unit.bed import Bed, checked, host
 from tests.unit.fakes import FakeEngine
 
 NAME = "default"
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _shown(reply: Reply) -> str:

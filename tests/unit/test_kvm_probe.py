@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.probes.kvm import Device, Entry
+from lab.probes.kvm import Device, GuestRun
 
 
 def _load() -> Any:
@@ -35,8 +35,8 @@ def probe() -> Any:
     return _load()
 
 
-def _attempted(probe: Any, seconds: float = 10.0) -> Entry:
-    return Entry.model_validate(probe.attempt(probe.real_mode, seconds))
+def _attempted(probe: Any, seconds: float = 10.0) -> GuestRun:
+    return GuestRun.model_validate(probe.attempt(probe.real_mode, seconds))
 
 
 def _fails(number: int) -> Any:
@@ -122,7 +122,7 @@ _PROBE = _load()
 @given(st.sampled_from(sorted(errno.errorcode)))
 def test_no_errno_at_all_is_kvms_word(number: int) -> None:
     trouble = _PROBE.explained(OSError(number, "x"), "KVM_RUN")
-    assert trouble.failure in ("resource", "permission", "system")
+    assert trouble.facts()["failure"] in ("resource", "permission", "system")
     assert errno.errorcode[number] in str(trouble)
 
 

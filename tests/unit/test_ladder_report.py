@@ -10,8 +10,9 @@ import pytest
 
 from lab import redact, schema
 from lab.ladder.climb import climb
-from lab.ladder.model import Claim, Nesting
-from lab.ladder.report import document, summary
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.ladder.report import describe, document, summary
+from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.steps import Steps
 from lab.theory.observed import cell_of
@@ -47,6 +48,51 @@ def test_a_cell_is_the_same_over_any_transport_and_older_ones_tell_none() -> Non
     found["cell"]["transport"] = spoken.transport
     schema.validate(found)
     assert cell_of(found["cell"]).transport == spoken.transport
+
+
+PC = dataclasses.replace(CELL, host=dataclasses.replace(CELL.host, pc="Bochs 2.7, corei7_haswell_4770"))
+
+
+def test_an_emulated_pc_is_part_of_the_cell_and_an_older_cell_has_none() -> None:
+    found = validation()
+    assert PC != CELL and "pc" not in found["cell"]["host"]
+    assert "Bochs 2.7" in describe(PC) and "emulated PC" not in describe(CELL)
+    found["cell"]["host"]["pc"] = PC.host.pc
+    schema.validate(found)
+    assert cell_of(found["cell"]) == PC
+    with pytest.raises(ValueError, match="is emulated"):
+        dataclasses.replace(PC, nesting=Nesting.HARDWARE, emulated=False)
+    found["cell"] |= {"nesting": "hardware", "emulated": False}
+    with pytest.raises(schema.SchemaError):
+        schema.validate(found)
+    found["cell"] |= {"emulated": True, "host": found["cell"]["host"] | {"pc": ""}}
+    with pytest.raises(schema.SchemaError):
+        schema.validate(found)
+
+
+def test_to_call_a_host_an_emulated_pc_can_only_lower_a_claim() -> None:
+    """Whatever the rungs say: on a Mac, with Android, on what would be real hardware."""
+    passed = [Outcome(name, Status.PASSED, observed="seen") for name in LADDER.names]
+    mac = Cell(
+        Host("macos", "macOS 13.7", "22.6.0", "Intel Core i9"),
+        "virtualbox",
+        "7.2.22",
+        "hvf",
+        Nesting.HARDWARE,
+        False,
+        "kvm",
+        "ubuntu",
+        "docker-android",
+        "docker-android@sha256:0",
+        True,
+    )
+    assert {found.verdict for found in judge(passed, mac).values()} == {Verdict.CONFIRMED}
+    told = dataclasses.replace(mac, host=dataclasses.replace(mac.host, pc="Bochs 2.7"), emulated=True)
+    found = judge(passed, told)
+    assert found[Claim.NESTING].verdict is Verdict.CONFIRMED
+    assert found[Claim.ANDROID].verdict is found[Claim.THEORY].verdict is Verdict.BLOCKED
+    linux = dataclasses.replace(told, host=dataclasses.replace(told.host, system="linux"))
+    assert judge(passed, linux)[Claim.THEORY].verdict is Verdict.NOT_APPLICABLE
 
 
 def test_an_engine_that_cannot_be_asked_still_gives_a_document() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from lab import deadline, evidence, lock
+from lab import evidence, lock
 from lab.commands import choose, emulator, lifecycle
 from lab.commands.session import Session
 from lab.commands.up import up
@@ -21,18 +20,6 @@ from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
 
 NAME = "default"
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
-
-
-@pytest.fixture
-def ready(bed: Bed) -> Bed:
-    assert up(bed.session(), NAME).code == 0
-    return bed
 
 
 def test_halt_converges(ready: Bed) -> None:

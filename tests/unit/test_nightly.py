@@ -35,15 +35,16 @@ from lab.commands.nightly.judging import judge
 from lab.commands.nightly.showing import history_file, lock_file
 from lab.commands.session import Session
 from lab.commands.up import up
-from lab.config.model import Nightly, Vm
+from lab.config.model import NightlySection, VmSection
 from lab.engines.protocol import State
 from lab.errors import BusyError, InterruptedByUser, LabError, UsageError
-from lab.history import Claimed, History, HistoryError, Night, Run, counted
+from lab.history import Claimed, ClimbRecord, History, HistoryError, Night, counted
 from lab.history import model as figures
 from lab.ladder.model import Claim, Verdict
-from lab.notify import Patience, github, webhook
+from lab.notify import github, webhook
 from lab.schedule import Systemd
 from lab.steps import JsonLines
+from lab.web import Patience
 from tests.unit import fakes, sinks
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
@@ -60,8 +61,8 @@ def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     deadline.cancelled.clear()
 
 
-def _session(bed: Bed, vm: Vm | None = None, **more: Any) -> Session:
-    return bed.session(nightly=Nightly(**more), **({"vm": vm} if vm else {}))
+def _session(bed: Bed, vm: VmSection | None = None, **more: Any) -> Session:
+    return bed.session(nightly=NightlySection(**more), **({"vm": vm} if vm else {}))
 
 
 def _run(bed: Bed, **more: Any) -> tuple[dict[str, Any], int]:
@@ -207,7 +208,7 @@ def test_a_night_that_breaks_before_any_cell_is_about_what_the_last_one_was(bed:
 
 def test_nested_off_is_blocked(bed: Bed) -> None:
     bed.world.kvm_ok = False
-    found, code = _run(bed, vm=Vm(nested=False))
+    found, code = _run(bed, vm=VmSection(nested=False))
     assert (found["verdict"], code) == ("blocked", 11)
 
 
@@ -521,7 +522,7 @@ def _limited(bed: Bed, lifted: Callable[[], bool]) -> None:
             super().__init__(path)
             opened.append(self)
 
-        def add(self, key: int, found: Run) -> None:
+        def add(self, key: int, found: ClimbRecord) -> None:
             self.limit(0 if not lifted() else 1 << 20)
             super().add(key, replace(found, reason=found.reason + "x" * 50_000))
 
@@ -655,7 +656,9 @@ def test_a_webhook_that_is_down_costs_neither_night_nor_verdict(bed: Bed) -> Non
         url = sink.url + "/a-secret-path-of-a-webhook"
     bed.patch.setenv("LAB_WEBHOOK_URL", url)
     bed.patch.setattr(
-        telling, "Webhook", lambda *words: telling_webhook(*words, Patience(2, first=0.01, timeout=1.0))
+        telling,
+        "Webhook",
+        lambda *words: telling_webhook(*words, Patience(attempts=2, backoff=0.01, read=1.0)),
     )
     found, code = _run(bed, webhook="json")
     assert (found["verdict"], code) == ("confirmed", 0)
@@ -850,11 +853,13 @@ def test_history_knows_the_ladders_verdicts() -> None:
 WORDS = [Verdict.CONFIRMED, Verdict.REFUTED, Verdict.BLOCKED, Verdict.INCONCLUSIVE]
 
 
-def _climb(number: int, verdict: Verdict, broken: bool, kind: str = "validate") -> Run:
+def _climb(number: int, verdict: Verdict, broken: bool, kind: str = "validate") -> ClimbRecord:
     if broken:
-        return Run(number, kind, AT, 1.0, "inconclusive", "", "it broke", error="it broke")
+        return ClimbRecord(number, kind, AT, 1.0, "inconclusive", "", "it broke", error="it broke")
     claims = [Claimed(claim.value, verdict.value, "because") for claim in Claim]
-    return Run(number, kind, AT, 1.0, verdict.value, "nesting", "because", cell=COLUMNS, claims=claims)
+    return ClimbRecord(
+        number, kind, AT, 1.0, verdict.value, "nesting", "because", cell=COLUMNS, claims=claims
+    )
 
 
 @given(

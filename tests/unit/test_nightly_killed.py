@@ -13,11 +13,12 @@ import pytest
 from lab import deadline
 from lab.commands.nightly import following, looks, night, run, telling
 from lab.commands.nightly.showing import history_file
-from lab.config.model import Nightly
+from lab.config.model import NightlySection
 from lab.errors import InterruptedByUser
 from lab.history import History, Night
-from lab.notify import Patience, Webhook
+from lab.notify import Webhook
 from lab.notify.webhook import DELIVERY
+from lab.web import Patience
 from tests.unit import sinks
 from tests.unit.bed import Bed
 
@@ -48,7 +49,7 @@ def _bed(folder: Path, patch: pytest.MonkeyPatch, url: str, kvm_ok: bool) -> Bed
 
 
 def _night(bed: Bed, **more: Any) -> None:
-    run(bed.session(nightly=Nightly(**({"runs": 1, "webhook": "json", "notify": "always"} | more))))
+    run(bed.session(nightly=NightlySection(**({"runs": 1, "webhook": "json", "notify": "always"} | more))))
 
 
 def _at(patch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> Callable[[], int]:
@@ -179,7 +180,7 @@ def test_a_channel_that_is_down_is_tried_again_by_the_next_nights_and_not_for_ev
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def impatient(url: str, secret: str) -> Webhook:
-        return Webhook(url, secret, Patience(1, first=0.01, timeout=5.0))
+        return Webhook(url, secret, Patience(attempts=1, backoff=0.01, read=5.0))
 
     monkeypatch.setattr(telling, "Webhook", impatient)
     with sinks.http(lambda _: sinks.Answer(503)) as down:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError
+from lab.errors import BlockedError, BusyError, DeadlineError
 from lab.host import install, packages
-from lab.host.packages import TABLE, Installer, Requirement, find_program, install_command, missing
+from lab.host.packages import TABLE, Installer, Requirement, find_program, missing
 from lab.lock import hold
 from lab.steps import Event, Steps
 from tests.capabilities import needs
@@ -244,7 +244,7 @@ def test_a_second_command_waits_for_the_first_and_then_has_nothing_to_do(fake):
         outcome: list[list[str]] = []
         second = threading.Thread(target=lambda: outcome.append(fake.ensure()))
         second.start()
-        while not any(event.kind == "progress" for event in fake.events):
+        while not any("waiting for process" in event.text for event in fake.events):
             second.join(0.02)
             assert second.is_alive(), "it must wait while the lock is held"
         for name in ("frob-x86", "wibble"):
@@ -257,7 +257,7 @@ def test_a_second_command_waits_for_the_first_and_then_has_nothing_to_do(fake):
 def test_a_command_that_installs_for_ever_is_named(fake):
     with (
         hold(fake.cache / "packages.lock", "install packages", "x"),
-        pytest.raises(DeadlineError, match="installation to end"),
+        pytest.raises(BusyError, match=r"install packages.* holds the lock for installing system packages"),
     ):
         fake.ensure(seconds=0.3)
 
@@ -311,9 +311,9 @@ def test_a_program_that_a_library_brings_is_not_asked_for(monkeypatch, tmp_path)
 
 
 def test_commands_name_each_package_once():
-    assert install_command(TABLE[:2], MAC) == [["brew", "install", "qemu"]]
-    assert install_command([], ROOT) == []
-    assert install_command(TABLE[:1], ROOT)[1][-1] == "qemu-system-x86"
+    assert MAC.commands(TABLE[:2]) == [["brew", "install", "qemu"]]
+    assert ROOT.commands([]) == []
+    assert ROOT.commands(TABLE[:1])[1][-1] == "qemu-system-x86"
 
 
 def test_this_table_names_every_requirement_fully():

@@ -15,7 +15,7 @@ from lab.commands.nightly import run
 from lab.commands.nightly.showing import history_file
 from lab.commands.session import Session
 from lab.commands.up import up
-from lab.config.model import Nightly
+from lab.config.model import NightlySection
 from lab.engines.qemu import process
 from lab.history import History
 from tests.unit.bed import Bed
@@ -28,12 +28,6 @@ def open_umask() -> Iterator[None]:
     before = os.umask(0)
     yield
     os.umask(before)
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _mode(path: Path) -> int:
@@ -51,7 +45,7 @@ def _open_to_others(root: Path) -> dict[str, str]:
 
 
 def test_a_lab_a_night_and_what_was_agreed_to(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = bed.session(nightly=Nightly(runs=1))
+    session = bed.session(nightly=NightlySection(runs=1))
     up(session, "default")
     run(session)
     monkeypatch.setattr(FakeEngine, "caution", lambda _: "it may reset the host", raising=False)

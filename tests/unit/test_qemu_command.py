@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec
 from lab.engines.qemu.command import Hardware, accelerator_option, build, cpu_model, hardware
-from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.layout import QemuLayout
 
 SPEC = MachineSpec(
     uuid="5b0b2f4e-7a52-4e0f-9d3d-3f0c7d0d8a11",
@@ -32,7 +32,7 @@ FORWARDS = st.lists(st.builds(Forward, st.text(max_size=20), PORTS, PORTS), max_
 
 
 def _argv(spec: MachineSpec = SPEC, forwards: list[Forward] | None = None, **more: str) -> list[str]:
-    layout = Layout(spec.folder, spec.uuid)
+    layout = QemuLayout(spec.folder, spec.uuid)
     return build("qemu-system-x86_64", spec, VIRTUAL, layout, forwards or [], host="x86_64", **more)  # type: ignore[arg-type]
 
 

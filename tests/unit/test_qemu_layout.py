@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.engines.qemu.layout import SOCKET_PATH_BYTES, Layout, make_private
+from lab.engines.qemu.layout import SOCKET_PATH_BYTES, QemuLayout, make_private
 from lab.errors import BlockedError
 
 UUID = "5b0b2f4e-7a52-4e0f-9d3d-3f0c7d0d8a11"
@@ -19,7 +19,7 @@ UUID = "5b0b2f4e-7a52-4e0f-9d3d-3f0c7d0d8a11"
 @given(st.integers(1, 300), st.sampled_from("aé"))
 def test_the_socket_always_fits(length: int, letter: str) -> None:
     folder = Path("/") / (letter * length)
-    path = Layout(folder, UUID).socket
+    path = QemuLayout(folder, UUID).socket
     assert len(os.fsencode(path)) <= SOCKET_PATH_BYTES
     near = folder / "qmp.sock"
     assert (path == near) == (len(os.fsencode(near)) <= SOCKET_PATH_BYTES)
@@ -36,7 +36,7 @@ def test_the_limit_is_the_kernels(tmp_path: Path) -> None:
 def test_labs_do_not_share_a_short_folder() -> None:
     deep = Path("/" + "d" * 200)
     other = UUID.replace("5b0b", "6c1c")
-    assert Layout(deep, UUID).socket.parent != Layout(deep, other).socket.parent
+    assert QemuLayout(deep, UUID).socket.parent != QemuLayout(deep, other).socket.parent
 
 
 def test_only_a_private_folder_will_do(tmp_path: Path) -> None:

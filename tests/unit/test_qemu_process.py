@@ -16,26 +16,28 @@ from lab.engines.qemu import process
 from lab.engines.qemu.command import Hardware
 
 UUID = "5b0b2f4e-7a52-4e0f-9d3d-3f0c7d0d8a11"
-LAUNCH = process.Launch(Hardware("q35", "tcg", "max", 1, 64), [Forward("ssh", 2222, 22)], Path("/s/q.sock"))
+LAUNCH = process.QemuLaunch(
+    Hardware("q35", "tcg", "max", 1, 64), [Forward("ssh", 2222, 22)], Path("/s/q.sock")
+)
 
 
 def test_a_launch_round_trips() -> None:
-    assert process.Launch.from_json(LAUNCH.to_json()) == LAUNCH
+    assert process.QemuLaunch.from_json(LAUNCH.to_json()) == LAUNCH
 
 
 def test_an_earlier_versions_launch_is_read() -> None:
     value = LAUNCH.to_json()
     del value["network"], value["binary"]
-    assert process.Launch.from_json(value) == LAUNCH
+    assert process.QemuLaunch.from_json(value) == LAUNCH
     apart = replace(LAUNCH, network=Path("/s/net.sock"), binary="/usr/libexec/qemu-kvm")
-    assert process.Launch.from_json(apart.to_json()) == apart
+    assert process.QemuLaunch.from_json(apart.to_json()) == apart
 
 
 @pytest.mark.parametrize(
     "value", [None, [], {}, {"forwards": 1}, {**LAUNCH.to_json(), "hardware": {"cpu": "max"}}]
 )
 def test_anything_else_is_no_launch(value: object) -> None:
-    assert process.Launch.from_json(value) is None
+    assert process.QemuLaunch.from_json(value) is None
 
 
 @pytest.fixture

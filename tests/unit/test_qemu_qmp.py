@@ -86,7 +86,7 @@ def test_an_answer_and_a_refusal(control: Path) -> None:
     with qmp.connect(control) as monitor:
         assert monitor.execute("query-status", some_key=1) == {"status": "running"}
         assert server.asked[1]["arguments"] == {"some-key": 1}
-        with pytest.raises(qmp.RefusedError) as caught:
+        with pytest.raises(qmp.QmpRefusedError) as caught:
             monitor.execute("stop")
     assert "no such thing" in caught.value.tail
 
@@ -116,7 +116,7 @@ def test_jobs_end_well_or_not(control: Path) -> None:
     running = {"return": [{"status": "running"}]}
     done = {"return": [{"status": "concluded", "error": "disk full"}]}
     Server(control, {"snapshot-save": {"return": {}}, "query-jobs": [running, done]})
-    with qmp.connect(control) as monitor, pytest.raises(qmp.RefusedError) as caught:
+    with qmp.connect(control) as monitor, pytest.raises(qmp.QmpRefusedError) as caught:
         monitor.job("snapshot-save", Deadline.after(5), tag="t")
     assert caught.value.tail == "disk full"
 

@@ -18,7 +18,7 @@ from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.images.registry import Learned, Reference, manifests
 from lab.images.registry.challenge import Challenge, challenges
 from lab.images.registry.credentials import Credentials, stored
-from lab.images.registry.manifests import Index
+from lab.images.registry.manifests import PlatformIndex
 
 NAME = Reference.parse("a/b:c")
 ONE, TWO, THREE = (f"sha256:{digit * 64}" for digit in "123")
@@ -243,14 +243,14 @@ def test_the_manifest_for_amd64_is_chosen() -> None:
         }
     )
     found = manifests.parse(content.encode(), NAME)
-    assert isinstance(found, Index)
+    assert isinstance(found, PlatformIndex)
     assert found.amd64() == THREE
 
 
 def test_an_index_without_amd64_says_what_it_has() -> None:
     rows = [_listed(ONE, "unknown", "unknown"), _listed(TWO, "linux", "arm64"), {"digest": TWO, "size": 3}]
     found = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
-    assert isinstance(found, Index)
+    assert isinstance(found, PlatformIndex)
     assert (found.amd64(), found.unnamed()) == ("", [TWO])
     assert "only for linux/arm64" in str(found.refusal(NAME))
 
@@ -261,14 +261,14 @@ def test_of_several_variants_the_baseline_is_taken(order: list[str], baseline: s
     digests = {"": ONE, "v2": TWO, "v3": THREE}
     rows = [_listed(digests[variant], "linux", "amd64", variant or baseline) for variant in order]
     result = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
-    assert isinstance(result, Index)
+    assert isinstance(result, PlatformIndex)
     assert result.amd64() == ONE
 
 
 def test_a_variant_alone_is_not_the_platform() -> None:
     rows = [_listed(THREE, "linux", "amd64", "v3"), _listed(TWO, "linux", "arm64") | {"platform": None}]
     result = manifests.parse(json.dumps({"schemaVersion": 2, "manifests": rows}).encode(), NAME)
-    assert isinstance(result, Index)
+    assert isinstance(result, PlatformIndex)
     assert (result.amd64(), result.unnamed()) == ("", [TWO])
     assert "only for linux/amd64/v3" in str(result.refusal(NAME))
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +13,7 @@ from typing import Any, cast
 import psutil
 import pytest
 
-from lab import deadline, engines
+from lab import engines
 from lab.commands import lifecycle, remains
 from lab.commands.up import up
 from lab.engines import traces
@@ -41,12 +40,6 @@ VBOX = f"""<?xml version="1.0"?>
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Store(tmp_path).place("x")
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _record(**more: Any) -> Record:
@@ -170,7 +163,7 @@ def test_a_machine_of_virtualbox_is_known_by_its_settings(lab: Lab, name: str) -
 
 
 def test_a_machine_of_vagrants_is_known_by_its_link(lab: Lab, tmp_path: Path) -> None:
-    made = link.Link(root=tmp_path, machine="m", provider="libvirt", made=True)
+    made = link.VagrantLink(root=tmp_path, machine="m", provider="libvirt", made=True)
     link.write(lab.vm_folder, made)
     found = remains.record(lab)
     assert found is not None and found.engine == "vagrant-libvirt"

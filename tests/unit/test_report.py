@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 
 from lab import redact, reporters, schema
 from lab.characters import printable
-from lab.ladder.model import NAMES, Claim, Verdict
+from lab.ladder.model import Claim, Verdict
+from lab.ladder.rungs import LADDER
 from lab.reporters import links, markdown, wording
 from lab.reporters.document import document
 from lab.reporters.junit import JUnit
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 from lab.reporters.text import seconds
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, HOSTILE, VERDICTS, documents, full, inputs, kept, made
@@ -63,7 +65,7 @@ def test_the_documents_are_of_every_kind() -> None:
 @KINDS
 def test_all_are_written_beside_the_evidence(kind: str, tmp_path: Path) -> None:
     folder = kept(tmp_path / "default" / "1-up", DOCUMENTS[kind])
-    written = reporters.write(reporters.read([folder]), folder)
+    written = reporters.write(reporters.read([reporters.RunFolder(folder)]), folder)
     assert {form: path.name for form, path in written.items()} == {
         "html": "report.html",
         "json": "report.json",
@@ -71,7 +73,7 @@ def test_all_are_written_beside_the_evidence(kind: str, tmp_path: Path) -> None:
         "markdown": "report.md",
     }
     schema.validate(json.loads(written["json"].read_text()))
-    again = reporters.read([folder])
+    again = reporters.read([reporters.RunFolder(folder)])
     assert not set(again.last.files) & {path.name for path in written.values()}, "a report is no evidence"
     assert reporters.write(again, folder) == written
 
@@ -105,12 +107,12 @@ def test_what_is_not_proven_is_said_everywhere(kind: str) -> None:
 
 def test_a_test_double_is_never_taken_for_android() -> None:
     facts = {"android.boot": {"double": True}}
-    run = ReportInput((Run(DOCUMENTS["theory confirmed"] | {"facts": facts}),))
+    run = ReportInput((ReportedRun(DOCUMENTS["theory confirmed"] | {"facts": facts}),))
     assert any("test double" in limit for limit in wording.not_proven(run))
 
 
 def test_runs_that_differ_settle_nothing() -> None:
-    runs = tuple(Run(DOCUMENTS[kind]) for kind in ("confirmed", "inconclusive", "confirmed"))
+    runs = tuple(ReportedRun(DOCUMENTS[kind]) for kind in ("confirmed", "inconclusive", "confirmed"))
     run = ReportInput(runs)
     assert run.verdict is Verdict.INCONCLUSIVE
     assert "2 confirmed" in run.reason and "1 inconclusive" in run.reason
@@ -128,7 +130,7 @@ def test_runs_that_differ_settle_nothing() -> None:
 def test_one_report_is_of_one_cell_and_one_claim() -> None:
     for other in ("not applicable", "refuted"):
         with pytest.raises(ValueError, match="differ"):
-            ReportInput((Run(DOCUMENTS["confirmed"]), Run(DOCUMENTS[other])))
+            ReportInput((ReportedRun(DOCUMENTS["confirmed"]), ReportedRun(DOCUMENTS[other])))
     with pytest.raises(ValueError, match="one run"):
         ReportInput(())
 
@@ -137,7 +139,7 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
     found = made(name="s3cret-of-the-lab")
     folder = kept(tmp_path / "default" / "1-up", found)
     redact.register("s3cret-of-the-lab")
-    for path in reporters.write(reporters.read([folder]), folder).values():
+    for path in reporters.write(reporters.read([reporters.RunFolder(folder)]), folder).values():
         assert "s3cret" not in path.read_text()
 
 
@@ -150,6 +152,16 @@ def test_anything_can_be_reported(run: ReportInput) -> None:
 
 
 # --- JSON --------------------------------------------------------------------------------------
+
+
+def test_an_emulated_pc_is_named_in_every_report() -> None:
+    found = copy.deepcopy(DOCUMENTS["confirmed"])
+    found["cell"]["host"]["pc"] = "Bochs 2.7, corei7_haswell_4770"
+    for name, text in rendered(ReportInput((ReportedRun(found),))).items():
+        assert "Bochs 2.7, corei7" in text.replace("\\", ""), name
+    found["cell"]["host"].pop("pc")
+    for name, text in rendered(ReportInput((ReportedRun(found),))).items():
+        assert "emulated PC" not in text, name
 
 
 @KINDS
@@ -168,7 +180,7 @@ def test_any_json_keeps_to_its_schema(run: ReportInput) -> None:
 
 def test_what_lab_up_says_is_reported_as_a_validation() -> None:
     up = DOCUMENTS["confirmed"] | {"schema": "lab.up/1", "access": None}
-    assert Run(up).document == Run(DOCUMENTS["confirmed"]).document
+    assert ReportedRun(up).document == ReportedRun(DOCUMENTS["confirmed"]).document
 
 
 # --- JUnit -------------------------------------------------------------------------------------
@@ -181,7 +193,7 @@ def test_junit_is_valid_and_counts_right(kind: str) -> None:
     suites = Xml.fromstring(text)  # noqa: S314 - lab's own
     for suite in suites:
         found = [child for _, _, child in cases(Xml.tostring(suite, encoding="unicode"))]
-        assert int(suite.attrib["tests"]) == len(found) == len(NAMES) + len(Claim)
+        assert int(suite.attrib["tests"]) == len(found) == len(LADDER.names) + len(Claim)
         for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             assert int(suite.attrib[count]) == sum(child is not None and child.tag == tag for child in found)
 
@@ -216,7 +228,7 @@ def test_what_only_informs_turns_no_build_red() -> None:
 @UNHURRIED
 @given(documents())
 def test_junit_is_green_only_where_the_claim_is_confirmed(found: dict[str, object]) -> None:
-    run = Run(found)
+    run = ReportedRun(found)
     results = ends(JUnit().render(ReportInput((run,)), HERE))
     green = results[run.claim] == "passed"
     assert green == (run.verdict is Verdict.CONFIRMED)
@@ -241,6 +253,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     known = (
         "# ",
         "## Claims",
+        "## Layers",
         "## Ladder",
         "## Predictions",
         "## Comparison",
@@ -249,7 +262,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     )
     assert all(line.startswith((*known, "## Evidence")) for line in headings)
     tables = re.findall(r"(?:^\|.*\n)+", bare, re.MULTILINE)
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     for target in re.findall(r"\]\(([^)]*)\)", bare):
@@ -297,12 +310,12 @@ def test_how_durations_are_said(value: float, said: str) -> None:
 def test_links_lead_to_evidence_and_nowhere_else(tmp_path: Path) -> None:
     folder = kept(tmp_path / "default" / "1-up", DOCUMENTS["confirmed"])
     (tmp_path / "outside.txt").write_text("no evidence")
-    run = reporters.read([folder]).last
+    run = reporters.read([reporters.RunFolder(folder)]).last
     outcome = run.outcomes["nested.boot"]
     for named in (*HOSTILE, "../../outside.txt", str(tmp_path / "outside.txt"), "gone.log"):
         object.__setattr__(outcome, "evidence", (named,))
         first = links.of_rung(run, outcome, folder)[0]
-        assert first == links.Link(printable(named)), "it is named, and no link"
+        assert first == links.EvidenceLink(printable(named)), "it is named, and no link"
     for named in ("container.log", str(folder / "container.log")):
         object.__setattr__(outcome, "evidence", (named,))
         assert links.of_rung(run, outcome, folder)[0].href == "container.log"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import deadline, reporters
+from lab import files, reporters
 from lab.commands import lifecycle, theory
 from lab.commands.report import report
 from lab.commands.up import up
@@ -18,14 +17,9 @@ from lab.engines.protocol import EngineFacts
 from lab.errors import LabError, UsageError
 from lab.host import facts, kvm
 from lab.host.facts import HostFacts, Kvm, parse_cpuinfo
+from lab.reporters import reading
 from tests.unit.bed import Bed, checked
 from tests.unit.pages import Page
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def paths(found: dict[str, Any]) -> dict[str, Path]:
@@ -123,9 +117,25 @@ def test_a_damaged_run_is_named_and_leaves_the_others_be(bed: Bed) -> None:
             report(bed.session(), "default")
 
 
+def test_a_run_is_read_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    up(bed.session(), "default")
+    validate(bed.session(), "default")
+    opened: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return files.read_json(path)
+
+    monkeypatch.setattr(reading, "read_json", counted)
+    found = checked(report(bed.session(), "default", runs=2))
+    assert len(found["runs"]) == 2
+    documents = [path for path in opened if path.name == "validation.json"]
+    assert sorted(documents) == [run / "validation.json" for run in bed.runs()]
+
+
 def test_a_run_without_a_verdict_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no verdict"):
-        reporters.read([tmp_path])
+        reporters.read([reporters.RunFolder(tmp_path)])
 
 
 def test_open_hands_the_page_to_a_browser(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from lab.reporters.html.drawing import NARROW, WIDE, draw_layers, text_width, ti
 from lab.reporters.html.gantt import draw_stages, draw_steps
 from lab.reporters.html.trend import draw_trend
 from lab.reporters.layers import layers
-from lab.reporters.model import Past, Run, Stage
+from lab.reporters.model import AndroidStage, Past, ReportedRun
 from lab.steps import JsonLines, Steps
 from tests.unit.reports import AT, DOCUMENTS, TEXTS, documents, steps
 
@@ -47,7 +48,7 @@ def test_ticks_are_few_round_and_in_range(end: float, most: int) -> None:
 @UNHURRIED
 @given(found=documents())
 def test_each_layer_is_drawn_inside_the_one_around_it(width: float, found: dict[str, Any]) -> None:
-    drawing = draw_layers(layers(Run(found)), width)
+    drawing = draw_layers(layers(ReportedRun(found)), width)
     assert [box.layer.name for box in drawing.boxes] == ["L0", "L1", "Container", "L2"]
     outer = None
     for box in drawing.boxes:
@@ -76,7 +77,27 @@ def test_each_layer_is_drawn_inside_the_one_around_it(width: float, found: dict[
     ],
 )
 def test_what_is_said_of_the_layers(kind: str, states: list[str]) -> None:
-    assert [layer.state for layer in layers(Run(DOCUMENTS[kind]))] == states
+    assert [layer.state for layer in layers(ReportedRun(DOCUMENTS[kind]))] == states
+
+
+@WIDTHS
+def test_an_emulated_pc_is_the_layer_below_the_host(width: float) -> None:
+    document = copy.deepcopy(DOCUMENTS["confirmed"])
+    document["cell"]["host"]["pc"] = "Bochs 2.7, corei7_haswell_4770"
+    pc, host, *rest = layers(ReportedRun(document))
+    assert (pc.name, pc.state, pc.findings[0].text) == (
+        "PC",
+        "all software",
+        "Bochs 2.7, corei7_haswell_4770",
+    )
+    assert (host.name, host.what, len(rest)) == ("L0", "the host: the Linux of that PC", 3)
+    outer, inner, *_ = draw_layers((pc, host, *rest), width).boxes
+    assert outer.x < inner.x and outer.x + outer.width > inner.x + inner.width
+    lowest = max(line.y for row in outer.rows for line in row.lines)
+    assert outer.y < lowest < inner.y and outer.y + outer.height > inner.y + inner.height
+    for row in outer.rows:
+        assert all(line.x + text_width(line.text) <= outer.x + outer.width for line in row.lines)
+        assert width == NARROW or row.label_x + text_width(row.finding.label) < row.lines[0].x
 
 
 @WIDTHS
@@ -98,8 +119,8 @@ RUNGS = {row["rung"] for row in DOCUMENTS["confirmed"]["rungs"]}
 
 @WIDTHS
 @UNHURRIED
-@given(st.lists(st.builds(Stage, name=TEXTS, seconds=st.none() | st.floats(0, 1e5)), max_size=8))
-def test_stages_follow_one_another(width: float, stages: list[Stage]) -> None:
+@given(st.lists(st.builds(AndroidStage, name=TEXTS, seconds=st.none() | st.floats(0, 1e5)), max_size=8))
+def test_stages_follow_one_another(width: float, stages: list[AndroidStage]) -> None:
     drawing = draw_stages(stages, width)
     assert len(drawing.bars) == sum(stage.seconds is not None for stage in stages)
     assert all(bar.x >= 0 and bar.x + bar.width <= width + 0.01 for bar in drawing.bars)

@@ -11,10 +11,10 @@ from PIL import Image
 
 from lab import reporters
 from lab.characters import printable
-from lab.ladder.model import NAMES
+from lab.ladder.rungs import LADDER
 from lab.reporters.html import Html
 from lab.reporters.html.images import pictures
-from lab.reporters.model import ReportInput, Run
+from lab.reporters.model import ReportedRun, ReportInput
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, full, inputs, kept
 
@@ -82,7 +82,7 @@ def test_the_page_can_be_read_by_everybody(kind: str, tmp_path: Path) -> None:
 def test_the_ladder_is_told_whole(kind: str) -> None:
     found = page(full(kind))
     text = found.one("main").said
-    for name in NAMES:
+    for name in LADDER.names:
         assert name in text
     for row in DOCUMENTS[kind]["rungs"]:
         assert squeezed(row["observed"]) in text
@@ -114,7 +114,7 @@ def test_no_layer_is_at_fault_where_all_is_well() -> None:
 
 
 def test_what_is_not_known_is_not_shown() -> None:
-    found = page(ReportInput((Run(DOCUMENTS["confirmed"]),)))
+    found = page(ReportInput((ReportedRun(DOCUMENTS["confirmed"]),)))
     headings = {element.said for element in found.all("h2")}
     assert headings == {
         "What was found at each layer",
@@ -209,7 +209,7 @@ def test_screenshots_are_scaled_and_small(tmp_path: Path) -> None:
     (tmp_path / "screenshot.png").write_bytes(b"\x89PNG")
     (tmp_path / "page.png").write_text("<svg onload=alert(1)>")
     names = ("android.png", "gone.png", "page.png", "screenshot.png", "small.png", "torn.png", "notes.txt")
-    shown, unreadable = pictures(Run(DOCUMENTS["confirmed"], tmp_path, names))
+    shown, unreadable = pictures(ReportedRun(DOCUMENTS["confirmed"], tmp_path, names))
     assert [(picture.name, picture.width, picture.height) for picture in shown] == [
         ("android.png", 455, 960),
         ("small.png", 300, 200),

@@ -18,7 +18,7 @@ from lab.commands.validate import validate
 from lab.engines.protocol import EngineFacts
 from lab.errors import DeadlineError, UsageError
 from lab.evidence import Run
-from lab.theory.experiment import Delivered, Outcome, Trial, plan
+from lab.theory.experiment import Delivered, TrialOutcome, TurnResult, plan
 from tests.unit.bed import IMAGE, Bed, checked
 from tests.unit.fakes import FakeEmulator
 from tests.unit.pages import Page
@@ -52,13 +52,15 @@ def experimented(bed: Bed, **where: Any) -> Path:
     for turn in plan(1, 7):
         nested = turn.asked.nested
         if turn.asked.paravirt == "default" and not nested:
-            trials.append(Trial(turn, Outcome.INCONCLUSIVE, why="no login"))
+            trials.append(TurnResult(turn, TrialOutcome.INCONCLUSIVE, why="no login"))
             continue
         got = Delivered(False, nested, "TCGTCGTCGTCG", ("tsc",), ("svm",) if nested else ())
-        trials.append(Trial(turn, Outcome.OBSERVED, nested, got, None, "seen"))
+        trials.append(TurnResult(turn, TrialOutcome.OBSERVED, nested, got, None, "seen"))
     here = {"host": {"os": "Debian 12", "cpu": "A CPU", "arch": "x86_64"}}
     here |= {"engine": "qemu", "engine_version": "7.2", "acceleration": "kvm", "nesting": "hardware"}
-    Experiment(here | {"image": IMAGE} | where, 7, trials, AT, 60.0, run.path).keep(run)
+    measured = Experiment(here | {"image": IMAGE} | where, 7, trials, AT, 60.0, run.path)
+    run.json("experiment.json", measured.document())
+    measured.draw(run.path)
     return run.path
 
 
@@ -173,6 +175,14 @@ def test_the_experiment_is_in_the_report_of_its_cell(bed: Bed) -> None:
         {"image": "ubuntu-24.04-1"},
         {"host": {"os": "Debian 13", "cpu": "A CPU", "arch": "x86_64"}},
         {"host": {"os": "Debian 12", "cpu": "Another CPU", "arch": "x86_64"}},
+        {
+            "host": {
+                "os": "Debian 12",
+                "cpu": "A CPU",
+                "arch": "x86_64",
+                "pc": "Bochs 2.7, corei7_haswell_4770",
+            }
+        },
     ],
 )
 def test_an_experiment_of_another_cell_is_left_out(bed: Bed, where: dict[str, Any]) -> None:

@@ -22,11 +22,10 @@ from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, MachineSpec, State
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
-from lab.ladder import rungs
 from lab.ladder.model import Observation
-from lab.ladder.rungs import container, docker, guest, host, nested, vm
+from lab.ladder.rungs import LADDER, container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
-from lab.probes.kvm import Device, Entry, KvmFacts, Probe
+from lab.probes.kvm import Device, GuestRun, KvmFacts, Probe
 from tests.unit import fakes
 
 NONCE, L1_BOOT, L2_BOOT = "nonce-of-this-launch", "boot-of-l1", "boot-of-l2"
@@ -37,7 +36,6 @@ GOOD = NestedProof(
     boot_id=L2_BOOT,
     boot_completed=True,
     kernel="6.12",
-    uptime_seconds=5.0,
     seconds=6.0,
 )
 
@@ -91,7 +89,6 @@ _PROOFS = st.builds(
     boot_id=_TEXTS,
     boot_completed=st.booleans(),
     kernel=_TEXTS,
-    uptime_seconds=st.just(1.0),
     seconds=st.sampled_from([None, 1.0]),
 )
 
@@ -115,7 +112,7 @@ def test_boot_passes_only_for_an_l2_under_kvm_with_the_nonce(proof: NestedProof)
     assert passed == _is_good(proof)
     # What did not pass must not be the reference for nested.adb, nor be measured as KVM.
     assert (site.booted is not None) == passed
-    assert ("nested.boot" in site.facts) == (passed and proof.seconds is not None)
+    assert (site.facts.nested_boot is not None) == (passed and proof.seconds is not None)
 
 
 @given(_PROOFS)
@@ -179,7 +176,8 @@ def test_an_android_that_restarts_between_two_questions_is_asked_again() -> None
     site = _site(Restarts(at=3))
     assert nested.boot(site).ok
     assert nested.adb(site).ok
-    assert site.booted and site.booted.boot_id == site.facts["nested.adb"]["boot_id"] == "boot-3"
+    assert site.booted and site.facts.nested_adb
+    assert site.booted.boot_id == site.facts.nested_adb.boot_id == "boot-3"
 
 
 @pytest.mark.parametrize("inside", [{"nonce": "of another lab"}, {"hypervisor": "TCGTCGTCGTCG"}])
@@ -238,7 +236,7 @@ def test_failed_launches_before_the_good_one_are_told() -> None:
     assert "1 launches failed: it fell" in seen.observed
 
 
-def _entry(**changes: Any) -> Entry:
+def _entry(**changes: Any) -> GuestRun:
     good: dict[str, Any] = {
         "started": True,
         "entered": True,
@@ -250,13 +248,13 @@ def _entry(**changes: Any) -> Entry:
         "error": "",
         "seconds": 0.1,
     }
-    return Entry(**(good | changes))
+    return GuestRun(**(good | changes))
 
 
 _DEVICE = Device.model_validate(fakes.kvm_probe()["device"])
 
 
-def _probe(real: Entry | None, long: Entry | None, device: Device = _DEVICE) -> Probe:
+def _probe(real: GuestRun | None, long: GuestRun | None, device: Device = _DEVICE) -> Probe:
     return Probe(schema="lab.kvm_probe/1", device=device, real_mode=real, long_mode=long)
 
 
@@ -264,12 +262,12 @@ _BAD = _entry(ok=False, failure="kvm", error="entry failed, hardware error 0xfff
 
 
 @pytest.mark.parametrize(("real", "long"), [(_BAD, _entry()), (_entry(), _BAD), (_BAD, _BAD)])
-def test_kvm_works_only_when_both_modes_run(real: Entry | None, long: Entry | None) -> None:
+def test_kvm_works_only_when_both_modes_run(real: GuestRun | None, long: GuestRun | None) -> None:
     assert not guest.settled(_probe(real, long), "here").ok
 
 
 @pytest.mark.parametrize(("real", "long"), [(None, None), (None, _entry()), (_entry(), None)])
-def test_a_mode_that_was_not_tried_settles_nothing(real: Entry | None, long: Entry | None) -> None:
+def test_a_mode_that_was_not_tried_settles_nothing(real: GuestRun | None, long: GuestRun | None) -> None:
     with pytest.raises(InconclusiveError):
         guest.settled(_probe(real, long), "here")
 
@@ -344,8 +342,8 @@ def test_boot_tells_of_a_clock_that_is_wrong(
     monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(l1_ahead=ahead), tmp_path)
     seen = vm.boot(site)
-    assert seen.ok and site.facts["vm.boot"]["kernel"] == "Linux 6.12"
-    assert site.facts["vm.boot"]["clock_ahead_seconds"] == pytest.approx(ahead, abs=2)
+    assert seen.ok and site.facts.vm_boot and site.facts.vm_boot.kernel == "Linux 6.12"
+    assert site.facts.vm_boot.clock_ahead_seconds == pytest.approx(ahead, abs=2)
     assert re.search(said or "host key as pinned$", seen.observed)
 
 
@@ -450,7 +448,7 @@ def test_the_engines_own_word_on_nesting_is_shown_with_what_the_vm_has(
     monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
     site = _l1(fakes.World(), tmp_path)
     assert "log says" not in guest.cpu(site).observed
-    site.facts["vm.settings"] = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
+    site.facts.vm_settings = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
     seen = guest.cpu(site)
     assert seen.ok is ("svm" in flags)  # what the VM has decides; the log only explains
     assert seen.observed.endswith("; the engine's log says: CPUM: Warning! Can't turn on nested VT-x/AMD-V")
@@ -549,7 +547,9 @@ def test_a_report_from_before_failures_had_a_kind_is_read(tmp_path: Path) -> Non
     facts = fakes.cpu_facts(modules={"kvm": {}, "kvm_intel": {"nested": "Y"}})
     facts["kernel_lines"] = ["[    0.894716] kvm: no hardware support"]
     site = _l1(fakes.World(), tmp_path)
-    site.kvm = KvmFacts.model_validate({"probe": {"schema": "lab.kvm_probe/1", **probe}, "facts": facts})
+    site.facts.guest = KvmFacts.model_validate(
+        {"probe": {"schema": "lab.kvm_probe/1", **probe}, "facts": facts}
+    )
     with pytest.raises(BlockedError, match="has not loaded kvm_amd"):
         guest.kvm(site)
 
@@ -625,7 +625,7 @@ def test_docker_that_does_not_answer_blocks(tmp_path: Path) -> None:
 
 def test_rungs_without_an_emulator_are_skipped_with_the_reason() -> None:
     site = _site(FakeEmulator())
-    assert set(rungs.skips(site)) == {"android.boot", "android.usable"}
+    assert set(LADDER.skips(site)) == {"android.boot", "android.usable"}
     site.emulator = None
-    assert set(rungs.skips(site)) == {"nested.boot", "nested.adb", "android.boot", "android.usable"}
-    assert not set(rungs.checks(site)) & set(rungs.skips(site))
+    assert set(LADDER.skips(site)) == {"nested.boot", "nested.adb", "android.boot", "android.usable"}
+    assert not set(LADDER.checks(site)) & set(LADDER.skips(site))

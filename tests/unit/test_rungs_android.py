@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.deadline import Deadline
-from lab.emulators.protocol import Check, Diagnosis, Health, NestedProof, Stage
+from lab.emulators.protocol import BootStage, Check, Diagnosis, Health, NestedProof
 from lab.engines.protocol import EngineFacts
 from lab.errors import BlockedError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder.model import Observation
 from lab.ladder.rungs import android, nested
-from lab.ladder.site import Site
+from lab.ladder.site import Site, deadline_key
 from lab.probes.kvm import CpuFacts, KvmFacts, Probe
 from tests.unit import fakes
 
@@ -25,7 +25,7 @@ HEALTHY = Health(
     booted=True,
     usable=True,
     checks=(Check("packages", True, "package:/x"), Check("status", None, "the container itself says READY")),
-    timeline=(Stage("container", 0.0), Stage("boot-completed", 93.4), Stage("novnc", None)),
+    timeline=(BootStage("container", 0.0), BootStage("boot-completed", 93.4), BootStage("novnc", None)),
     diagnoses=(),
     facts={"release": "14", "fingerprint": "google/sdk"},
 )
@@ -84,19 +84,22 @@ def test_booted_android_passes_and_leaves_its_timeline() -> None:
     at = site(FakeAndroid())
     seen = android.boot(at)
     assert seen.ok and "Android 14" in seen.observed and "after 93 s" in seen.observed
-    assert {"name": "boot-completed", "seconds": 93.4} in at.facts["android.boot"]["timeline"]
-    assert (
-        at.facts["android.boot"]["fingerprint"] == "google/sdk"
-        and at.facts["android.boot"]["double"] is False
-    )
-    assert android.usable(at).ok and at.facts["android.usable"]["checks"][0]["name"] == "packages"
+    facts = at.facts.document()
+    assert {"name": "boot-completed", "seconds": 93.4} in facts["android.boot"]["timeline"]
+    assert facts["android.boot"]["fingerprint"] == "google/sdk" and facts["android.boot"]["double"] is False
+    assert android.usable(at).ok and at.facts.document()["android.usable"]["checks"][0]["name"] == "packages"
 
 
 def test_double_is_said_wherever_it_passes_or_fails() -> None:
     double = replace(HEALTHY, facts={**HEALTHY.facts, "double": "yes"})
     at = site(FakeAndroid(double))
-    assert "not Android" in android.boot(at).observed and at.facts["android.boot"]["double"] is True
-    assert "not Android" in android.usable(at).observed and at.facts["android.usable"]["double"] is True
+    assert (
+        "not Android" in android.boot(at).observed and at.facts.document()["android.boot"]["double"] is True
+    )
+    assert (
+        "not Android" in android.usable(at).observed
+        and at.facts.document()["android.usable"]["double"] is True
+    )
     failed = replace(double, booted=False, diagnoses=(diagnosis("boot-loop", refutes=True),))
     assert "not Android" in android.boot(site(FakeAndroid(failed))).observed
 
@@ -123,7 +126,7 @@ def test_all_else_is_inconclusive(name: str) -> None:
     with pytest.raises(InconclusiveError, match=name):
         android.boot(at)
     # What was seen is kept all the same.
-    assert at.facts["android.boot"]["diagnoses"][0]["name"] == name
+    assert at.facts.document()["android.boot"]["diagnoses"][0]["name"] == name
 
 
 def test_want_of_memory_blocks_and_silence_says_what_is_missing() -> None:
@@ -177,12 +180,12 @@ def _engine(acceleration: str = "kvm", nesting: Any = "hardware") -> EngineFacts
 def test_deadline_is_of_what_android_runs_on(
     kvm: KvmFacts | None, engine: EngineFacts | None, key: Any
 ) -> None:
-    assert android.deadline_key(kvm, engine) == key
+    assert deadline_key(kvm, engine) == key
     emulator = FakeAndroid()
     at = site(
         emulator, android_seconds={"android_hardware": 1.0, "android_nested": 2.0, "android_shadow": 3.0}
     )
-    at.kvm, at.engine_facts = kvm, engine
+    at.facts.guest, at.engine_facts = kvm, engine
     android.boot(at)
     assert emulator.asked == [("booted", at.android_seconds[key])]
 
@@ -202,7 +205,7 @@ def test_l2_is_given_the_longer_of_both_deadlines(own: float, nested_seconds: fl
     assert emulator.asked == [("nested", waited), ("nested", nested_seconds)]
 
 
-PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", 9.0, 30.0)
+PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", 30.0)
 
 
 def test_l2_that_is_not_labs_own_may_keep_its_clock_to_itself_and_still_boot() -> None:

@@ -16,7 +16,7 @@ import pytest
 from lab import files
 from lab.errors import BlockedError, LabError
 from lab.formats import oci
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.images import savedimage
 from lab.images.errors import PlatformError
 
@@ -64,7 +64,7 @@ def test_both_layouts_are_read(tmp_path: Path, oci_layout: bool) -> None:
 
 def test_labs_own_archive_is_read(tmp_path: Path) -> None:
     path = tmp_path / "image.tar"
-    made = oci.write(path, reference="lab/canary:1", entries={"x": Entry.file(b"1")}, config={})
+    made = oci.write(path, reference="lab/canary:1", entries={"x": CpioEntry.file(b"1")}, config={})
     found = savedimage.read(path, tmp_path)
     assert (found.image_id, found.layers, found.tags) == (made.image_id, (made.layer,), ("lab/canary:1",))
 

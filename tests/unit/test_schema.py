@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 from lab import schema
 from lab.engines.protocol import State
 from lab.errors import ExitCode
-from lab.ladder.model import NAMES, Claim, Nesting, Status, Verdict
+from lab.ladder.model import Claim, Nesting, Status, Verdict
+from lab.ladder.rungs import LADDER
 from tests.unit.documents import EXAMPLES
 from tests.unit.documents.parts import validation
 
@@ -133,8 +134,10 @@ def test_what_json_cannot_say_is_refused() -> None:
 
 def test_the_schemas_know_every_word_of_the_code() -> None:
     defs = schema.load("lab.validation/1")["$defs"]
-    assert defs["RungEntry"]["properties"]["rung"]["enum"] == list(NAMES)
-    for words in (Claim, Verdict, Status, Nesting):
+    assert defs["RungEntry"]["properties"]["rung"]["enum"] == list(LADDER.names)
+    kept = [status for status in Status if status is not Status.INCONCLUSIVE]  # `failed`, with a flag
+    assert defs["RungEntry"]["properties"]["status"]["enum"] == kept
+    for words in (Claim, Verdict, Nesting):
         assert defs[words.__name__]["enum"] == list(words)
     assert schema.load("lab.status/1")["$defs"]["State"]["enum"] == list(State)
     codes = schema.load("lab.error/1")["$defs"]["ErrorEntry"]["properties"]["exit_code"]["enum"]

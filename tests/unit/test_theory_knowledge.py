@@ -12,20 +12,21 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from lab.ladder.model import NAMES, Cell, Claim, Host, Nesting, Outcome, Status, Verdict, prerequisites
-from lab.ladder.verdict import DECISIVE, REQUIRED, judge
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.ladder.rungs import LADDER
+from lab.ladder.verdict import judge
 from lab.theory.knowledge import (
     Fact,
+    KnowledgeTable,
     Outlook,
-    Table,
-    conflicts,
     most_specific,
     predict,
     table,
     ways,
 )
-from lab.theory.observed import Comparison, compare
+from lab.theory.observed import Agreement, compare
 from lab.theory.situation import ENGINES, Situation, parse_engine, parse_host
+from tests.unit.conflicts import conflicts
 from tests.unit.test_theory_match import situations
 
 FACTS = {fact.id: fact for fact in table().fact}
@@ -142,9 +143,9 @@ def test_where_several_facts_hold_one_decides_whatever_their_order(situation: Si
 @pytest.mark.parametrize("fact", FACTS.values(), ids=FACTS)
 def test_a_prediction_is_one_that_the_rules_can_give(fact: Fact) -> None:
     if fact.nesting is Outlook.REFUTED:
-        assert fact.rung in DECISIVE and fact.rung in REQUIRED[Claim.NESTING]
+        assert fact.rung in LADDER.decisive and fact.rung in LADDER.required(Claim.NESTING)
     if fact.nesting is Outlook.BLOCKED:
-        assert fact.rung not in DECISIVE or fact.match.nested is False
+        assert fact.rung not in LADDER.decisive or fact.match.nested is False
     assert fact.rung or fact.nesting is Outlook.CONFIRMED
     if Claim.THEORY in fact.claims(True):
         assert fact.claims(False)[Claim.THEORY] is Outlook.NOT_APPLICABLE
@@ -156,11 +157,11 @@ def climbed(rung: str) -> list[Outcome]:
     def outcome(name: str) -> Outcome:
         if name == rung:
             return Outcome(name, Status.FAILED, "that", "not that")
-        if rung in prerequisites(name):
+        if rung in LADDER.prerequisites(name):
             return Outcome(name, Status.BLOCKED, blocked_by=rung)
         return Outcome(name, Status.PASSED, "that", "that")
 
-    return [outcome(name) for name in NAMES]
+    return [outcome(name) for name in LADDER.names]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_a_climb_that_ends_as_predicted_agrees(name: str) -> None:
     expected = predict(situation).claims
     for claim, found in verdicts.items():
         seen = compare(expected[claim], found.verdict)
-        assert seen is Comparison.AGREES or expected[claim] is Outlook.NOT_APPLICABLE, (claim, found)
+        assert seen is Agreement.AGREES or expected[claim] is Outlook.NOT_APPLICABLE, (claim, found)
 
 
 def test_emulation_predicts_nothing_of_android_or_of_the_theory() -> None:
@@ -313,9 +314,9 @@ SOUND: dict[str, Any] = {
     ],
 )
 def test_a_wrong_table_is_refused(wrong: dict[str, Any]) -> None:
-    Table.model_validate({"fact": [SOUND]})
+    KnowledgeTable.model_validate({"fact": [SOUND]})
     with pytest.raises(ValidationError):
-        Table.model_validate({"fact": [SOUND | wrong]})
+        KnowledgeTable.model_validate({"fact": [SOUND | wrong]})
 
 
 def fact(name: str, nesting: str, **match: Any) -> Fact:
@@ -342,4 +343,4 @@ def test_android_follows_where_nothing_works_and_is_open_where_nesting_does() ->
     assert fact("a", "blocked").android is Outlook.BLOCKED
     assert fact("a", "confirmed").android is Outlook.UNKNOWN
     assert dataclasses.is_dataclass(predict(Situation("linux")))
-    assert compare(Outlook.UNKNOWN, Verdict.BLOCKED) is Comparison.NOT_TESTED
+    assert compare(Outlook.UNKNOWN, Verdict.BLOCKED) is Agreement.NOT_TESTED

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from lab.theory.match import Match, Range, Where
 from lab.theory.situation import FLAGS, SYSTEMS, Situation
 from lab.versions import numbers
+from tests.unit.conflicts import meet, meet_ranges, overlap
 
 VERSIONS = ["6.1", "6.1.50", "7", "7.0.0", "7.1.10", "7.2", "7.2.22_Debianr1", "11"]
 BOUNDS = st.sampled_from(["", "6.1", "7.0", "7.1.10", "7.2", "11"])
@@ -63,19 +64,19 @@ def situations(draw: st.DrawFn, known: bool = False) -> Situation:
 @given(ranges(), ranges(), st.sampled_from(VERSIONS))
 def test_ranges_mean_what_they_say(one: Range, other: Range, version: str) -> None:
     both = bool(one.holds(version) and other.holds(version))
-    meet = one.meet(other)
-    assert both == bool(meet and meet.holds(version))
+    common = meet_ranges(one, other)
+    assert both == bool(common and common.holds(version))
     if one.within(other) and one.holds(version):
         assert other.holds(version)
     assert one.within(one) and one.within(range_of())
-    assert meet is None or (meet.within(one) and meet.within(other))
+    assert common is None or (common.within(one) and common.within(other))
 
 
 def test_a_range_asks_only_for_what_it_bounds() -> None:
     assert range_of().holds("") is True
     assert range_of("7").holds("") is None
     assert range_of("7.0").within(range_of("6.1")) and not range_of("6.1").within(range_of("7.0"))
-    assert not range_of().within(range_of("7")) and range_of("6.1", "7").meet(range_of("7")) is None
+    assert not range_of().within(range_of("7")) and meet_ranges(range_of("6.1", "7"), range_of("7")) is None
     for since, below in (("7.0", "7"), ("7.2", "7.1"), ("7.x", ""), ("", "7.")):
         with pytest.raises(ValidationError):
             range_of(since, below)
@@ -86,15 +87,15 @@ def test_implication_is_about_every_situation(one: Match, other: Match, situatio
     if one.implies(other) and one.holds(situation):
         assert other.holds(situation)
     if one.holds(situation) and other.holds(situation):
-        assert one.overlaps(other)
-        assert one.meet(other).holds(situation)
-    if one.overlaps(other):
-        meet = one.meet(other)
-        assert meet.implies(one) and meet.implies(other)
-        assert meet.holds(situation) is not True or (one.holds(situation) and other.holds(situation))
+        assert overlap(one, other)
+        assert meet(one, other).holds(situation)
+    if overlap(one, other):
+        both = meet(one, other)
+        assert both.implies(one) and both.implies(other)
+        assert both.holds(situation) is not True or (one.holds(situation) and other.holds(situation))
     else:
         with pytest.raises(ValueError, match="never"):
-            one.meet(other)
+            meet(one, other)
 
 
 @given(matches(), matches(), matches())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.ladder.model import Claim, Verdict
 from lab.theory.documents import predictions
 from lab.theory.knowledge import Outlook, predict, table
-from lab.theory.observed import Comparison, Observation, cell_of, compare, matrix
+from lab.theory.observed import Agreement, PastVerdict, cell_of, compare, matrix
 from lab.theory.situation import parse_host
 from tests.unit.test_theory_situation import CELL
 
@@ -47,15 +47,15 @@ def test_comparison(predicted: str, verdict: str, expected: str) -> None:
 @given(st.sampled_from(Outlook), st.sampled_from(Verdict))
 def test_only_what_was_seen_contradicts_or_answers(predicted: Outlook, verdict: Verdict) -> None:
     found = compare(predicted, verdict)
-    if found in (Comparison.CONTRADICTS, Comparison.ANSWERS):
+    if found in (Agreement.CONTRADICTS, Agreement.ANSWERS):
         assert verdict in (Verdict.CONFIRMED, Verdict.REFUTED)
         assert predicted.value != verdict.value
-    if found is Comparison.AGREES:
+    if found is Agreement.AGREES:
         assert predicted.value == verdict.value
 
 
-def seen(claim: Claim, verdict: Verdict, **cell: object) -> Observation:
-    return Observation(dataclasses.replace(CELL, **cell), claim, verdict, WHEN)  # type: ignore[arg-type]
+def seen(claim: Claim, verdict: Verdict, **cell: object) -> PastVerdict:
+    return PastVerdict(dataclasses.replace(CELL, **cell), claim, verdict, WHEN)  # type: ignore[arg-type]
 
 
 def test_an_observation_stands_at_the_fact_that_decides_its_cell() -> None:
@@ -70,7 +70,7 @@ def test_an_observation_stands_at_the_fact_that_decides_its_cell() -> None:
 def test_a_surprise_is_seen_as_one() -> None:
     rows = matrix([seen(Claim.NESTING, Verdict.REFUTED)])
     (item,) = [item for row in rows for item in row.seen]
-    assert item.comparison is Comparison.CONTRADICTS
+    assert item.comparison is Agreement.CONTRADICTS
 
 
 def test_a_cell_that_no_fact_decides_is_kept_apart() -> None:
@@ -82,7 +82,7 @@ def test_a_cell_that_no_fact_decides_is_kept_apart() -> None:
     here = dataclasses.replace(parse_host("linux-amd:12,vm,no-extensions"))
     (row,) = [row for row in matrix([odd], here) if row.seen]
     assert row.fact and row.fact.id == "virtualbox-linux-no-extensions"
-    assert row.seen[0].comparison is Comparison.CONTRADICTS
+    assert row.seen[0].comparison is Agreement.CONTRADICTS
 
 
 def test_the_predictions_of_a_report() -> None:

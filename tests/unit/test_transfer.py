@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from lab.emulators import transfer
-from lab.emulators.transfer import Archive, Transfer
+from lab.emulators.transfer import ImageArchive, Transfer
 from lab.errors import BlockedError, LabError
 from lab.guest.ssh import Guest, Result
 from lab.steps import Steps
@@ -75,11 +75,11 @@ class Shell:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageArchive:
     monkeypatch.setattr(transfer, "_FOLDER", str(tmp_path))
     path = tmp_path / "image.tar"
     path.write_bytes(b"an image")
-    return Archive(path, "0" * 64, "lab/x:1", ID, ())
+    return ImageArchive(path, "0" * 64, "lab/x:1", ID, ())
 
 
 def upload(moved: Transfer, shell: Shell) -> str:
@@ -93,7 +93,7 @@ def load(moved: Transfer, shell: Shell) -> None:
         moved.load(cast(Guest, shell), step)
 
 
-def test_image_is_copied_loaded_and_its_copy_gone(tmp_path: Path, archive: Archive) -> None:
+def test_image_is_copied_loaded_and_its_copy_gone(tmp_path: Path, archive: ImageArchive) -> None:
     shell, moved = Shell(tmp_path, LOADED), Transfer(archive)
     assert "MB copied" in upload(moved, shell)
     load(moved, shell)
@@ -104,7 +104,7 @@ def test_image_is_copied_loaded_and_its_copy_gone(tmp_path: Path, archive: Archi
     ("docker", "error", "what"), [(TORN, LabError, "failed"), (FULL, BlockedError, "full")]
 )
 def test_copy_that_does_not_load_is_not_trusted_again(
-    tmp_path: Path, archive: Archive, docker: str, error: type[LabError], what: str
+    tmp_path: Path, archive: ImageArchive, docker: str, error: type[LabError], what: str
 ) -> None:
     shell, moved = Shell(tmp_path, docker), Transfer(archive)
     Path(moved._remote).write_text("torn by a power cut")
@@ -117,7 +117,7 @@ def test_copy_that_does_not_load_is_not_trusted_again(
     assert again.copies == 1
 
 
-def test_copy_is_kept_while_docker_does_not_answer(tmp_path: Path, archive: Archive) -> None:
+def test_copy_is_kept_while_docker_does_not_answer(tmp_path: Path, archive: ImageArchive) -> None:
     shell, moved = Shell(tmp_path, NO_DOCKER), Transfer(archive)
     Path(moved._remote).write_bytes(archive.path.read_bytes())
     with pytest.raises(LabError, match="does not answer"):
@@ -125,13 +125,13 @@ def test_copy_is_kept_while_docker_does_not_answer(tmp_path: Path, archive: Arch
     assert shell.exists(moved._remote)
 
 
-def test_image_that_is_another_is_refused(tmp_path: Path, archive: Archive) -> None:
+def test_image_that_is_another_is_refused(tmp_path: Path, archive: ImageArchive) -> None:
     shell = Shell(tmp_path, LOADED.replace(ID, OTHER))
     with pytest.raises(LabError, match="something else"):
         load(Transfer(archive), shell)
 
 
-def _sized(tmp_path: Path, archive: Archive, size: int) -> Transfer:
+def _sized(tmp_path: Path, archive: ImageArchive, size: int) -> Transfer:
     with archive.path.open("r+b") as stream:
         stream.truncate(size)  # a hole: nothing is written
     return Transfer(archive)
@@ -159,7 +159,7 @@ def _sized(tmp_path: Path, archive: Archive, size: int) -> Transfer:
 )
 def test_image_that_has_no_room_is_not_copied(
     tmp_path: Path,
-    archive: Archive,
+    archive: ImageArchive,
     monkeypatch: pytest.MonkeyPatch,
     free: list[tuple[int, str]],
     missing: str,
@@ -177,7 +177,7 @@ def test_image_that_has_no_room_is_not_copied(
 
 
 def test_part_that_was_copied_is_not_asked_for_again(
-    tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, archive: ImageArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         Shell, "put", lambda *_, resume: None if resume else pytest.fail("from the beginning")
@@ -189,7 +189,7 @@ def test_part_that_was_copied_is_not_asked_for_again(
     upload(moved, shell)
 
 
-def test_real_df_is_read(tmp_path: Path, archive: Archive) -> None:
+def test_real_df_is_read(tmp_path: Path, archive: ImageArchive) -> None:
     """This machine's own: no image needs as much as that."""
     moved = _sized(tmp_path, archive, 1 << 42)
     with pytest.raises(BlockedError, match=r"12288\.0 GiB at least"):

@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,12 +24,6 @@ from lab.steps import Event
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 def _up(bed: Bed, fresh: bool = False, **flags: Any) -> tuple[dict[str, Any], int]:
@@ -215,6 +208,16 @@ def test_on_an_emulated_processor_the_cell_says_so(bed: Bed) -> None:
     document, _ = _up(bed)
     assert document["cell"]["emulated"] is True
     assert document["claims"]["android"]["verdict"] == "blocked"
+
+
+def test_in_an_emulated_pc_the_cell_says_so_and_the_page_is_left_to_the_machine_outside(bed: Bed) -> None:
+    document, code = _up(bed, rehearsal={"pc": "Bochs 2.7, corei7_haswell_4770"})
+    assert document["cell"]["host"]["pc"] == "Bochs 2.7, corei7_haswell_4770"
+    assert (document["cell"]["emulated"], document["verdict"], code) == (True, "confirmed", 0)
+    assert document["claims"]["android"]["verdict"] == "blocked"
+    assert document["claims"]["theory"]["verdict"] == "not applicable"
+    (run,) = bed.runs()
+    assert (run / "validation.json").is_file() and not list(run.glob("report.*"))
 
 
 def test_an_interrupted_climb_saves_its_evidence(bed: Bed) -> None:

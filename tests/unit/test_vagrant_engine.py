@@ -19,8 +19,8 @@ from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
 from lab.engines.qemu.command import cpu_model
 from lab.engines.vagrant import INNER, link, plan, program, vboxmanage
 from lab.engines.vagrant.engine import VagrantEngine
-from lab.engines.vagrant.libvirt import Libvirt, state
-from lab.engines.vagrant.link import Link
+from lab.engines.vagrant.libvirt import VagrantLibvirt, state
+from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.machine import VagrantMachine
 from lab.engines.virtualbox.host import Installed
 from lab.engines.virtualbox.manage.command import Program
@@ -219,26 +219,26 @@ BOUNDS = ("Null", "FirstOnline", "LastOnline", "FirstTransient", "LastTransient"
 def test_every_state_of_virtualboxs_interface_is_known(world: World, name: str) -> None:
     world.state.write_text(_spelled(name))
     online = NUMBERS["FirstOnline"] <= NUMBERS[name] <= NUMBERS["LastOnline"]
-    found = vboxmanage.VirtualBox("id").state()
+    found = vboxmanage.VagrantVirtualBox("id").state()
     assert (found is State.STOPPED) == (not online and name != "Saved"), "online: a process has the machine"
 
 
 def test_a_machine_whose_snapshot_is_taken_or_deleted_still_runs(world: World) -> None:
     for word in ("livesnapshotting", "onlinesnapshotting", "deletingsnapshotlive", "teleporting"):
         world.state.write_text(word)
-        assert vboxmanage.VirtualBox("id").state() is State.RUNNING
+        assert vboxmanage.VagrantVirtualBox("id").state() is State.RUNNING
     world.state.write_text("deletingsnapshotlivepaused")
-    assert vboxmanage.VirtualBox("id").state() is State.PAUSED
+    assert vboxmanage.VagrantVirtualBox("id").state() is State.PAUSED
     world.state.write_text("none")
-    assert vboxmanage.VirtualBox("id").state() is State.ABSENT
+    assert vboxmanage.VagrantVirtualBox("id").state() is State.ABSENT
     world.state.write_text("dreaming")
     with pytest.raises(LabError, match="does not know: dreaming"):
-        vboxmanage.VirtualBox("id").state()
+        vboxmanage.VagrantVirtualBox("id").state()
 
 
 def test_a_machine_with_another_network_can_be_given_no_forward(world: World) -> None:
     world.run()
-    libvirt, virtualbox = Libvirt("id"), vboxmanage.VirtualBox("id")
+    libvirt, virtualbox = VagrantLibvirt("id"), vboxmanage.VagrantVirtualBox("id")
     assert (libvirt.why_no_forwards(), virtualbox.why_no_forwards()) == ("", "")
     world.say("network", "net0", "hostnet0")
     assert libvirt.why_no_forwards().endswith("called net0: those there are called hostnet0")
@@ -317,7 +317,7 @@ def make(world: World) -> Callable[..., VagrantMachine]:
         machine = VagrantMachine(spec(world.folder), Journal(world.folder / "journal.jsonl"))
         machine.create()
         ports = {"ssh": (10022, 22)}
-        known = Link(root=world.root, machine="vagrant", provider="libvirt", made=made, forwards=ports)
+        known = VagrantLink(root=world.root, machine="vagrant", provider="libvirt", made=made, forwards=ports)
         link.write(machine.spec.folder, known)
         return machine
 
@@ -408,7 +408,6 @@ def test_snapshots_are_vagrants(make: Callable[..., VagrantMachine]) -> None:
     for ask in (
         lambda: machine.snapshot("good"),
         lambda: machine.restore("good", []),
-        lambda: machine.delete_snapshot("good"),
         machine.snapshots,
     ):
         with pytest.raises(UsageError, match="Vagrant's") as caught:
@@ -493,8 +492,8 @@ def test_libvirts_paused_is_asked_for_its_reason(
         assert words[0] == "qemu-monitor-command" and "query-status" in words[2]
         return json.dumps({"return": {"status": status}})
 
-    monkeypatch.setattr(Libvirt, "_virsh", virsh)
-    assert Libvirt("u").state() is state
+    monkeypatch.setattr(VagrantLibvirt, "_virsh", virsh)
+    assert VagrantLibvirt("u").state() is state
 
 
 @pytest.mark.parametrize(
@@ -506,4 +505,4 @@ def test_virtualboxs_paused_is_looked_up_in_its_log(
     described = f'VMState="paused"\nLogFldr="{tmp_path}"\n'
     (tmp_path / "VBox.log").write_text(log)
     monkeypatch.setattr(Program, "run", lambda *_words, **_options: described)
-    assert vboxmanage.VirtualBox("u").state() is state
+    assert vboxmanage.VagrantVirtualBox("u").state() is state

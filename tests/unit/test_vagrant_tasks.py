@@ -16,7 +16,7 @@ from lab.commands import choose, lifecycle, up, vagrantfile
 from lab.commands.session import ROOT
 from lab.engines.protocol import Availability, Forward, State
 from lab.engines.vagrant import box, link
-from lab.engines.vagrant.box import Box
+from lab.engines.vagrant.box import VagrantBox
 from lab.errors import BlockedError, BusyError, UsageError
 from lab.guest import keys, seed
 from lab.images import cache
@@ -53,13 +53,13 @@ def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     yield made
 
 
-def _box(cache_dir: Path, image: cache.CachedImage, provider: str, gib: int, _step: object) -> Box:
+def _box(cache_dir: Path, image: cache.CachedImage, provider: str, gib: int, _step: object) -> VagrantBox:
     path = cache_dir / "vagrant" / provider / f"{image.id}-{gib}g.box"
     path.parent.mkdir(parents=True, exist_ok=True)
     made = not path.exists()
     path.write_text("box")
     files.write_json(path.with_suffix(".json"), {"sha256": SHA, "bytes": 3})
-    return Box(box.named(image.id, gib), path, SHA, 3, made)
+    return VagrantBox(box.named(image.id, gib), path, SHA, 3, made)
 
 
 def test_looking_makes_nothing(bed: Bed) -> None:
@@ -150,14 +150,16 @@ def test_a_lab_without_its_machine_takes_nobody_elses(bed: Bed, theirs: World) -
         vagrantfile.prepare(bed.session(), "", "libvirt")
     assert link.read(lab.vm_folder) is None, "lab.destroy would destroy what the link says lab made"
     # One with a link of a Vagrant that made nothing yet is no better.
-    link.write(lab.vm_folder, link.Link(root=ROOT, machine="vagrant", provider="libvirt", made=True))
+    link.write(lab.vm_folder, link.VagrantLink(root=ROOT, machine="vagrant", provider="libvirt", made=True))
     with pytest.raises(UsageError, match="lab does not know it"):
         vagrantfile.prepare(bed.session(), "", "libvirt")
 
 
 def test_a_machine_that_is_another_lab_is_not_prepared(bed: Bed) -> None:
     other = bed.session().store.place("mylab")
-    known = link.Link(root=ROOT, machine="vagrant", provider="libvirt", made=False, forwards={"ssh": (1, 22)})
+    known = link.VagrantLink(
+        root=ROOT, machine="vagrant", provider="libvirt", made=False, forwards={"ssh": (1, 22)}
+    )
     link.write(other.vm_folder, known)
     with pytest.raises(UsageError, match="is lab mylab already") as caught:
         vagrantfile.prepare(bed.session(), "", "libvirt")
@@ -203,7 +205,9 @@ def test_the_box_of_what_a_lab_would_stand_on(bed: Bed) -> None:
 
 
 def test_forwards_are_those_of_the_link(tmp_path: Path) -> None:
-    known = link.Link(root=tmp_path, machine="m", provider="libvirt", made=True, forwards={"ssh": (1, 22)})
+    known = link.VagrantLink(
+        root=tmp_path, machine="m", provider="libvirt", made=True, forwards={"ssh": (1, 22)}
+    )
     link.write(tmp_path, known)
     assert link.read(tmp_path) == known
     assert known.built_in == [Forward("ssh", 1, 22)]

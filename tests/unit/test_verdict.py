@@ -10,18 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import ExitCode
-from lab.ladder.model import (
-    NAMES,
-    Cell,
-    Claim,
-    Host,
-    Nesting,
-    Outcome,
-    Status,
-    Verdict,
-    prerequisites,
-)
-from lab.ladder.verdict import DECISIVE, REQUIRED, exit_code, judge, strongest_claim
+from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.ladder.rungs import LADDER
+from lab.ladder.verdict import exit_code, judge, strongest_claim
+
+NAMES = LADDER.names
 
 MAC = Host("macos", "macOS 15.7", "24.6.0", "Intel Core i9")
 LINUX = Host("linux", "Debian 12", "6.1.0", "AMD EPYC")
@@ -47,8 +40,8 @@ def passed(name: str) -> Outcome:
     return Outcome(name, Status.PASSED, "that", "this")
 
 
-def ended(name: str, status: Status, *, inconclusive: bool = False) -> Outcome:
-    return Outcome(name, status, "that", "something else", inconclusive=inconclusive)
+def ended(name: str, status: Status) -> Outcome:
+    return Outcome(name, status, "that", "something else")
 
 
 def ways_not_to_pass(name: str) -> list[Outcome | None]:
@@ -56,7 +49,7 @@ def ways_not_to_pass(name: str) -> list[Outcome | None]:
     return [
         None,
         ended(name, Status.FAILED),
-        ended(name, Status.FAILED, inconclusive=True),
+        ended(name, Status.INCONCLUSIVE),
         ended(name, Status.BLOCKED),
         ended(name, Status.SKIPPED),
     ]
@@ -88,7 +81,7 @@ def test_nothing_is_confirmed_without_every_rung_it_needs(climbed: list[Outcome]
     by_name = {outcome.rung: outcome for outcome in climbed}
     for claim, found in judge(climbed, cell).items():
         if found.verdict is Verdict.CONFIRMED:
-            assert all(name in by_name and by_name[name].passed for name in REQUIRED[claim])
+            assert all(name in by_name and by_name[name].passed for name in LADDER.required(claim))
             assert cell.nesting is not Nesting.NONE
             assert claim is Claim.NESTING or (cell.android and not cell.emulated)
             assert claim is not Claim.THEORY or "guest.paravirt" in by_name
@@ -102,8 +95,8 @@ def test_only_a_decisive_rung_seen_to_fail_above_passed_ones_refutes(
     for claim, found in judge(climbed, cell).items():
         if found.verdict is Verdict.REFUTED:
             (name,) = found.rungs
-            assert name in DECISIVE and by_name[name].contradicted
-            assert all(by_name[below].passed for below in prerequisites(name))
+            assert name in LADDER.decisive and by_name[name].status is Status.FAILED
+            assert all(by_name[below].passed for below in LADDER.prerequisites(name))
             assert claim is Claim.NESTING or (cell.android and not cell.emulated)
             assert "something else" in found.reason and name in found.reason
 
@@ -111,7 +104,7 @@ def test_only_a_decisive_rung_seen_to_fail_above_passed_ones_refutes(
 @given(st.data(), st.sampled_from(Claim))
 def test_no_required_rung_can_be_spared(data: st.DataObject, claim: Claim) -> None:
     assert judge(map(passed, NAMES), ANDROID_ON_MAC)[claim].verdict is Verdict.CONFIRMED
-    missing = data.draw(st.sampled_from(REQUIRED[claim]))
+    missing = data.draw(st.sampled_from(LADDER.required(claim)))
     instead = data.draw(st.sampled_from(ways_not_to_pass(missing)))
     climbed = [passed(name) for name in NAMES if name != missing] + ([instead] if instead else [])
     found = judge(climbed, ANDROID_ON_MAC)[claim]
@@ -162,11 +155,9 @@ def test_nesting_when_one_rung_ends_otherwise(rung: str, status: Status, verdict
     assert judge(climbed, CANARY_IN_TCG)[Claim.NESTING].verdict is verdict
 
 
-@pytest.mark.parametrize("rung", REQUIRED[Claim.NESTING])
+@pytest.mark.parametrize("rung", LADDER.required(Claim.NESTING))
 def test_a_timeout_refutes_nothing(rung: str) -> None:
-    climbed = [
-        ended(name, Status.FAILED, inconclusive=True) if name == rung else passed(name) for name in NAMES
-    ]
+    climbed = [ended(name, Status.INCONCLUSIVE) if name == rung else passed(name) for name in NAMES]
     found = judge(climbed, CANARY_IN_TCG)[Claim.NESTING]
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.reason == f"{rung} could not be settled: something else"
@@ -211,7 +202,7 @@ def test_theory_wants_paravirt_looked_at_but_not_passed() -> None:
         return judge([*rest, *paravirt], ANDROID_ON_MAC)[Claim.THEORY].verdict
 
     assert theory(ended("guest.paravirt", Status.FAILED)) is Verdict.CONFIRMED
-    assert theory(ended("guest.paravirt", Status.FAILED, inconclusive=True)) is Verdict.INCONCLUSIVE
+    assert theory(ended("guest.paravirt", Status.INCONCLUSIVE)) is Verdict.INCONCLUSIVE
     assert theory(ended("guest.paravirt", Status.SKIPPED)) is Verdict.BLOCKED
     assert theory() is Verdict.INCONCLUSIVE
 
@@ -248,7 +239,9 @@ def test_cells_and_outcomes_that_contradict_themselves_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="nothing observed"):
         Outcome("vm.boot", Status.PASSED)
     with pytest.raises(ValueError, match="only a failed rung"):
-        Outcome("vm.boot", Status.PASSED, "that", "this", inconclusive=True)
+        Outcome.of_row(passed("vm.boot").row() | {"inconclusive": True})
+    with pytest.raises(ValueError, match=r"'vm.tea' is not a rung"):
+        judge([passed("vm.tea")], CANARY_IN_TCG)
 
 
 @given(st.sets(st.sampled_from(NAMES)), cells())
@@ -257,7 +250,7 @@ def test_nothing_unobserved_can_be_confirmed(looked_at: set[str], cell: Cell) ->
     found = judge(map(passed, looked_at), cell)
     for claim in Claim:
         if found[claim].verdict is Verdict.CONFIRMED:
-            assert set(REQUIRED[claim]) <= looked_at
+            assert set(LADDER.required(claim)) <= looked_at
             assert set(found[claim].rungs) <= looked_at
 
 
@@ -278,8 +271,8 @@ def test_neither_the_canary_nor_emulated_nesting_settles_android_or_the_theory(
 def test_a_refutation_falls_with_any_of_its_prerequisites(
     data: st.DataObject, climbed: list[Outcome], cell: Cell
 ) -> None:
-    rung = data.draw(st.sampled_from(sorted(DECISIVE)))
-    below = data.draw(st.sampled_from(prerequisites(rung)))
+    rung = data.draw(st.sampled_from(sorted(LADDER.decisive)))
+    below = data.draw(st.sampled_from(LADDER.prerequisites(rung)))
     instead = data.draw(st.sampled_from(ways_not_to_pass(below)))
     kept = {outcome.rung: outcome for outcome in climbed} | {rung: ended(rung, Status.FAILED)}
     kept.pop(below, None)

@@ -18,7 +18,7 @@ from lab.config.loading import PROJECT
 from lab.deadline import Deadline
 from lab.engines.protocol import NestingRefusedError
 from lab.engines.virtualbox import client as client_module
-from lab.engines.virtualbox.client import Client
+from lab.engines.virtualbox.client import WorkerClient
 from lab.engines.virtualbox.transport import ForeignError, GlueError, MissingError, WorkerLostError
 from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
 
@@ -42,10 +42,6 @@ for line in sys.stdin:
         say(result=args)
     elif op == "pid":
         say(result=[os.getpid(), asked["id"]])
-    elif op == "slow":
-        for percent in (10, 50, 100):
-            say(percent=percent)
-        say(result=None)
     elif op == "fault":
         say(fault={"kind": args["kind"], "what": "it failed", "tail": "VERR_X", "hint": "do something"})
     elif op == "dies":
@@ -83,7 +79,7 @@ def script(tmp_path):
 @pytest.fixture
 def client(script, monkeypatch):
     monkeypatch.setattr(client_module, "_GOODBYE_SECONDS", 1.0)
-    made = Client(str(script), Path("/opt/box"), [Path("/glue/a"), Path("/glue/b")])
+    made = WorkerClient(str(script), Path("/opt/box"), [Path("/glue/a"), Path("/glue/b")])
     yield made
     made.close()
 
@@ -96,13 +92,6 @@ def test_one_process_answers_call_after_call(client):
     assert client.call("echo", a=1, b=["ä", None]) == {"a": 1, "b": ["ä", None]}
     (first, one), (second, two) = client.call("pid"), client.call("pid")
     assert first == second and two == one + 1
-
-
-def test_percentages_are_told(client):
-    told = []
-    assert client.call("slow", tell=told.append) is None
-    assert told == [10, 50, 100]
-    client.call("slow")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +205,7 @@ def test_the_worker_finds_its_glue_and_the_libraries(client):
 
 
 def test_a_python_that_is_not_there(tmp_path):
-    missing = Client(str(tmp_path / "none"), tmp_path, [])
+    missing = WorkerClient(str(tmp_path / "none"), tmp_path, [])
     with pytest.raises(BlockedError, match="cannot be started") as caught:
         missing.call("echo")
     assert "virtualbox.python" in caught.value.hint
@@ -224,7 +213,7 @@ def test_a_python_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("how", ["closed", "forgotten"])
 def test_no_worker_outlives_its_client(script, how):
-    made = Client(str(script), Path("/opt/box"), [])
+    made = WorkerClient(str(script), Path("/opt/box"), [])
     pid = made.call("pid")[0]
     started = time.monotonic()
     if how == "closed":

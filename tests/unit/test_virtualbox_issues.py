@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lab.engines.virtualbox.host import HostVirtualBox
-from lab.engines.virtualbox.issues import Table, matching, table
+from lab.engines.virtualbox.issues import IssueTable, matching, table
 from lab.versions import in_range, numbers
 
 LINUX = HostVirtualBox(
@@ -41,9 +41,9 @@ def test_the_table_is_sound():
 )
 def test_a_wrong_table_is_refused(wrong):
     sound = {"id": "a", "source": "measured", "what": "it breaks"}
-    Table.model_validate({"issue": [sound]})
+    IssueTable.model_validate({"issue": [sound]})
     with pytest.raises(ValidationError):
-        Table.model_validate({"issue": [sound | wrong]})
+        IssueTable.model_validate({"issue": [sound | wrong]})
 
 
 def test_an_issue_is_frozen():

@@ -10,10 +10,10 @@ import pytest
 
 from lab.deadline import Deadline
 from lab.engines.protocol import DiskFullError, Forward, NestingRefusedError, PortTakenError, State
-from lab.engines.virtualbox import basedisk
+from lab.engines.virtualbox import basedisk, vm
 from lab.engines.virtualbox import machine as machine_module
-from lab.engines.virtualbox.machine import vm_processes
 from lab.engines.virtualbox.transport import ForeignError
+from lab.engines.virtualbox.vm import vm_processes
 from lab.errors import DeadlineError, LabError, UsageError
 from tests.unit.vbox_client import UUID, FakeClient, converted, machine_in
 
@@ -145,7 +145,7 @@ def test_states_of_passage_are_waited_out(created, box):
 
 
 def test_a_state_of_passage_that_stays(created, box, monkeypatch):
-    monkeypatch.setattr(machine_module, "_SETTLE_SECONDS", 0.25)
+    monkeypatch.setattr(vm, "_SETTLE_SECONDS", 0.25)
     box.state = "Stopping"
     with pytest.raises(DeadlineError, match="Stopping"):
         created.status()
@@ -227,7 +227,7 @@ def test_a_refusal_to_nest_is_passed_on(created, box):
 
 def test_a_stale_process_of_the_vm_is_ended_before_a_launch(created, box, monkeypatch):
     """VirtualBox says it is off; a process of it is left whose VBoxSVC died."""
-    monkeypatch.setattr(machine_module, "_LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(vm, "_LINGER_SECONDS", 0.2)
     argv = ["/usr/lib/virtualbox/VBoxHeadless", "-c", "import time; time.sleep(60)", "--startvm", UUID]
     other = [*argv[:-1], UUID.replace("1", "2")]
     with (

@@ -331,9 +331,9 @@ def test_a_busy_vm_is_asked_again(home: Path) -> None:
     )
     (home / "VBoxManage.fail").write_text(busy)
     (home / "VBoxManage.once").touch()
-    Manage(home).call("pause", uuid="u")
+    Manage(home).call("save", uuid="u")
     calls = (home / "VBoxManage.calls").read_text()
-    assert calls.count("controlvm u pause") == 2
+    assert calls.count("controlvm u savestate") == 2
 
 
 def test_a_refused_start_is_nestings_own_error(home: Path) -> None:

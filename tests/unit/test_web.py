@@ -32,10 +32,9 @@ from lab.emulators.docker_android import looking
 from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
 from lab.images.download import download
 from lab.images.small import fetch
-from lab.images.transport import Patience
 from lab.notify import DeliveryError, Mail, Notice, Webhook
-from lab.notify import Patience as Tries
 from lab.steps import Steps
+from lab.web import Patience
 from tests.unit import sinks
 from tests.unit.sinks import endless
 
@@ -69,7 +68,7 @@ DRIPS = {
 
 
 def ask(url: str, *, seconds: float = 30.0, limit: int = 1 << 20) -> bytes:
-    with web.Session() as session:
+    with web.HttpSession() as session:
         wait = Deadline.after(seconds)
         return fetch(session, url, {}, limit=limit, deadline=wait, patience=QUICK).body
 
@@ -176,7 +175,7 @@ def test_whatever_a_server_sends_is_an_answer_or_an_error_of_labs() -> None:
             with contextlib.suppress(LabError):
                 assert isinstance(ask(f"http://{address}/", seconds=5), bytes)
             with contextlib.suppress(DeliveryError):
-                Webhook(f"http://{address}/", patience=Tries(attempts=1, timeout=5)).deliver(NOTICE)
+                Webhook(f"http://{address}/", patience=Patience(attempts=1, read=5)).deliver(NOTICE)
 
         holds()
 
@@ -210,7 +209,7 @@ def test_a_connection_is_used_again_and_whole_answers_arrive() -> None:
             for _ in range(100):
                 connection.sendall(b"x" * 1000)
 
-    with sinks.raw(talk) as address, web.Session() as session:
+    with sinks.raw(talk) as address, web.HttpSession() as session:
         for path in ("/1", "/2"):
             wait = Deadline.after(20)
             url = f"http://{address}{path}"
@@ -302,7 +301,7 @@ def test_what_a_server_redirects_to_is_shown_no_login(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with sinks.http() as other, sinks.http() as first:
         first.answer = lambda _: sinks.Answer(307, headers={"Location": f"{other.url}/x"})
-        with web.Session() as session:
+        with web.HttpSession() as session:
             session.auth = ("ada", "secret-1")
             wait = Deadline.after(20)
             fetch(session, first.url, {}, limit=1 << 20, deadline=wait, patience=QUICK)
@@ -325,14 +324,14 @@ def test_a_redirect_to_nowhere(target: str) -> None:
 @pytest.mark.parametrize("name", [*FLOODS])
 def test_a_webhook_that_floods_ends(name: str) -> None:
     with sinks.raw(FLOODS[name]) as address, pytest.raises(DeliveryError):
-        Webhook(f"http://{address}/", patience=Tries(attempts=1, timeout=20)).deliver(NOTICE)
+        Webhook(f"http://{address}/", patience=Patience(attempts=1, read=20)).deliver(NOTICE)
 
 
 @pytest.mark.parametrize("name", [*DRIPS])
 def test_a_webhook_that_drips_ends(name: str) -> None:
     began = time.monotonic()
     with sinks.raw(DRIPS[name]) as address, pytest.raises(DeliveryError, match=r"did not answer in|reached"):
-        Webhook(f"http://{address}/", patience=Tries(attempts=1, timeout=0.5)).deliver(NOTICE)
+        Webhook(f"http://{address}/", patience=Patience(attempts=1, read=0.5)).deliver(NOTICE)
     assert time.monotonic() - began < 4
 
 
@@ -346,7 +345,7 @@ def test_a_webhook_that_drips_ends(name: str) -> None:
 )
 def test_a_mail_server_that_does_not_end_its_answer(talk: Callable[..., None]) -> None:
     with sinks.raw(talk) as address, pytest.raises(DeliveryError):
-        Mail(address, "lab@example.com", "me@example.com", patience=Tries(attempts=1, timeout=0.3)).deliver(
+        Mail(address, "lab@example.com", "me@example.com", patience=Patience(attempts=1, read=0.3)).deliver(
             NOTICE
         )
 
@@ -563,6 +562,6 @@ def test_an_answer_that_is_no_json() -> None:
 
 
 def test_an_error_outside_of_an_exchange_is_a_mistake_of_the_program() -> None:
-    with sinks.http() as sink, web.Session() as session, pytest.raises(LookupError):
+    with sinks.http() as sink, web.HttpSession() as session, pytest.raises(LookupError):
         session.get(sink.url, timeout=5)
     assert issubclass(BlockedError, LabError)

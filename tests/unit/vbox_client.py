@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,6 @@ class FakeClient:
         self,
         operation: str,
         deadline: Deadline | None = None,
-        tell: Callable[[int], None] | None = None,
         **words: Any,
     ) -> Any:
         self.calls.append((operation, dict(words)))
@@ -108,10 +106,6 @@ class FakeClient:
         self.state = "PoweredOff"
         return True
 
-    def _pause(self) -> None:
-        self._must_be("Running")
-        self.state = "Paused"
-
     def _resume(self) -> None:
         self._must_be("Paused")
         self.state = "Running"
@@ -119,12 +113,6 @@ class FakeClient:
     def _save(self) -> None:
         self._must_be("Running", "Paused")
         self.state = "Saved"
-
-    def _discard(self) -> bool:
-        if self.state not in ("Saved", "AbortedSaved"):
-            return False
-        self.state = "PoweredOff"
-        return True
 
     def _settings(self) -> dict[str, str]:
         return dict(self.settings)
@@ -147,10 +135,6 @@ class FakeClient:
         self._must_be(*OFF)
         (found,) = (item for item in self.listed if item["id"] == identity)
         self.state = "Saved" if found["live"] else "PoweredOff"
-
-    def _delete(self, identity: str) -> None:
-        (found,) = (item for item in self.listed if item["id"] == identity)
-        self.listed.remove(found)
 
 
 def machine_in(folder: Path, box: FakeClient, **options: Any) -> VirtualBoxMachine:

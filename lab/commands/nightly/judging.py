@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lab.history import CELL, Claimed, Run
+from lab.history import CELL, Claimed, ClimbRecord
 from lab.ladder.model import Claim, Verdict
 from lab.theory.repeats import combine
 
@@ -23,7 +23,7 @@ class Judged:
 
 
 def judge(
-    runs: Sequence[Run],
+    runs: Sequence[ClimbRecord],
     missing: int,
     why_missing: str,
     claim: str = "",
@@ -57,7 +57,7 @@ def _doubted(claimed: Claimed, doubt: str) -> Claimed:
     return replace(claimed, verdict=Verdict.INCONCLUSIVE.value, reason=f"{doubt}; {claimed.reason}")
 
 
-def _claimed(claim: Claim | None, runs: Sequence[Run], missing: int, why_missing: str) -> Claimed:
+def _claimed(claim: Claim | None, runs: Sequence[ClimbRecord], missing: int, why_missing: str) -> Claimed:
     """The runs' common word on a claim; without one, on whatever each of them was about."""
     said = [_said(claim, run) for run in runs]
     name = claim.value if claim else ""
@@ -76,14 +76,14 @@ def _claimed(claim: Claim | None, runs: Sequence[Run], missing: int, why_missing
     return Claimed(name, combined.verdict.value, reason, counts)
 
 
-def _said(claim: Claim | None, run: Run) -> tuple[Verdict, str]:
+def _said(claim: Claim | None, run: ClimbRecord) -> tuple[Verdict, str]:
     found = next((one for one in run.claims if claim and one.claim == claim.value), None)
     return (
         (Verdict(found.verdict), found.reason) if found else (Verdict(run.verdict), run.error or run.reason)
     )
 
 
-def _differing(runs: Sequence[Run]) -> str:
+def _differing(runs: Sequence[ClimbRecord]) -> str:
     """Columns in which two runs' cells differ; what a run did not get to know differs from nothing."""
     cells = [run.cell for run in runs if run.cell]
     names = [name for name in CELL if len({cell[name] for cell in cells if cell[name] not in ("", None)}) > 1]

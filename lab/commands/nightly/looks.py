@@ -18,8 +18,9 @@ from lab.commands.nightly.clock import JUMP_SECONDS, Budget
 from lab.commands.session import Reply, Session
 from lab.deadline import USER, cancelled
 from lab.errors import BlockedError, InterruptedByUser, LabError
-from lab.history import Claimed, Figure, Run, Rung, cell_columns
+from lab.history import Claimed, ClimbRecord, Figure, RungRecord, cell_columns
 from lab.history import model as figures
+from lab.ladder.facts import Facts
 from lab.ladder.model import Verdict
 
 UP, VALIDATE, COMPARE = "up", "validate", "compare"
@@ -32,7 +33,7 @@ class Looks:
     session: Session
     folder: evidence.Run
     budget: Budget
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ClimbRecord] = field(default_factory=list)
     up: Mapping[str, Any] | None = None
     """lab.up/1 of the night's VM, when it came that far."""
     uncompared: str = ""
@@ -52,7 +53,7 @@ class Looks:
         moved = max((later - earlier for earlier, later in pairwise(self.ahead)), key=abs, default=0.0)
         return moved if abs(moved) >= JUMP_SECONDS else 0.0
 
-    def take(self, kind: str, command: Callable[[Session], Reply]) -> Run:
+    def take(self, kind: str, command: Callable[[Session], Reply]) -> ClimbRecord:
         """Climb once. Only an interruption by the user goes on to the caller."""
         number = len(self.runs) + 1
         session = replace(self.session, steps=self.session.steps.branch(), evidence=None, interactive=False)
@@ -68,7 +69,7 @@ class Looks:
                 error = interruption
             except Exception as failure:  # a fault of lab's is a result of the night, too
                 error = failure
-            run = Run(
+            run = ClimbRecord(
                 number=number,
                 kind=kind,
                 started=started.isoformat(timespec="milliseconds"),
@@ -84,11 +85,11 @@ class Looks:
             step.result = f"{run.verdict}: {run.reason}"
         if kind == UP:
             self.up = document
-        facts: Mapping[str, Any] = document["facts"] if document is not None else {}
-        if (ahead := facts.get("vm.boot", {}).get("clock_ahead_seconds")) is not None:
-            self.ahead.append(ahead)
+        facts = Facts.read(document["facts"]) if document is not None else Facts()
+        if facts.vm_boot is not None and facts.vm_boot.clock_ahead_seconds is not None:
+            self.ahead.append(facts.vm_boot.clock_ahead_seconds)
         if kind == COMPARE:
-            self.uncompared = facts.get("nested.compare", {}).get("why", "")
+            self.uncompared = facts.nested_compare.why if facts.nested_compare else ""
         self.runs.append(run)
         return run
 
@@ -103,7 +104,7 @@ class Looks:
                 for name, found in document["claims"].items()
             ],
             "rungs": [_rung(row) for row in document["rungs"]],
-            "figures": self._figures(document["facts"]),
+            "figures": self._figures(Facts.read(document["facts"])),
         }
 
     def _without(self, number: int, error: Exception | None, evidence_of: Path | None) -> dict[str, Any]:
@@ -126,29 +127,27 @@ class Looks:
             "rungs": _seen(evidence_of),
         }
 
-    def _figures(self, facts: Mapping[str, Any]) -> list[Figure]:
-        found = []
-        boot, boot_id = facts.get("nested.boot"), facts.get("nested.adb", {}).get("boot_id", "")
+    def _figures(self, facts: Facts) -> list[Figure]:
+        measured: list[tuple[str, str, float | None]] = []
+        boot, boot_id = facts.nested_boot, facts.nested_adb.boot_id if facts.nested_adb else ""
         # The same L2 tells of its one boot every time it is looked at.
-        if boot and boot_id and boot_id not in self.seen:
+        if boot is not None and boot_id and boot_id not in self.seen:
             self.seen.add(boot_id)
-            found.append(Figure(figures.NESTED_BOOT, "s", float(boot["seconds"])))
-        if compared := facts.get("nested.compare"):
-            for name, unit, key in (
-                (figures.NESTED_BOOT_KVM, "s", "with_kvm_seconds"),
-                (figures.NESTED_BOOT_TCG, "s", "without_kvm_seconds"),
-                (figures.NESTED_RATIO, "ratio", "ratio"),
-            ):
-                if compared.get(key) is not None:
-                    found.append(Figure(name, unit, float(compared[key])))
-        return found
+            measured.append((figures.NESTED_BOOT, "s", boot.seconds))
+        if (compared := facts.nested_compare) is not None:
+            measured += [
+                (figures.NESTED_BOOT_KVM, "s", compared.with_kvm_seconds),
+                (figures.NESTED_BOOT_TCG, "s", compared.without_kvm_seconds),
+                (figures.NESTED_RATIO, "ratio", compared.ratio),
+            ]
+        return [Figure(name, unit, value) for name, unit, value in measured if value is not None]
 
 
-def _rung(row: Mapping[str, Any]) -> Rung:
-    return Rung(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
+def _rung(row: Mapping[str, Any]) -> RungRecord:
+    return RungRecord(row["rung"], str(row["status"]), row["inconclusive"], row["seconds"], row["observed"])
 
 
-def _seen(folder: Path | None) -> list[Rung]:
+def _seen(folder: Path | None) -> list[RungRecord]:
     """The rungs a climb had looked at when it was ended, as it left them in its evidence."""
     if folder is None:
         return []

@@ -27,6 +27,7 @@ from lab.files import write_atomic
 from lab.history import Ending, History, HistoryError, Night
 from lab.host import facts as host_facts
 from lab.ladder.model import Verdict
+from lab.ladder.rungs import nested
 from lab.ladder.verdict import exit_code
 
 MARK = "made-by-nightly"
@@ -175,7 +176,7 @@ class _Night:
                 return self._left(looks)
             looks.take(VALIDATE, lambda session: validate(session, NAME, self.claim))
             record()
-        booted = any(row.rung == "nested.boot" and row.status == "passed" for row in looks.runs[-1].rungs)
+        booted = any(row.rung == nested.boot.name and row.status == "passed" for row in looks.runs[-1].rungs)
         if not self.settings.compare or not booted:
             return 0  # nothing was to be compared, or there is nothing to compare
         if looks.cut or looks.budget.spent:

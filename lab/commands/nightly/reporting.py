@@ -26,7 +26,7 @@ def report(night: Night, history: History, folder: Path) -> Path:
     one (a run that was cut short), the summary stands alone: no page may be greener than its night.
     """
     written: dict[str, Path] = {}
-    if folders := _folders(night):
+    if folders := [reporters.RunFolder(path) for path in _folders(night)]:
         found = reporters.read(folders, history=_past(history.nights(_STRIP)))
         if found.verdict == night.verdict:
             written = reporters.write(found, folder)

@@ -15,7 +15,7 @@ from lab import redact
 from lab.commands.nightly.showing import cell_phrase
 from lab.commands.session import Session
 from lab.errors import InterruptedByUser, LabError
-from lab.history import VERDICT, Delivery, Finding, History, Night, counted
+from lab.history import VERDICT, Delivery, History, Night, NightFinding, counted
 from lab.ladder.model import Verdict
 from lab.notify import Channel, GitHubIssues, Mail, Notice, Said, Slack, Webhook, secret
 
@@ -112,7 +112,7 @@ def notice_of(night: Night) -> Notice:
     )
 
 
-def _marker(finding: Finding, night: Night) -> str:
+def _marker(finding: NightFinding, night: Night) -> str:
     """The same for the same finding every night; twelve hex digits.
 
     A verdict's key says where it was given, and outlives an update; a figure is of one cell.

@@ -10,18 +10,16 @@ from typing import Literal
 from lab.adb import AdbServer
 from lab.deadline import Deadline, cleaning_up
 from lab.emulators.canary import console
-from lab.emulators.canary.container import DEVICE, ENTRYPOINT, Container
+from lab.emulators.canary.container import DEVICE, ENTRYPOINT, CanaryContainer
 from lab.emulators.container import ending, killed_for_memory
 from lab.emulators.options import Place
 from lab.emulators.protocol import ContainerState, NestedProof, Tell
-from lab.emulators.transfer import Archive, Transfer
+from lab.emulators.transfer import ImageArchive, Transfer
 from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
 from lab.steps import Step
-
-_ASK = ("sh", "-c", "getprop; cat /proc/uptime")
 
 __all__ = ["Canary"]
 
@@ -36,8 +34,8 @@ class Canary:
 
     def __init__(self, place: Place) -> None:
         self.ports: Mapping[str, int] = place.ports({"adb": recipe.ADB_PORT})
-        self._container = Container(place.container(self.name), place.lab_uuid)
-        self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
+        self._container = CanaryContainer(place.container(self.name), place.lab_uuid)
+        self._compared = CanaryContainer(f"{place.container(self.name)}-compared", place.lab_uuid)
         self._cache = place.cache
         self._journal = place.journal
         self._mirror = place.debian_mirror
@@ -101,8 +99,8 @@ class Canary:
         return self._container.state(guest)
 
     def logs(self, guest: Guest) -> dict[str, str]:
-        found = self._container.evidence(guest)
-        return found | {"l2-console.log": console.of_l2(found["container.log"])}
+        logs = self._container.evidence(guest)
+        return logs | {"l2-console.log": console.of_l2(logs["container.log"])}
 
     def follow(self, guest: Guest, tell: Tell) -> None:
         self._container.watch(guest, (), tell)
@@ -114,8 +112,8 @@ class Canary:
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
         # What answers is not waited for to say something else: an L2 tells in its log, last of all, that
         # its boot is over, and that was read before.
-        told = AdbServer(adb_folder, self._journal).shell(adb_address, *_ASK, deadline=deadline)
-        return console.properties(told)
+        server = AdbServer(adb_folder, self._journal)
+        return console.properties(server.shell(adb_address, "getprop", deadline=deadline))
 
     def _must_be_labs(self, guest: Guest) -> None:
         """Raise InconclusiveError for another container than lab starts: whatever that says shows nothing."""
@@ -147,7 +145,9 @@ class Canary:
         image = self._need_image()
         facts, manifest = recipe.facts(image), image.manifest
         return Transfer(
-            Archive(image.path, manifest.sha256, facts["reference"], facts["image_id"], (facts["layer"],))
+            ImageArchive(
+                image.path, manifest.sha256, facts["reference"], facts["image_id"], (facts["layer"],)
+            )
         )
 
     def _reference(self) -> str:

@@ -13,11 +13,10 @@ READY = "canary: l2 ready after "
 FAILED = "canary: failed "
 """The two lines after which nothing more is to be waited for."""
 
-_L2_READY = re.compile(r"^canary: l2 ready at (?P<uptime>[\d.]+) (?P<facts>.*)$", re.MULTILINE)
+_L2_READY = re.compile(r"^canary: l2 ready at [\d.]+ (?P<facts>.*)$", re.MULTILINE)
 _AFTER = re.compile(r"^canary: l2 ready after (?P<seconds>[\d.]+) s \((?P<accel>\w+)\)$", re.MULTILINE)
 _FAILURE = re.compile(r"^canary: failed \((?P<code>\d+)\): (?P<why>.*)$", re.MULTILINE)
 _PROPERTY = re.compile(r"^\[(?P<name>[^\]]+)\]: \[(?P<value>.*)\]$", re.MULTILINE)
-_UPTIME = re.compile(r"^(?P<uptime>\d+\.\d+) \d+\.\d+$", re.MULTILINE)
 _MONITOR = re.compile(r"^\S*qemu-system-\S+: .*$", re.MULTILINE)
 _BANNER = "canary: this is the lab canary"
 """The first line of every start."""
@@ -46,7 +45,6 @@ def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
         boot_id=facts.get("boot_id", ""),
         boot_completed=True,
         kernel=facts.get("kernel", ""),
-        uptime_seconds=float(ready["uptime"]),
         seconds=seconds(log, "kvm"),
     )
 
@@ -58,25 +56,22 @@ def seconds(log: str, accel: str, *, out_of_memory: bool = False) -> float:
     """
     log = _of_last_start(log)
     _raise_failure(log, out_of_memory)
-    for found in _AFTER.finditer(log):
-        if found["accel"] == accel:
-            return float(found["seconds"])
+    for ready in _AFTER.finditer(log):
+        if ready["accel"] == accel:
+            return float(ready["seconds"])
     raise InconclusiveError(f"the container's log does not say how long L2 took ({accel})", tail=tail(log))
 
 
-def properties(told: str) -> NestedProof:
-    """`getprop` and /proc/uptime of whatever answered over ADB."""
-    told = told.replace("\r", "")
-    found = {match["name"]: match["value"] for match in _PROPERTY.finditer(told)}
-    uptime = _UPTIME.search(told)
+def properties(printed: str) -> NestedProof:
+    """What `getprop` printed on the device that answered over ADB, as a proof."""
+    values = {match["name"]: match["value"] for match in _PROPERTY.finditer(printed.replace("\r", ""))}
     return NestedProof(
-        nonce=found.get("ro.lab.nonce", ""),
-        hypervisor=found.get("ro.lab.hypervisor"),
-        clocksource=found.get("ro.lab.clocksource", ""),
-        boot_id=found.get("ro.lab.boot_id", ""),
-        boot_completed=found.get("sys.boot_completed") == "1",
-        kernel=found.get("ro.kernel.version", ""),
-        uptime_seconds=float(uptime["uptime"]) if uptime else 0.0,
+        nonce=values.get("ro.lab.nonce", ""),
+        hypervisor=values.get("ro.lab.hypervisor"),
+        clocksource=values.get("ro.lab.clocksource", ""),
+        boot_id=values.get("ro.lab.boot_id", ""),
+        boot_completed=values.get("sys.boot_completed") == "1",
+        kernel=values.get("ro.kernel.version", ""),
     )
 
 

@@ -23,7 +23,7 @@ _MEMORY = "768m"
 _PROCESSES = "64"
 
 
-class Container(container.Container):
+class CanaryContainer(container.Container):
     """A canary's container."""
 
     def launch(
@@ -69,7 +69,9 @@ def parse(inspected: Mapping[str, Any] | None) -> ContainerState:
     if inspected is None:
         return container.parse(None)
     given = container.environment(inspected)
-    devices = [one.get("PathOnHost", "") for one in (inspected.get("HostConfig") or {}).get("Devices") or []]
+    devices = [
+        device.get("PathOnHost", "") for device in (inspected.get("HostConfig") or {}).get("Devices") or []
+    ]
     facts = {
         "nonce": given.get("CANARY_NONCE", ""),
         "acceleration": given.get("CANARY_ACCEL", "kvm"),

@@ -59,11 +59,11 @@ class DockerAndroid:
 
     @property
     def double(self) -> bool:
-        return any(one.inside.double or (one.android and one.android.double) for one in self._watch.seen)
+        return any(look.inside.double or (look.android and look.android.double) for look in self._watch.seen)
 
     def image_id(self) -> str:
-        found = self._found()
-        return f"{self.name}@{found.identity}" if found else f"{self.name} (not fetched)"
+        image = self._found()
+        return f"{self.name}@{image.identity}" if image else f"{self.name} (not fetched)"
 
     def to_be_fetched(self) -> bool:
         return self._options.archive is None and self._found() is None
@@ -94,8 +94,8 @@ class DockerAndroid:
         self._outdated = ""
         if not state.running or not nonce or state.facts.get("nonce") != nonce:
             return False
-        found = self._found()
-        if found is None or state.facts.get("image") != found.identity:
+        image = self._found()
+        if image is None or state.facts.get("image") != image.identity:
             self._outdated = "the one that runs is of another image"
         elif state.facts.get("launch") != self._launch("", nonce).fingerprint:
             self._outdated = "the one that runs was launched with other settings"
@@ -109,7 +109,7 @@ class DockerAndroid:
         return waiting.for_proof(guest, self._container, self._watch, deadline)
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
-        launch = within.Launch(self._options, password.ensure(self._place.secrets), "compare", {})
+        launch = within.AndroidLaunch(self._options, password.ensure(self._place.secrets), "compare", {})
         return measure.time_boot(
             guest, self._compared, self._need_image(), launch, acceleration, deadline, self._place.journal
         )
@@ -142,10 +142,10 @@ class DockerAndroid:
                 proc.run(
                     server.command(adb_address, *words, deadline=deadline), deadline=deadline, check=False
                 )
-            found = within.proof(server.shell(adb_address, "sh", "-c", within.QUESTION, deadline=deadline))
-            if found is None:
+            proof = within.proof(server.shell(adb_address, "sh", "-c", within.QUESTION, deadline=deadline))
+            if proof is None:
                 raise NotYet("it does not run the program that reads CPUID")
-            return found
+            return proof
 
         return poll(answer, deadline, f"L2's answer at {adb_address}")
 
@@ -181,18 +181,18 @@ class DockerAndroid:
     def _require_room(self, image_bytes: int | None) -> None:
         room.require(self._options, image_bytes, self._place.vm_memory_mib, self._place.vm_disk_gib)
 
-    def _launch(self, secret: str, nonce: str) -> within.Launch:
+    def _launch(self, secret: str, nonce: str) -> within.AndroidLaunch:
         publish = {self._services[name]: port for name, port in self.ports.items()}
-        return within.Launch(self._options, secret, nonce, publish)
+        return within.AndroidLaunch(self._options, secret, nonce, publish)
 
     def _judged(self, reach: Reach, *, late: bool = False) -> Health:
-        found = self._found()
+        image = self._found()
         return health.health(
             list(self._watch.seen),
             self._watch.stages,
             nonce=reach.nonce,
             image=self.image_id(),
-            version=contract.version(found.archive.reference if found else self._options.image),
+            version=contract.version(image.archive.reference if image else self._options.image),
             late=late,
             telemetry_off=not contract.reports(self._contract, self._options.env),
         )
@@ -217,8 +217,8 @@ class DockerAndroid:
 
     @cached_property
     def _contract(self) -> contract.Contract:
-        found = self._found()
-        return contract.of(found.archive.reference if found else self._options.image)
+        image = self._found()
+        return contract.of(image.archive.reference if image else self._options.image)
 
     @cached_property
     def _watch(self) -> Watch:

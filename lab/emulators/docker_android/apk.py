@@ -29,14 +29,14 @@ def install(server: AdbServer, address: str, apk: Path, step: Step, deadline: De
     step.note(f"{apk.stat().st_size / 1e6:.1f} MB")
     proc.run(server.command(address, "push", str(apk), _REMOTE, deadline=deadline), deadline=deadline)
     try:
-        said = server.shell(
+        printed = server.shell(
             address, "pm", "install", "-r", "-t", _REMOTE, deadline=deadline, seconds=deadline.left
         )
     finally:
         with contextlib.suppress(LabError):  # what went wrong before it is what is told
             server.shell(address, "rm", "-f", _REMOTE, deadline=Deadline.after(60))
-    if "Success" not in said.split():
-        raise LabError(f"Android does not take {apk.name}: {refusal(said)}", tail=proc.tail(said))
+    if "Success" not in printed.split():
+        raise LabError(f"Android does not take {apk.name}: {refusal(printed)}", tail=proc.tail(printed))
     after = packages(server.shell(address, *ask, deadline=deadline, seconds=deadline.left))
     # A package that was there before lies in another file now.
     changed = sorted(name for name, file in after.items() if before.get(name) != file)
@@ -44,17 +44,17 @@ def install(server: AdbServer, address: str, apk: Path, step: Step, deadline: De
     return changed[0] if len(changed) == 1 else ""
 
 
-def packages(said: str) -> dict[str, str]:
+def packages(printed: str) -> dict[str, str]:
     """Package to its file (empty where that is not told), of `pm list packages -f`."""
-    found = (_LISTED.match(line.strip()) for line in said.splitlines())
-    return {match["name"]: match["file"] or "" for match in found if match}
+    matches = (_LISTED.match(line.strip()) for line in printed.splitlines())
+    return {match["name"]: match["file"] or "" for match in matches if match}
 
 
-def refusal(said: str) -> str:
+def refusal(printed: str) -> str:
     """Why the package manager refused, in its own words."""
-    if found := _FAILURE.search(said):
-        return found["why"] or found["error"]
-    return next(iter(reversed(said.split("\n"))), "").strip() or "it said nothing"
+    if failure := _FAILURE.search(printed):
+        return failure["why"] or failure["error"]
+    return next(iter(reversed(printed.split("\n"))), "").strip() or "it said nothing"
 
 
 def _check(apk: Path) -> None:

@@ -35,10 +35,10 @@ class Boot:
         return Boot(kernel.boot_id or before.boot_id, uptime), another
 
 
-def of_this_boot(seen: Sequence[Sighting]) -> Sequence[Sighting]:
+def of_this_boot(looks: Sequence[Sighting]) -> Sequence[Sighting]:
     """The looks, of all in order, since L2's last restart that was seen."""
     boot, first = Boot(), 0
-    for number, one in enumerate(seen):
-        boot, another = boot.next(one.kernel)
+    for number, look in enumerate(looks):
+        boot, another = boot.next(look.kernel)
         first = number if another else first
-    return seen[first:]
+    return looks[first:]

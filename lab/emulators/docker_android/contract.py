@@ -28,10 +28,9 @@ RECONFIGURING, READY = "RECONFIGURING", "READY"
 STATES = (CREATING, STARTING, BOOTING, RECONFIGURING, READY)
 """What the status file can say (cli/src/constants/DEVICE.py). There is none for a failure."""
 
-WATCHER_TRIES = 59
-"""How often its own watcher looks for the end of the boot before it dies (emulator.py, check_adb_command)."""
 _WATCHER_SECONDS = 15
-"""Between two looks. The image's 2 give a boot two minutes, and these a quarter of an hour."""
+"""Between two of the 59 times that its own watcher looks for the end of the boot before it dies (emulator.py,
+check_adb_command). The image's 2 give a boot two minutes, and these a quarter of an hour."""
 
 _API = {"5.0.1": 21, "5.1.1": 22, "6.0": 23, "7.0": 24, "7.1.1": 25, "8.0": 26, "8.1": 27} | {
     "9.0": 28,
@@ -130,10 +129,10 @@ def of(reference: str) -> Contract:
 def version(reference: str) -> Version:
     """What the tag (or, with old images, the repository) says."""
     path, _, tag = reference.partition("@")[0].rpartition(":")
-    if found := _TAG.fullmatch(tag):
-        return Version(found["android"], _API.get(found["android"]), found["release"] or "")
-    if found := _OLD_NAME.search(f"{path}:{tag}"):
-        return Version(found["android"], _API.get(found["android"]), tag if path else "")
+    if match := _TAG.fullmatch(tag):
+        return Version(match["android"], _API.get(match["android"]), match["release"] or "")
+    if match := _OLD_NAME.search(f"{path}:{tag}"):
+        return Version(match["android"], _API.get(match["android"]), tag if path else "")
     return Version()
 
 

@@ -34,16 +34,16 @@ def gather(guest: Guest, container: Container, promised: Contract) -> dict[str, 
 
     Never raises for a container that is not well: then there is less.
     """
-    found = container.evidence(guest)
+    outputs = container.evidence(guest)
     files = [promised.log("*.log")]
     command = ["sh", "-c", _ASK]
     look = looking.ask(guest, container.name, promised, command=command, files=files, limit=_LIMIT)
     for path, text in look.files.items():
         if path != promised.status_file:
-            found[path.rpartition("/")[2]] = text
+            outputs[path.rpartition("/")[2]] = text
     logcat, _, windows = look.said.partition(f"{_MARK}\n")
-    found |= {name: text for name, text in {"logcat.txt": logcat, "dumpsys.txt": windows}.items() if text}
-    found["android-container.json"] = json.dumps(
+    outputs |= {name: text for name, text in {"logcat.txt": logcat, "dumpsys.txt": windows}.items() if text}
+    outputs["android-container.json"] = json.dumps(
         {
             "status": look.files.get(promised.status_file, "").strip(),
             "processes": [process.model_dump() for process in look.processes],
@@ -54,8 +54,8 @@ def gather(guest: Guest, container: Container, promised: Contract) -> dict[str, 
         indent=2,
     )
     if look.container is not None and not look.files:
-        found["container-files.log"] = _left(guest, container, promised)
-    return found
+        outputs["container-files.log"] = _left(guest, container, promised)
+    return outputs
 
 
 def _left(guest: Guest, container: Container, promised: Contract) -> str:

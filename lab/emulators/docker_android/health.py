@@ -20,7 +20,7 @@ USABLE = ("boot", "packages", "launcher", "responding", "screen", "novnc")
 
 
 def health(
-    seen: Sequence[Sighting],
+    looks: Sequence[Sighting],
     stages: Mapping[str, float],
     *,
     nonce: str,
@@ -29,24 +29,24 @@ def health(
     late: bool = False,
     telemetry_off: bool = True,
 ) -> Health:
-    """The health that all looks so far, oldest first, show. `seen` is not empty.
+    """The health that all looks so far, oldest first, show. `looks` is not empty.
 
     `stages` are those known of this start and of L2's boot in it, `late` says that the time is up.
     """
-    last = seen[-1]
+    last = looks[-1]
     known = timeline.merged(stages, timeline.reached(last))
     checks = _checks(last, known, nonce)
     by_name = {check.name: check for check in checks}
     booted = by_name["boot"].ok is True
-    diagnoses = diagnose(Case(seen, late, telemetry_off, known))
-    lacks = any(one.name in ABSENT for one in diagnoses)
+    diagnoses = diagnose(Case(looks, late, telemetry_off, known))
+    lacks = any(diagnosis.name in ABSENT for diagnosis in diagnoses)
     return Health(
         booted=booted,
         usable=booted and not lacks and all(by_name[name].ok for name in USABLE),
         checks=checks,
         timeline=timeline.timeline(known),
         diagnoses=diagnoses,
-        facts=_facts(seen, image, version or Version()),
+        facts=_facts(looks, image, version or Version()),
     )
 
 
@@ -142,8 +142,8 @@ def _launcher(android: Android, known: Mapping[str, float]) -> Check:
     """It has the focus, or had it in this boot, and now an app has."""
     if android.focus is None:
         return Check("launcher", None, "not asked")
-    seen = f"the focus is on {android.focus or 'nothing'}"
-    return Check("launcher", android.launcher or ("launcher" in known and android.app), seen)
+    observed = f"the focus is on {android.focus or 'nothing'}"
+    return Check("launcher", android.launcher or ("launcher" in known and android.app), observed)
 
 
 def _screen(android: Android) -> Check:
@@ -157,17 +157,17 @@ def _screen(android: Android) -> Check:
 def _novnc(novnc: Novnc | None) -> Check:
     if novnc is None:
         return Check("novnc", None, "not looked at")
-    said = novnc.error or f"HTTP {novnc.page}, {novnc.banner.strip() or 'no VNC server'}"
-    return Check("novnc", novnc.works, said)
+    observed = novnc.error or f"HTTP {novnc.page}, {novnc.banner.strip() or 'no VNC server'}"
+    return Check("novnc", novnc.works, observed)
 
 
-def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, str]:
+def _facts(looks: Sequence[Sighting], image: str, version: Version) -> dict[str, str]:
     """What is known of image and Android; Android's own words before the tag's."""
-    last = seen[-1]
-    booted = reversed(of_this_boot(seen))
-    android = next((one.android for one in booted if one.android and one.android.properties), None)
+    last = looks[-1]
+    booted = reversed(of_this_boot(looks))
+    android = next((look.android for look in booted if look.android and look.android.properties), None)
     properties = android.properties if android else {}
-    found = {
+    facts = {
         "image": image,
         "image_id": last.inside.state.image,
         "docker_android": version.release,
@@ -176,11 +176,11 @@ def _facts(seen: Sequence[Sighting], image: str, version: Version) -> dict[str, 
         "api": properties.get("ro.build.version.sdk", "") or str(version.api or ""),
         "fingerprint": properties.get("ro.build.fingerprint", ""),
         "kernel": android.kernel if android else "",
-        "double": "yes" if is_double(seen) else "",
+        "double": "yes" if is_double(looks) else "",
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
-def is_double(seen: Sequence[Sighting]) -> bool:
+def is_double(looks: Sequence[Sighting]) -> bool:
     """Whether the image or its L2 says of itself that it only stands for Android."""
-    return any(one.inside.double or (one.android is not None and one.android.double) for one in seen)
+    return any(look.inside.double or (look.android is not None and look.android.double) for look in looks)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.deadline import Deadline
 from lab.emulators.options import AndroidOptions
-from lab.emulators.transfer import Archive
+from lab.emulators.transfer import ImageArchive
 from lab.errors import BlockedError, LabError
 from lab.images import cache as cached
 from lab.images import registry, savedimage
@@ -22,7 +22,7 @@ from lab.steps import Step
 class AndroidImage:
     """An image on the host, ready to be copied into a VM."""
 
-    archive: Archive
+    archive: ImageArchive
     digest: str
     """What its registry calls it, sha256:…; empty for an archive's."""
     bytes: int
@@ -76,28 +76,28 @@ def find(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage | No
     digest = options.digest or reference.digest
     if not digest and (known := registry.Learned(state).get(reference)):
         digest = known.digest
-    found = registry.find(cache, digest) if digest else None
-    return _pulled(found) if found else None
+    cached = registry.find(cache, digest) if digest else None
+    return _pulled(cached) if cached else None
 
 
 def need(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage:
     """As `find`. Raises BlockedError when it is not there."""
-    found = find(options, cache, state)
-    if found is None:
+    image = find(options, cache, state)
+    if image is None:
         raise BlockedError(
             f"the image {options.archive or options.image} is not on this host",
             hint="`invoke lab.up --emulator docker-android` fetches it; emulator.archive names one in a file",
         )
-    return found
+    return image
 
 
 def _saved(path: Path, state: Path) -> AndroidImage:
     saved = savedimage.read(path, state)
-    archive = Archive(path, saved.sha256, saved.reference, saved.image_id, saved.layers)
+    archive = ImageArchive(path, saved.sha256, saved.reference, saved.image_id, saved.layers)
     return AndroidImage(archive, "", saved.bytes)
 
 
 def _pulled(image: CachedImage) -> AndroidImage:
     facts = registry.facts(image)
-    archive = Archive(image.path, image.manifest.sha256, facts.reference, facts.image_id, facts.layers)
+    archive = ImageArchive(image.path, image.manifest.sha256, facts.reference, facts.image_id, facts.layers)
     return AndroidImage(archive, facts.digest, image.manifest.bytes)

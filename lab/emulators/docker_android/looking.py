@@ -204,28 +204,26 @@ def android(server: AdbServer, address: str, *, whole: bool) -> Android:
         return Android(state, error)
     parts = BASICS | (KERNEL | _PROPERTIES if whole else {})
     try:
-        told = _told(server, address, parts)
-        completed = told.get("completed") == "1"
+        answers = _told(server, address, parts)
+        completed = answers.get("completed") == "1"
         # Before its services are up, asking for them takes a slow Android long and shows nothing.
-        if whole and (completed or told.get("animation")):
+        if whole and (completed or answers.get("animation")):
             with contextlib.suppress(LabError):
-                told |= _told(server, address, _SERVICES)
+                answers |= _told(server, address, _SERVICES)
     except LabError as failure:
         return Android("silent", failure.what)
-    screen, screen_error = _screen(server, address, told) if whole and completed else (None, "")
+    screen, screen_error = _screen(server, address, answers) if whole and completed else (None, "")
     return Android(
         adb=state,
-        nonce=told.get("nonce", ""),
-        boot_id=told.get("boot_id", ""),
-        uptime=reading.uptime(told.get("uptime", "")),
-        kernel=told.get("kernel", ""),
-        clocksource=told.get("clocksource", ""),
+        nonce=answers.get("nonce", ""),
+        boot_id=answers.get("boot_id", ""),
+        uptime=reading.uptime(answers.get("uptime", "")),
+        kernel=answers.get("kernel", ""),
         completed=completed,
-        animation=told.get("animation", ""),
-        properties=reading.properties(told.get("properties", "")),
-        packages=told.get("packages"),
-        focus=reading.focus(told["focus"]) if "focus" in told else None,
-        awake="Awake" in told["awake"] if told.get("awake") else None,
+        animation=answers.get("animation", ""),
+        properties=reading.properties(answers.get("properties", "")),
+        packages=answers.get("packages"),
+        focus=reading.focus(answers["focus"]) if "focus" in answers else None,
         screen=screen,
         screen_error=screen_error,
     )
@@ -241,7 +239,7 @@ def novnc(address: str) -> Novnc:
     try:
         with (
             web.bounded("noVNC's page", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES),
-            web.Session() as session,
+            web.HttpSession() as session,
             session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS, stream=True) as answer,
         ):
             page = answer.status_code
@@ -263,7 +261,7 @@ def _greeting(address: str) -> tuple[str, str]:
     try:
         host, _, port = address.partition(":")
         # A connection of our own: given an address, the library would ask the environment's proxy.
-        way = web.Watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
+        way = web.watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
         page_socket = websocket.create_connection(
             f"ws://{address}/websockify",
             timeout=_NOVNC_SECONDS,
@@ -288,11 +286,13 @@ def _told(server: AdbServer, address: str, parts: dict[str, str]) -> dict[str, s
     return reading.answers(server.shell(address, *argv, deadline=deadline, seconds=_ASK_SECONDS))
 
 
-def _screen(server: AdbServer, address: str, told: Mapping[str, str]) -> tuple[sighting.Screen | None, str]:
+def _screen(
+    server: AdbServer, address: str, answers: Mapping[str, str]
+) -> tuple[sighting.Screen | None, str]:
     """What the screen shows; one that sleeps is woken first, since it is black by right."""
     deadline = Deadline.after(_ASK_SECONDS)
     try:
-        if told.get("awake") and "Awake" not in told["awake"]:
+        if answers.get("awake") and "Awake" not in answers["awake"]:
             wake = ("sh", "-c", "input keyevent KEYCODE_WAKEUP; wm dismiss-keyguard")
             server.shell(address, *wake, deadline=deadline, seconds=_ASK_SECONDS)
         return reading.screen(screenshot(server, address, deadline)), ""

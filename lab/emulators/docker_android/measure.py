@@ -22,7 +22,7 @@ def time_boot(
     guest: Guest,
     container: Container,
     image: AndroidImage,
-    launch: within.Launch,
+    launch: within.AndroidLaunch,
     acceleration: Literal["kvm", "tcg"],
     deadline: Deadline,
     journal: Journal,

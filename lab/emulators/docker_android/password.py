@@ -16,17 +16,17 @@ _LENGTH = 8
 def known(folder: Path) -> str:
     """The lab's password, empty before it was made. Whatever is printed afterwards has it masked."""
     try:
-        found = (folder / _FILE).read_text().strip()
+        password = (folder / _FILE).read_text().strip()
     except FileNotFoundError:
         return ""
-    redact.register(found)
-    return found
+    redact.register(password)
+    return password
 
 
 def ensure(folder: Path) -> str:
     """The lab's password, made now if there is none."""
-    if found := known(folder):
-        return found
+    if password := known(folder):
+        return password
     letters = string.ascii_letters + string.digits
     made = "".join(secrets.choice(letters) for _ in range(_LENGTH))
     redact.register(made)

@@ -47,19 +47,19 @@ _ALIKE = 2
 
 def inside(look: ContainerLook, contract: Contract) -> Inside:
     """What L1's look says of the container."""
-    found = look.container
-    if found is None:
+    inspected = look.container
+    if inspected is None:
         return Inside(container.parse(None), 0.0)
-    described = found["State"]
+    described = inspected["State"]
     device_log = "\n".join(
         look.files[path] for path in map(contract.log, contract.device_logs) if path in look.files
     )
     supervisor_log = look.files.get(contract.log(contract.supervisor_log), "")
     emulator = _emulator(look.processes)
     acceleration = _acceleration(emulator.command) if emulator else ""
-    told = container.environment(found).get(contract.arguments, "")
-    told_state, adb = state(found), listed(look.said)
-    made_vm = any("anon_inode:kvm-vm" in one.kvm for one in look.processes)
+    arguments = container.environment(inspected).get(contract.arguments, "")
+    told_state, adb = state(inspected), listed(look.said)
+    made_vm = any("anon_inode:kvm-vm" in process.kvm for process in look.processes)
     # Left to choose, as it is without a word too, it took no KVM: L2 is online without.
     chose = emulator is not None and acceleration in ("", AUTO)
     fell_back = chose and adb == "device" and not made_vm
@@ -69,9 +69,9 @@ def inside(look: ContainerLook, contract: Contract) -> Inside:
         status=look.files.get(contract.status_file, "").strip(),
         emulator=emulator,
         acceleration=acceleration,
-        told=told and f"{contract.arguments}={told}",
-        switched_off=acceleration == OFF or _acceleration(_words(told)) in (OFF, TCG) or fell_back,
-        holder=next((one for one in look.processes if "/dev/kvm" in one.kvm), None),
+        told=arguments and f"{contract.arguments}={arguments}",
+        switched_off=acceleration == OFF or _acceleration(_words(arguments)) in (OFF, TCG) or fell_back,
+        holder=next((process for process in look.processes if "/dev/kvm" in process.kvm), None),
         made_vm=made_vm,
         spoke=words.spoke(device_log),
         launched_at=_launched_at(device_log),
@@ -114,9 +114,9 @@ def epoch(stamp: str) -> float:
     return max(0.0, seconds + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0))
 
 
-def listed(said: str) -> str:
+def listed(text: str) -> str:
     """The state that `adb devices` gives the container's emulator."""
-    for line in said.splitlines():
+    for line in text.splitlines():
         words = line.split("\t")
         if len(words) == 2 and words[0].startswith("emulator-"):
             return words[1].strip()
@@ -128,36 +128,36 @@ def question(**parts: str) -> str:
     return "; ".join(f"echo; echo {_PART}{name}; {script}" for name, script in parts.items())
 
 
-def answers(said: str) -> dict[str, str]:
+def answers(printed: str) -> dict[str, str]:
     """Part to what it said, stripped."""
-    found: dict[str, str] = {}
-    for piece in f"\n{said}".replace("\r", "").split(f"\n{_PART}")[1:]:
+    parts: dict[str, str] = {}
+    for piece in f"\n{printed}".replace("\r", "").split(f"\n{_PART}")[1:]:
         name, _, text = piece.partition("\n")
-        found[name.strip()] = text.strip()
-    return found
+        parts[name.strip()] = text.strip()
+    return parts
 
 
-def properties(said: str) -> dict[str, str]:
+def properties(text: str) -> dict[str, str]:
     """What `getprop` prints."""
-    return {match["name"]: match["value"] for match in _PROPERTY.finditer(said.replace("\r", ""))}
+    return {match["name"]: match["value"] for match in _PROPERTY.finditer(text.replace("\r", ""))}
 
 
-def uptime(said: str) -> float | None:
+def uptime(text: str) -> float | None:
     """The first figure of /proc/uptime."""
-    words = said.split()
+    words = text.split()
     return float(words[0]) if words and re.fullmatch(r"\d+\.\d+", words[0]) else None
 
 
-def focus(said: str) -> str:
+def focus(text: str) -> str:
     """The window with the focus, of what `dumpsys window` says; a dialog of an ANR before all others."""
-    windows = [match["window"].strip() for match in _FOCUS.finditer(said)]
+    windows = [match["window"].strip() for match in _FOCUS.finditer(text)]
     dialogs = [window for window in windows if NOT_RESPONDING.search(window)]
     return next(iter(dialogs or windows), "")
 
 
-def signature(said: str) -> str | None:
+def signature(text: str) -> str | None:
     """What the program that reads CPUID wrote; empty without a hypervisor, None when it did not run."""
-    _, mark, rest = said.partition(program.SIGNATURE)
+    _, mark, rest = text.partition(program.SIGNATURE)
     return rest[:12].rstrip("\0 \r\n") if mark else None
 
 
@@ -179,19 +179,21 @@ def _emulator(processes: list[Process]) -> Process | None:
     def named(process: Process) -> str:
         return PurePosixPath(process.command[0]).name if process.command else ""
 
-    machines = [one for one in processes if named(one).startswith("qemu-system-")]
-    starters = [one for one in processes if named(one) == "emulator"]
-    with_words = [one for one in machines + starters if "-accel" in one.command]
-    return next(iter([one for one in machines if one in with_words] or machines or starters), None)
+    machines = [candidate for candidate in processes if named(candidate).startswith("qemu-system-")]
+    starters = [candidate for candidate in processes if named(candidate) == "emulator"]
+    with_words = [candidate for candidate in machines + starters if "-accel" in candidate.command]
+    return next(
+        iter([candidate for candidate in machines if candidate in with_words] or machines or starters), None
+    )
 
 
 def _acceleration(command: list[str]) -> str:
     """The last word of it counts; `-no-accel` is an older one for the same."""
-    found = ""
+    acceleration = ""
     for word, after in pairwise([*command, ""]):
         if word in ("-accel", "-no-accel"):
-            found = after if word == "-accel" else OFF
-    return found
+            acceleration = after if word == "-accel" else OFF
+    return acceleration
 
 
 def _words(line: str) -> list[str]:
@@ -203,8 +205,8 @@ def _words(line: str) -> list[str]:
 
 def _launched_at(device_log: str) -> float:
     """The image's log has whole seconds, of the clock of L1: containers have no other."""
-    found = list(_LAUNCH.finditer(device_log))
-    return epoch(f"{found[-1]['day']}T{found[-1]['time']}Z") if found else 0.0
+    launches = list(_LAUNCH.finditer(device_log))
+    return epoch(f"{launches[-1]['day']}T{launches[-1]['time']}Z") if launches else 0.0
 
 
 def _ended(log: str) -> bool:

@@ -36,19 +36,19 @@ def lacking(
     options: AndroidOptions, image_bytes: int | None, vm_memory_mib: int, vm_disk_gib: int
 ) -> list[str]:
     """What a VM of that size lacks, a sentence each. A size of 0 is not known, and enough."""
-    found = []
+    lacks = []
     needed_mib, needed_gib = options.memory_mib + _LEAST_MIB, _needed_gib(image_bytes or 0)
     if 0 < vm_memory_mib < needed_mib:
-        found.append(
+        lacks.append(
             f"the VM's memory (vm.memory_mib = {vm_memory_mib}) holds no container of "
             f"emulator.memory_mib = {options.memory_mib}: it needs {needed_mib}"
         )
     if 0 < vm_disk_gib < needed_gib:
         holds = "Android" if image_bytes is None else f"an image of {image_bytes / _GIB:.1f} GiB and Android"
-        found.append(
+        lacks.append(
             f"the VM's disk (vm.disk_gib = {vm_disk_gib}) does not hold {holds}: it needs {needed_gib}"
         )
-    return found
+    return lacks
 
 
 def hint(options: AndroidOptions, image_bytes: int | None = None) -> str:
@@ -61,8 +61,8 @@ def hint(options: AndroidOptions, image_bytes: int | None = None) -> str:
 
 def require(options: AndroidOptions, image_bytes: int | None, vm_memory_mib: int, vm_disk_gib: int) -> None:
     """Raise BlockedError when a VM of that size cannot hold this Android."""
-    if found := lacking(options, image_bytes, vm_memory_mib, vm_disk_gib):
-        raise BlockedError("; ".join(found), hint=hint(options, image_bytes))
+    if lacks := lacking(options, image_bytes, vm_memory_mib, vm_disk_gib):
+        raise BlockedError("; ".join(lacks), hint=hint(options, image_bytes))
 
 
 def _needed_gib(image_bytes: int) -> int:

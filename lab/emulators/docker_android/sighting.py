@@ -95,7 +95,6 @@ class Android:
     boot_id: str = ""
     uptime: float | None = None
     kernel: str = ""
-    clocksource: str = ""
     completed: bool = False
     animation: str = ""
     """init.svc.bootanim: empty, running, stopped."""
@@ -104,7 +103,6 @@ class Android:
     """What the package manager said of the package android."""
     focus: str | None = None
     """The window with the focus; empty when there is none."""
-    awake: bool | None = None
     screen: Screen | None = None
     screen_error: str = ""
 
@@ -119,14 +117,14 @@ class Android:
     @property
     def component(self) -> str:
         """The activity with the focus; empty when a window without one has it."""
-        found = _COMPONENT.fullmatch(self.focus or "")
-        return found[0] if found else ""
+        match = _COMPONENT.fullmatch(self.focus or "")
+        return match[0] if match else ""
 
     @property
     def not_responding(self) -> str:
         """The application a dialog says does not respond; empty without such a dialog."""
-        found = NOT_RESPONDING.search(self.focus or "")
-        return found["package"] if found else ""
+        match = NOT_RESPONDING.search(self.focus or "")
+        return match["package"] if match else ""
 
     @property
     def launcher(self) -> bool:

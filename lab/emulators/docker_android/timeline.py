@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from lab.emulators.docker_android.boots import Boot
 from lab.emulators.docker_android.sighting import Sighting
-from lab.emulators.protocol import Stage
+from lab.emulators.protocol import BootStage
 
 OF_L2 = ("adb-online", "boot-animation", "boot-completed", "package-manager", "launcher", "screen")
 STAGES = ("container", "kvm-open", *OF_L2, "novnc")
@@ -29,13 +29,13 @@ def reached(sighting: Sighting) -> dict[str, float]:
     /dev/kvm open.
     """
     inside, android, novnc = sighting.inside, sighting.android, sighting.novnc
-    found: dict[str, float] = {}
+    moments: dict[str, float] = {}
     if not inside.state.exists or not inside.started:
-        return found
+        return moments
     now = max(0.0, sighting.seconds)
-    found["container"] = 0.0
+    moments["container"] = 0.0
     if inside.holder is not None:
-        found["kvm-open"] = max(0.0, inside.holder.started - inside.started)
+        moments["kvm-open"] = max(0.0, inside.holder.started - inside.started)
     if android is not None and android.online:
         shown = {
             "adb-online": True,
@@ -45,12 +45,12 @@ def reached(sighting: Sighting) -> dict[str, float]:
             "launcher": android.launcher,
             "screen": android.screen is not None and not android.screen.one_colour,
         }
-        found |= {name: now for name, seen in shown.items() if seen}
+        moments |= {name: now for name, is_shown in shown.items() if is_shown}
     if inside.adb == "device":
-        found.setdefault("adb-online", now)
+        moments.setdefault("adb-online", now)
     if novnc is not None and novnc.works:
-        found["novnc"] = now
-    return {name: round(seconds, 2) for name, seconds in found.items()}
+        moments["novnc"] = now
+    return {name: round(seconds, 2) for name, seconds in moments.items()}
 
 
 def merged(known: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
@@ -61,9 +61,9 @@ def merged(known: Mapping[str, float], more: Mapping[str, float]) -> dict[str, f
     }
 
 
-def timeline(known: Mapping[str, float]) -> tuple[Stage, ...]:
+def timeline(known: Mapping[str, float]) -> tuple[BootStage, ...]:
     """All stages, in order, the ones not reached among them."""
-    return tuple(Stage(name, known.get(name)) for name in STAGES)
+    return tuple(BootStage(name, known.get(name)) for name in STAGES)
 
 
 class Reached:

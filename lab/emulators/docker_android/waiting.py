@@ -58,15 +58,15 @@ def for_proof(guest: Guest, container: Container, watch: Watch, deadline: Deadli
         _online(guest, watch, deadline)
         if _runs(watch):
             nonce = watch.seen[-1].inside.state.facts.get("nonce", "")
-            said = within.ask(guest, container, nonce, deadline)
-            if said.android is not None:  # first: when it came online is told of this boot
-                watch.heard(said.android)
-            if said.at is not None:
-                watch.reached("adb-online", said.at)
-            elif said.ago is not None:
-                watch.reached("adb-online", watch.now - said.ago)
-            if said.proof is not None:
-                return replace(said.proof, seconds=monitor_to_adb(watch))
+            answer = within.ask(guest, container, nonce, deadline)
+            if answer.android is not None:  # first: when it came online is told of this boot
+                watch.heard(answer.android)
+            if answer.at is not None:
+                watch.reached("adb-online", answer.at)
+            elif answer.ago is not None:
+                watch.reached("adb-online", watch.now - answer.ago)
+            if answer.proof is not None:
+                return replace(answer.proof, seconds=monitor_to_adb(watch))
         if deadline.passed:
             raise _late(watch, deadline)
         pause(POLL_SECONDS)
@@ -75,7 +75,7 @@ def for_proof(guest: Guest, container: Container, watch: Watch, deadline: Deadli
 def _online(guest: Guest, watch: Watch, deadline: Deadline, with_kvm: bool = True) -> bool:
     """Look at the container: whether its adb has L2 online. Raises when that will not be."""
     online = watch.container(guest, ask_adb=True).inside.adb == "device"
-    final = next((one for one in _diagnosed(watch, deadline, with_kvm) if one.final), None)
+    final = next((diagnosis for diagnosis in _diagnosed(watch, deadline, with_kvm) if diagnosis.final), None)
     if final and (not online or final.name in ABSENT):
         raise failure(final)
     return online
@@ -86,14 +86,14 @@ def _diagnosed(watch: Watch, deadline: Deadline, with_kvm: bool) -> tuple[Diagno
 
 
 def _late(watch: Watch, deadline: Deadline, with_kvm: bool = True) -> LabError:
-    found = _diagnosed(watch, deadline, with_kvm)
-    if found and found[0].final and watch.seen[-1].inside.adb != "device":
-        return failure(found[0])  # some words count only once the time is up
-    named = f": {found[0].name}, {found[0].what}" if found else ""
+    diagnoses = _diagnosed(watch, deadline, with_kvm)
+    if diagnoses and diagnoses[0].final and watch.seen[-1].inside.adb != "device":
+        return failure(diagnoses[0])  # some words count only once the time is up
+    named = f": {diagnoses[0].name}, {diagnoses[0].what}" if diagnoses else ""
     return DeadlineError(
         f"L2 did not answer the container's own adb in {deadline.seconds:.0f} s{named}",
-        hint=found[0].hint if found else "`invoke lab.logs --source container` shows its log",
-        tail="\n".join(found[0].lines) if found else "",
+        hint=diagnoses[0].hint if diagnoses else "`invoke lab.logs --source container` shows its log",
+        tail="\n".join(diagnoses[0].lines) if diagnoses else "",
     )
 
 
@@ -140,15 +140,15 @@ def until(
     deadline: Deadline,
 ) -> Health:
     """Look until the stage is reached, a final diagnosis is made or time is up; the last look's health."""
-    told: set[str] = set()
+    reported: set[str] = set()
     watch.everything(reach)
     while True:
         looked = time.monotonic()
         _give_nonce(reach, container, watch.seen[-1])
         health = judge(False)
-        _tell(health, told, step)
+        _tell(health, reported, step)
         reached = health.booted if stage == "booted" else health.usable
-        final = {one.name for one in health.diagnoses if one.final}
+        final = {diagnosis.name for diagnosis in health.diagnoses if diagnosis.final}
         if reached or final - _NO_REASON_TO_STOP[stage]:
             watch.tell(reach.guest)
             return health
@@ -162,25 +162,25 @@ def until(
         watch.everything(reach)
 
 
-def _give_nonce(reach: Reach, container: Container, seen: Sighting) -> None:
+def _give_nonce(reach: Reach, container: Container, look: Sighting) -> None:
     """An L2 that restarted in this launch's container has forgotten it, and is still this launch's."""
-    android, given = seen.android, seen.inside.state.facts.get("nonce", "")
+    android, given = look.android, look.inside.state.facts.get("nonce", "")
     if android is not None and android.online and not android.nonce and given and given == reach.nonce:
         within.give_nonce(reach.guest, container, given)
 
 
-def _changing(seen: Sighting) -> tuple[object, ...]:
+def _changing(look: Sighting) -> tuple[object, ...]:
     """What a glance can see change."""
-    android = seen.android
+    android = look.android
     return (android.adb, android.boot_id, android.animation, android.completed) if android else ()
 
 
-def _tell(health: Health, told: set[str], step: Step | None) -> None:
+def _tell(health: Health, reported: set[str], step: Step | None) -> None:
     for stage in health.timeline:
-        if step is not None and stage.seconds is not None and stage.name not in told:
+        if step is not None and stage.seconds is not None and stage.name not in reported:
             step.note(f"{stage.name} after {stage.seconds:.1f} s")
-    told |= {stage.name for stage in health.timeline if stage.seconds is not None}
+    reported |= {stage.name for stage in health.timeline if stage.seconds is not None}
     for diagnosis in health.diagnoses:
-        if step is not None and diagnosis.name not in told:
+        if step is not None and diagnosis.name not in reported:
             step.note(f"{diagnosis.name}: {diagnosis.what}")
-        told.add(diagnosis.name)
+        reported.add(diagnosis.name)

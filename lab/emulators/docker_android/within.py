@@ -79,7 +79,7 @@ _ENV = 'umask 077; cat >"$1"'
 
 
 @dataclass(frozen=True)
-class Launch:
+class AndroidLaunch:
     """How a container is started, beside its image."""
 
     options: AndroidOptions
@@ -120,7 +120,9 @@ class Heard:
     """All that was asked."""
 
 
-def start(guest: Guest, container: Container, image: AndroidImage, launch: Launch, step: Step | None) -> None:
+def start(
+    guest: Guest, container: Container, image: AndroidImage, launch: AndroidLaunch, step: Step | None
+) -> None:
     """Start the container in place of an old one. Raises as Container.run does.
 
     Its variables go into a file that only root may read, and that is gone when it runs: a command
@@ -163,9 +165,9 @@ def await_adb(guest: Guest, container: Container, deadline: Deadline) -> float |
     """
     looks = str(max(1, min(_LOOKS, int(deadline.left))))
     argv = ["sh", "-c", _AWAIT, "await", SERIAL, looks]
-    said = container.exec(guest, argv, check=False, deadline=Deadline.after(_LOOK_SECONDS))
-    found = re.fullmatch(r"\d+\.\d+", said.strip())
-    return float(found[0]) if found else None
+    printed = container.exec(guest, argv, check=False, deadline=Deadline.after(_LOOK_SECONDS))
+    match = re.fullmatch(r"\d+\.\d+", printed.strip())
+    return float(match[0]) if match else None
 
 
 def give_nonce(guest: Guest, container: Container, nonce: str) -> None:
@@ -186,33 +188,31 @@ def ask(guest: Guest, container: Container, nonce: str, deadline: Deadline) -> H
     return heard(done.out)
 
 
-def heard(said: str) -> Heard:
+def heard(printed: str) -> Heard:
     """What `ask` printed. Pure."""
-    told = reading.answers(said)
-    at, up = re.fullmatch(r"\d+\.\d+", told.get("at", "")), reading.uptime(told.get("uptime", ""))
+    answers = reading.answers(printed)
+    at, up = re.fullmatch(r"\d+\.\d+", answers.get("at", "")), reading.uptime(answers.get("uptime", ""))
     android = None
     if up is not None:
-        completed = told.get("completed") == "1"
-        android = Android("device", boot_id=told.get("boot_id", ""), uptime=up, completed=completed)
-    online, over = (reading.uptime(told.get(name, "")) for name in ("online", "over"))
+        completed = answers.get("completed") == "1"
+        android = Android("device", boot_id=answers.get("boot_id", ""), uptime=up, completed=completed)
+    online, over = (reading.uptime(answers.get(name, "")) for name in ("online", "over"))
     ago = max(0.0, over - online) if online is not None and over is not None else None
-    last = said.rpartition("lab-part at\n")[2]  # no proof is put together from two boots
+    last = printed.rpartition("lab-part at\n")[2]  # no proof is put together from two boots
     return Heard(float(at[0]) if at else None, ago, android, proof(last))
 
 
-def proof(said: str) -> NestedProof | None:
+def proof(printed: str) -> NestedProof | None:
     """L2's answers to QUESTION as a proof; None when its CPUID program did not run, or it has no uptime."""
-    told = reading.answers(said)
-    hypervisor = reading.signature(told.get("hypervisor", ""))
-    uptime = reading.uptime(told.get("uptime", ""))
-    if hypervisor is None or uptime is None:
+    answers = reading.answers(printed)
+    hypervisor = reading.signature(answers.get("hypervisor", ""))
+    if hypervisor is None or reading.uptime(answers.get("uptime", "")) is None:
         return None
     return NestedProof(
-        nonce=told.get("nonce", ""),
+        nonce=answers.get("nonce", ""),
         hypervisor=hypervisor,
-        clocksource=told.get("clocksource", ""),
-        boot_id=told.get("boot_id", ""),
-        boot_completed=told.get("completed") == "1",
-        kernel=told.get("kernel", ""),
-        uptime_seconds=uptime,
+        clocksource=answers.get("clocksource", ""),
+        boot_id=answers.get("boot_id", ""),
+        boot_completed=answers.get("completed") == "1",
+        kernel=answers.get("kernel", ""),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec
-from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.layout import QemuLayout
 from lab.host import facts
 
 Accelerator = Literal["kvm", "tcg"]
@@ -81,7 +81,7 @@ def build(
     binary: str,
     spec: MachineSpec,
     virtual: Hardware,
-    layout: Layout,
+    layout: QemuLayout,
     forwards: Sequence[Forward],
     *,
     load: str = "",

@@ -25,7 +25,7 @@ _SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedState:
     """One internal snapshot."""
 
     tag: str
@@ -42,17 +42,17 @@ def tag_of(name: str) -> str:
     return tag
 
 
-def snapshots_of(saved: Iterable[Saved]) -> list[Snapshot]:
+def snapshots_of(saved: Iterable[SavedState]) -> list[Snapshot]:
     """The users' snapshots, oldest first."""
     named = [item for item in saved if item.tag.startswith(_PREFIX)]
-    found = [Snapshot(unquote(item.tag.removeprefix(_PREFIX)), item.created, item.live) for item in named]
-    return sorted(found, key=lambda item: (item.created, item.name))
+    snapshots = [Snapshot(unquote(item.tag.removeprefix(_PREFIX)), item.created, item.live) for item in named]
+    return sorted(snapshots, key=lambda item: (item.created, item.name))
 
 
-def parse_saved(image: Mapping[str, Any]) -> list[Saved]:
+def parse_saved(image: Mapping[str, Any]) -> list[SavedState]:
     """The snapshots in an image's description, which qemu-img and QMP write alike."""
     return [
-        Saved(
+        SavedState(
             tag=item["name"],
             created=datetime.fromtimestamp(item["date-sec"] + item.get("date-nsec", 0) / 1e9, UTC),
             live=item.get("vm-state-size", 0) > 0,
@@ -61,7 +61,7 @@ def parse_saved(image: Mapping[str, Any]) -> list[Saved]:
     ]
 
 
-class Images:
+class QemuImg:
     """qemu-img, for images no process has open."""
 
     def __init__(self, tool: str = "qemu-img") -> None:
@@ -101,14 +101,14 @@ class Images:
         journal.done("file", str(target))
 
     def _check_base(self, overlay: Path, base: Path) -> None:
-        found = self.info(overlay).get("full-backing-filename", "")
-        if Path(found).resolve() != base:
+        actual = self.info(overlay).get("full-backing-filename", "")
+        if Path(actual).resolve() != base:
             raise UsageError(
-                f"this machine's disk was made on {found or 'no image'}, not on {base}",
+                f"this machine's disk was made on {actual or 'no image'}, not on {base}",
                 hint="destroy the lab, or make it anew with --fresh",
             )
 
-    def saved(self, path: Path) -> list[Saved]:
+    def saved(self, path: Path) -> list[SavedState]:
         return parse_saved(self.info(path))
 
     def save(self, path: Path, tag: str) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
+from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.qemu.capabilities import MINIMUM, capabilities, version
-from lab.engines.qemu.host import Acceleration, HostQemu, KvmAnswer
+from lab.engines.qemu.host import Acceleration, HostQemu, KvmUse
 from lab.engines.qemu.machine import QemuMachine
 from lab.errors import LabError
 from lab.journal import Journal
@@ -26,7 +26,7 @@ class QemuEngine:
 
     def __init__(
         self,
-        kvm: Callable[[], KvmAnswer],
+        kvm: Callable[[], KvmUse],
         acceleration: Acceleration = "auto",
         binary: str = "qemu-system-x86_64",
         image_tool: str = "qemu-img",
@@ -44,9 +44,9 @@ class QemuEngine:
                 if sys.platform == "darwin"
                 else "install QEMU: `apt-get install qemu-system-x86 qemu-utils`",
             )
-        found = version(host.binary)
-        if not found or found < (*MINIMUM, 0):
-            have = ".".join(map(str, found)) if found else "a QEMU that does not tell its version"
+        installed = version(host.binary)
+        if not installed or installed < (*MINIMUM, 0):
+            have = ".".join(map(str, installed)) if installed else "a QEMU that does not tell its version"
             wanted = ".".join(map(str, MINIMUM))
             return Availability(False, f"this is {have}; lab needs QEMU {wanted} or newer", "upgrade QEMU")
         if host.acceleration == "kvm" and not os.access(_KVM, os.R_OK | os.W_OK):
@@ -59,13 +59,13 @@ class QemuEngine:
             capabilities(host.binary)
         except LabError as error:
             return Availability(False, error.what, error.hint)
-        return Availability(True, f"QEMU {'.'.join(map(str, found))}: {self._how()}")
+        return Availability(True, f"QEMU {'.'.join(map(str, installed))}: {self._how()}")
 
     def facts(self) -> EngineFacts:
         """Raises BlockedError when QEMU is not installed."""
         host = self._host
         accelerator = host.accelerator
-        found = capabilities(host.binary)
+        able = capabilities(host.binary)
         numbers = version(host.binary) or ()
         return EngineFacts(
             engine=self.name,
@@ -75,19 +75,21 @@ class QemuEngine:
             how=self._how(),
             details={
                 "binary": shutil.which(host.binary) or host.binary,
-                "machine": found.machine,
-                "sandbox": "on" if found.sandbox else "off",
+                "machine": able.machine,
+                "sandbox": "on" if able.sandbox else "off",
                 "acceleration_asked": host.acceleration,
                 "host_loopback": f"within reach: {host.why_open}" if host.why_open else "out of reach",
             },
         )
 
-    def findings(self, folders: Sequence[Path]) -> list[Finding]:  # noqa: ARG002
+    def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:  # noqa: ARG002
         why = self._host.why_open
         if not why:
-            return [Finding("host's loopback", True, "out of the VM's reach, in a network namespace")]
+            return [EngineFinding("host's loopback", True, "out of the VM's reach, in a network namespace")]
         return [
-            Finding("host's loopback", False, f"within the VM's reach at 10.0.2.2: {why}", self._closing())
+            EngineFinding(
+                "host's loopback", False, f"within the VM's reach at 10.0.2.2: {why}", self._closing()
+            )
         ]
 
     def caution(self) -> str:

@@ -21,13 +21,13 @@ _FORWARD_LINE = re.compile(r"TCP\[HOST_FORWARD\]\s+-?\d+\s+(\S+)\s+(\d+)\s+\S+\s
 def listed(usernet: str, asked: Sequence[Forward]) -> list[Forward]:
     """The forwards in what `info usernet` says. One that was not asked for is told too, as `port-N`."""
     names = {(item.host_port, item.guest_port): item.name for item in asked}
-    found = []
+    forwards = []
     for address, outer, inner in _FORWARD_LINE.findall(usernet):
         ports = (int(outer), int(inner))
         if address in (LOOPBACK, INSIDE):
-            found.append(Forward(names.get(ports, f"port-{outer}"), *ports))
+            forwards.append(Forward(names.get(ports, f"port-{outer}"), *ports))
     order = {item.name: number for number, item in enumerate(asked)}
-    return sorted(found, key=lambda item: (order.get(item.name, len(order)), item.host_port))
+    return sorted(forwards, key=lambda item: (order.get(item.name, len(order)), item.host_port))
 
 
 class Forwarding:
@@ -59,19 +59,19 @@ class Forwarding:
         )  # first: one that listens is known by its name
         if forward.host_port not in {item.host_port for item in others}:  # half of one that was cut short
             self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
-        said = self._told(f"hostfwd_add {NETWORK} {self._inner(forward)}-:{forward.guest_port}")
+        answer = self._told(f"hostfwd_add {NETWORK} {self._inner(forward)}-:{forward.guest_port}")
         try:
-            if self._apart is not None and not said:
+            if self._apart is not None and not answer:
                 self._apart.open(forward.host_port)
         except ForwardRefusedError as error:
             self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
             self._launcher.amend(self._running, others)
             if not error.port:
                 raise
-            said = f"{error.what}: {error.tail}"
+            answer = f"{error.what}: {error.tail}"
         if forward not in self.all():
             self._launcher.amend(self._running, others)
-            raise port_error(forward.host_port, [forward], said, log)
+            raise port_error(forward.host_port, [forward], answer, log)
 
     def close(self, name: str) -> None:
         """Listen no more for the forward of that name. Raises LabError when it stays."""
@@ -83,9 +83,9 @@ class Forwarding:
             if item.name == name:
                 if self._apart is not None:
                     self._apart.close(item.host_port)
-                said = self._told(f"hostfwd_remove {NETWORK} {self._inner(item)}")
+                answer = self._told(f"hostfwd_remove {NETWORK} {self._inner(item)}")
                 if item in self.all():
-                    raise LabError(f"QEMU still forwards port {item.host_port} of {LOOPBACK}", tail=said)
+                    raise LabError(f"QEMU still forwards port {item.host_port} of {LOOPBACK}", tail=answer)
         return [item for item in self.all() if item.name != name]
 
     def _inner(self, forward: Forward) -> str:

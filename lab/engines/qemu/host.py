@@ -14,7 +14,7 @@ from lab.engines.qemu.command import Accelerator
 Acceleration = Literal["auto", "kvm", "tcg"]
 
 
-class KvmAnswer(Protocol):
+class KvmUse(Protocol):
     """What the functional probe of KVM found."""
 
     @property
@@ -35,10 +35,10 @@ class HostQemu:
     binary: str
     image_tool: str
     acceleration: Acceleration
-    kvm: Callable[[], KvmAnswer]
+    kvm: Callable[[], KvmUse]
 
     @cached_property
-    def kvm_answer(self) -> KvmAnswer:
+    def kvm_answer(self) -> KvmUse:
         return self.kvm()
 
     @property

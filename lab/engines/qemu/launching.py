@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +17,10 @@ from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError,
 from lab.engines.qemu import process, qmp
 from lab.engines.qemu.command import Hardware, build
 from lab.engines.qemu.host import HostQemu
-from lab.engines.qemu.layout import Layout, make_private
+from lab.engines.qemu.layout import QemuLayout, make_private
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.host.ports import is_free
 from lab.journal import Journal
 
 _START_SECONDS = 60.0
@@ -36,7 +36,7 @@ _NO_MEMORY = re.compile(r"cannot set up guest memory|Cannot allocate memory")
 class Launcher:
     """One machine's process: at most one, whoever started it."""
 
-    def __init__(self, host: HostQemu, spec: MachineSpec, layout: Layout, journal: Journal) -> None:
+    def __init__(self, host: HostQemu, spec: MachineSpec, layout: QemuLayout, journal: Journal) -> None:
         self._host = host
         self._spec = spec
         self._layout = layout
@@ -48,10 +48,10 @@ class Launcher:
         Where record and journal are lost, nobody knows what it is called: its own arguments say whose it is.
         """
         uuid = self._spec.uuid
-        if found := process.find(_record(self._layout.process), uuid, self._binaries):
-            return found
+        if running := process.find(_record(self._layout.process), uuid, self._binaries):
+            return running
         keepers = process.keepers(self._layout.pid)
-        return next((one for theirs, one in keepers if theirs == uuid and process.alive(one)), None)
+        return next((keeper for theirs, keeper in keepers if theirs == uuid and process.alive(keeper)), None)
 
     def end(self, running: psutil.Process) -> None:
         """End the process by force. Raises LabError when it survives."""
@@ -63,14 +63,14 @@ class Launcher:
         launch = self.launched()
         return {self._host.binary} | ({launch.binary} if launch and launch.binary else set())
 
-    def launched(self) -> process.Launch | None:
+    def launched(self) -> process.QemuLaunch | None:
         """What the process was started with: from its record, or, after a crash, the journal."""
         record = _record(self._layout.process)
-        if isinstance(record, dict) and (launch := process.Launch.from_json(record.get("launch"))):
+        if isinstance(record, dict) and (launch := process.QemuLaunch.from_json(record.get("launch"))):
             return launch
         for entry in self._journal.entries("process"):
             if entry.key == self._spec.uuid:
-                return process.Launch.from_json(entry.facts)
+                return process.QemuLaunch.from_json(entry.facts)
         return None
 
     @contextlib.contextmanager
@@ -88,7 +88,7 @@ class Launcher:
             raise BlockedError(f"the seed {self._spec.seed} is missing", hint="run `invoke lab.up` again")
         host, layout = self._host, self._layout
         apart = None if host.why_open else Namespace(layout.network)
-        launch = process.Launch(
+        launch = process.QemuLaunch(
             hardware, list(forwards), layout.socket, layout.network if apart else None, host.binary
         )
         argv = build(
@@ -103,7 +103,7 @@ class Launcher:
         )
         self._prepare(launch.socket, layout.network)
         self._journal.intend("process", self._spec.uuid, **launch.to_json())
-        seen = self._layout.log.stat().st_size if self._layout.log.exists() else 0
+        logged = self._layout.log.stat().st_size if self._layout.log.exists() else 0
         child = None
         try:
             child = self._spawn(argv, apart, forwards)
@@ -118,7 +118,7 @@ class Launcher:
             raise
         except Exception as error:
             self._give_up(child)
-            raise self._explain(seen, forwards, error) from error
+            raise self._explain(logged, forwards, error) from error
 
     def _spawn(
         self, argv: Sequence[str], apart: Namespace | None, forwards: Sequence[Forward]
@@ -158,7 +158,7 @@ class Launcher:
                 make_private(control.parent)
             control.unlink(missing_ok=True)
 
-    def _write_record(self, running: psutil.Process, launch: process.Launch) -> None:
+    def _write_record(self, running: psutil.Process, launch: process.QemuLaunch) -> None:
         record = {"pid": running.pid, "created": running.create_time(), "uuid": self._spec.uuid}
         files.write_json(self._layout.process, record | {"launch": launch.to_json()})
         self._journal.done("process", self._spec.uuid, pid=running.pid, **launch.to_json())
@@ -179,27 +179,27 @@ class Launcher:
                 child.wait()
         self.forget()
 
-    def _explain(self, seen: int, forwards: Sequence[Forward], error: Exception) -> LabError:
+    def _explain(self, logged: int, forwards: Sequence[Forward], error: Exception) -> LabError:
         log = self._layout.log
-        said = bounds.read_text(log, seen)
+        lines = bounds.read_text(log, logged)
         if isinstance(error, ForwardRefusedError) and error.port:
             return port_error(error.port, forwards, f"{error.what}: {error.tail}", log)
-        if match := _REFUSED_FORWARD.search(said):
-            return port_error(int(match[1]), forwards, proc.tail(said), log)
+        if match := _REFUSED_FORWARD.search(lines):
+            return port_error(int(match[1]), forwards, proc.tail(lines), log)
         if isinstance(error, BlockedError):
             return error
-        if _NO_MEMORY.search(said):
+        if _NO_MEMORY.search(lines):
             return BlockedError(
                 f"the host cannot give the machine {self._spec.memory_mib} MiB of memory",
                 hint="end other programs, or configure less memory",
                 evidence=[log],
-                tail=proc.tail(said),
+                tail=proc.tail(lines),
             )
         return LabError(
             "QEMU did not start",
             hint="`tail` below has QEMU's own words; `invoke lab.doctor` checks this host",
             evidence=[log],
-            tail=proc.tail(said) or str(error),
+            tail=proc.tail(lines) or str(error),
         )
 
 
@@ -218,29 +218,18 @@ def let_run(monitor: qmp.Monitor, deadline: Deadline, spec: MachineSpec) -> None
     poll(running, deadline, "the machine's running", every=0.1)
 
 
-def port_error(first: int, forwards: Sequence[Forward], said: str, log: Path) -> PortTakenError:
+def port_error(first: int, forwards: Sequence[Forward], words: str, log: Path) -> PortTakenError:
     """QEMU names the first port it could not bind; the others are tried here."""
     others = [item.host_port for item in forwards if item.host_port != first]
-    ports = [first, *(port for port in others if not _can_bind(port))]
+    ports = [first, *(port for port in others if not is_free(port))]
     names = ", ".join(str(port) for port in ports)
     return PortTakenError(
         f"port{'s' if len(ports) > 1 else ''} {names} of {LOOPBACK} cannot be bound",
         ports,
         hint="another program has it; configure another port, or let lab choose one",
         evidence=[log],
-        tail=said,
+        tail=words,
     )
-
-
-def _can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-            probe.listen(1)
-        except OSError:
-            return False
-        return True
 
 
 def _program(running: psutil.Process) -> str:

@@ -16,7 +16,7 @@ SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
 @dataclass(frozen=True)
-class Layout:
+class QemuLayout:
     """Every path the engine writes for one machine."""
 
     folder: Path
@@ -118,8 +118,8 @@ def make_private(folder: Path) -> None:
     a place where others may have put one on purpose.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    actual = folder.lstat()
+    if not stat.S_ISDIR(actual.st_mode) or actual.st_uid != os.getuid() or actual.st_mode & 0o077:
         raise BlockedError(
             f"{folder} exists and is not a private folder of this user",
             hint="remove it, or set TMPDIR to a folder of your own",

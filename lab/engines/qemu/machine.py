@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,13 +10,14 @@ from typing import Literal
 import psutil
 
 from lab.deadline import Deadline
+from lab.engines import refusals
 from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
 from lab.engines.qemu import launching, process, readback
 from lab.engines.qemu.command import Hardware, hardware
-from lab.engines.qemu.disk import SUSPENDED, Images, Saved, snapshots_of, tag_of
+from lab.engines.qemu.disk import SUSPENDED, QemuImg, SavedState, snapshots_of, tag_of
 from lab.engines.qemu.forwarding import Forwarding
 from lab.engines.qemu.host import HostQemu
-from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.layout import QemuLayout
 from lab.engines.qemu.qmp import Monitor, MonitorLostError
 from lab.engines.qemu.saved import SavedStates
 from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
@@ -35,8 +35,8 @@ class QemuMachine:
         self.spec = spec
         self._journal = journal
         self._host = host
-        self._layout = Layout(spec.folder, spec.uuid)
-        self._images = Images(host.image_tool)
+        self._layout = QemuLayout(spec.folder, spec.uuid)
+        self._images = QemuImg(host.image_tool)
         self._saved = SavedStates(self._layout, self._images)
 
     # Power
@@ -59,7 +59,7 @@ class QemuMachine:
             self._load(SUSPENDED, forwards)
             return
         if state is State.ABSENT:
-            raise LabError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
+            raise refusals.not_created(self.spec.name)
         self._launcher.launch(self._fresh_hardware(), forwards)
 
     def stop(self, deadline: Deadline) -> Literal["graceful", "forced", "already"]:
@@ -79,7 +79,7 @@ class QemuMachine:
         if not running:
             if self._at_rest() is State.SUSPENDED:
                 return
-            raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
+            raise refusals.not_running(self.spec.name, "it cannot be suspended")
         with self._launcher.monitor(running) as monitor:
             monitor.execute("stop")  # what runs on after the saving would be lost
             try:
@@ -98,9 +98,7 @@ class QemuMachine:
     def resume(self, forwards: Sequence[Forward]) -> None:
         running = self._launcher.find()
         if not running and self._at_rest() is not State.SUSPENDED:
-            raise UsageError(
-                f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
-            )
+            raise refusals.not_suspended(self.spec.name)
         self.start(forwards)
 
     def destroy(self) -> None:
@@ -128,7 +126,7 @@ class QemuMachine:
             self._refuse_unless_stopped(name)
         with self._asking(running) as monitor:
             if self._saved.has(tag, monitor):
-                raise UsageError(f"there is a snapshot `{name}` already", hint="choose another name")
+                raise refusals.snapshot_exists(name)
             if monitor:
                 self._saved.save_live(monitor, tag, self._running_hardware())
             else:
@@ -147,10 +145,6 @@ class QemuMachine:
         else:
             self._saved.apply_disk(saved.tag)
             self._saved.delete(SUSPENDED, None)
-
-    def delete_snapshot(self, name: str) -> None:
-        with self._asking(self._launcher.find()) as monitor:
-            self._saved.delete(self._named(name, monitor).tag, monitor)
 
     def snapshots(self) -> list[Snapshot]:
         running = self._launcher.find()
@@ -187,7 +181,7 @@ class QemuMachine:
     def add_forward(self, forward: Forward) -> None:
         running = self._launcher.find()
         if not running:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it has no forwards")
+            raise refusals.not_running(self.spec.name, "it has no forwards")
         with self._launcher.monitor(running) as monitor:
             Forwarding(monitor, running, self._launcher).open(forward, self._layout.log)
 
@@ -210,7 +204,7 @@ class QemuMachine:
     def screenshot(self, target: Path) -> None:
         running = self._launcher.find()
         if not running:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it has no screen")
+            raise refusals.not_running(self.spec.name, "it has no screen")
         with self._launcher.monitor(running) as monitor:
             readback.screenshot(monitor, target)
 
@@ -274,7 +268,7 @@ class QemuMachine:
         if not process.wait_gone(running, Deadline.after(patience)):
             self._launcher.end(running)
 
-    def _named(self, name: str, monitor: Monitor | None) -> Saved:
+    def _named(self, name: str, monitor: Monitor | None) -> SavedState:
         """The user's snapshot of that name. Raises UsageError with the nearest names."""
         if monitor is None and not self._layout.disk.exists():
             raise UsageError(f"the machine {self.spec.name} is not created, so it has no snapshots")
@@ -282,20 +276,14 @@ class QemuMachine:
         for item in saved:
             if item.tag == tag_of(name):
                 return item
-        names = [item.name for item in snapshots_of(saved)]
-        near = difflib.get_close_matches(name, names) or names
-        hint = f"there is: {', '.join(near)}" if near else "there are no snapshots yet"
-        raise UsageError(f"there is no snapshot `{name}`", hint=hint)
+        raise refusals.no_snapshot(name, [item.name for item in snapshots_of(saved)])
 
     def _refuse_unless_stopped(self, name: str) -> None:
         state = self._at_rest()
         if state is State.ABSENT:
-            raise UsageError(f"the machine {self.spec.name} is not created yet", hint="run `invoke lab.up`")
+            raise refusals.not_created(self.spec.name)
         if state is State.SUSPENDED:
-            raise UsageError(
-                f"a suspended machine's memory cannot go into the snapshot `{name}`",
-                hint="resume it first (`invoke lab.resume`)",
-            )
+            raise refusals.suspended(name)
 
     def _close_journal(self, removed: Sequence[Path]) -> None:
         keys = {str(path) for path in removed}

@@ -34,7 +34,7 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
-class Launch:
+class QemuLaunch:
     """What a process was started with."""
 
     hardware: Hardware
@@ -55,7 +55,7 @@ class Launch:
         }
 
     @classmethod
-    def from_json(cls, value: Any) -> Launch | None:
+    def from_json(cls, value: Any) -> QemuLaunch | None:
         """None when `value` is not a launch (an older or a torn file)."""
         try:
             forwards = [Forward(**item) for item in value["forwards"]]

@@ -32,7 +32,7 @@ class MonitorLostError(LabError):
     """The control connection could not be made, or broke: the process ended or is ending."""
 
 
-class RefusedError(LabError):
+class QmpRefusedError(LabError):
     """QEMU understood a command and refused it; its own words are in `tail`."""
 
 
@@ -71,7 +71,7 @@ class Monitor:
         try:
             return self._run(self._client.execute(command, named or None), deadline, f"`{command}`")
         except ExecuteError as error:
-            raise RefusedError(f"QEMU refused `{command}`", tail=str(error)) from error
+            raise QmpRefusedError(f"QEMU refused `{command}`", tail=str(error)) from error
         except _BROKEN as error:
             raise MonitorLostError(f"the connection broke during `{command}`", tail=str(error)) from error
 
@@ -85,7 +85,7 @@ class Monitor:
             pause(0.1)
         self.execute("job-dismiss", deadline, id=name)
         if error := job.get("error"):
-            raise RefusedError(f"QEMU's `{command}` failed", tail=str(error))
+            raise QmpRefusedError(f"QEMU's `{command}` failed", tail=str(error))
 
     def _job(self, name: str, deadline: Deadline) -> dict[str, Any]:
         jobs: list[dict[str, Any]] = self.execute("query-jobs", deadline)

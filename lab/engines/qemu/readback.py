@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.engines.qemu import network
-from lab.engines.qemu.qmp import Monitor, RefusedError
+from lab.engines.qemu.qmp import Monitor, QmpRefusedError
 
 
 def settings(monitor: Monitor) -> dict[str, str]:
@@ -40,7 +40,7 @@ def host_loopback(pid: int) -> dict[str, str]:
 def _property(monitor: Monitor, path: str, name: str) -> Any:
     try:
         return monitor.execute("qom-get", path=path, property=name)
-    except RefusedError:
+    except QmpRefusedError:
         return None  # this QEMU's CPU has no such property
 
 
@@ -52,7 +52,7 @@ def screenshot(monitor: Monitor, target: Path) -> None:
     try:
         try:
             monitor.execute("screendump", filename=str(part), format="png")
-        except RefusedError:
+        except QmpRefusedError:
             monitor.execute("screendump", filename=str(part))
             _to_png(part)
         part.replace(target)

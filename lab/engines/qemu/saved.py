@@ -8,8 +8,8 @@ from typing import Any
 from lab import files
 from lab.deadline import Deadline
 from lab.engines.qemu.command import DISK_NODE, Hardware
-from lab.engines.qemu.disk import Images, Saved, parse_saved
-from lab.engines.qemu.layout import Layout
+from lab.engines.qemu.disk import QemuImg, SavedState, parse_saved
+from lab.engines.qemu.layout import QemuLayout
 from lab.engines.qemu.qmp import Monitor
 from lab.errors import LabError
 
@@ -20,11 +20,11 @@ _SPARE_MIB = 256
 class SavedStates:
     """The states in one machine's disk. With a `monitor` the running QEMU is asked, else qemu-img."""
 
-    def __init__(self, layout: Layout, images: Images) -> None:
+    def __init__(self, layout: QemuLayout, images: QemuImg) -> None:
         self._layout = layout
         self._images = images
 
-    def all(self, monitor: Monitor | None) -> list[Saved]:
+    def all(self, monitor: Monitor | None) -> list[SavedState]:
         if monitor is None:
             return self._images.saved(self._layout.disk)
         for node in monitor.execute("query-named-block-nodes"):

@@ -22,7 +22,7 @@ from lab.deadline import Deadline
 from lab.engines.vagrant import ovf
 from lab.errors import LabError, UsageError
 from lab.images.cache import CachedImage
-from lab.images.lock import beside, held
+from lab.lock import beside, when_free
 from lab.steps import Step
 
 FOLDER = "vagrant"
@@ -35,7 +35,7 @@ _EPOCH = 0
 
 
 @dataclass(frozen=True)
-class Box:
+class VagrantBox:
     """`name` is Vagrant's, by content: another image is another box. `made` is false when it was there."""
 
     name: str
@@ -51,18 +51,18 @@ def named(image: str, gib: int) -> str:
 
 def ensure(
     cache: Path, image: CachedImage, provider: str, gib: int, step: Step, image_tool: str = "qemu-img"
-) -> Box:
+) -> VagrantBox:
     """The box of an image for a provider, its disk `gib` large; made when it is not there, or damaged.
 
     Raises UsageError when the image is larger, BlockedError (disk, tools), LabError when what was
     made does not read back as the image.
     """
     path = _path(cache, image.id, provider, gib)
-    if (found := known(cache, image.id, provider, gib)) is not None:
-        return found
-    with held(beside(path), f"the box of {image.id}", say=step.note):
-        if (found := known(cache, image.id, provider, gib)) is not None:
-            return found
+    if (boxed := known(cache, image.id, provider, gib)) is not None:
+        return boxed
+    with when_free(beside(path), f"the box of {image.id}", say=step.note):
+        if (boxed := known(cache, image.id, provider, gib)) is not None:
+            return boxed
         described = json.loads(_run(image_tool, "info", "--output=json", image.path).out)
         needed = int(described["virtual-size"])
         if gib << 30 < needed:
@@ -86,10 +86,10 @@ def ensure(
             shutil.rmtree(work, ignore_errors=True)
             part.unlink(missing_ok=True)
         files.write_json(_sidecar(path), {"sha256": digest, "bytes": path.stat().st_size}, files.PUBLIC)
-    return Box(named(image.id, gib), path, digest, path.stat().st_size, made=True)
+    return VagrantBox(named(image.id, gib), path, digest, path.stat().st_size, made=True)
 
 
-def verify(box: Box) -> None:
+def verify(box: VagrantBox) -> None:
     """Hash the box again. Raises LabError when it is not what it was."""
     if files.sha256(box.path) != box.sha256:
         raise LabError(f"the box {box.path} is damaged", hint="remove it: `invoke image.box` makes it anew")
@@ -107,14 +107,14 @@ def prune(cache: Path, keep: Container[str]) -> list[tuple[Path, int]]:
     return removed
 
 
-def known(cache: Path, image: str, provider: str, gib: int) -> Box | None:
+def known(cache: Path, image: str, provider: str, gib: int) -> VagrantBox | None:
     """The box that was made of the image of that id, or None."""
     path = _path(cache, image, provider, gib)
     try:
-        said: dict[str, Any] = files.read_json(_sidecar(path)) or {}
+        facts: dict[str, Any] = files.read_json(_sidecar(path)) or {}
         size = path.stat().st_size
-        if said["bytes"] == size:
-            return Box(named(image, gib), path, str(said["sha256"]), size, made=False)
+        if facts["bytes"] == size:
+            return VagrantBox(named(image, gib), path, str(facts["sha256"]), size, made=False)
     except (OSError, ValueError, LookupError, TypeError):
         pass
     return None

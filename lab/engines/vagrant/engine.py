@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab import proc
 from lab.deadline import Deadline
-from lab.engines.protocol import Availability, Engine, EngineFacts, Finding, MachineSpec
+from lab.engines.protocol import Availability, Engine, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.vagrant import program
 from lab.engines.vagrant.libvirt import URI, VIRSH
 from lab.engines.vagrant.machine import VagrantMachine
@@ -42,27 +42,27 @@ class VagrantEngine:
                 "libvirt has no session for root",
                 "run Vagrant as an ordinary user; working KVM needs the group kvm, emulation needs nothing",
             )
-        found = self._inner.availability()
-        if not found.usable:
-            return found
+        inner = self._inner.availability()
+        if not inner.usable:
+            return inner
         try:
             by = self._by()
         except LabError as error:
             return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint or hint)
-        return Availability(True, f"{found.why}; {by}")
+        return Availability(True, f"{inner.why}; {by}")
 
     def facts(self) -> EngineFacts:
         """The hypervisor's own, with the way it came by."""
-        found, by = self._inner.facts(), self._by()
+        inner, by = self._inner.facts(), self._by()
         return dataclasses.replace(
-            found,
-            engine="libvirt-qemu" if self._libvirt else found.engine,
-            version=f"{found.version} {by}",
-            how=f"{by}; {found.how}",
-            details={**found.details, **self._asked_over(), "vagrant": program.version()},
+            inner,
+            engine="libvirt-qemu" if self._libvirt else inner.engine,
+            version=f"{inner.version} {by}",
+            how=f"{by}; {inner.how}",
+            details={**inner.details, **self._asked_over(), "vagrant": program.version()},
         )
 
-    def findings(self, folders: Sequence[Path]) -> list[Finding]:
+    def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:
         return self._inner.findings(folders)
 
     def caution(self) -> str:

@@ -19,7 +19,7 @@ from lab.engines.qemu import readback
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.forwarding import listed
 from lab.engines.qemu.launching import IO_ERROR
-from lab.engines.qemu.qmp import Monitor, RefusedError
+from lab.engines.qemu.qmp import Monitor, QmpRefusedError
 from lab.errors import CommandError, LabError
 
 URI = "qemu:///session"
@@ -42,7 +42,7 @@ _STATES = {
 }
 
 
-class Libvirt:
+class VagrantLibvirt:
     """`uuid` is the domain's."""
 
     def __init__(self, uuid: str, uri: str = URI) -> None:
@@ -51,17 +51,17 @@ class Libvirt:
 
     def state(self) -> State:
         try:
-            found = state(self._virsh("dominfo", self._uuid))
+            known = state(self._virsh("dominfo", self._uuid))
         except CommandError as error:
             if _NOT_THERE.search(error.tail):
                 return State.ABSENT
             raise
-        return State.DISK_FULL if found is State.PAUSED and self._is_full() else found
+        return State.DISK_FULL if known is State.PAUSED and self._is_full() else known
 
     def _is_full(self) -> bool:
         try:
             return bool(self._monitor.execute("query-status")["status"] == IO_ERROR)
-        except (RefusedError, CommandError):
+        except (QmpRefusedError, CommandError):
             return False  # it does not say
 
     def settings(self) -> dict[str, str]:
@@ -81,10 +81,10 @@ class Libvirt:
 
     def add_forward(self, forward: Forward) -> str:
         rule = f"tcp:{LOOPBACK}:{forward.host_port}-:{forward.guest_port}"
-        said = self._told(f"hostfwd_add {NETWORK} {rule}")
-        if said and not _PORT_TAKEN.search(said):
-            raise LabError(f"QEMU opens no forward of host port {forward.host_port}: {said}")
-        return said
+        answer = self._told(f"hostfwd_add {NETWORK} {rule}")
+        if answer and not _PORT_TAKEN.search(answer):
+            raise LabError(f"QEMU opens no forward of host port {forward.host_port}: {answer}")
+        return answer
 
     def remove_forward(self, forward: Forward) -> None:
         self._told(f"hostfwd_remove {NETWORK} tcp:{LOOPBACK}:{forward.host_port}")
@@ -120,14 +120,14 @@ class Libvirt:
 class _Monitor:
     """The part of lab.engines.qemu.qmp.Monitor that reading back needs, through libvirt."""
 
-    def __init__(self, machine: Libvirt) -> None:
+    def __init__(self, machine: VagrantLibvirt) -> None:
         self._machine = machine
 
     def execute(self, command: str, /, **arguments: Any) -> Any:
         words = {name.replace("_", "-"): value for name, value in arguments.items()}
         answer = self._machine.ask({"execute": command} | ({"arguments": words} if words else {}))
         if "error" in answer:
-            raise RefusedError(f"QEMU refuses `{command}`: {answer['error'].get('desc', '')}")
+            raise QmpRefusedError(f"QEMU refuses `{command}`: {answer['error'].get('desc', '')}")
         return answer["return"]
 
 
@@ -136,9 +136,9 @@ def state(dominfo: str) -> State:
     fields = {
         key.strip(): value.strip() for key, _, value in (line.partition(":") for line in dominfo.splitlines())
     }
-    found = _STATES.get(fields.get("State", ""))
-    if found is None:
+    known = _STATES.get(fields.get("State", ""))
+    if known is None:
         raise LabError("libvirt tells a state that lab does not know", tail=proc.tail(dominfo))
-    if found is State.STOPPED and fields.get("Managed save") == "yes":
+    if known is State.STOPPED and fields.get("Managed save") == "yes":
         return State.SUSPENDED
-    return found
+    return known

@@ -14,7 +14,7 @@ from lab.errors import LabError
 FILE = "vagrant.json"
 
 
-class Link(BaseModel):
+class VagrantLink(BaseModel):
     """`made` says whether the machine is of lab's own Vagrantfile, and lab's to destroy."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,12 +37,12 @@ class Link(BaseModel):
         return [Forward(name, *ports) for name, ports in self.forwards.items()]
 
 
-def read(folder: Path) -> Link | None:
+def read(folder: Path) -> VagrantLink | None:
     """The link in an engine's folder of a lab, or None. Raises LabError for one that is damaged."""
     try:
         with system.explained(folder):
             raw = files.read_json(folder / FILE)
-        return None if raw is None else Link.model_validate(raw)
+        return None if raw is None else VagrantLink.model_validate(raw)
     except (ValidationError, ValueError) as error:
         raise LabError(
             f"{folder / FILE} cannot be read",
@@ -51,5 +51,5 @@ def read(folder: Path) -> Link | None:
         ) from error
 
 
-def write(folder: Path, link: Link) -> None:
+def write(folder: Path, link: VagrantLink) -> None:
     files.write_json(folder / FILE, link.model_dump(mode="json"))

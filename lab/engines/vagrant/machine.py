@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from lab.deadline import Deadline
+from lab.engines import refusals
 from lab.engines.protocol import HELD, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.vagrant import link as links
 from lab.engines.vagrant.hypervisor import Hypervisor
-from lab.engines.vagrant.libvirt import Libvirt
-from lab.engines.vagrant.link import Link
+from lab.engines.vagrant.libvirt import VagrantLibvirt
+from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.program import Vagrant
-from lab.engines.vagrant.vboxmanage import VirtualBox
+from lab.engines.vagrant.vboxmanage import VagrantVirtualBox
 from lab.errors import DeadlineError, InconclusiveError, LabError, UsageError
 from lab.journal import Journal
 
@@ -22,18 +23,18 @@ _FORCE_SECONDS = 120.0
 _LOG = "vagrant.log"
 
 
-def at_hypervisor(link: Link) -> Hypervisor | None:
+def at_hypervisor(link: VagrantLink) -> Hypervisor | None:
     """The machine at its hypervisor, which may not know it; None when Vagrant keeps no id of it."""
     identity = Vagrant(link.root, link.machine).identity(link.provider)
     if not identity:
         return None
-    return Libvirt(identity) if link.provider == "libvirt" else VirtualBox(identity)
+    return VagrantLibvirt(identity) if link.provider == "libvirt" else VagrantVirtualBox(identity)
 
 
-def state_of(link: Link) -> State:
+def state_of(link: VagrantLink) -> State:
     """The machine's state, whether or not a lab is tied to it."""
-    found = at_hypervisor(link)
-    return found.state() if found else State.ABSENT
+    hypervisor = at_hypervisor(link)
+    return hypervisor.state() if hypervisor else State.ABSENT
 
 
 class VagrantMachine:
@@ -85,15 +86,13 @@ class VagrantMachine:
         if state is State.SUSPENDED:
             return
         if state is not State.RUNNING:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it cannot be suspended")
+            raise refusals.not_running(self.spec.name, "it cannot be suspended")
         self._act("suspend", deadline=Deadline.after(_UP_SECONDS))
 
     def resume(self, forwards: Sequence[Forward]) -> None:
         state = self.status()
         if state not in {State.SUSPENDED, State.RUNNING, *HELD}:
-            raise UsageError(
-                f"the machine {self.spec.name} is not suspended", hint="start it with `invoke lab.up`"
-            )
+            raise refusals.not_suspended(self.spec.name)
         if state is not State.RUNNING:
             self._act("resume", "--no-provision", deadline=Deadline.after(_UP_SECONDS))
         self._open(forwards)
@@ -121,9 +120,6 @@ class VagrantMachine:
     def restore(self, name: str, forwards: Sequence[Forward]) -> None:  # noqa: ARG002
         self._refuse()
 
-    def delete_snapshot(self, name: str) -> None:  # noqa: ARG002
-        self._refuse()
-
     def snapshots(self) -> list[Snapshot]:
         self._refuse()
 
@@ -134,28 +130,28 @@ class VagrantMachine:
         return state_of(link) if link else State.ABSENT
 
     def forwards(self) -> list[Forward]:
-        found = self._found()
-        if found is None or found.state() is not State.RUNNING:
+        hypervisor = self._found()
+        if hypervisor is None or hypervisor.state() is not State.RUNNING:
             return []
-        return found.forwards({ports: name for name, ports in self._link.forwards.items()})
+        return hypervisor.forwards({ports: name for name, ports in self._link.forwards.items()})
 
     def add_forward(self, forward: Forward) -> None:
-        found = self._running("no forwards")
+        hypervisor = self._running("no forwards")
         there = self.forwards()
         if forward in there:
             return
         for item in there:
             if item.name == forward.name:
-                found.remove_forward(item)
+                hypervisor.remove_forward(item)
         # First: one that listens is known by its name.
         self._remember({forward.name: (forward.host_port, forward.guest_port)})
-        said = found.add_forward(forward)
+        answer = hypervisor.add_forward(forward)
         if forward not in self.forwards():
             raise PortTakenError(
                 f"port {forward.host_port} of the loopback cannot be bound",
                 [forward.host_port],
                 hint="another program has it; configure another port, or let lab choose one",
-                tail=said,
+                tail=answer,
             )
 
     def remove_forward(self, name: str) -> None:
@@ -164,10 +160,10 @@ class VagrantMachine:
                 self._running("no forwards").remove_forward(item)
 
     def settings(self) -> dict[str, str]:
-        found = self._found()
-        if found is None or found.state() is not State.RUNNING:
+        hypervisor = self._found()
+        if hypervisor is None or hypervisor.state() is not State.RUNNING:
             return {}
-        return found.settings() | {"vagrant_provider": self._link.provider}
+        return hypervisor.settings() | {"vagrant_provider": self._link.provider}
 
     def console(self) -> Path:
         return self.spec.folder / "console.log"
@@ -176,32 +172,32 @@ class VagrantMachine:
         self._running("no screen").screenshot(target)
 
     def logs(self) -> list[Path]:
-        found = self._found()
-        theirs = found.logs() if found and found.state() is not State.ABSENT else []
+        hypervisor = self._found()
+        theirs = hypervisor.logs() if hypervisor and hypervisor.state() is not State.ABSENT else []
         own = self.spec.folder / _LOG
         return [*theirs, *([own] if own.is_file() else [])]
 
     # Parts
 
     @property
-    def _link(self) -> Link:
-        found = links.read(self.spec.folder)
-        if found is None:
+    def _link(self) -> VagrantLink:
+        link = links.read(self.spec.folder)
+        if link is None:
             raise LabError(
                 f"lab {self.spec.name} does not say which of Vagrant's machines it is",
                 hint=f"`invoke lab.attach --vagrant NAME --name {self.spec.name}` tells it",
             )
-        return found
+        return link
 
     def _found(self) -> Hypervisor | None:
         link = links.read(self.spec.folder)
         return at_hypervisor(link) if link else None
 
     def _running(self, what: str) -> Hypervisor:
-        found = self._found()
-        if found is None or found.state() is not State.RUNNING:
-            raise UsageError(f"the machine {self.spec.name} does not run, so it has {what}")
-        return found
+        hypervisor = self._found()
+        if hypervisor is None or hypervisor.state() is not State.RUNNING:
+            raise refusals.not_running(self.spec.name, f"it has {what}")
+        return hypervisor
 
     def _open(self, forwards: Sequence[Forward]) -> None:
         for forward in forwards:

@@ -109,8 +109,8 @@ def settle(vmdk: Path) -> None:
         magic, place, sectors = _HEADER.unpack(head) if len(head) == _HEADER.size else (b"", 0, 0)
         stream.seek(place * _SECTOR)
         room = stream.read(sectors * _SECTOR) if magic == b"KDMV" else b""
-        unsettled, found = _CID.subn(b"CID=00000000", room.rstrip(b"\0"))
-        if found != 1 or len(unsettled) > len(room):
+        unsettled, count = _CID.subn(b"CID=00000000", room.rstrip(b"\0"))
+        if count != 1 or len(unsettled) > len(room):
             raise LabError(f"{vmdk} is not the VMDK that qemu-img was to write")
         stream.seek(place * _SECTOR)
         stream.write(unsettled.ljust(len(room), b"\0"))

@@ -49,8 +49,8 @@ def libvirt(spec: MachineSpec, forwards: Sequence[Forward], options: QemuOptions
 
 def _version(options: VirtualBoxOptions) -> str:
     """VirtualBox's; empty when there is none here."""
-    found = host.installed(options.home)
-    return found.version_hint if found else ""
+    installed = host.installed(options.home)
+    return installed.version_hint if installed else ""
 
 
 def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> dict[str, Any]:

@@ -84,12 +84,12 @@ def told(lines: str, machine: str) -> dict[str, str]:
 
     https://developer.hashicorp.com/vagrant/docs/cli/machine-readable
     """
-    found = {}
+    parsed = {}
     for line in lines.splitlines():
         fields = line.split(",", 3)
         if len(fields) == 4 and fields[1] == machine:
-            found[fields[2]] = fields[3].replace("%!(VAGRANT_COMMA)", ",").replace("\\n", "\n")
-    return found
+            parsed[fields[2]] = fields[3].replace("%!(VAGRANT_COMMA)", ",").replace("\\n", "\n")
+    return parsed
 
 
 def entrance(config: str, machine: str) -> Entrance:
@@ -99,8 +99,9 @@ def entrance(config: str, machine: str) -> Entrance:
     """
     lines = _host_block(config, machine)
     keys = tuple(Path(value) for name, value in lines if name == "identityfile")
-    said = dict(reversed(lines))  # ssh takes the first of each
-    port, lacking = said.get("port", "22"), [name for name in ("hostname", "user") if name not in said]
+    settings = dict(reversed(lines))  # ssh takes the first of each
+    port = settings.get("port", "22")
+    lacking = [name for name in ("hostname", "user") if name not in settings]
     if lacking or not keys or not port.isdecimal():
         what = ", ".join([*lacking, *([] if keys else ["private key"])]) or f"port, but {port!r}"
         raise UsageError(
@@ -109,7 +110,7 @@ def entrance(config: str, machine: str) -> Entrance:
             "unless config.ssh in the Vagrantfile says otherwise",
             tail=proc.tail(config),
         )
-    return Entrance(said["hostname"], int(port), said["user"], keys)
+    return Entrance(settings["hostname"], int(port), settings["user"], keys)
 
 
 def _host_block(config: str, machine: str) -> list[tuple[str, str]]:
@@ -129,5 +130,5 @@ def _host_block(config: str, machine: str) -> list[tuple[str, str]]:
 def version() -> str:
     """The installed Vagrant's version. BlockedError when there is none."""
     done = proc.run([PROGRAM, "--version"], deadline=Deadline.after(_ASK_SECONDS), env=_SETTINGS)
-    found = _VERSION.search(done.out)
-    return found[1] if found else ""
+    match = _VERSION.search(done.out)
+    return match[1] if match else ""

@@ -38,7 +38,7 @@ _STATES = {
 is told once a snapshot's taking, deleting or restoring is over."""
 
 
-class VirtualBox:
+class VagrantVirtualBox:
     """`uuid` is VirtualBox's own of the machine. The program is the one on PATH, which Vagrant takes too."""
 
     def __init__(self, uuid: str) -> None:

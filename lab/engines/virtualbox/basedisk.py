@@ -17,7 +17,7 @@ from pathlib import Path
 from lab import files, proc
 from lab.deadline import Deadline
 from lab.errors import BlockedError, UsageError
-from lab.images.lock import beside, held
+from lab.lock import beside, when_free
 
 FOLDER = "virtualbox"
 """In the cache folder, beside the images."""
@@ -51,7 +51,7 @@ def ensure(base: Path, gib: int, cache: Path, convert: Convert, image_tool: str 
     if target.is_file():
         return target
     # One at a time of an image, of whatever sizes: VirtualBox knows it by its path.
-    with held(beside(target.parent / base.parent.name), f"converting {base.parent.name}"):
+    with when_free(beside(target.parent / base.parent.name), f"converting {base.parent.name}"):
         if target.is_file():
             return target
         if not base.is_file():

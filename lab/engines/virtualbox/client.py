@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +28,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 """The folder that holds the package `lab`."""
 
 
-class Client:
+class WorkerClient:
     """lab.engines.virtualbox.transport.Transport over VirtualBox's bindings, one call at a time.
 
     `glue` are the folders in which vboxapi may be, best first; without any, vbox-sdk's is used if installed.
@@ -58,10 +58,9 @@ class Client:
         self,
         operation: str,
         deadline: Deadline | None = None,
-        tell: Callable[[int], None] | None = None,
         **words: Any,
     ) -> Any:
-        """The operation's result. `tell` receives percentages of slow ones.
+        """The operation's result.
 
         All operations converge, so one that is cut short by VBoxSVC's death is begun again, once.
         Raises LabError of the kind the fault is, DeadlineError, InterruptedByUser.
@@ -69,21 +68,19 @@ class Client:
         deadline = deadline or Deadline.after(ANSWER_SECONDS)
         with self._lock:
             try:
-                return self._ask(operation, deadline, tell, words)
+                return self._ask(operation, deadline, words)
             except WorkerLostError:
-                return self._ask(operation, deadline, tell, words)
+                return self._ask(operation, deadline, words)
 
     def close(self) -> None:
         with self._lock:
             self._drop()
 
-    def _ask(
-        self, operation: str, deadline: Deadline, tell: Callable[[int], None] | None, words: dict[str, Any]
-    ) -> Any:
+    def _ask(self, operation: str, deadline: Deadline, words: dict[str, Any]) -> Any:
         if self._running is None:
             self._running = _Running(self._argv, self._env)
         try:
-            return self._running.ask(operation, deadline, tell, words)
+            return self._running.ask(operation, deadline, words)
         except BaseException as error:
             # Objects of a dead VBoxSVC never recover in the process that holds them, and an operation
             # that was not waited for would answer the next question. Any other failure is an answer.
@@ -124,9 +121,7 @@ class _Running:
         threading.Thread(target=_read, args=(self._process.stdout, self._answers), daemon=True).start()
         self._number = 0
 
-    def ask(
-        self, operation: str, deadline: Deadline, tell: Callable[[int], None] | None, words: dict[str, Any]
-    ) -> Any:
+    def ask(self, operation: str, deadline: Deadline, words: dict[str, Any]) -> Any:
         self._number += 1
         request = {"id": self._number, "op": operation, "args": words}
         stdin = self._process.stdin
@@ -142,10 +137,6 @@ class _Running:
                 continue
             if "fault" in answer:
                 raise as_error(**answer["fault"])
-            if "percent" in answer:
-                if tell is not None:
-                    tell(int(answer["percent"]))
-                continue
             return answer["result"]
 
     def _next(self, operation: str, deadline: Deadline) -> dict[str, Any]:
@@ -208,6 +199,6 @@ def _read(stream: IO[bytes] | None, answers: queue.Queue[dict[str, Any] | None])
 
 
 @lru_cache
-def client(python: str, home: Path, glue: tuple[Path, ...]) -> Client:
+def client(python: str, home: Path, glue: tuple[Path, ...]) -> WorkerClient:
     """The one client of this process for these bindings."""
-    return Client(python or sys.executable, home, glue)
+    return WorkerClient(python or sys.executable, home, glue)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lab.engines.options import ExecutionEngine
-from lab.engines.protocol import Availability, Finding
+from lab.engines.protocol import Availability, EngineFinding
 from lab.engines.virtualbox import issues
 from lab.engines.virtualbox.host import HostVirtualBox, Installed
 from lab.versions import in_range
@@ -37,29 +37,29 @@ def findings(
     transport: str,
     log_engine: str,
     error: str = "",
-) -> list[Finding]:
+) -> list[EngineFinding]:
     """lab.doctor's lines, the known issues last.
 
     `version` is the API's or the hint of `installed`; `transport` says over which one VirtualBox answered
     and why, empty when it did over none, and `error` then why not; `log_engine` is
     RunLog.engine of the last run, empty when there was none.
     """
-    found = []
+    listed = []
     if installed:  # that it is not is what `can_start_64bit` says
-        found += [_version(installed, version), _api(transport, error)]
-        found.append(_loopback(host, version))
-    found += [_hypervisor(host, version), _cpu(host)]
+        listed += [_version(installed, version), _api(transport, error)]
+        listed.append(_loopback(host, version))
+    listed += [_hypervisor(host, version), _cpu(host)]
     if host.system == "linux":
-        found.append(_kvm(host))
+        listed.append(_kvm(host))
     if log_engine:
         ran = _RAN.get(log_engine, log_engine)
-        found.append(Finding("last run", log_engine == "hwvirt", f"VBox.log: the VM ran under {ran}"))
+        listed.append(EngineFinding("last run", log_engine == "hwvirt", f"VBox.log: the VM ran under {ran}"))
     if installed:
-        found += [
-            Finding(issue.id, False, issue.what, issue.hint, issue.source)
+        listed += [
+            EngineFinding(issue.id, False, issue.what, issue.hint, issue.source)
             for issue in issues.matching(host, version)
         ]
-    return found
+    return listed
 
 
 def caution(host: HostVirtualBox) -> str:
@@ -164,15 +164,15 @@ def _on_hardware(host: HostVirtualBox) -> Availability | None:
     )
 
 
-def _version(installed: Installed, version: str) -> Finding:
-    told = version or "a version it does not tell"
-    return Finding("version", bool(version), f"{told} in {installed.folder}")
+def _version(installed: Installed, version: str) -> EngineFinding:
+    shown = version or "a version it does not tell"
+    return EngineFinding("version", bool(version), f"{shown} in {installed.folder}")
 
 
-def _api(transport: str, error: str) -> Finding:
+def _api(transport: str, error: str) -> EngineFinding:
     if transport:
-        return Finding("api", True, transport)
-    return Finding(
+        return EngineFinding("api", True, transport)
+    return EngineFinding(
         "api",
         False,
         f"it does not answer{f': {error}' if error else ''}",
@@ -180,35 +180,35 @@ def _api(transport: str, error: str) -> Finding:
     )
 
 
-def _loopback(host: HostVirtualBox, version: str) -> Finding:
+def _loopback(host: HostVirtualBox, version: str) -> EngineFinding:
     name = "host's loopback"
     if _before(version, _FIRST_CLOSED):
         stop = "stop what listens on 127.0.0.1 and is not for it"
-        return Finding(
+        return EngineFinding(
             name,
             False,
             f"within the VM's reach at 10.0.2.2: NAT of {version} cannot be kept from it",
             # On a Mac 6.1 is what the theory is about, and a newer version answers another question.
             stop if host.system == "macos" else f"use VirtualBox {_FIRST_CLOSED} or newer, or {stop}",
         )
-    return Finding(name, True, "out of the VM's reach: NAT is told so")
+    return EngineFinding(name, True, "out of the VM's reach: NAT is told so")
 
 
-def _hypervisor(host: HostVirtualBox, version: str) -> Finding:
+def _hypervisor(host: HostVirtualBox, version: str) -> EngineFinding:
     if host.system == "macos" and not _before(version, _FIRST_FRAMEWORK):
         offered = "hv_support" in host.extensions
-        return Finding(
+        return EngineFinding(
             "hypervisor", offered, f"Hypervisor.framework is {'offered' if offered else 'not offered'}"
         )
     if host.system == "macos":
         loaded = f"VirtualBox's kernel extension is {'' if host.driver_device else 'not '}loaded"
-        return Finding(
+        return EngineFinding(
             "driver", host.driver_device, loaded, "" if host.driver_device else _extension_hint(host)
         )
     if host.driver_device and host.driver_usable:
-        return Finding("driver", True, _driver(host))
+        return EngineFinding("driver", True, _driver(host))
     hint = _ACCESS if host.driver_device else _IN_CONTAINER if host.driver_loaded else _LOAD
-    return Finding("driver", False, _driver(host), hint)
+    return EngineFinding("driver", False, _driver(host), hint)
 
 
 def _driver(host: HostVirtualBox) -> str:
@@ -221,23 +221,27 @@ def _driver(host: HostVirtualBox) -> str:
     return "the kernel module vboxdrv is not loaded"
 
 
-def _cpu(host: HostVirtualBox) -> Finding:
+def _cpu(host: HostVirtualBox) -> EngineFinding:
     name = host.cpu_model or "the processor"
-    found = [extension for extension in host.extensions if extension != "hv_support"]
+    extensions = [extension for extension in host.extensions if extension != "hv_support"]
     if host.silicon:
-        return Finding("cpu", False, f"{name}: Apple silicon, for x86 VMs of no use")
+        return EngineFinding("cpu", False, f"{name}: Apple silicon, for x86 VMs of no use")
     inside = "" if host.bare_metal else ", itself in a virtual machine"
-    return Finding("cpu", bool(found), f"{name}: {' and '.join(found) or 'no vmx or svm'}{inside}")
+    return EngineFinding(
+        "cpu", bool(extensions), f"{name}: {' and '.join(extensions) or 'no vmx or svm'}{inside}"
+    )
 
 
-def _kvm(host: HostVirtualBox) -> Finding:
+def _kvm(host: HostVirtualBox) -> EngineFinding:
     if host.holders:
         observed = f"{' and '.join(host.holders)} loaded"
         if not host.kvm_at_load:
-            return Finding("kvm modules", True, f"{observed}: it has the extension while a guest of it runs")
-        return Finding("kvm modules", False, observed, _unload(host))
+            return EngineFinding(
+                "kvm modules", True, f"{observed}: it has the extension while a guest of it runs"
+            )
+        return EngineFinding("kvm modules", False, observed, _unload(host))
     others = " and ".join(host.kvm_modules)
-    return Finding("kvm modules", True, f"only {others} loaded" if others else "none loaded")
+    return EngineFinding("kvm modules", True, f"only {others} loaded" if others else "none loaded")
 
 
 def _unload(host: HostVirtualBox) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 from lab import bounds
 from lab.engines.options import VirtualBoxOptions
-from lab.engines.protocol import Availability, EngineFacts, Finding, MachineSpec
+from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
 from lab.engines.virtualbox.choice import Choice, choose
-from lab.engines.virtualbox.layout import Layout
+from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.transport import Transport
 from lab.errors import BlockedError, LabError
@@ -35,9 +35,9 @@ class VirtualBoxEngine:
         self._options = options
 
     def availability(self) -> Availability:
-        found = diagnosis.can_start_64bit(self._host, self._installed, self._options.execution_engine)
-        if not found.usable:
-            return found
+        availability = diagnosis.can_start_64bit(self._host, self._installed, self._options.execution_engine)
+        if not availability.usable:
+            return availability
         try:
             described = self._described
         except LabError as error:
@@ -67,7 +67,7 @@ class VirtualBoxEngine:
             },
         )
 
-    def findings(self, folders: Sequence[Path]) -> list[Finding]:
+    def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:
         version = spoken = why_not = ""
         if self._installed is not None:
             version = self._installed.version_hint
@@ -119,6 +119,6 @@ class VirtualBoxEngine:
 
 def _newest_log(folders: Sequence[Path]) -> str:
     """VirtualBox's log of the run that ended last; empty when there was none."""
-    logs = [path for folder in folders if (path := Layout(folder).log).is_file()]
+    logs = [path for folder in folders if (path := VirtualBoxLayout(folder).log).is_file()]
     newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
     return bounds.read_text(newest) if newest else ""

@@ -150,28 +150,28 @@ def installed(home: str = "", root: Path = Path("/")) -> Installed | None:
     system = _system()
     for folder in [Path(home).expanduser()] if home else _places(system, root):
         if (folder / _SERVER).is_file():
-            found = folder.absolute()
-            return Installed(found, _version(found), glue(found, system))
+            place = folder.absolute()
+            return Installed(place, _version(place), glue(place, system))
     return None
 
 
 def glue(folder: Path, system: System) -> tuple[Path, ...]:
     """The folders that really hold VirtualBox's Python glue, the surest first."""
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for entry in _GLUE[system]:
         start, pattern = folder, entry
         while pattern.startswith("../"):
             start, pattern = start.parent, pattern.removeprefix("../")
         for path in sorted(start.glob(pattern)):
             if (path / "vboxapi/__init__.py").is_file() or (path / "vboxapi.py").is_file():
-                found[path] = None
-    return tuple(found)
+                folders[path] = None
+    return tuple(folders)
 
 
 def parse_version(text: str) -> str:
     """The version in VBoxManage's output, which starts with warnings when the driver is not loaded."""
-    found = _VERSION.findall(text)
-    return found[-1] if found else ""
+    matches = _VERSION.findall(text)
+    return matches[-1] if matches else ""
 
 
 def _system() -> System:

@@ -69,7 +69,7 @@ class Issue(BaseModel):
     when: tuple[Condition, ...] = ()
 
 
-class Table(BaseModel):
+class IssueTable(BaseModel):
     """issues.toml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +80,7 @@ class Table(BaseModel):
 @cache
 def table() -> tuple[Issue, ...]:
     """All known issues, in the order of the file. Raises pydantic's ValidationError for a wrong file."""
-    return Table.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8"))).issue
+    return IssueTable.model_validate(tomllib.loads(_TABLE.read_text(encoding="utf-8"))).issue
 
 
 def matching(host: HostVirtualBox, version: str) -> list[Issue]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Layout:
+class VirtualBoxLayout:
     folder: Path
 
     @property

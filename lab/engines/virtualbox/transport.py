@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from lab.deadline import Deadline
@@ -44,7 +43,7 @@ def as_error(kind: str, what: str, tail: str = "", hint: str = "") -> LabError:
 
 
 class Transport(Protocol):
-    """Its operations are those of worker/__main__.py. Each converges: one cut short may be begun again."""
+    """Its operations: `describe`, and those of worker/operations.py. One cut short may be begun again."""
 
     name: str
     """`vboxapi` or `VBoxManage`."""
@@ -53,10 +52,9 @@ class Transport(Protocol):
         self,
         operation: str,
         deadline: Deadline | None = None,
-        tell: Callable[[int], None] | None = None,
         **words: Any,
     ) -> Any:
-        """The operation's result. `tell` receives percentages of slow ones, where the transport has them.
+        """The operation's result.
 
         Raises LabError of the kind the fault is, DeadlineError, InterruptedByUser.
         """

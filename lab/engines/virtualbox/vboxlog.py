@@ -1,4 +1,4 @@
-"""Reads a VBox.log: which execution engine really ran, what became of nested virtualization, what failed.
+"""Reads a VBox.log: which execution engine really ran, what became of nested virtualization.
 
 The lines are those VirtualBox 6.1 to 7.2 write (src/VBox/VMM/VMMR3: HM.cpp, NEMR3.cpp, CPUM.cpp).
 """
@@ -14,7 +14,7 @@ from lab.engines.protocol import NESTING_REFUSED
 RanBy = Literal["hwvirt", "native", "interpreter", ""]
 
 _KEPT = 40
-"""Lines kept of a kind: a VM that fails in a loop logs the same for hours."""
+"""Lines kept: a VM that fails in a loop logs the same for hours."""
 
 _LONGEST = 200
 """Characters of a line that is shown."""
@@ -27,9 +27,8 @@ _ENGINES: tuple[tuple[RanBy, re.Pattern[str]], ...] = (
     ("native", re.compile(r"NEM: NEMR3Init: (?:\w+ execution mode is active|Active\.)")),
     ("interpreter", re.compile(r"HM: HMR3Init: Falling back on IEM")),
 )
-_FALLBACK = "HM: HMR3Init: Attempting fall back to NEM"
-_ASKED = re.compile(r"NestedHWVirt\s+<integer>\s+= 0x([0-9a-fA-F]{1,16})\b")
-_CPUID = re.compile(r"(VMX - Virtual Machine|SVM - AMD)\b.*= ([01]) \([01]\)")
+_SETTING = re.compile(r"NestedHWVirt\s+<integer>\s+= 0x[0-9a-fA-F]{1,16}\b")
+_CPUID = re.compile(r"(?:VMX - Virtual Machine|SVM - AMD)\b.*= [01] \([01]\)")
 _NESTED = re.compile(r"(?:CPUM|HM|NEM|EM|VMSetError|IEM): .*nested", re.IGNORECASE)
 # CPUMR3CpuId.cpp, 7.0 to 7.2 (since then CPUMR3CpuId-x86.cpp): "... when NEM is used! (later)" on a Mac.
 _NO_NESTING = re.compile(r"CPUM: Warning! Can't turn on nested VT-x/AMD-V\b")
@@ -37,7 +36,6 @@ _NESTED_PAGING = re.compile(r"nested.?paging", re.IGNORECASE)
 # The runtime errors DrvVD_DISKFULL and DevATA_DISKFULL (src/VBox/Devices/Storage: DrvVD.cpp, DevATA.cpp).
 _DISK_FULL = re.compile(r"\b\w+_DISKFULL\b|: Host disk full$")
 _RUNS_ON = re.compile(r"Changing the VM state from '\w+' to '(?:RESUMING|RUNNING)'")
-_ERROR = re.compile(r"\bVERR_[A-Z0-9_]+|Guru Meditation|^VMSetError: ")
 _OF_GUEST = ("Guest Log: ", "VMMDev: Guest Log: ")
 
 
@@ -48,32 +46,19 @@ class RunLog:
     engine: RanBy = ""
     """ "hwvirt": VirtualBox's own ring-0 hypervisor; "native": the system's; "interpreter": no processor."""
     engine_line: str = ""
-    fallback: str = ""
-    """The line with which it gave up on hwvirt: it says why."""
-    nested_paging: bool = False
-    """hwvirt with the CPU's nested paging, as found at the start."""
-    nested_asked: bool | None = None
-    """The setting as this run had it (CFGM's NestedHWVirt). It proves nothing."""
-    nested_shown: bool | None = None
-    """Whether the CPUID given to the guest has vmx or svm."""
     nested_refused: str = ""
     """The line that says that it takes the setting and gives the guest nothing: VirtualBox's own word."""
     nested_lines: tuple[str, ...] = ()
     """What it says of nested virtualization, runs of spaces made one."""
     disk_full: str = ""
     """The line with which the VM was paused for want of space on the host, unless it ran on since."""
-    errors: tuple[str, ...] = ()
-    """Lines with a VERR_ code, a guru meditation or a failed start's reason. A sound run has some too."""
 
 
 def parse(text: str) -> RunLog:
     """Never raises. Lines are given without their time stamp; what the guest itself logs is left out."""
     engine: RanBy = ""
-    engine_line = fallback = full = refused = ""
-    asked: bool | None = None
-    shown: bool | None = None
+    engine_line = full = refused = ""
     nested: dict[str, None] = {}
-    errors: dict[str, None] = {}
     for raw in text.splitlines():
         line = _STAMP.sub("", raw, count=1).rstrip()
         if not line or line.startswith(_OF_GUEST):
@@ -85,31 +70,16 @@ def parse(text: str) -> RunLog:
             full = line
         elif _RUNS_ON.match(line):
             full = ""
-        if line.startswith(_FALLBACK):
-            fallback = line
         if _NO_NESTING.match(line):
             refused = line[:_LONGEST]
-        if found := _ASKED.match(line):
-            asked = int(found[1], 16) != 0
+        if _SETTING.match(line) or _CPUID.match(line) or _says_nested(line):
             nested[" ".join(line.split())] = None
-        elif row := _CPUID.match(line):
-            shown = bool(shown) or row[2] == "1"
-            nested[" ".join(line.split())] = None
-        elif _says_nested(line):
-            nested[" ".join(line.split())] = None
-        if _ERROR.search(line):
-            errors[line] = None
     return RunLog(
         engine=engine,
         engine_line=engine_line,
-        fallback=fallback,
-        nested_paging=engine == "hwvirt" and "nested paging" in engine_line,
-        nested_asked=asked,
-        nested_shown=shown,
         nested_refused=refused,
         nested_lines=tuple(nested)[:_KEPT],
         disk_full=full,
-        errors=tuple(errors)[:_KEPT],
     )
 
 

@@ -14,12 +14,11 @@ from lab.deadline import Deadline
 from lab.images.archive.closure import needed
 from lab.images.archive.extract import fetch, unpack
 from lab.images.archive.index import Package, read_index
-from lab.images.archive.release import Keys, read_release
-from lab.images.transport import Patience
+from lab.images.archive.release import ArchiveKeys, read_release
 from lab.steps import Step
-from lab.web import Session
+from lab.web import HttpSession, Patience
 
-__all__ = ["DebianArchive", "Keys", "Package"]
+__all__ = ["DebianArchive", "ArchiveKeys", "Package"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class DebianArchive:
 
     base: str
     suite: str
-    keys: Keys
-    session: Session
+    keys: ArchiveKeys
+    session: HttpSession
     patience: Patience = field(default_factory=Patience)
 
     def resolve(self, names: Sequence[str], deadline: Deadline) -> list[Package]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.errors import BlockedError
-from lab.images.archive.index import Alternatives, Index, Package, satisfies
+from lab.images.archive.index import Alternatives, Package, PackageIndex, satisfies
 
 
-def needed(index: Index, names: Sequence[str]) -> list[Package]:
+def needed(index: PackageIndex, names: Sequence[str]) -> list[Package]:
     """The packages called `names` with all their Depends and Pre-Depends, by name; the same every time.
 
     Of alternatives, one that is needed anyhow is taken, else the first that the archive has. Conflicts do not
@@ -34,7 +34,7 @@ def needed(index: Index, names: Sequence[str]) -> list[Package]:
     return [chosen[name] for name in sorted(chosen)]
 
 
-def _first(index: Index, alternatives: Alternatives) -> Package | None:
+def _first(index: PackageIndex, alternatives: Alternatives) -> Package | None:
     for item in alternatives:
         name = str(item["name"])
         package = index.package(name)

@@ -14,13 +14,12 @@ from lab.deadline import Deadline, check_cancelled
 from lab.errors import BlockedError, DeadlineError
 from lab.images.archive.index import Package
 from lab.images.download import download
-from lab.images.transport import Patience
 from lab.steps import Step
-from lab.web import Session
+from lab.web import HttpSession, Patience
 
 
 def fetch(
-    session: Session,
+    session: HttpSession,
     base: str,
     packages: Sequence[Package],
     downloads: Path,

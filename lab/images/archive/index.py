@@ -18,8 +18,7 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.archive.release import SuiteRelease
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience
-from lab.web import Session, shown
+from lab.web import HttpSession, Patience, shown
 
 _FILE = "main/binary-amd64/Packages.xz"
 _LONGEST = 512 << 20
@@ -51,7 +50,7 @@ class Package:
     dependencies: Sequence[Alternatives] = field(default=(), compare=False, repr=False)
 
 
-class Index:
+class PackageIndex:
     """All packages of a Packages file. Only those that are asked for are parsed: there are 60,000."""
 
     def __init__(self, text: str) -> None:
@@ -88,7 +87,9 @@ def satisfies(package: Package, relation: tuple[str, str] | None) -> bool:
     return _RELATIONS[relator](Version(package.version), Version(wanted))
 
 
-def read_index(session: Session, release: SuiteRelease, deadline: Deadline, patience: Patience) -> Index:
+def read_index(
+    session: HttpSession, release: SuiteRelease, deadline: Deadline, patience: Patience
+) -> PackageIndex:
     """The index of the release. Raises BlockedError when it is not what the release lists; DeadlineError."""
     listed = release.files.get(_FILE)
     if listed is None:
@@ -105,7 +106,7 @@ def read_index(session: Session, release: SuiteRelease, deadline: Deadline, pati
             f"{shown(url)} is not the file that the release lists",
             hint="the mirror may be half updated: try again later, or name another one",
         )
-    return Index(_unpacked(packed, shown(url)).decode("utf-8", "replace"))
+    return PackageIndex(_unpacked(packed, shown(url)).decode("utf-8", "replace"))
 
 
 def _unpacked(packed: bytes, name: str) -> bytes:

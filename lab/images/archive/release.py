@@ -14,15 +14,14 @@ from lab.deadline import Deadline
 from lab.errors import BlockedError
 from lab.images.signature import verify_clearsigned
 from lab.images.small import fetch_bytes
-from lab.images.transport import Patience
-from lab.web import Session, shown
+from lab.web import HttpSession, Patience, shown
 
 _LIMIT = 8 << 20
 """Bytes; that of a Debian release has about 140,000."""
 
 
 @dataclass(frozen=True)
-class Keys:
+class ArchiveKeys:
     """The file of the archive's public keys, and the fingerprints of those that are believed."""
 
     file: Path
@@ -46,7 +45,7 @@ class SuiteRelease:
 
 
 def read_release(
-    session: Session, base: str, suite: str, keys: Keys, deadline: Deadline, patience: Patience
+    session: HttpSession, base: str, suite: str, keys: ArchiveKeys, deadline: Deadline, patience: Patience
 ) -> SuiteRelease:
     """The release of `suite` in the archive at `base`.
 

@@ -23,7 +23,7 @@ from lab.images.errors import DeniedError, RefusedError
 from lab.images.registry.challenge import challenges
 from lab.images.registry.credentials import Credentials
 from lab.images.small import fetch
-from lab.images.transport import Patience
+from lab.web import Patience
 
 _TOKEN_LIMIT = 1 << 20
 _SENDABLE = re.compile(r"[!-~]+")
@@ -100,7 +100,7 @@ class RegistryAuth(AuthBase):
             form = query | mine | {"client_id": "lab"}
         else:
             realm = f"{realm}{'&' if urlsplit(realm).query else '?'}{urlencode(query)}"
-        with web.Session() as session:
+        with web.HttpSession() as session:
             # Never None: requests would then look into ~/.netrc.
             session.auth = self._login() or (lambda request: request)
             try:

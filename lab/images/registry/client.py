@@ -18,29 +18,21 @@ from lab.images.errors import (
     PartMissingError,
     RateLimitedError,
     RefusedError,
-    UnreachableError,
+    ServerUnreachableError,
     WrongDigestError,
 )
 from lab.images.registry import credentials, manifests
 from lab.images.registry.auth import RegistryAuth
-from lab.images.registry.manifests import Descriptor, Index, Manifest, Resolved
+from lab.images.registry.manifests import Descriptor, Manifest, PlatformIndex, Resolved
 from lab.images.registry.reference import Reference, api_host, check_digest, is_digest, scheme
 from lab.images.small import fetch
-from lab.images.transport import Patience, TransientError, opened
+from lab.images.transport import opened
 from lab.steps import Step
+from lab.web import Patience, TransientError
 
 _CONNECT_SECONDS = 3.0
 _LONGEST_BLOB = 64 << 30
 """Bytes. What a manifest says of its blobs is a stranger's word, too."""
-
-
-def resolve(reference: Reference, mirror: str, digest: str, deadline: Deadline) -> Resolved:
-    """What `reference` stands for now, or `digest` (sha256:…) if given, on linux/amd64.
-
-    Raises BlockedError (lab.images.errors), DeadlineError, UsageError.
-    """
-    with Registry(reference, mirror, deadline) as registry:
-        return registry.resolve(digest)
 
 
 def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
@@ -49,7 +41,7 @@ def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
     url = f"{scheme(host)}://{host}/v2/"
     once = Patience(connect=min(_CONNECT_SECONDS, seconds), read=seconds, attempts=1)
     try:
-        with web.Session() as session, opened(session, url, {}, once, Deadline.after(seconds)):
+        with web.HttpSession() as session, opened(session, url, {}, once, Deadline.after(seconds)):
             return None
     except TransientError as error:
         return str(error)
@@ -77,7 +69,7 @@ class Registry:
         self.url = f"{scheme(self.host)}://{self.host}/v2/{reference.repository}"
         self._patience = patience or Patience()
         self._say = say
-        self._session = web.Session()
+        self._session = web.HttpSession()
         logins = functools.partial(credentials.stored, self.host, say=say, deadline=deadline)
         self._session.auth = RegistryAuth(
             self.host, reference.repository, logins, self._patience, deadline, say
@@ -92,16 +84,19 @@ class Registry:
         self._session.close()
 
     def resolve(self, digest: str = "") -> Resolved:
-        """See the function of this name."""
+        """What the reference stands for now, or `digest` (sha256:…) if given, on linux/amd64.
+
+        Raises BlockedError (lab.images.errors), DeadlineError, UsageError.
+        """
         wanted = check_digest(digest) or self.reference.digest
         content = self._content(f"manifests/{wanted or self.reference.tag}", wanted)
         first = manifests.digest_of(content)
         manifest = manifests.parse(content, self.reference)
-        if isinstance(manifest, Index):
+        if isinstance(manifest, PlatformIndex):
             content, manifest = self._amd64(manifest)
         return Resolved(self.reference, first, manifests.digest_of(content), *manifest)
 
-    def _amd64(self, index: Index) -> tuple[bytes, Manifest]:
+    def _amd64(self, index: PlatformIndex) -> tuple[bytes, Manifest]:
         """The manifest for linux/amd64: the one that says so, else one whose configuration does."""
         named = index.amd64()
         for inner in [named] if named else index.unnamed():
@@ -113,7 +108,7 @@ class Registry:
                 if named:
                     raise
                 continue  # no image: a signature, or a list of contents
-            if isinstance(manifest, Index):
+            if isinstance(manifest, PlatformIndex):
                 raise BlockedError(f"{self.reference} is an index of indexes, which lab does not follow")
             if named or self._is_amd64(manifest[0]):
                 return content, manifest
@@ -203,15 +198,15 @@ class Registry:
                 error.what,
                 hint=f"wait; or `docker login {self.host}` for more requests; or name a mirror",
             ) from error
-        except UnreachableError as error:
-            raise UnreachableError(
+        except ServerUnreachableError as error:
+            raise ServerUnreachableError(
                 f"the registry {self.host} cannot be reached: {error.what}",
                 hint=error.hint or "check the network, or name a mirror or an archive",
             ) from error
 
     def _refusal(self, error: RefusedError, missing: str) -> LabError:
-        said = _said(error.body)
-        because = f" ({said})" if said else ""
+        words = _said(error.body)
+        because = f" ({words})" if words else ""
         if error.status == 404 and missing:
             return PartMissingError(
                 f"{self.host} has only a part of {self.reference}: {missing}{because}",

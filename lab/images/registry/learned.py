@@ -10,19 +10,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files
+from lab import files, lock
 from lab.errors import BlockedError
-from lab.images import lock
 from lab.images.registry.reference import Reference
 
 FILE = "image-digests.json"
 
 
-class _Model(BaseModel):
+class _LearnedModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Change(_Model):
+class Change(_LearnedModel):
     """The tag's digest was `old` when it was learned; the registry said `new`, first at `seen` (UTC)."""
 
     old: str
@@ -33,7 +32,7 @@ class Change(_Model):
         return f"{self.new} since {self.seen:%Y-%m-%d %H:%M} UTC or before, {self.old} in use"
 
 
-class Known(_Model):
+class Known(_LearnedModel):
     """What is known of one tag; digests are sha256:…"""
 
     digest: str
@@ -41,7 +40,7 @@ class Known(_Model):
     change: Change | None = None
 
 
-class _File(_Model):
+class _File(_LearnedModel):
     schema_: Literal["lab.image-digests/1"] = Field(default="lab.image-digests/1", alias="schema")
     tags: dict[str, Known] = Field(default_factory=dict)
 
@@ -82,7 +81,7 @@ class Learned:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Known]]:
-        with lock.held(lock.beside(self.path), f"the file {FILE}"):
+        with lock.when_free(lock.beside(self.path), f"the file {FILE}"):
             before = self._read()
             tags = dict(before.tags)
             yield tags

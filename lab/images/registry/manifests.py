@@ -28,11 +28,11 @@ _UNNAMED = 8
 _Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
-class _Model(BaseModel):
+class _RegistryModel(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class _Platform(_Model):
+class _Platform(_RegistryModel):
     os: str = ""
     architecture: str = ""
     variant: str = ""
@@ -41,7 +41,7 @@ class _Platform(_Model):
         return "/".join(word for word in (self.os, self.architecture, self.variant) if word)
 
 
-class Descriptor(_Model):
+class Descriptor(_RegistryModel):
     """A blob by its digest; `size` is bytes as they are stored, mostly compressed."""
 
     digest: _Digest
@@ -52,23 +52,23 @@ class Descriptor(_Model):
         return self.digest.removeprefix("sha256:")
 
 
-class _Listed(Descriptor):
+class _PlatformManifest(Descriptor):
     platform: _Platform | None = None
     """OCI leaves it free to an index to name platforms."""
 
 
-class _Document(_Model):
+class _Document(_RegistryModel):
     schema_version: int = Field(alias="schemaVersion")
-    manifests: tuple[_Listed, ...] | None = None
+    manifests: tuple[_PlatformManifest, ...] | None = None
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] | None = None
 
 
-class _RootFs(_Model):
+class _RootFs(_RegistryModel):
     diff_ids: tuple[_Digest, ...]
 
 
-class Config(_Model):
+class Config(_RegistryModel):
     """An image's configuration, as far as lab reads it."""
 
     os: str
@@ -107,10 +107,10 @@ Manifest = tuple[Descriptor, tuple[Descriptor, ...]]
 
 
 @dataclass(frozen=True)
-class Index:
+class PlatformIndex:
     """A manifest that lists one manifest a platform."""
 
-    listed: tuple[_Listed, ...]
+    listed: tuple[_PlatformManifest, ...]
 
     def amd64(self) -> str:
         """The digest of the manifest that is said to be for linux/amd64; empty if none is.
@@ -142,35 +142,37 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def parse(content: bytes, reference: Reference) -> Index | Manifest:
+def parse(content: bytes, reference: Reference) -> PlatformIndex | Manifest:
     """An index, or an image's configuration and layers. Raises BlockedError for anything else."""
     try:
-        found = _Document.model_validate_json(content)
+        document = _Document.model_validate_json(content)
     except ValidationError as error:
         raise BlockedError(
             f"the registry's manifest of {reference} is not one lab can read",
             tail=str(error).splitlines()[0],
         ) from error
-    if found.manifests is not None:
-        return Index(found.manifests)
-    if found.schema_version != 2 or found.config is None or not found.layers:
+    if document.manifests is not None:
+        return PlatformIndex(document.manifests)
+    if document.schema_version != 2 or document.config is None or not document.layers:
         raise BlockedError(
             f"the registry's manifest of {reference} is not a container image's",
             hint="images of schema 1, pushed before 2016, are not supported; choose another tag",
         )
-    if found.config.size > LIMIT:
-        raise BlockedError(f"the configuration of {reference} has {found.config.size} bytes: no image's has")
-    return found.config, found.layers
+    if document.config.size > LIMIT:
+        raise BlockedError(
+            f"the configuration of {reference} has {document.config.size} bytes: no image's has"
+        )
+    return document.config, document.layers
 
 
 def parse_config(content: bytes, what: str) -> Config:
     """An image's configuration. Raises BlockedError, PlatformError when it is not for linux/amd64."""
     try:
-        found = Config.model_validate_json(content)
+        config = Config.model_validate_json(content)
     except ValidationError as error:
         raise BlockedError(
             f"{what} has a configuration lab cannot read", tail=str(error).splitlines()[0]
         ) from error
-    if (found.os, found.architecture) != ("linux", "amd64"):
-        raise PlatformError(f"{what} is for {found.os}/{found.architecture}, not for {PLATFORM}")
-    return found
+    if (config.os, config.architecture) != ("linux", "amd64"):
+        raise PlatformError(f"{what} is for {config.os}/{config.architecture}, not for {PLATFORM}")
+    return config

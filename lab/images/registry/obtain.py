@@ -15,8 +15,8 @@ from lab.images.registry.client import Registry
 from lab.images.registry.learned import Change, Learned
 from lab.images.registry.pull import facts, find, pull
 from lab.images.registry.reference import Reference, check_digest
-from lab.images.transport import Patience
 from lab.steps import Step
+from lab.web import Patience
 
 _ASK_SECONDS = 5.0
 _ONCE = Patience(connect=3.0, read=_ASK_SECONDS, attempts=1)
@@ -33,8 +33,8 @@ class Obtained:
     def facts(self) -> dict[str, str]:
         """For a cell, a report, an inspection."""
         known = facts(self.image)
-        found = {"reference": known.reference, "digest": known.digest, "image_id": known.image_id}
-        return found | ({"tag_moved": str(self.change)} if self.change else {})
+        document = {"reference": known.reference, "digest": known.digest, "image_id": known.image_id}
+        return document | ({"tag_moved": str(self.change)} if self.change else {})
 
 
 def obtain(

@@ -16,8 +16,8 @@ from lab.images.registry import archive, manifests
 from lab.images.registry.client import Registry
 from lab.images.registry.manifests import Resolved
 from lab.images.registry.reference import Reference
-from lab.images.transport import Patience
 from lab.steps import Step
+from lab.web import Patience
 
 KIND = "emulator"
 _FILE = "image.tar"
@@ -27,7 +27,7 @@ _PROGRESS_EVERY = 16 << 20
 
 
 @dataclass(frozen=True)
-class Facts:
+class PulledFacts:
     """What a pulled image is. Digests are sha256:…"""
 
     reference: str
@@ -61,22 +61,22 @@ def pull(
     (lab.images.errors, no space), DeadlineError, BusyError, InterruptedByUser, UsageError.
     """
     with Registry(reference, mirror, deadline, patience, step.note) as registry:
-        found = registry.resolve(digest)
-        name = images.image_id(reference.name, found.manifest.removeprefix("sha256:"))
+        resolved = registry.resolve(digest)
+        name = images.image_id(reference.name, resolved.manifest.removeprefix("sha256:"))
         with images.lock(cache, name, say=step.note, deadline=deadline):
             blobs = images.downloads(cache) / name
             if not _is_good(images.find(cache, name), step):
                 if fits is not None:
-                    fits(found.size)
-                _require_space(cache, blobs, found)
-                _fetch(registry, found, blobs, step)
+                    fits(resolved.size)
+                _require_space(cache, blobs, resolved)
+                _fetch(registry, resolved, blobs, step)
                 with files.building(cache / name) as work:
-                    images.seal(work, _pack(work, name, registry, found, blobs, step))
+                    images.seal(work, _pack(work, name, registry, resolved, blobs, step))
             shutil.rmtree(blobs, ignore_errors=True)
     entry = images.find(cache, name)
     if entry is None:
         raise LabError(f"image {name} vanished while it was pulled")
-    step.result = f"{name}, {found.digest}"
+    step.result = f"{name}, {resolved.digest}"
     return entry
 
 
@@ -90,9 +90,9 @@ def find(cache: Path, digest: str) -> images.CachedImage | None:
     return None
 
 
-def facts(entry: images.CachedImage) -> Facts:
+def facts(entry: images.CachedImage) -> PulledFacts:
     extra = entry.manifest.model_extra or {}
-    return Facts(
+    return PulledFacts(
         reference=str(extra["reference"]),
         image_id=str(extra["image_id"]),
         layers=tuple(str(layer) for layer in extra["layers"]),
@@ -144,12 +144,12 @@ def _pack(
             f"{image.reference} has {len(image.layers)} layers, and its configuration names "
             f"{len(config.layers)}"
         )
-    told = 0
+    reported = 0
 
     def report(done: int) -> None:
-        nonlocal told
-        if done - told >= _PROGRESS_EVERY or done >= image.size:
-            told = done
+        nonlocal reported
+        if done - reported >= _PROGRESS_EVERY or done >= image.size:
+            reported = done
             step.progress(min(done, image.size), image.size, "packing the archive")
 
     target = work / _FILE

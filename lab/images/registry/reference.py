@@ -110,9 +110,9 @@ def scheme(host: str) -> str:
     return "http" if is_loopback(re.sub(r":\d+$", "", host)) else "https"
 
 
-def same_registry(one: str, other: str) -> bool:
+def same_registry(first: str, other: str) -> bool:
     """Whether two hosts are one registry: Docker Hub has several names."""
-    return one == other or {one, other} <= _HUB_NAMES
+    return first == other or {first, other} <= _HUB_NAMES
 
 
 def _is_host(word: str) -> bool:

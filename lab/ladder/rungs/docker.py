@@ -5,14 +5,16 @@ from __future__ import annotations
 from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.guest import docker, trial
 from lab.ladder.model import Observation
+from lab.ladder.rung import Layer, Rung
+from lab.ladder.rungs import vm
 from lab.ladder.site import Site
 
 
-def engine(site: Site) -> Observation:
+def _engine(site: Site) -> Observation:
     """A container from an image that lab makes on the spot gives back a word used only now.
 
-    Where KVM works in L1 that container looks at it too, for container.kvm. If it cannot run with the
-    device, that is container.kvm's to say: Docker is then asked for one without.
+    Where KVM works in L1 that container runs the KVM probe too, for container.kvm. Where it cannot run with
+    the device, this rung is checked with a container without: container.kvm then says what is wrong.
     """
     guest = site.tools.guest
     if not docker.answers(guest):
@@ -27,13 +29,24 @@ def engine(site: Site) -> Observation:
         site.container = None
     if site.container is None:
         trial.container(guest, site.probe_deadline())
-    site.facts["docker"] = found = docker.facts(guest)
+    site.facts.docker = info = docker.facts(guest)
     return Observation(
         ok=True,
         expected="Docker runs a container from an image made by lab",
-        observed=f"Docker {found['version']} ran a container of lab's own image ({found['storage']})",
+        observed=f"Docker {info['version']} ran a container of lab's own image ({info['storage']})",
     )
 
 
 def _kvm_works(site: Site) -> bool:
     return site.kvm is not None and site.kvm.ok
+
+
+engine = Rung(
+    "docker.engine",
+    "Docker in L1 runs a container from an image lab made.",
+    _engine,
+    Layer.CONTAINER,
+    "Docker",
+    needs=(vm.boot,),
+    shows=("docker-info.txt",),
+)

@@ -7,7 +7,9 @@ import re
 from lab.engines.protocol import NESTING_REFUSED
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm as guest_kvm
-from lab.ladder.model import Observation
+from lab.ladder.model import Claim, Observation
+from lab.ladder.rung import NO_CLAIM, Layer, Rung
+from lab.ladder.rungs import vm
 from lab.ladder.site import Site
 from lab.probes.kvm import MODULES, Failure, KvmFacts, Probe, own_module
 
@@ -39,10 +41,9 @@ _HINTS: dict[Failure, str] = {
 
 def _facts(site: Site) -> KvmFacts:
     """One probe serves all three rungs."""
-    if site.kvm is None:
-        site.kvm = guest_kvm.probe(site.tools.guest, site.probe_deadline())
-        site.facts["guest"] = site.kvm.model_dump(mode="json")
-    return site.kvm
+    if site.facts.guest is None:
+        site.facts.guest = guest_kvm.probe(site.tools.guest, site.probe_deadline())
+    return site.facts.guest
 
 
 def settled(probe: Probe, where: str) -> Probe:
@@ -60,31 +61,45 @@ def settled(probe: Probe, where: str) -> Probe:
     )
 
 
-def paravirt(site: Site) -> Observation:
+def _paravirt(site: Site) -> Observation:
     """KVM's guest interface, as L1 sees it. Informative: it bears on speed, not on nesting."""
-    found = _facts(site).facts
-    if found.cpu.hypervisor is None:
+    facts = _facts(site).facts
+    if facts.cpu.hypervisor is None:
         raise InconclusiveError(
             "the VM's hypervisor signature could not be read", hint="the VM's Python lacks ctypes, for one"
         )
     wanted = site.tools.machine.spec.paravirt != "none"
-    seen = found.cpu.hypervisor == KVM_SIGNATURE and "kvm-clock" in found.clocksources
+    offered = facts.cpu.hypervisor == KVM_SIGNATURE and "kvm-clock" in facts.clocksources
     return Observation(
-        ok=seen == wanted,
+        ok=offered == wanted,
         expected="KVM's signature, and kvm-clock on offer" if wanted else "no KVM interface",
-        observed=f"hypervisor signature {found.cpu.hypervisor or 'none'}, "
-        f"clocksource {found.clocksource} of {', '.join(found.clocksources)}",
+        observed=f"hypervisor signature {facts.cpu.hypervisor or 'none'}, "
+        f"clocksource {facts.clocksource} of {', '.join(facts.clocksources)}",
     )
 
 
-def cpu(site: Site) -> Observation:
+# Nothing needs it: nesting decides, not paravirtualization. Emulation cannot pass it.
+paravirt = Rung(
+    "guest.paravirt",
+    "L1 sees the paravirtualization interface that was asked for: KVM's signature and kvm-clock.",
+    _paravirt,
+    Layer.VM,
+    "Paravirt",
+    needs=(vm.boot,),
+    required_by=NO_CLAIM,
+    observed_by=frozenset({Claim.THEORY}),
+    shows=("dmesg.txt",),
+)
+
+
+def _cpu(site: Site) -> Observation:
     """vmx or svm among L1's own cpu flags; where the engine's log says why not, its words are shown."""
-    machine, found = _facts(site).facts.machine, _facts(site).facts.cpu
+    machine, processor = _facts(site).facts.machine, _facts(site).facts.cpu
     if machine not in _X86:
         raise BlockedError(f"the VM's processor is {machine}, and what is asked about are x86 guests")
-    flags = [flag for flag in MODULES if flag in found.flags]
-    paging = {True: ", nested paging", False: ", no nested paging", None: ""}[found.nested_paging]
-    word = site.facts.get("vm.settings", {}).get(NESTING_REFUSED, "")
+    flags = [flag for flag in MODULES if flag in processor.flags]
+    paging = {True: ", nested paging", False: ", no nested paging", None: ""}[processor.nested_paging]
+    word = (site.facts.vm_settings or {}).get(NESTING_REFUSED, "")
     return Observation(
         ok=bool(flags),
         expected="vmx or svm among the VM's cpu flags",
@@ -94,7 +109,19 @@ def cpu(site: Site) -> Observation:
     )
 
 
-def kvm(site: Site) -> Observation:
+cpu = Rung(
+    "guest.cpu",
+    "L1's processor offers virtualization extensions (vmx or svm).",
+    _cpu,
+    Layer.VM,
+    "Processor",
+    needs=(vm.boot,),
+    decisive=True,
+    shows=("cpuinfo.txt",),
+)
+
+
+def _kvm(site: Site) -> Observation:
     """A tiny guest runs to its HLT under L1's KVM, entered in real mode and in long mode."""
     probed = _facts(site)
     if probed.probe.device.absent:
@@ -113,11 +140,11 @@ def _observed(ok: bool, why: str) -> Observation:
 
 
 def _without_device(probed: KvmFacts) -> Observation:
-    """No device, or one with no driver behind it (systemd makes the node beforehand): is that KVM's word?
+    """The observation where there is no device, or one with no driver (systemd makes the node beforehand).
 
-    It is where the processor offers nothing to KVM, and where the kernel said that it would not do for the
-    module of its own vendor. Raises BlockedError where that module was kept out, and InconclusiveError
-    where it is loaded and the kernel says nothing.
+    It counts against the rung where the processor offers nothing to KVM, and where the kernel's log says that
+    the module of the processor's own vendor refused it. Raises BlockedError where that module is not loaded,
+    and InconclusiveError where it is and the log says nothing.
     """
     why = probed.probe.why
     module = own_module(probed.cpu_flags)
@@ -136,3 +163,15 @@ def _without_device(probed: KvmFacts) -> Observation:
         f"{why}: the VM's processor offers what KVM needs, and its kernel has not loaded {module}",
         hint=f"`sudo modprobe {module}` in the VM (`invoke lab.ssh`) loads it, or says why not",
     )
+
+
+kvm = Rung(
+    "guest.kvm",
+    "A tiny guest runs to its HLT under L1's /dev/kvm, entered in real mode and in long mode.",
+    _kvm,
+    Layer.VM,
+    "/dev/kvm",
+    needs=(cpu,),
+    decisive=True,
+    shows=("kvm-parameters.txt", "dmesg.txt"),
+)

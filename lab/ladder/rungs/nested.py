@@ -5,33 +5,35 @@ from __future__ import annotations
 from lab.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedFailedError, NestedLostError, NestedProof
 from lab.errors import InconclusiveError
+from lab.ladder.facts import L2Adb, L2Boot, Launches
 from lab.ladder.model import Observation
-from lab.ladder.rungs import android
+from lab.ladder.rung import Layer, Rung
+from lab.ladder.rungs import container
 from lab.ladder.rungs.guest import KVM_SIGNATURE
-from lab.ladder.site import Site
+from lab.ladder.site import Site, no_emulator
 
 
-def boot(site: Site) -> Observation:
+def _boot(site: Site) -> Observation:
     """L2 boots in the container, and says from inside that KVM runs it."""
     emulator = _emulator(site)
     clock = ", kvm-clock" if emulator.own_clock else ""
     expected = f"L2 runs under KVM: signature {KVM_SIGNATURE}{clock}, a kernel of its own"
     try:
-        proof = emulator.booted(site.tools.guest, Deadline.after(seconds(site)))
+        proof = emulator.booted(site.tools.guest, Deadline.after(site.l2_wait()))
     except NestedFailedError as failure:
         return Observation(
             ok=False,
             expected=expected,
-            observed=f"{failure.what}\n{failure.tail}".strip() + _before(site),
+            observed=f"{failure.what}\n{failure.tail}".strip() + _failed_before(site),
             hint=failure.hint,
         )
     except NestedLostError as lost:
-        raise NestedLostError(lost.what + _before(site), hint=lost.hint, tail=lost.tail) from lost
-    before = _before(site)
-    if stranger := _stranger(site, proof):
+        raise NestedLostError(lost.what + _failed_before(site), hint=lost.hint, tail=lost.tail) from lost
+    before = _failed_before(site)
+    if why := _why_not_ours(site, proof):
         # Another launch's word, or L1's own kernel: it says nothing of the L2 that is asked about.
         raise InconclusiveError(
-            f"what the container reports is not from the L2 this lab launched: {stranger}{before}",
+            f"what the container reports is not from the L2 this lab launched: {why}{before}",
             hint="`invoke lab.up` launches L2 anew",
         )
     faults = _faults(proof)
@@ -39,7 +41,7 @@ def boot(site: Site) -> Observation:
         _require_clock(proof, emulator, before)
         site.booted = proof
         if proof.seconds is not None:
-            site.facts["nested.boot"] = {"seconds": proof.seconds, "acceleration": "kvm"}
+            site.facts.nested_boot = L2Boot(seconds=proof.seconds, acceleration="kvm")
     took = f", {proof.seconds:.1f} s from launch" if proof.seconds is not None else ""
     return Observation(
         ok=not faults,
@@ -49,22 +51,29 @@ def boot(site: Site) -> Observation:
     )
 
 
-def seconds(site: Site) -> float:
-    """How long L2 may take to answer: an Android no less than it may take to boot."""
-    android_too = site.emulator is not None and site.emulator.android
-    return max(site.nested_seconds, android.seconds(site)) if android_too else site.nested_seconds
+boot = Rung(
+    "nested.boot",
+    "A guest (L2) boots in the container, and says from inside that KVM runs it.",
+    _boot,
+    Layer.NESTED,
+    "Boot",
+    needs=(container.kvm,),
+    decisive=True,
+    shows=("container.log", "l2-console.log"),
+    why_not=no_emulator,
+)
 
 
-def adb(site: Site) -> Observation:
+def _adb(site: Site) -> Observation:
     """L2 answers over ADB on the host's loopback, and it is this L2 and no other that answers."""
     emulator, deadline = _emulator(site), Deadline.after(site.adb_seconds)
     proof = emulator.prove(site.tools.adb_address, site.adb_folder, deadline)
-    while (stranger := _stranger(site, proof)) and _restarted(site, emulator, deadline):
+    while (why := _why_not_ours(site, proof)) and _restarted(site, emulator, deadline):
         proof = emulator.prove(site.tools.adb_address, site.adb_folder, deadline)
-    if stranger:
+    if why:
         # It fails the rung, but says nothing of this lab's L2: no evidence against nesting.
         raise InconclusiveError(
-            f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {stranger}",
+            f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {why}",
             hint="something else may listen there: `invoke lab.status` shows the ports",
         )
     faults = _faults(proof)
@@ -77,7 +86,7 @@ def adb(site: Site) -> Observation:
             "sys.boot_completed is not 1",
             hint="`invoke emulator.restart` launches it anew",
         )
-    site.facts["nested.adb"] = {"address": site.tools.adb_address, "boot_id": proof.boot_id}
+    site.facts.nested_adb = L2Adb(address=site.tools.adb_address, boot_id=proof.boot_id)
     return Observation(
         ok=not faults,
         expected=f"ADB at {site.tools.adb_address} gives the nonce back from an L2 under KVM"
@@ -87,7 +96,20 @@ def adb(site: Site) -> Observation:
     )
 
 
-def _stranger(site: Site, proof: NestedProof) -> str:
+adb = Rung(
+    "nested.adb",
+    "L2 answers over ADB on the host's loopback with the nonce it was given and KVM's CPUID signature.",
+    _adb,
+    Layer.NESTED,
+    "ADB",
+    needs=(boot,),
+    decisive=True,
+    shows=("l2-console.log",),
+    why_not=no_emulator,
+)
+
+
+def _why_not_ours(site: Site, proof: NestedProof) -> str:
     """Why this answer is not from the L2 this lab launched; empty when it is."""
     if not site.tools.nonce or proof.nonce != site.tools.nonce:
         return "the nonce is missing" if not proof.nonce else "the nonce is not the one given at launch"
@@ -108,10 +130,10 @@ def _restarted(site: Site, emulator: Emulator, deadline: Deadline) -> bool:
     before = site.booted
     if not emulator.android or before is None or deadline.passed:
         return False
-    seen = emulator.booted(site.tools.guest, deadline)
+    now = emulator.booted(site.tools.guest, deadline)
     site.booted = None
-    restarted = seen.boot_id != before.boot_id and not _stranger(site, seen) and not _faults(seen)
-    site.booted = seen if restarted else before
+    restarted = now.boot_id != before.boot_id and not _why_not_ours(site, now) and not _faults(now)
+    site.booted = now if restarted else before
     return restarted
 
 
@@ -143,10 +165,10 @@ def _require_clock(proof: NestedProof, emulator: Emulator, before: str = "") -> 
         )
 
 
-def _before(site: Site) -> str:
-    """The launches that failed before, said whenever there were any: a fluke is a finding, too."""
+def _failed_before(site: Site) -> str:
+    """How many launches failed before this one, and the last one's end; empty where none did."""
     failed = site.tools.failed_launches
-    site.facts["nested.launches"] = {"failed": failed}
+    site.facts.nested_launches = Launches(failed=failed)
     return f"; {len(failed)} launches failed: {failed[-1]}" if failed else ""
 
 

@@ -10,29 +10,32 @@ from lab.engines.protocol import SOFTWARE, State, why_dead
 from lab.errors import BlockedError
 from lab.guest import boot as guest_boot
 from lab.guest.waiting import wait_for_ssh
+from lab.ladder.facts import L1Boot
 from lab.ladder.model import Observation
+from lab.ladder.rung import Layer, Rung
+from lab.ladder.rungs import host
 from lab.ladder.site import Site
 
 _CLOCK_SECONDS = 10.0
 """An L1 whose clock is this far from the host's was set, or slept; or the host's was."""
 
 
-def settings(site: Site) -> Observation:
+def _settings(site: Site) -> Observation:
     """What the engine says it set. Accepted is not delivered: only the guest's own view decides."""
     state = site.tools.machine.status()
     if state is not State.RUNNING:
         raise BlockedError(
             f"the VM is {state}", hint=f"`invoke lab.up --name {site.tools.machine.spec.name}` starts it"
         )
-    spec, found = site.tools.machine.spec, site.tools.machine.settings()
+    spec, accepted = site.tools.machine.spec, site.tools.machine.settings()
     wanted = {
         "cpus": str(spec.cpus),
         "memory_mib": str(spec.memory_mib),
         "nested": "on" if spec.nested else "off",
     }
-    differing = {key: found.get(key, "?") for key, value in wanted.items() if found.get(key) != value}
-    site.facts["vm.settings"] = found
-    ran = found.get("acceleration", "")
+    differing = [key for key, value in wanted.items() if accepted.get(key) != value]
+    site.facts.vm_settings = accepted
+    ran = accepted.get("acceleration", "")
     expected = site.engine_facts
     if expected is not None and ran not in ("", "unknown", expected.acceleration):
         # What the engine says it does use counts for the cell, not what it was expected to.
@@ -42,28 +45,39 @@ def settings(site: Site) -> Observation:
     return Observation(
         ok=not differing,
         expected=", ".join(f"{key} {value}" for key, value in wanted.items()),
-        observed=", ".join(f"{key} {value}" for key, value in sorted(found.items())),
+        observed=", ".join(f"{key} {value}" for key, value in sorted(accepted.items())),
         hint=f"the engine did not take: {', '.join(sorted(differing))}" if differing else "",
     )
 
 
-def boot(site: Site) -> Observation:
+settings = Rung(
+    "vm.settings",
+    "The engine accepted the VM's settings, nested virtualization among them, as read back from it.",
+    _settings,
+    Layer.VM,
+    "Settings",
+    needs=(host.engine,),
+    shows=("settings.json", "VBox.log"),
+)
+
+
+def _boot(site: Site) -> Observation:
     """L1 lets lab in over SSH, with the host key lab gave it."""
     deadline = Deadline.after(site.boot_seconds)
     guest = wait_for_ssh(lambda: site.tools.guest, deadline, lambda: why_dead(site.tools.machine))
     system = guest_boot.wait_until_over(guest, deadline)
-    words = ["cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime", "/proc/sys/kernel/ostype"]
-    said = guest.run([*words, "/proc/sys/kernel/osrelease", "/proc/stat"]).out.split()
-    site.boot_id, uptime, kernel = said[0], float(said[1]), " ".join(said[3:5])
-    site.facts["vm.boot"] = {"boot_id": site.boot_id, "uptime_seconds": uptime, "kernel": kernel}
+    command = ["cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime", "/proc/sys/kernel/ostype"]
+    words = guest.run([*command, "/proc/sys/kernel/osrelease", "/proc/stat"]).out.split()
+    site.boot_id, uptime, kernel = words[0], float(words[1]), " ".join(words[3:5])
+    site.facts.vm_boot = facts = L1Boot(boot_id=site.boot_id, uptime_seconds=uptime, kernel=kernel)
     beside = ""
     known = site.tools.known_boot_id
     if known and known != site.boot_id:
-        site.facts["vm.boot"]["booted_anew"] = True
+        facts.booted_anew = True
         beside = ", booted anew since it was looked at last, and not by lab"
-    if "btime" in said:  # when it booted, by its wall clock
-        ahead = round(int(said[said.index("btime") + 1]) + uptime - time.time())
-        site.facts["vm.boot"]["clock_ahead_seconds"] = ahead
+    if "btime" in words:  # when it booted, by its wall clock
+        ahead = round(int(words[words.index("btime") + 1]) + uptime - time.time())
+        facts.clock_ahead_seconds = ahead
         if abs(ahead) >= _CLOCK_SECONDS:
             beside += f", its clock {ahead:+d} s from this machine's"
     return Observation(
@@ -71,3 +85,14 @@ def boot(site: Site) -> Observation:
         expected="a login over SSH, the host key as pinned, and the boot over",
         observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned{beside}",
     )
+
+
+boot = Rung(
+    "vm.boot",
+    "The VM boots and answers over SSH with the host key lab gave it (L1).",
+    _boot,
+    Layer.VM,
+    "Kernel",
+    needs=(settings,),
+    shows=("console.log",),
+)

@@ -82,11 +82,11 @@ def follow_files(pid: int, paths: "list[str]", shown: int) -> int:
         files = [File(path, shown) for path in paths]
         with os.fdopen(writing, "wb") as stream:
             while os.getppid() == parent:
-                told = [(file.name, line) for file in files for line in file.lines()]
-                for name, line in told:
+                lines = [(file.name, line) for file in files for line in file.lines()]
+                for name, line in lines:
                     stream.write(name.encode() + b"\t" + line + b"\n")
                 stream.flush()
-                if not told:
+                if not lines:
                     time.sleep(EVERY_SECONDS)
     finally:
         os._exit(0)

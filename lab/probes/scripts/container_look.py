@@ -64,11 +64,11 @@ def inspected(name: str, seconds: float) -> "tuple[dict[str, Any] | None, str]":
     """Docker's description of the container, and what Docker said when it gave none."""
     status, out, err = run(["docker", "container", "inspect", name], seconds)
     try:
-        found = json.JSONDecoder().raw_decode(out.strip())[0]
+        document = json.JSONDecoder().raw_decode(out.strip())[0]
     except ValueError:
-        found = []
-    if found:
-        return found[0], ""
+        document = []
+    if document:
+        return document[0], ""
     return None, "" if "no such container" in err.lower() else (out + err)[-2000:] or f"status {status}"
 
 
@@ -107,14 +107,14 @@ def command(pid: int) -> "list[str]":
 
 def kvm_files(pid: int) -> "list[str]":
     """Which of KVM's files the process has open: the device, a VM it made, that VM's processors."""
-    found = set()
+    names = set()
     try:
         for link in (PROC / str(pid) / "fd").iterdir():
             target = os.readlink(str(link))  # noqa: PTH115 - Path.readlink is of Python 3.9
-            found |= {known for known in KVM_FILES if target == known or target.startswith(f"{known}:")}
+            names |= {known for known in KVM_FILES if target == known or target.startswith(f"{known}:")}
     except OSError:
         pass
-    return sorted(found)
+    return sorted(names)
 
 
 def tails(pid: int, patterns: "list[str]", limit: int) -> "dict[str, str]":
@@ -129,22 +129,22 @@ def tails(pid: int, patterns: "list[str]", limit: int) -> "dict[str, str]":
             os.close(reading)
             os.chroot(str(PROC / str(pid) / "root"))
             os.chdir("/")
-            paths = [path for one in patterns for path in sorted(glob.glob(one))]  # noqa: PTH207
-            found, left = {}, ALL_FILES
+            paths = [path for pattern in patterns for path in sorted(glob.glob(pattern))]  # noqa: PTH207
+            texts, left = {}, ALL_FILES
             for path in paths:
                 text = tail(path, min(limit, left)) if left else LEFT_OUT
                 if text is not None:
-                    found[path] = text
+                    texts[path] = text
                     left = max(0, left - len(text))
             with os.fdopen(writing, "w") as stream:
-                json.dump(found, stream)
+                json.dump(texts, stream)
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as stream:
-        said = stream.read()
+        content = stream.read()
     os.waitpid(child, 0)
-    return json.loads(said) if said else {}
+    return json.loads(content) if content else {}
 
 
 def tail(path: str, limit: int) -> "str | None":
@@ -224,7 +224,7 @@ def main() -> None:
             ]
         if look["memory_kills"] or state.get("OOMKilled") or state.get("ExitCode") == 137:
             look["kernel"] = kernel_lines(("out of memory", "oom-kill", "oom_reaper"))
-    programs = [one["command"][0] for one in look["processes"] if one["command"]]
+    programs = [process["command"][0] for process in look["processes"] if process["command"]]
     beside = wish.get("beside") or [""]
     if wish.get("command") and any(word in path for path in programs for word in beside):
         status, out, err = run(["docker", "exec", wish["name"], *wish["command"]], seconds)

@@ -76,12 +76,12 @@ def cpu() -> "dict[str, Any]":
 
 def modules() -> "dict[str, dict[str, str]]":
     """Loaded KVM modules with those of their parameters that decide about nesting."""
-    found = {}
+    loaded = {}
     for name in MODULES:
         if Path(f"/sys/module/{name}").is_dir():
             values = {key: read(f"/sys/module/{name}/parameters/{key}") for key in PARAMETERS}
-            found[name] = {key: value for key, value in values.items() if value}
-    return found
+            loaded[name] = {key: value for key, value in values.items() if value}
+    return loaded
 
 
 def kernel_lines() -> "list[str] | None":

@@ -36,10 +36,8 @@ REQUESTS = {"KVM_GET_API_VERSION": 0xAE00, "KVM_CREATE_VM": 0xAE01, "KVM_GET_VCP
             "KVM_SET_REGS": 0x4090AE82, "KVM_GET_SREGS": 0x8138AE83,
             "KVM_SET_SREGS": 0x4138AE84}  # fmt: skip
 
-FAILURES = dict.fromkeys((errno.EACCES, errno.EPERM), "permission")
-FAILURES.update(
-    dict.fromkeys((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY), "resource")
-)
+_SCARCE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY)
+FAILURES = {errno.EACCES: "permission", errno.EPERM: "permission", **dict.fromkeys(_SCARCE, "resource")}
 ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO)  # no node, or no driver behind it
 
 EXIT_IO, EXIT_HLT, EXIT_FAIL_ENTRY, EXIT_INTR, EXIT_INTERNAL_ERROR = 2, 5, 9, 10, 17
@@ -61,14 +59,10 @@ Prepare = Callable[[bytearray, memoryview], None]
 
 
 class Trouble(Exception):  # noqa: N818 - no error of a program's
-    """What went wrong, and whose word it is (`failure`)."""
-
-    def __init__(self, failure: str, what: str) -> None:
-        super().__init__(what)
-        self.failure = failure
+    """Whose word it is that something went wrong, and what: its two arguments."""
 
     def facts(self) -> "dict[str, Any]":
-        return {"failure": self.failure, "error": str(self)}
+        return dict(zip(("failure", "error"), self.args))  # noqa: B905 - as Python 3.6 has it
 
 
 def explained(error: BaseException, doing: str) -> Trouble:
@@ -104,8 +98,7 @@ def open_vm(kvm: int) -> "tuple[memoryview, int, mmap.mmap]":
     ask(vm, "KVM_SET_USER_MEMORY_REGION", struct.pack("<IIQQQ", 0, 0, 0, MEMORY, address))
     vcpu = ask(vm, "KVM_CREATE_VCPU")
     area = mmap.mmap(vcpu, ask(kvm, "KVM_GET_VCPU_MMAP_SIZE"), mmap.MAP_SHARED)
-    entries = 256
-    cpuid = bytearray(struct.pack("<II", entries, 0) + bytes(40 * entries))
+    cpuid = bytearray(struct.pack("<II", 256, 0) + bytes(40 * 256))  # a table of 256 entries
     ask(kvm, "KVM_GET_SUPPORTED_CPUID", cpuid)
     ask(vcpu, "KVM_SET_CPUID2", cpuid)
     return memory, vcpu, area
@@ -175,8 +168,8 @@ def judge(reason: int, area: mmap.mmap, written: "list[int]", expected: "list[in
         say(failure="kvm", error=f"halted after writing {written} instead of {expected}")
     elif reason == EXIT_FAIL_ENTRY:
         code = struct.unpack_from("<Q", area, 32)[0]
-        say(hardware_entry_failure_reason=code)
-        say(failure="kvm", error=f"entry failed, hardware error {code:#x}")
+        why = f"entry failed, hardware error {code:#x}"
+        say(hardware_entry_failure_reason=code, failure="kvm", error=why)
     elif reason == EXIT_INTERNAL_ERROR:
         code = struct.unpack_from("<I", area, 32)[0]
         say(failure="kvm", error=f"KVM internal error, suberror {code}")
@@ -210,8 +203,7 @@ def attempt(prepare: Prepare, seconds: float) -> "dict[str, Any]":
     if not report["ok"] and not report["failure"]:
         failure, why = end(status)
         if not ended:
-            doing = "KVM_RUN" if report["started"] else "setting up the guest"
-            failure = "timeout"
+            failure, doing = "timeout", "KVM_RUN" if report["started"] else "setting up the guest"
             why = f"{doing} did not end in {seconds:g} s (killed; {used:.1f} s of them on the processor)"
         report.update(failure=failure, error=why)
     report["seconds"] = round(time.monotonic() - began, 3)
@@ -244,13 +236,11 @@ def serve(prepare: Prepare, pipe: int) -> None:
 
 def listen(pipe: int, until: float) -> "tuple[str, bool]":
     """All that was said before the pipe closed, and whether it did in time."""
-    heard = b""
-    while select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+    heard, ended = b"", False
+    while not ended and select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
         block = os.read(pipe, 65536)
-        if not block:
-            return heard.decode(), True
-        heard += block
-    return heard.decode(), False
+        heard, ended = heard + block, not block
+    return heard.decode(), ended
 
 
 def reap(child: int) -> "tuple[int, float]":
@@ -299,12 +289,9 @@ def name_of(look_up: Callable[[int], Any], number: int) -> str:
 def main(argv: "list[str]") -> None:
     seconds = float(argv[argv.index("--seconds") + 1]) if "--seconds" in argv else 20.0
     node = device()
-    facts = {
-        "schema": "lab.kvm_probe/1",
-        "device": node,
-        "real_mode": None if node["error"] else attempt(real_mode, seconds),
-        "long_mode": None if node["error"] else attempt(long_mode, seconds),
-    }
+    facts = {"schema": "lab.kvm_probe/1", "device": node, "real_mode": None, "long_mode": None}
+    if not node["error"]:
+        facts.update(real_mode=attempt(real_mode, seconds), long_mode=attempt(long_mode, seconds))
     print(json.dumps(facts))
 
 

@@ -11,16 +11,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lab import __version__
-from lab.ladder.model import BY_NAME, NAMES, Claim
+from lab.ladder.model import Claim
 from lab.ladder.report import describe
-from lab.ladder.verdict import informs
+from lab.ladder.rungs import LADDER
 from lab.reporters import links, text, wording
 from lab.reporters.html.drawing import NARROW, WIDE, draw_layers
 from lab.reporters.html.gantt import SHORTEST, draw_stages, draw_steps
 from lab.reporters.html.images import pictures
 from lab.reporters.html.trend import draw_trend
 from lab.reporters.layers import layers
-from lab.reporters.links import Link
+from lab.reporters.links import EvidenceLink
 from lab.reporters.model import ReportInput
 
 _HERE = Path(__file__).parent
@@ -58,8 +58,8 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
     """What the template shows. Drawings come in pairs: for a desktop, and for a phone."""
     last = run.last
     shown, unreadable = pictures(last)
-    found = layers(last)
-    longest = max(run.runs, key=lambda one: one.steps.seconds)
+    shown_layers = layers(last)
+    longest = max(run.runs, key=lambda each: each.steps.seconds)
     informing = wording.informing(longest)
     return {
         "run": run,
@@ -71,8 +71,8 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "cell": describe(last.cell),
         "hints": wording.hints(last),
         "claims": [(claim.value, wording.SAYS[claim], *wording.verdict_of(run, claim)) for claim in Claim],
-        "layers": found,
-        "layer_drawings": [("wide", draw_layers(found, WIDE)), ("narrow", draw_layers(found, NARROW))],
+        "layers": shown_layers,
+        "layer_drawings": _pair(lambda width: draw_layers(shown_layers, width)),
         "rows": _ladder(run, folder),
         "longest": longest,
         "steps": longest.steps,
@@ -95,17 +95,18 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
     }
 
 
-def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[Link]]]:
+def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[EvidenceLink]]]:
     """The files of the earlier runs, and of those that measured."""
-    found = [
-        (f"Files of the run of {_moment(one.started)}", links.evidence(one, folder)) for one in run.runs[:-1]
+    others = [
+        (f"Files of the run of {_moment(each.started)}", links.evidence(each, folder))
+        for each in run.runs[:-1]
     ]
     for part in (run.comparison, run.experiment):
         if part is not None and part.source is not None:
             source = part.source
             files = links.measured(run.last, source, folder)
-            found.append((f"Files of the run {source.run} of lab {source.lab}", files))
-    return found
+            others.append((f"Files of the run {source.run} of lab {source.lab}", files))
+    return others
 
 
 def _pair(draw: Any) -> list[tuple[str, Any]]:
@@ -113,21 +114,21 @@ def _pair(draw: Any) -> list[tuple[str, Any]]:
 
 
 def _ladder(run: ReportInput, folder: Path) -> list[dict[str, Any]]:
-    seen, decides = run.last.outcomes, wording.deciding(run.last)
+    deciding = wording.deciding(run.last)
     rows = []
-    for name in NAMES:
-        outcome = seen.get(name)
-        passes = [one.outcomes.get(name) for one in run.runs]
+    for rung in LADDER:
+        outcome = run.last.outcomes.get(rung.name)
+        in_all_runs = [each.outcomes.get(rung.name) for each in run.runs]
         rows.append(
             {
-                "name": name,
-                "meaning": BY_NAME[name].meaning,
+                "name": rung.name,
+                "meaning": rung.meaning,
                 "word": wording.word(outcome, run.last.claim),
                 "outcome": outcome,
-                "decides": name == decides,
-                "informs": informs(name, run.last.claim),
+                "decides": rung.name == deciding,
+                "informs": LADDER.informs(rung.name, run.last.claim),
                 "links": links.of_rung(run.last, outcome, folder) if outcome else [],
-                "passed": sum(1 for one in passes if one is not None and one.passed),
+                "passed": sum(1 for each in in_all_runs if each is not None and each.passed),
             }
         )
     return rows

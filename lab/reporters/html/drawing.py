@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.reporters.layers import Finding, Layer
+from lab.reporters.layers import LayerFinding, LayerResult
 
 WIDE, NARROW = 866, 340
 FONT = 13.0
@@ -36,23 +36,23 @@ def _em(char: str) -> float:
 
 def wrapped(text: str, width: float, lines: int, size: float = FONT) -> list[str]:
     """`text` in at most `lines` lines no wider than `width`; what does not fit ends in an ellipsis."""
-    found: list[str] = []
+    broken: list[str] = []
     line = ""
     for word in text.split():
         for piece in _pieces(word, width, size):
             joined = f"{line} {piece}" if line else piece
             if line and text_width(joined, size) > width:
-                found.append(line)
+                broken.append(line)
                 line = piece
             else:
                 line = joined
-    found.append(line)
-    if len(found) > lines:
-        last = found[lines - 1]
+    broken.append(line)
+    if len(broken) > lines:
+        last = broken[lines - 1]
         while last and text_width(last + "…", size) > width:
             last = last[:-1]
-        return [*found[: lines - 1], last.rstrip(" ,;:") + "…"]
-    return found
+        return [*broken[: lines - 1], last.rstrip(" ,;:") + "…"]
+    return broken
 
 
 def _pieces(word: str, width: float, size: float) -> Iterable[str]:
@@ -75,10 +75,10 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Row:
+class FindingRow:
     """A finding: its mark at the left, its label, its text in lines."""
 
-    finding: Finding
+    finding: LayerFinding
     x: float
     y: float
     lines: tuple[Line, ...]
@@ -86,32 +86,32 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Box:
+class LayerBox:
     """A layer. The one inside it is drawn after it."""
 
-    layer: Layer
+    layer: LayerResult
     x: float
     y: float
     width: float
     height: float
-    rows: tuple[Row, ...]
+    rows: tuple[FindingRow, ...]
 
 
 @dataclass(frozen=True)
 class LayersDrawing:
     width: float
     height: float
-    boxes: tuple[Box, ...]
+    boxes: tuple[LayerBox, ...]
 
 
 _HEAD, _ROW, _LINE, _GAP = 34.0, 22.0, 17.0, 6.0
 
 
-def draw_layers(layers: Sequence[Layer], width: float) -> LayersDrawing:
+def draw_layers(layers: Sequence[LayerResult], width: float) -> LayersDrawing:
     """Each layer as a box in the one before it, its findings above the next box."""
     wide = width >= WIDE
     pad = 16.0 if wide else 9.0
-    boxes: list[tuple[Layer, float, float, tuple[Row, ...]]] = []
+    boxes: list[tuple[LayerResult, float, float, tuple[FindingRow, ...]]] = []
     y = 1.0
     for depth, layer in enumerate(layers):
         x = 1.0 + depth * pad
@@ -122,14 +122,15 @@ def draw_layers(layers: Sequence[Layer], width: float) -> LayersDrawing:
     bottom = y + _GAP
     height = bottom + (len(layers) - 1) * pad
     placed = tuple(
-        Box(layer, x, top, width - 2 * x, height - (x - 1.0) - top, rows) for layer, x, top, rows in boxes
+        LayerBox(layer, x, top, width - 2 * x, height - (x - 1.0) - top, rows)
+        for layer, x, top, rows in boxes
     )
     return LayersDrawing(width, height + 1.0, placed)
 
 
 def _rows(
-    findings: Iterable[Finding], x: float, y: float, width: float, wide: bool, pad: float
-) -> tuple[tuple[Row, ...], float]:
+    findings: Iterable[LayerFinding], x: float, y: float, width: float, wide: bool, pad: float
+) -> tuple[tuple[FindingRow, ...], float]:
     rows = []
     indent = 22.0
     for finding in findings:
@@ -139,7 +140,7 @@ def _rows(
         lines = wrapped(finding.text, room, 2 if wide else 3)
         first = y + (0 if wide else _LINE)
         placed = tuple(Line(text_x, first + index * _LINE + 13.0, line) for index, line in enumerate(lines))
-        rows.append(Row(finding, x, y, placed, label_x))
+        rows.append(FindingRow(finding, x, y, placed, label_x))
         y = first + len(lines) * _LINE + _GAP
     return tuple(rows), y
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from lab.ladder.model import BY_NAME
+from lab.ladder.rungs import LADDER
 from lab.reporters import text
 from lab.reporters.html.drawing import WIDE, text_width, ticks, wrapped
-from lab.reporters.model import Stage
+from lab.reporters.model import AndroidStage
 from lab.reporters.spans import Span, Timeline
 
 SHORTEST = 0.05
@@ -17,7 +17,7 @@ _AXIS = 26.0
 
 
 @dataclass(frozen=True)
-class Bar:
+class StepBar:
     name: str
     kind: str
     """`rung`, `work`, `failed`, `informs` or `cut`."""
@@ -43,7 +43,7 @@ class Tick:
 class Gantt:
     width: float
     height: float
-    bars: tuple[Bar, ...]
+    bars: tuple[StepBar, ...]
     ticks: tuple[Tick, ...]
     left_out: int
     """Steps too short to be drawn."""
@@ -56,7 +56,7 @@ def draw_steps(timeline: Timeline, width: float, informing: Collection[str] = ()
     return _draw(rows, timeline.seconds, width, len(timeline.spans) - len(shown))
 
 
-def draw_stages(stages: Sequence[Stage], width: float) -> Gantt:
+def draw_stages(stages: Sequence[AndroidStage], width: float) -> Gantt:
     """Each reached stage from the one before it to its own moment."""
     rows, before = [], 0.0
     for stage in stages:
@@ -81,7 +81,7 @@ def _draw(rows: Sequence[tuple[str, str, float, float]], end: float, width: floa
         top = index * height + 6.0
         x, long = left + along(start), max(2.0, along(seconds))
         bars.append(
-            Bar(
+            StepBar(
                 name=wrapped(name, left - 12.0 if wide else width - 8.0, 1)[0],
                 kind=kind,
                 label=labels[index],
@@ -98,9 +98,9 @@ def _draw(rows: Sequence[tuple[str, str, float, float]], end: float, width: floa
 
 
 def _tick(x: float, mark: float, width: float) -> Tick:
-    said = text.seconds(mark) if mark else "0"
-    beyond = x + text_width(said) / 2 > width
-    return Tick(x, said, "start" if not mark else "end" if beyond else "middle")
+    label = text.seconds(mark) if mark else "0"
+    beyond = x + text_width(label) / 2 > width
+    return Tick(x, label, "start" if not mark else "end" if beyond else "middle")
 
 
 def _kind(span: Span, informing: Collection[str]) -> str:
@@ -108,7 +108,7 @@ def _kind(span: Span, informing: Collection[str]) -> str:
         return "informs"
     if span.state != "finished":
         return "failed" if span.state == "failed" else "cut"
-    return "rung" if span.name in BY_NAME else "work"
+    return "rung" if span.name in LADDER else "work"
 
 
 def _indented(timeline: Timeline, span: Span) -> str:

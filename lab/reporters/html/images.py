@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from lab.characters import printable
-from lab.reporters.model import Run
+from lab.reporters.model import ReportedRun
 
 _WIDEST, _HIGHEST = 960, 960
 _PNG_BYTES = 200_000
@@ -22,7 +22,7 @@ _ALT = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedPicture:
     name: str
     alt: str
     uri: str
@@ -31,9 +31,9 @@ class Picture:
     height: int
 
 
-def pictures(run: Run) -> tuple[list[Picture], list[str]]:
+def pictures(run: ReportedRun) -> tuple[list[EmbeddedPicture], list[str]]:
     """The run's screenshots, and the names of those that cannot be shown."""
-    shown: list[Picture] = []
+    shown: list[EmbeddedPicture] = []
     unreadable: list[str] = []
     for name in [name for name in run.files if name.lower().endswith(".png")][:_MOST]:
         try:
@@ -43,7 +43,7 @@ def pictures(run: Run) -> tuple[list[Picture], list[str]]:
     return shown, unreadable
 
 
-def _picture(path: Path) -> Picture:
+def _picture(path: Path) -> EmbeddedPicture:
     with Image.open(path, formats=("PNG",)) as source:
         image = source.convert("RGB")
     image.thumbnail((_WIDEST, _HIGHEST), Image.Resampling.LANCZOS)
@@ -53,7 +53,7 @@ def _picture(path: Path) -> Picture:
     name = printable(path.name)
     alt = _ALT.get(name, f"Picture: {printable(path.stem)}")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return Picture(name, alt, uri, image.width, image.height)
+    return EmbeddedPicture(name, alt, uri, image.width, image.height)
 
 
 def _encoded(image: Image.Image, form: str, **options: object) -> bytes:

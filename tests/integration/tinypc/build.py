@@ -8,22 +8,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import files, proc, web
+from lab import files, lock, proc, web
 from lab.config import load
 from lab.deadline import Deadline
 from lab.formats import cpio
-from lab.formats.cpio import Entry
+from lab.formats.cpio import CpioEntry
 from lab.guest import python
-from lab.images import canary, lock
-from lab.images.archive import DebianArchive, Keys
+from lab.images import canary
+from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.probes.kvm import script
 from lab.steps import Steps
 from tests.integration.l2 import debian_archive
 
 _HERE = Path(__file__).parent
-_PACKAGES = ["busybox-static", "libpython3-stdlib", "linux-image-cloud-amd64", "python3-minimal"]
-_APPLETS = ["base64", "dmesg", "grep", "insmod", "mount", "poweroff", "sh", "sleep"]
+_PACKAGES = ["busybox-static", "libpython3-stdlib", "linux-image-amd64", "python3-minimal"]
+_APPLETS = ["base64", "dd", "dmesg", "grep", "insmod", "mount", "poweroff", "sh", "sleep", "sync"]
+_MODULES = ("ata_piix", "sd_mod", "kvm_intel", "kvm_amd")
 _SCRIPTS = ("cpu_facts.py", "kvm_probe.py")
 _EXTENSIONS = ["ctypes", "resource"]  # loaded where they are used
 _PYTHON = "/usr/bin/python3"
@@ -52,7 +53,7 @@ def built(cache: Path | None = None, say: Callable[[str], None] = print) -> Tiny
     """The Linux in `cache` (lab's own by default), built if it is not there; one process builds."""
     folder = (cache or load().cache_dir) / "test-images"
     final = folder / f"tinypc-{_digest()[:12]}"
-    with lock.held(lock.beside(final), "the emulated PC's Linux", say=say):
+    with lock.when_free(lock.beside(final), "the emulated PC's Linux", say=say):
         if not final.is_dir():
             files.require_space(folder, _SPACE, "the emulated PC's Linux")
             with files.building(final) as work, tempfile.TemporaryDirectory() as scratch:
@@ -71,8 +72,8 @@ def _digest() -> str:
 
 def _build(work: Path, scratch: Path) -> None:
     made, deadline = canary.recipe(), Deadline.after(_SECONDS)
-    keys = Keys(canary.SOURCES / made.keys, tuple(made.fingerprints))
-    archive = DebianArchive(debian_archive(), made.suite, keys, web.Session())
+    keys = ArchiveKeys(canary.SOURCES / made.keys, tuple(made.fingerprints))
+    archive = DebianArchive(debian_archive(), made.suite, keys, web.HttpSession())
     tar = scratch / "debian.tar"
     with Steps().step("packages") as step:
         archive.extract(archive.resolve(_PACKAGES, deadline), scratch / "debs", tar, step, deadline)
@@ -82,18 +83,19 @@ def _build(work: Path, scratch: Path) -> None:
         (work / "initramfs").write_bytes(cpio.pack(_files(tree, scratch / "root", deadline)))
 
 
-def _files(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, Entry]:
+def _files(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, CpioEntry]:
     entries = _python(tree, root, deadline)
     entries |= canary._busybox(tree, _APPLETS)
-    modules = {name: _unsigned(data) for name, data in canary._modules(tree, ["kvm_intel"])}
-    entries |= {f"lib/modules/{name}": Entry.file(data) for name, data in modules.items()}
-    entries["lib/modules/order"] = Entry.file("".join(f"{name}\n" for name in modules).encode())
-    entries |= {f"lab/{name}": Entry.file(script(name).encode()) for name in _SCRIPTS}
-    entries["bin/python3"] = Entry.link(_PYTHON)
-    entries["init"] = Entry.file((_HERE / "init").read_bytes(), 0o755)
-    entries["etc/passwd"] = Entry.file(b"root:x:0:0:root:/:/bin/sh\n")
-    entries["etc/group"] = Entry.file(b"root:x:0:\n")
-    return entries | {name: Entry.folder() for name in _FOLDERS}
+    for wanted in _MODULES:
+        modules = {name: _unsigned(data) for name, data in canary._modules(tree, [wanted])}
+        entries |= {f"lib/modules/{name}": CpioEntry.file(data) for name, data in modules.items()}
+        entries[f"lib/modules/{wanted}"] = CpioEntry.file("".join(f"{name}\n" for name in modules).encode())
+    entries |= {f"lab/{name}": CpioEntry.file(script(name).encode()) for name in _SCRIPTS}
+    entries["bin/python3"] = CpioEntry.link(_PYTHON)
+    entries["init"] = CpioEntry.file((_HERE / "init").read_bytes(), 0o755)
+    entries["etc/passwd"] = CpioEntry.file(b"root:x:0:0:root:/:/bin/sh\n")
+    entries["etc/group"] = CpioEntry.file(b"root:x:0:\n")
+    return entries | {name: CpioEntry.folder() for name in _FOLDERS}
 
 
 def _unsigned(module: bytes) -> bytes:
@@ -101,7 +103,7 @@ def _unsigned(module: bytes) -> bytes:
     return module.removesuffix(_SIGNED)
 
 
-def _python(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, Entry]:
+def _python(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, CpioEntry]:
     """Python, and compiled what lab's scripts import: compiling takes an emulated processor 10 s.
 
     It is that Python itself, run from the folder `root` by its own loader, that knows what belongs to it.
@@ -115,7 +117,7 @@ def _python(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, Entry
         if path.rpartition("/")[2].split(".")[0] in ("_ctypes", "mmap", "resource"):
             entries |= canary._program(tree, path)
     sources = {
-        path.lstrip("/"): Entry.file(data)
+        path.lstrip("/"): CpioEntry.file(data)
         for path in tree.under(library)
         if path.endswith(".py") and (data := tree.read(path)) is not None
     }
@@ -136,6 +138,6 @@ def _python(tree: DebianTree, root: Path, deadline: Deadline) -> dict[str, Entry
     return entries | dict(_needed(root, done.out.split()))
 
 
-def _needed(root: Path, paths: list[str]) -> Iterator[tuple[str, Entry]]:
+def _needed(root: Path, paths: list[str]) -> Iterator[tuple[str, CpioEntry]]:
     for path in map(Path, paths):
-        yield str(path.relative_to(root)), Entry.file(path.read_bytes())
+        yield str(path.relative_to(root)), CpioEntry.file(path.read_bytes())

@@ -138,9 +138,6 @@ class Progress(Node):
     def get_completed(self) -> bool:
         return self._looks == 0
 
-    def get_percent(self) -> int:
-        return 100 - 33 * self._looks
-
     def get_result_code(self) -> int:
         return self._error.errno if self._error else 0
 

@@ -11,10 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lab import files, proc
+from lab import files, lock, proc
 from lab.config import load
 from lab.deadline import Deadline
-from lab.images import lock
 
 _LOCK = Path(__file__).with_name("wheels.lock")
 _PINNED = re.compile(r"^(vbox-sdk==((\d+\.\d+)\.\d+) --hash=sha256:([0-9a-f]{64}))$", re.MULTILINE)
@@ -41,7 +40,7 @@ def folder(series: str) -> Path:
     """The folder in which the series' package `vboxapi` is."""
     wanted = pinned()[series]
     final = load().cache_dir / "test-wheels" / f"vbox-sdk-{wanted.version}-{wanted.digest[:12]}"
-    with lock.held(lock.beside(final), f"the tests' vbox-sdk {wanted.version}"):
+    with lock.when_free(lock.beside(final), f"the tests' vbox-sdk {wanted.version}"):
         if not final.is_dir():
             with files.building(final) as work:
                 _download(wanted, work)

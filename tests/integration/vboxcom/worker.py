@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lab.engines.virtualbox.worker.__main__ import serve
 from lab.engines.virtualbox.worker.api import Api
+from lab.engines.virtualbox.worker.faults import finish
 from tests.integration.vboxcom.machine import Record
 from tests.integration.vboxcom.world import World
 
@@ -34,7 +37,6 @@ class Worker:
         self.shared = shared
         self.uuid = str(uuid.uuid4())
         self.asked: set[str] = set()
-        self.percents: list[int] = []
         self._api: Api | None = None
         folder.mkdir()
         shared.mkdir(exist_ok=True)
@@ -48,12 +50,11 @@ class Worker:
         serve(
             io.StringIO(json.dumps({"id": 7, "op": operation, "args": words}) + "\n"), answers, self._connect
         )
-        *progress, last = [json.loads(line) for line in answers.getvalue().splitlines()]
-        assert all(item["id"] == 7 for item in [*progress, last])
-        self.percents = [item["percent"] for item in progress]
-        if "fault" in last:
-            raise Fault(**last["fault"])
-        return last["result"]
+        answer = json.loads(answers.getvalue())
+        assert answer["id"] == 7
+        if "fault" in answer:
+            raise Fault(**answer["fault"])
+        return answer["result"]
 
     def _connect(self) -> Api:
         self._api = self._api or Api()
@@ -89,6 +90,22 @@ class Worker:
         wanted = [dict(zip(("name", "host_port", "guest_port"), item, strict=True)) for item in forwards]
         self.of("launch", forwards=wanted)
         return self.record
+
+    def pause(self) -> None:
+        """As the user does it with a tool of VirtualBox's."""
+        with self._session() as session:
+            session.console.pause()
+
+    def delete_snapshot(self, identity: str) -> None:
+        """As the user does it with a tool of VirtualBox's."""
+        with self._session() as session:
+            finish(session.machine.delete_snapshot(identity), "deleting the snapshot")
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[Any]:
+        api = self._connect()
+        with api.locked(api.known(self.uuid), "shared") as session:
+            yield session
 
     def destroy(self) -> None:
         """The worker removes the disks, and its caller, here, what else is in the folder."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import files, proc
+from lab import files, lock, proc
 from lab.config import load
 from lab.deadline import Deadline
 from lab.errors import LabError
-from lab.images import apt_sources, lock, mmdebstrap
+from lab.images import apt_sources, mmdebstrap
 
 _HERE = Path(__file__).parent
 _STAND_IN = _HERE / "vboxheadless_driverless.c"
@@ -52,7 +52,7 @@ def built(cache: Path | None = None, say: Callable[[str], None] | None = None) -
     """The root in `cache` (lab's own by default), built if it is not there. Only root can."""
     cache = cache or load().cache_dir / "test-roots"
     final = cache / f"virtualbox-{_SUITE}-{_digest()[:12]}"
-    with lock.held(lock.beside(final), "the tests' VirtualBox root", say=say):
+    with lock.when_free(lock.beside(final), "the tests' VirtualBox root", say=say):
         if not final.is_dir():
             files.require_space(cache, _SPACE, "a Debian root with VirtualBox")
             with files.building(final) as work:

@@ -7,8 +7,9 @@ from typing import Any
 
 from lab.errors import BlockedError, DeadlineError
 from lab.ladder.climb import climb
-from lab.ladder.model import NAMES, Cell, Host, Nesting, Observation
+from lab.ladder.model import Cell, Host, Nesting, Observation
 from lab.ladder.report import document
+from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge, strongest_claim
 from lab.steps import Steps
 
@@ -54,7 +55,7 @@ def absent() -> Observation:
 def validation(**more: Any) -> dict[str, Any]:
     """A real document of a climb with outcomes of every kind."""
     good = Observation(True, "that", "this", evidence=["dmesg.txt"])
-    checks = {name: (lambda: good) for name in NAMES if not name.startswith("android.")}
+    checks = {name: (lambda: good) for name in LADDER.names if not name.startswith("android.")}
     checks["host.cpu"] = lambda: Observation(False, "vmx or svm", "neither")
     climbed = climb(checks | {"nested.boot": late}, steps=Steps(), skip={"android.boot": "not Android"})
     claims = judge(climbed.outcomes, CELL, "canary")

@@ -48,12 +48,12 @@ def diagnose(case: Case) -> tuple[Diagnosis, ...]:
     if not case.seen:
         return ()
     # What ended the emulator explains all that is missing behind it.
-    found = _first(_OF_THE_EMULATOR, case) or _all(_OF_ANDROID, case)
-    return found + _all(_BESIDE, case)
+    diagnoses = _first(_OF_THE_EMULATOR, case) or _all(_OF_ANDROID, case)
+    return diagnoses + _all(_BESIDE, case)
 
 
 def _all(looks: tuple[_Look, ...], case: Case) -> tuple[Diagnosis, ...]:
-    return tuple(found for look in looks if (found := look(case)) is not None)
+    return tuple(diagnosis for look in looks if (diagnosis := look(case)) is not None)
 
 
 def _first(looks: tuple[_Look, ...], case: Case) -> tuple[Diagnosis, ...]:

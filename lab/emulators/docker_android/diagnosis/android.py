@@ -14,7 +14,7 @@ def not_responding(case: Case) -> Diagnosis | None:
     android = case.last.android
     if android is None or not android.not_responding:
         return None
-    steady = _steady(case, lambda seen: None if seen.focus is None else bool(seen.not_responding))
+    steady = _steady(case, lambda shown: None if shown.focus is None else bool(shown.not_responding))
     return Diagnosis(
         "anr",
         f"Android says that {android.not_responding} does not respond",
@@ -26,14 +26,14 @@ def not_responding(case: Case) -> Diagnosis | None:
 
 
 def _steady(case: Case, shows: Callable[[Android], bool | None]) -> bool:
-    return case.steady(lambda one: None if one.android is None else shows(one.android))
+    return case.steady(lambda look: None if look.android is None else shows(look.android))
 
 
 def packages_dead(case: Case) -> Diagnosis | None:
     android = case.last.android
     if not case.completed or android is None or android.packages_answer is not False:
         return None
-    steady = _steady(case, lambda seen: None if seen.packages is None else not seen.packages_answer)
+    steady = _steady(case, lambda shown: None if shown.packages is None else not shown.packages_answer)
     return Diagnosis(
         "package-manager-dead",
         "the boot has ended, and the package manager does not answer",
@@ -50,7 +50,7 @@ def no_launcher(case: Case) -> Diagnosis | None:
         return None
     if android.launcher or "launcher" in case.stages:
         return None
-    steady = _steady(case, lambda seen: None if seen.focus is None else not seen.launcher)
+    steady = _steady(case, lambda shown: None if shown.focus is None else not shown.launcher)
     return Diagnosis(
         "no-launcher",
         "the boot has ended, and no launcher has come up",
@@ -65,7 +65,7 @@ def black_screen(case: Case) -> Diagnosis | None:
     android = case.last.android
     if not case.completed or android is None or android.screen is None or not android.screen.one_colour:
         return None
-    steady = _steady(case, lambda seen: None if seen.screen is None else seen.screen.one_colour)
+    steady = _steady(case, lambda shown: None if shown.screen is None else shown.screen.one_colour)
     return Diagnosis(
         "black-screen",
         "the boot has ended, and Android's screen is of one colour",

@@ -31,7 +31,7 @@ def novnc_dead(case: Case) -> Diagnosis | None:
     novnc = case.last.novnc
     if novnc is None or novnc.works or not case.settled or not case.last.inside.state.running:
         return None
-    steady = case.steady(lambda one: None if one.novnc is None else not one.novnc.works)
+    steady = case.steady(lambda look: None if look.novnc is None else not look.novnc.works)
     return Diagnosis(
         "novnc-dead",
         "the page that shows the screen does not work",

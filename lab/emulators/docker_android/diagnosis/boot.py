@@ -21,35 +21,35 @@ _QUIET_SHARE = 0.25
 
 
 def boot_loop(case: Case) -> Diagnosis | None:
-    boots, told = _boots(case.seen)
+    boots, lines = _boots(case.seen)
     if boots < 2 or case.completed:
         return None
     return Diagnosis(
         LOOP,
         f"Android's kernel started {boots} times, and no boot ended",
-        told[-LINES:],
+        lines[-LINES:],
         "logcat.txt in the evidence ends with what came before",
         final=boots >= _LOOP_BOOTS,
         refutes=boots >= _LOOP_BOOTS,
     )
 
 
-def _boots(seen: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
+def _boots(looks: Sequence[Sighting]) -> tuple[int, tuple[str, ...]]:
     """How many kernels answered one after the other without one ending its boot, and how that was seen."""
     count, boot = 0, Boot()
-    told: list[str] = []
-    for one in seen:
-        kernel = one.kernel
+    lines: list[str] = []
+    for look in looks:
+        kernel = look.kernel
         if kernel is None:
             continue
         boot, another = boot.next(kernel)
         if kernel.completed:
-            count, told = 0, []
+            count, lines = 0, []
         elif another or count == 0:
             count += 1
             name = f"boot {kernel.boot_id}" if kernel.boot_id else "a boot"
-            told.append(f"{one.seconds:.0f} s: {name}, up {boot.uptime:.0f} s")
-    return count, tuple(told)
+            lines.append(f"{look.seconds:.0f} s: {name}, up {boot.uptime:.0f} s")
+    return count, tuple(lines)
 
 
 def adb(case: Case) -> Diagnosis | None:
@@ -91,7 +91,7 @@ def adb(case: Case) -> Diagnosis | None:
 
 def _ever_spoke(case: Case) -> bool:
     """Whether anything was heard of L2's ADB daemon, here or by the container's own adb."""
-    return any(one.inside.adb or (one.android is not None and one.android.online) for one in case.seen)
+    return any(look.inside.adb or (look.android is not None and look.android.online) for look in case.seen)
 
 
 def slow(case: Case) -> Diagnosis | None:
@@ -119,9 +119,9 @@ def slow(case: Case) -> Diagnosis | None:
     )
 
 
-def _last_change(seen: Sequence[Sighting]) -> Sighting:
+def _last_change(looks: Sequence[Sighting]) -> Sighting:
     """The look that last saw something other than the one before. Both must have seen the whole."""
-    full = [one for one in seen if one.android is not None and one.android.properties] or list(seen)
+    full = [look for look in looks if look.android is not None and look.android.properties] or list(looks)
     changed = full[0]
     for before, after in pairwise(full):
         if after.sign_of_life != before.sign_of_life:

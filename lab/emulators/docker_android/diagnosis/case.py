@@ -50,7 +50,7 @@ class Case:
 
         Of the looks the one that makes it youngest counts, should L1's clock have been set in between.
         """
-        return max(0.0, self.last.at + min(one.seconds - one.at for one in self.seen))
+        return max(0.0, self.last.at + min(look.seconds - look.at for look in self.seen))
 
     @property
     def settled(self) -> bool:
@@ -74,7 +74,7 @@ class Case:
         Not less than was waited for it here: L1's clock, which the stages are told by, may be set back.
         """
         sightings = self.this_boot
-        ended = [one.at for one in sightings if one.android is not None and one.android.completed]
+        ended = [look.at for look in sightings if look.android is not None and look.android.completed]
         waited = ended[0] - sightings[0].at if ended else 0.0
         return max(waited, self.stages.get("boot-completed", self.age))
 
@@ -84,7 +84,7 @@ class Case:
         That is an observation, and no longer a matter of patience. Looks that could not tell (None)
         neither help nor harm.
         """
-        shown_at = [(one.at, shows(one)) for one in self.this_boot if shows(one) is not None]
+        shown_at = [(look.at, shows(look)) for look in self.this_boot if shows(look) is not None]
         held: list[float] = []
         for at, shown in reversed(shown_at):
             if not shown:

@@ -106,11 +106,11 @@ def container_exited(case: Case) -> Diagnosis | None:
     if state.exists and state.running:
         return None
     if not state.exists:
-        what, said = "there is no such container", []
+        what, lines = "there is no such container", []
     else:
         what = f"the container ended with {lastwords.exit_code(state.exit_code)}"
-        said = [state.facts.get("error", ""), *case.last.inside.log.splitlines()[-LINES:]]
-    shown = tuple(line for line in said if line.strip())
+        lines = [state.facts.get("error", ""), *case.last.inside.log.splitlines()[-LINES:]]
+    shown = tuple(line for line in lines if line.strip())
     return Diagnosis(
         "container-exited", what, shown, "`invoke emulator.up` starts it", final=True, refutes=False
     )
@@ -193,14 +193,14 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
     gave_up = tuple(line for line in lines(_own(case), _GAVE_UP) if not _CRASH.search(line))
     reason = () if crash else words.reason(inside.device_log)
     shown = (gave_up + crash or reason or lines(_own(case), _ENDED))[-LINES:]
-    was_seen = any(one.inside.emulator is not None for one in case.seen)
+    was_seen = any(look.inside.emulator is not None for look in case.seen)
     # A moment passes between the line in the log and the process.
     if not was_seen and not (inside.spoke and (shown or _since_launch(case) >= _LAUNCH_SECONDS)):
         return None
     if not shown:
-        said = tuple(inside.device_log.splitlines()[-LINES:])
+        output = tuple(inside.device_log.splitlines()[-LINES:])
         what, hint = "the emulator was started, and is gone; nothing says why", "`invoke emulator.restart`"
-        return Diagnosis(LOST, what, said, f"{hint} starts it anew", final=True, refutes=False, again=True)
+        return Diagnosis(LOST, what, output, f"{hint} starts it anew", final=True, refutes=False, again=True)
     passing = not gave_up and bool(crash or any(_PASSING.search(line) for line in shown))
     trouble = next((kind for line in shown if (kind := lastwords.trouble(line))), "")
     return Diagnosis(
@@ -223,7 +223,7 @@ def _since_launch(case: Case) -> float:
     """Seconds since the image launched it: by L1's clock, and no more than was waited since it had not."""
     inside = case.last.inside
     by_clock = inside.started + case.last.seconds - (inside.launched_at or inside.started)
-    before = [one.at for one in case.seen if not one.inside.spoke]
+    before = [look.at for look in case.seen if not look.inside.spoke]
     return min(by_clock, case.last.at - before[-1]) if before else by_clock
 
 
@@ -231,11 +231,11 @@ def no_emulator(case: Case) -> Diagnosis | None:
     inside = case.last.inside
     if case.alive or not inside.state.running or inside.spoke or not case.settled:
         return None
-    if any(one.inside.emulator is not None for one in case.seen):
+    if any(look.inside.emulator is not None for look in case.seen):
         return None
     novnc = case.last.novnc
     page = ", and noVNC shows a desktop with nothing on it" if novnc is not None and novnc.works else ""
-    launched = [one.at for one in case.seen if one.inside.launched_at]
+    launched = [look.at for look in case.seen if look.inside.launched_at]
     vanished = bool(launched) and case.last.at - launched[0] >= _LAUNCH_SECONDS
     what = "launched the emulator, which is gone without a word" if launched else "never started the emulator"
     return Diagnosis(

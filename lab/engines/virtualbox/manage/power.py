@@ -83,12 +83,6 @@ def power_off(talk: Talk, uuid: str) -> bool:
     return pulled
 
 
-def pause_vm(talk: Talk, uuid: str) -> None:
-    """Let a running VM stand still."""
-    if talk.state(uuid) != "Paused":
-        talk.run("pausing the VM", "controlvm", uuid, "pause")
-
-
 def resume(talk: Talk, uuid: str) -> None:
     """Let a paused VM run."""
     if talk.state(uuid) != "Running":

@@ -11,7 +11,7 @@ from lab.engines.virtualbox.manage.talk import Talk
 from lab.errors import LabError
 
 
-def listing(talk: Talk, uuid: str) -> list[dict[str, Any]]:
+def snapshots(talk: Talk, uuid: str) -> list[dict[str, Any]]:
     """Name, id, time (seconds since 1970, UTC) and whether it holds memory, oldest first."""
     settings = Path(talk.describe(uuid).get("CfgFile", ""))
     try:
@@ -22,15 +22,10 @@ def listing(talk: Talk, uuid: str) -> list[dict[str, Any]]:
 
 def take(talk: Talk, uuid: str, name: str) -> None:
     """Disk, and memory too when it runs; a running VM stands still meanwhile. No-op when there is one."""
-    if not any(item["name"] == name for item in listing(talk, uuid)):
+    if not any(item["name"] == name for item in snapshots(talk, uuid)):
         talk.run(f"taking the snapshot {name}", "snapshot", uuid, "take", name)
 
 
 def restore(talk: Talk, uuid: str, identity: str) -> None:
     """Make a VM that is off what it was: then it is off, or has saved memory if the snapshot had."""
     talk.run("restoring the snapshot", "snapshot", uuid, "restore", identity)
-
-
-def delete(talk: Talk, uuid: str, identity: str) -> None:
-    if any(item["id"] == identity for item in listing(talk, uuid)):
-        talk.run("deleting the snapshot", "snapshot", uuid, "delete", identity)

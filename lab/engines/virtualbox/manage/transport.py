@@ -1,8 +1,7 @@
-"""The operations of worker/__main__.py by name, each as VBoxManage does it."""
+"""VirtualBox asked through VBoxManage: each operation is one or a few commands of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,11 @@ from lab.engines.virtualbox.manage import machine, media, power, snapshots, text
 from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.manage.talk import Talk
 from lab.engines.virtualbox.transport import WorkerLostError
+from lab.engines.virtualbox.worker.operations import operations
 
 ANSWER_SECONDS = 60.0
 
-OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    "look": machine.look,
-    "convert": media.convert,
-    "create": machine.create,
-    "settings": machine.settings,
-    "destroy": machine.destroy,
-    "launch": power.launch,
-    "forwards": power.forwards,
-    "forward": power.forward,
-    "unforward": power.unforward,
-    "press": power.press,
-    "power_off": power.power_off,
-    "pause": power.pause_vm,
-    "resume": power.resume,
-    "save": power.save,
-    "discard": power.discard,
-    "screenshot": power.screenshot,
-    "snapshots": snapshots.listing,
-    "take": snapshots.take,
-    "restore": snapshots.restore,
-    "delete": snapshots.delete,
-}
+_OPERATIONS = operations(machine, media, power, snapshots)
 
 
 class Manage:
@@ -51,11 +30,10 @@ class Manage:
         self,
         operation: str,
         deadline: Deadline | None = None,
-        tell: Callable[[int], None] | None = None,  # noqa: ARG002 - VBoxManage draws its percentages
         **words: Any,
     ) -> Any:
         talk = Talk(self._program, self._installed(), deadline or Deadline.after(ANSWER_SECONDS))
-        perform = self._describe if operation == "describe" else OPERATIONS[operation]
+        perform = self._describe if operation == "describe" else _OPERATIONS[operation]
         try:
             return perform(talk, **words)
         except WorkerLostError:  # VBoxSVC died; the next command starts a new one

@@ -1,7 +1,6 @@
 """Requests from standard input, one JSON object a line; answers to standard output, likewise.
 
     {"id": 1, "op": "look", "args": {"uuid": "…"}}
-    {"id": 1, "percent": 40}                                 while it works
     {"id": 1, "result": {…}}   or   {"id": 1, "fault": {"kind", "what", "tail", "hint"}}
 
 Ends when its input does, after what it was at: every operation may be begun again.
@@ -13,37 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 from lab.engines.virtualbox.worker import host, machine, media, power, snapshots
 from lab.engines.virtualbox.worker.api import Api
 from lab.engines.virtualbox.worker.faults import explain
+from lab.engines.virtualbox.worker.operations import operations
 
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "describe": host.describe,
-    "look": machine.look,
-    "convert": media.convert,
-    "create": machine.create,
-    "settings": machine.settings,
-    "destroy": machine.destroy,
-    "launch": power.launch,
-    "forwards": power.forwards,
-    "forward": power.forward,
-    "unforward": power.unforward,
-    "press": power.press,
-    "power_off": power.power_off,
-    "pause": power.pause,
-    "resume": power.resume,
-    "save": power.save,
-    "discard": power.discard,
-    "screenshot": power.screenshot,
-    "snapshots": snapshots.listing,
-    "take": snapshots.take,
-    "restore": snapshots.restore,
-    "delete": snapshots.delete,
-}
-SLOW = frozenset({"convert", "launch", "save", "take", "restore", "delete"})
-"""They tell how far they are."""
+OPERATIONS = {"describe": host.describe} | operations(machine, media, power, snapshots)
 
 
 def serve(source: TextIO, sink: TextIO, connect: Callable[[], Api] = Api) -> None:
@@ -53,21 +29,14 @@ def serve(source: TextIO, sink: TextIO, connect: Callable[[], Api] = Api) -> Non
         request = json.loads(line)
         number, name, words = request["id"], request["op"], request["args"]
 
-        def send(content: dict[str, Any], number: int = number) -> None:
-            sink.write(json.dumps({"id": number} | content) + "\n")
-            sink.flush()
-
-        def tell(percent: int, send: Callable[[dict[str, Any]], None] = send) -> None:
-            send({"percent": percent})
-
         try:
             if api is None:
                 api = connect()
-            if name in SLOW:
-                words["tell"] = tell
-            send({"result": OPERATIONS[name](api, **words)})
+            content = {"result": OPERATIONS[name](api, **words)}
         except Exception as error:
-            send({"fault": explain(error, name).as_dict()})
+            content = {"fault": explain(error, name).as_dict()}
+        sink.write(json.dumps({"id": number} | content) + "\n")
+        sink.flush()
 
 
 def main() -> None:

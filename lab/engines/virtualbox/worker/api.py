@@ -62,10 +62,10 @@ class Api:
 
     def _must_fit(self) -> None:
         """Raise FaultError when the glue is of another version than the VirtualBox it connected to."""
-        wanted, found = _RUNNING.get(self.version[0], 6), self.value("MachineState", "Running")
+        wanted, actual = _RUNNING.get(self.version[0], 6), self.value("MachineState", "Running")
         signs = []
-        if found != wanted:
-            signs.append(f"MachineState_Running is {found}, and must be {wanted}")
+        if actual != wanted:
+            signs.append(f"MachineState_Running is {actual}, and must be {wanted}")
         if (self.version >= (7, 1)) != self.has("CPUPropertyTypeX86"):
             signs.append(f"it {'has' if self.has('CPUPropertyTypeX86') else 'lacks'} CPUPropertyTypeX86")
         packaged = _packaged(self.glue)

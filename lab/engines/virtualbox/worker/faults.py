@@ -101,64 +101,62 @@ class FaultError(Exception):
 def code(error: BaseException) -> int:
     """The COM result code of a pyvbox or xpcom error as an unsigned number; 0 when it has none."""
     for name in ("value", "errno", "hresult"):
-        found = getattr(error, name, None)
-        if isinstance(found, int) and found not in (0, -1):
-            return found & 0xFFFFFFFF
+        number = getattr(error, name, None)
+        if isinstance(number, int) and number not in (0, -1):
+            return number & 0xFFFFFFFF
     return 0
 
 
 def text(error: BaseException) -> str:
     """VirtualBox's own words, as far as the binding kept them."""
-    said = getattr(error, "msg", None) or getattr(error, "message", None) or str(error)
-    return str(said).strip() or type(error).__name__
+    words = getattr(error, "msg", None) or getattr(error, "message", None) or str(error)
+    return str(words).strip() or type(error).__name__
 
 
 def explain(error: BaseException, doing: str) -> FaultError:
     """`error` as a FaultError."""
     if isinstance(error, FaultError):
         return error
-    number, said = code(error), text(error)
-    shown = f"{said} (0x{number:08x})" if number else f"{type(error).__name__}: {said}"
+    number, words = code(error), text(error)
+    shown = f"{words} (0x{number:08x})" if number else f"{type(error).__name__}: {words}"
     if isinstance(error, RecursionError):
         return FaultError("dead", f"VBoxSVC died during: {doing}", shown)
-    return of_code(number, said, doing, shown)
+    return of_code(number, words, doing, shown)
 
 
-def of_code(number: int, said: str, doing: str, shown: str) -> FaultError:
+def of_code(number: int, words: str, doing: str, shown: str) -> FaultError:
     """A failure by its COM result code (0: unknown) and VirtualBox's words; a person reads `shown`."""
     if number in _DEAD:
         return FaultError("dead", f"VBoxSVC died during: {doing}", shown)
     if number == NOT_FOUND:
         return FaultError("missing", f"VirtualBox does not know what was asked for: {doing}", shown)
-    if number in (INVALID_OBJECT_STATE, INVALID_SESSION_STATE) and "lock" in said.lower():
+    if number in (INVALID_OBJECT_STATE, INVALID_SESSION_STATE) and "lock" in words.lower():
         return FaultError("busy", f"another program holds the VM: {doing}", shown)
-    return of_text(said, doing, shown)
+    return of_text(words, doing, shown)
 
 
-def of_text(said: str, doing: str, shown: str = "") -> FaultError:
+def of_text(words: str, doing: str, shown: str = "") -> FaultError:
     """A failure of which VirtualBox gave words only, as progress objects do."""
-    if "VERR_CPUM_INVALID_HWVIRT_CONFIG" in said:
+    if "VERR_CPUM_INVALID_HWVIRT_CONFIG" in words:
         return FaultError(
-            "nesting", "VirtualBox does not start a VM with nested virtualization here", shown or said
+            "nesting", "VirtualBox does not start a VM with nested virtualization here", shown or words
         )
     for codes, what, hint in _REFUSALS:
-        if any(name in said for name in codes):
-            return FaultError("blocked", f"{what}: {doing}", shown or said, hint)
-    return FaultError("failed", f"VirtualBox failed: {doing}", shown or said)
+        if any(name in words for name in codes):
+            return FaultError("blocked", f"{what}: {doing}", shown or words, hint)
+    return FaultError("failed", f"VirtualBox failed: {doing}", shown or words)
 
 
-def finish(progress: Any, doing: str, tell: Any = None) -> None:
+def finish(progress: Any, doing: str) -> None:
     """Wait for a progress object to end. It never raises by itself: what it says is looked at here.
 
-    `tell` receives its percentage now and then.
+    Raises FaultError.
     """
     while not progress.completed:
         progress.wait_for_completion(200)
-        if tell is not None:
-            tell(int(progress.percent))
     result = int(progress.result_code)
     if result == 0:
         return
     info = progress.error_info
-    said = str(info.text) if info._i is not None else ""
-    raise of_text(said, doing, f"{said or 'no word of explanation'} (0x{result & 0xFFFFFFFF:08x})")
+    words = str(info.text) if info._i is not None else ""
+    raise of_text(words, doing, f"{words or 'no word of explanation'} (0x{result & 0xFFFFFFFF:08x})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,22 @@ def difference(api: Api, base: str, target: str) -> Any:
             raise FaultError("failed", f"the disk {path} is missing")
     parent = api.vbox.open_medium(base, kinds.DeviceType.hard_disk, kinds.AccessMode.read_only, False)
     if Path(target).exists():
-        found = api.vbox.open_medium(target, kinds.DeviceType.hard_disk, kinds.AccessMode.read_write, False)
-        if found._i.parent is not None and found._i.parent.id == parent._i.id:
-            return found
+        medium_there = api.vbox.open_medium(
+            target, kinds.DeviceType.hard_disk, kinds.AccessMode.read_write, False
+        )
+        if medium_there._i.parent is not None and medium_there._i.parent.id == parent._i.id:
+            return medium_there
         raise FaultError(
-            "failed", f"the disk {target} was made on another image than {base}", str(found._i.location)
+            "failed",
+            f"the disk {target} was made on another image than {base}",
+            str(medium_there._i.location),
         )
     medium = api.vbox.create_medium("VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk)
     finish(parent.create_diff_storage(medium, [kinds.MediumVariant.standard]), f"making the disk {target}")
     return medium
 
 
-def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int], None] | None = None) -> None:
+def convert(api: Api, source: str, target: str, size: int) -> None:
     """Make `target` a sparse VDI of `size` bytes with what the disk image `source` holds, of any format
     VirtualBox reads. It knows neither of them afterwards: their files are the caller's.
     """
@@ -47,9 +50,9 @@ def convert(api: Api, source: str, target: str, size: int, tell: Callable[[int],
         medium = api.vbox.create_medium(
             "VDI", target, kinds.AccessMode.read_write, kinds.DeviceType.hard_disk
         )
-        finish(origin.clone_to_base(medium, [kinds.MediumVariant.standard]), f"converting {source}", tell)
+        finish(origin.clone_to_base(medium, [kinds.MediumVariant.standard]), f"converting {source}")
         if int(medium.logical_size) != size:
-            finish(medium.resize(size), f"giving {target} its size", tell)
+            finish(medium.resize(size), f"giving {target} its size")
     finally:
         _close_at(api, source, target)
 
@@ -110,13 +113,13 @@ def _close_at(api: Api, *paths: str) -> None:
 
 def _all_disks(api: Api) -> list[Any]:
     """Base media and, below them, every difference: the registry lists only the former."""
-    found: list[Any] = []
+    disks: list[Any] = []
     todo = list(api.vbox.hard_disks)
     while todo:
         medium = todo.pop()
-        found.append(medium)
+        disks.append(medium)
         todo += list(medium.children)
-    return found
+    return disks
 
 
 def _close(medium: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,18 @@ OFF = frozenset({"PoweredOff", "Saved", "Aborted", "AbortedSaved", "Teleported"}
 
 _ENDING_SECONDS = 15.0
 
-Tell = Callable[[int], None]
 
-
-def launch(api: Api, uuid: str, forwards: list[dict[str, Any]], tell: Tell | None = None) -> None:
+def launch(api: Api, uuid: str, forwards: list[dict[str, Any]]) -> None:
     """Power on, or load the saved state, without a window: it outlives this process."""
     machine = api.known(uuid)
     if api.state(machine) in RUNNING:
         return
     _forward(api, machine, forwards)
     session = api.session()
-    doing = "starting the VM"
     # Not pyvbox's own launch_vm_process: its default for the environment is a type error.
     progress = api.library.IProgress(machine._i.launchVMProcess(session._i, "headless", []))
     try:
-        finish(progress, doing, tell)
+        finish(progress, "starting the VM")
     finally:
         if int(session._i.state) == api.value("SessionState", "Locked"):
             session.unlock_machine()
@@ -77,14 +73,14 @@ def _change(api: Api, uuid: str, name: str, item: dict[str, Any] | None) -> None
 def forwards(api: Api, uuid: str) -> list[dict[str, Any]]:
     """The TCP forwards VirtualBox has, whatever address they bind."""
     nat = api.known(uuid).get_network_adapter(0).nat_engine
-    found = []
+    listed = []
     for line in nat.redirects:
         name, protocol, address, host_port, _, guest_port = str(line).split(",")
         if int(protocol) == api.value("NATProtocol", "TCP"):
-            found.append(
+            listed.append(
                 {"name": name, "address": address, "host_port": int(host_port), "guest_port": int(guest_port)}
             )
-    return found
+    return listed
 
 
 def press(api: Api, uuid: str) -> None:
@@ -127,22 +123,14 @@ def resume(api: Api, uuid: str) -> None:
         session.console.resume()
 
 
-def pause(api: Api, uuid: str) -> None:
-    machine = api.known(uuid)
-    if api.state(machine) == "Paused":
-        return
-    with api.locked(machine, "shared") as session:
-        session.console.pause()
-
-
-def save(api: Api, uuid: str, tell: Tell | None = None) -> None:
+def save(api: Api, uuid: str) -> None:
     """Save memory and devices to disk and end the VM's process."""
     machine = api.known(uuid)
     if api.state(machine) == "Saved":
         return
     try:
         with api.locked(machine, "shared") as session:
-            finish(session.machine.save_state(), "saving the VM's memory", tell)
+            finish(session.machine.save_state(), "saving the VM's memory")
     except FaultError as fault:
         if fault.kind != "failed" or not _crashed(api, machine):
             raise
