@@ -69,6 +69,10 @@ HOSTS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
         ("linux-amd,vm,emulated", "virtualbox:7.2.22"),
         ("linux-amd,vm", "virtualbox:7.2.22"),
     ),
+    "virtualbox-linux-emulated-intel": (
+        ("linux-intel,vm,emulated", "virtualbox:7.2.22"),
+        ("linux-intel,vm", "virtualbox:7.2.22"),
+    ),
     "virtualbox-linux-in-vm": (("linux-intel,vm", "virtualbox:7.1"), ("linux-intel", "virtualbox:7.1")),
     "virtualbox-linux-la57": (("linux-amd,la57", "virtualbox:7.2"), ("linux-amd", "virtualbox:7.2")),
     "virtualbox-linux-no-extensions": (
