@@ -49,7 +49,7 @@ class Job:
     """What is to be done there: tasks in their order, and lab's settings.
 
     A task is the words after bin/invoke, run as an ordinary user; or, where the first begins with a slash, a
-    program of the PC's with its words, run as root. `files` is a folder of the job's own that is copied to FILES.
+    program there with its words, run as root. `files` is a folder of the job's own, copied to FILES.
     """
 
     tasks: tuple[tuple[str, ...], ...]

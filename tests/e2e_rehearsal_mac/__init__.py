@@ -1,1 +1,1 @@
-"""Test tier `e2e-rehearsal-mac`: a Mac's whole road, on real VirtualBox with nested VT-x in an emulated Intel PC."""
+"""Test tier `e2e-rehearsal-mac`: a Mac's whole road, on real VirtualBox in an emulated Intel PC."""

@@ -3,8 +3,8 @@
 
     on_mac.py TRANSPORT TASK WORD…        how VirtualBox is spoken to: VBoxManage or vboxapi
 
-The Mac is made where there is none yet: both transports have the same home, a root each. The image's publisher
-is on this PC's loopback meanwhile. The task's answer, status and events are this program's.
+The Mac is made where there is none yet: both transports have the same home, a root each. Meanwhile the image's
+publisher is on this PC's loopback. The task's answer, status and events are this program's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def publisher() -> Iterator[None]:
 
 
 def make_home() -> None:
-    """The person's folder: a checkout that knows the publisher's image, its certificate, the canary in the cache."""
+    """The person's folder: a checkout that knows the publisher's image, and the canary in the cache."""
     checkout = HOME_HERE / "src/lab"
     shutil.copytree("/srv/lab", checkout, symlinks=True)
     guest = checkout / "images/guest"
@@ -101,7 +101,9 @@ def events() -> str:
 def keep() -> None:
     """Put what is to be looked at where the PC's results are taken from."""
     for run in STATE.glob("evidence/*/*"):
-        shutil.copytree(run, Path("/srv/state/evidence") / run.relative_to(STATE / "evidence"), dirs_exist_ok=True)
+        shutil.copytree(
+            run, Path("/srv/state/evidence") / run.relative_to(STATE / "evidence"), dirs_exist_ok=True
+        )
     for log in (HOME_HERE / "Library/VirtualBox").glob("*.log"):
         shutil.copyfile(log, OUT / log.name)
 

@@ -37,11 +37,22 @@ _MACS_OWN = {"LAB_STATE_DIR", "LAB_CACHE_DIR", "LAB_IMAGE"}
 
 
 def make_files(folder: Path, disk: Path, signer: Signer, fingerprint: str) -> None:
-    """What on_mac.py needs beside itself: the mask, and a publisher's files with lab's own image as a VMDK."""
+    """Write what on_mac.py needs: itself, the mask, and a publisher of lab's own image as a VMDK."""
     published = folder / "published"
     published.mkdir(parents=True)
     vmdk, sums = published / DISK, published / "SHA256SUMS"
-    words = ["qemu-img", "convert", "-f", "qcow2", "-O", "vmdk", "-o", "subformat=streamOptimized", disk, vmdk]
+    words = [
+        "qemu-img",
+        "convert",
+        "-f",
+        "qcow2",
+        "-O",
+        "vmdk",
+        "-o",
+        "subformat=streamOptimized",
+        disk,
+        vmdk,
+    ]
     proc.run(words, deadline=Deadline.after(_SECONDS))
     with vmdk.open("rb") as stream:
         sums.write_text(f"{hashlib.file_digest(stream, 'sha256').hexdigest()} *{DISK}\n")
@@ -73,7 +84,7 @@ def tasks(*lines: str) -> tuple[tuple[str, ...], ...]:
 def drive(
     cpu: str, state: Path, files: Path, system: SystemImage, canary: Path, *lines: str, run: Run
 ) -> Rehearsed:
-    """Have an emulated PC do those tasks; what comes of it is in `run`, and what it takes is below `state`."""
+    """Have an emulated PC do those tasks; what comes of it is in `run`, what it takes is in `state`."""
     cache, bochs = load().cache_dir / "images", load().rehearsal.bochs
     steps = Steps(PlainSink(Terminal((run.path / "shown.txt").open("w", buffering=1))), run.steps)
     environment = {name: value for name, value in SETTINGS.items() if name not in _MACS_OWN}
