@@ -3,8 +3,8 @@
 
     on_mac.py TRANSPORT TASK WORD…        how VirtualBox is spoken to: VBoxManage or vboxapi
 
-The Mac is made where there is none yet: both transports have the same home, a root each. Meanwhile the image's
-publisher is on this PC's loopback. The task's answer, status and events are this program's.
+The Mac is made where there is none yet: both transports have the same home, a root each. Meanwhile the
+image's publisher is on this PC's loopback. The task's answer, status and events are this program's.
 """
 
 from __future__ import annotations
