@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 FILES = Path(__file__).resolve().parent
 sys.path[:0] = [str(FILES), "/srv/lab"]
@@ -28,12 +29,12 @@ sys.path[:0] = [str(FILES), "/srv/lab"]
 from tests.integration.darwin import HOME, MACS, Masked, app, disguise  # noqa: E402
 
 MAC = "intel-13"
-NAME = str(tomllib.loads((FILES / "manifest.toml").read_text())["name"])
-"""The published image's, as `--image` takes it."""
+MANIFEST = tomllib.loads((FILES / "manifest.toml").read_text())
+NAME, BASE = str(MANIFEST["name"]), urlsplit(str(MANIFEST["base"]))
+"""Of the published image: its name, as `--image` takes it, and where its publisher listens."""
 ROOTS, HOME_HERE = Path("/srv/mac"), Path("/srv/mac/home")
 CACHE, STATE = HOME_HERE / "Library/Caches/lab", HOME_HERE / "Library/Application Support/lab"
 OUT = Path("/srv/out/host")
-PORT = 8443
 _SECONDS = 36_000.0
 """Who switches the PC off decides sooner."""
 
@@ -50,7 +51,7 @@ def publisher() -> Iterator[None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(FILES / "server.pem")
     handler = functools.partial(Publisher, directory=str(FILES / "published"))
-    with ThreadingHTTPServer(("127.0.0.1", PORT), handler) as server:
+    with ThreadingHTTPServer((str(BASE.hostname), BASE.port or 443), handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield

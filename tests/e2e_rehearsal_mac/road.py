@@ -28,7 +28,8 @@ PROGRAM = HERE / "on_mac.py"
 NAME = "debian-published"
 """The image's name, as `--image` takes it."""
 DISK = "disk.vmdk"
-PORT = 8443
+BASE = "https://127.0.0.1:8443/"
+"""Where the publisher is, in the PC."""
 
 _SECONDS = 600.0
 _TESTS = HERE.parent
@@ -61,7 +62,7 @@ def make_files(folder: Path, disk: Path, signer: Signer, fingerprint: str) -> No
     certificate = make_certificate(folder)
     (folder / "trusted.pem").write_bytes(Path(certifi.where()).read_bytes() + certificate.read_bytes())
     (folder / "manifest.toml").write_text(
-        f'name = "{NAME}"\nbase = "https://127.0.0.1:{PORT}/"\nsums = "{sums.name}"\n'
+        f'name = "{NAME}"\nbase = "{BASE}"\nsums = "{sums.name}"\n'
         f'signature = "{sums.name}.gpg"\nkeyring = "keys/{NAME}.gpg"\nfingerprint = "{fingerprint}"\n'
         f'[files]\nvmdk = "{DISK}"\n'
     )

@@ -152,7 +152,7 @@ def test_the_image_came_from_its_publisher_once_and_was_verified(went: Road) -> 
     assert asked.count(f'"GET /{road.DISK} HTTP/1.1" 200') == 1
     assert '"GET /SHA256SUMS.gpg HTTP/1.1" 200' in asked
     made = json.loads((went.evidence("VBoxManage") / "image.json").read_text())
-    assert (made["format"], made["url"]) == ("vmdk", f"https://127.0.0.1:{road.PORT}/{road.DISK}")
+    assert (made["format"], made["url"]) == ("vmdk", road.BASE + road.DISK)
 
 
 @BOTH
