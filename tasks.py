@@ -433,7 +433,7 @@ def nightly_status():
     name="test",
     help={
         "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-rehearsal, "
-        "e2e-virtualbox, e2e-vagrant, e2e-published"
+        "e2e-rehearsal-mac, e2e-virtualbox, e2e-vagrant, e2e-published"
     },
 )
 def test_(tier="all"):

@@ -26,6 +26,7 @@ TIERS: dict[Tier, list[str]] = {
     "e2e-nightly": ["tests/e2e_nightly"],
     "e2e-virtualbox": ["tests/e2e_virtualbox"],
     "e2e-rehearsal": ["tests/e2e_rehearsal"],
+    "e2e-rehearsal-mac": ["tests/e2e_rehearsal_mac"],
     "e2e-vagrant": ["tests/e2e_vagrant"],
     "e2e-published": ["tests/e2e_published"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],

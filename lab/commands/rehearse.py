@@ -33,7 +33,7 @@ _DISK_BYTES = 8 << 30
 _ENGINE = ("--engine", "virtualbox", "--json")
 _CLIMB = (("lab.up", *_ENGINE), ("lab.destroy", "--json"))
 _EXPERIMENT = (("theory.experiment", *_ENGINE),)
-_SETTINGS = {
+SETTINGS = {
     "LAB_STATE_DIR": str(STATE),
     "LAB_CACHE_DIR": str(CACHE),
     "LAB_IMAGE": "debian-13",
@@ -72,7 +72,7 @@ def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -
     name = rehearsal.name(pc)
     plan = Rehearsal(
         cpu=cpu,
-        job=Job(_EXPERIMENT if experiment else _CLIMB, _SETTINGS | {"LAB_REHEARSAL__PC": name}),
+        job=Job(_EXPERIMENT if experiment else _CLIMB, SETTINGS | {"LAB_REHEARSAL__PC": name}),
         system=system,
         images=images,
         milestones=course.EXPERIMENT if experiment else course.UP,

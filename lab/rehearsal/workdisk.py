@@ -29,6 +29,8 @@ MOUNT = Path("/srv")
 PROGRAM = MOUNT / "lab"
 CACHE = MOUNT / "cache"
 STATE = MOUNT / "state"
+FILES = MOUNT / "files"
+"""Where the PC has the job's own files."""
 
 DISK_GIB = 12
 """Of the VM that lab makes there."""
@@ -44,10 +46,15 @@ _TAKEN = {"out": "out", "state/evidence": "evidence"}
 
 @dataclass(frozen=True)
 class Job:
-    """What lab is to do there: tasks in their order, each the words after bin/invoke; and its settings."""
+    """What is to be done there: tasks in their order, and lab's settings.
+
+    A task is the words after bin/invoke, run as an ordinary user; or, where the first begins with a slash, a
+    program there with its words, run as root. `files` is a folder of the job's own, copied to FILES.
+    """
 
     tasks: tuple[tuple[str, ...], ...]
     environment: Mapping[str, str]
+    files: Path | None = None
 
     def __post_init__(self) -> None:
         lines = [
@@ -84,6 +91,8 @@ def make(target: Path, job: Job, image_folders: Sequence[Path], deadline: Deadli
         shutil.copy2(PROJECT / "README.md", tree / PROGRAM.name)
         for folder in image_folders:
             _copy_image(folder, tree / CACHE.name / "images" / folder.name, deadline)
+        if job.files:
+            shutil.copytree(job.files, tree / FILES.name, symlinks=True)
         _write_job(tree / "job", job)
         target.unlink(missing_ok=True)
         proc.run(

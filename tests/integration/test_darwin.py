@@ -238,7 +238,7 @@ def with_virtualbox(
             shutil.copyfile(publisher.key, guest / "keys/test.gpg")
             shutil.copyfile(publisher.certificates, masked.home / "trusted.pem")
             instance = stack.enter_context(mounted(vbox_root, base / folder / "instance"))
-            app.install(masked, instance, glue)
+            app.install(masked, app.Linux(instance.keeper, instance.base / "root"), glue)
             return masked
 
         yield make

@@ -195,7 +195,9 @@ def _binds(home: Path) -> list[tuple[Path, Path]]:
         else [base]
     )
     libraries = [path for path in _libraries() if path.is_dir()]
-    own = [*python, *libraries, PROJECT]
+    environment = Path(sys.prefix).resolve()
+    outside = [] if environment.is_relative_to(PROJECT.resolve()) else [environment]
+    own = [*python, *libraries, PROJECT, *outside]
     return [
         *((path, path) for path in own),
         *((Path("/dev", name), Path("/dev", name)) for name in _DEVICES),
