@@ -248,6 +248,7 @@ Tier = Literal[
     "e2e-android",
     "e2e-nightly",
     "e2e-rehearsal",
+    "e2e-rehearsal-mac",
     "e2e-virtualbox",
     "e2e-vagrant",
     "e2e-published",
