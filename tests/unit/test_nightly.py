@@ -333,18 +333,21 @@ def test_a_comparison_in_which_the_vm_was_lost_is_no_green_night(bed: Bed) -> No
     assert "nothing was compared: QEMU is gone" in found["notes"]
 
 
-def _hangs_while_comparing(bed: Bed) -> None:
+def _spends_the_budget_while_comparing(bed: Bed) -> None:
+    budget = clock.Budget(600.0)
+
     def hang(*_: object) -> float:
-        assert deadline.cancelled.wait(60)
+        budget.spent = True
+        deadline.cancelled.set(budget)
         deadline.check_cancelled()
         return 0.0
 
-    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(2.0))
+    bed.patch.setattr(night, "Budget", lambda _seconds: budget)
     bed.patch.setattr(fakes.FakeEmulator, "time_boot", hang)
 
 
 def test_a_comparison_the_budget_cut_short_leaves_a_night_that_is_not_whole(bed: Bed) -> None:
-    _hangs_while_comparing(bed)
+    _spends_the_budget_while_comparing(bed)
     found, code = _run(bed)
     assert (found["verdict"], code) == ("inconclusive", 12)
     assert found["claims"][0]["counts"] == counted({"confirmed": 3, "inconclusive": 1})
@@ -357,7 +360,7 @@ def test_what_a_comparison_saw_fail_before_it_was_cut_short_counts(bed: Bed) -> 
     def worse() -> None:
         bed.world.broken["prove"] = deadline.DeadlineError("nobody answers ADB")
 
-    _hangs_while_comparing(bed)
+    _spends_the_budget_while_comparing(bed)
     _in_the_comparison(bed, worse)
     found, code = _run(bed)
     assert found["runs"][-1]["cut"]
@@ -609,12 +612,15 @@ def test_a_nights_lab_whose_record_was_torn_is_removed_with_its_vm(bed: Bed) -> 
 
 
 def test_the_user_is_heard_though_the_budget_is_spent_by_then(bed: Bed) -> None:
+    budget = clock.Budget(600.0)
+
     def hang() -> None:
-        assert deadline.cancelled.wait(60)
+        budget.spent = True
+        deadline.cancelled.set(budget)
         deadline.cancelled.set()  # Ctrl-C, in the moment in which the budget ends the look
         deadline.check_cancelled()
 
-    bed.patch.setattr(night, "Budget", lambda _seconds: clock.Budget(2.0))
+    bed.patch.setattr(night, "Budget", lambda _seconds: budget)
     _before_looks(bed, hang)
     with pytest.raises(InterruptedByUser):
         run(_session(bed))
