@@ -27,27 +27,27 @@ class Milestone:
 
 
 UP = (
-    Milestone(Relay.BOOT, 60, "the PC boots"),
-    Milestone("host.engine", 240, "VirtualBox is asked"),
-    Milestone("vm.start", 330, "the VM is made and started"),
-    Milestone("vm.boot", 540, "the VM boots"),
-    Milestone("docker.install", 780, "Docker is installed in it"),
-    Milestone("emulator.load", 930, "the container's image is loaded"),
-    Milestone("nested.boot", 1080, "L2 boots"),
-    Milestone("lab.up", 1200, "the evidence is gathered"),
-    Milestone("lab.destroy", 1260, "the VM is removed"),
+    Milestone(Relay.BOOT, 40, "the PC boots"),
+    Milestone("host.engine", 100, "VirtualBox is asked"),
+    Milestone("vm.start", 110, "the VM is made and started"),
+    Milestone("vm.boot", 470, "the VM boots"),
+    Milestone("docker.install", 680, "Docker is installed in it"),
+    Milestone("emulator.load", 800, "the container's image is loaded"),
+    Milestone("nested.boot", 950, "L2 boots"),
+    Milestone("lab.up", 1000, "the evidence is gathered"),
+    Milestone("lab.destroy", 1080, "the VM is removed"),
 )
-"""lab.up and lab.destroy. An estimate, of a run by hand without lab."""
+"""lab.up and lab.destroy, as in docs/rehearsal.md."""
 
 EXPERIMENT = (
-    Milestone(Relay.BOOT, 60, "the PC boots"),
+    Milestone(Relay.BOOT, 40, "the PC boots"),
     *(
-        Milestone("experiment.trial", 120 + 390 * number, f"VM {number} of 6 is made, looked at and removed")
+        Milestone("experiment.trial", 110 + 207 * number, f"VM {number} of 6 is made, looked at and removed")
         for number in range(1, 7)
     ),
-    Milestone("theory.experiment", 2520, "the evidence is gathered"),
+    Milestone("theory.experiment", 1360, "the evidence is gathered"),
 )
-"""theory.experiment with one round. An estimate, of a run by hand without lab."""
+"""theory.experiment with one round, as in docs/rehearsal.md."""
 
 
 class Course:
