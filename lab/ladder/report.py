@@ -18,6 +18,11 @@ from lab.ladder.model import INFORMS, Cell, Claim, Nesting, Outcome, Status, Ver
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import ClaimVerdict
 
+_NESTING = {
+    Nesting.HARDWARE: "nesting in hardware",
+    Nesting.EMULATED: "nesting emulated in software",
+    Nesting.NONE: "no nesting",
+}
 _LOOKS: dict[str, tuple[str, str]] = {
     Status.PASSED: ("✓", "green"),
     Status.FAILED: ("✗", "bold red"),
@@ -107,19 +112,19 @@ def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> l
 
 def describe(cell: Cell) -> str:
     """The cell in one phrase."""
-    nesting = {
-        Nesting.HARDWARE: "nesting in hardware",
-        Nesting.EMULATED: "nesting emulated in software",
-        Nesting.NONE: "no nesting",
-    }[cell.nesting]
-    if cell.emulated and cell.nesting is Nesting.HARDWARE:
-        nesting = "nesting on an emulated host"
     engine = f"{cell.engine} {cell.engine_version}".strip()
     pc = f", all in the emulated PC {cell.host.pc}" if cell.host.pc else ""
     return (
-        f"{engine} ({cell.acceleration or 'not started'}, {nesting}) on {cell.host.os} "
+        f"{engine} ({cell.acceleration or 'not started'}, {nesting(cell)}) on {cell.host.os} "
         f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}{pc}"
     )
+
+
+def nesting(cell: Cell) -> str:
+    """What provides L1's virtualization extensions, in words."""
+    if cell.emulated and cell.nesting is Nesting.HARDWARE:
+        return "nesting on an emulated host"
+    return _NESTING[cell.nesting]
 
 
 def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:

@@ -9,17 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lab.characters import one_line
-from lab.ladder.model import INFORMS, Cell, Nesting
+from lab.ladder.model import INFORMS, Cell
+from lab.ladder.report import nesting
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import LADDER, android, host, vm
 from lab.reporters.model import ReportedRun
 from lab.reporters.wording import NOT_LOOKED_AT, engine, word
 
-_NESTING = {
-    Nesting.HARDWARE: "nesting in hardware",
-    Nesting.EMULATED: "nesting emulated in software",
-    Nesting.NONE: "no nesting",
-}
 _WHAT = {
     Layer.HOST: "this host",
     Layer.VM: "the lab VM",
@@ -101,7 +97,7 @@ def _briefly(run: ReportedRun) -> dict[Rung, str]:
     cell, boot = run.cell, run.facts.vm_boot
     acceleration = f", {cell.acceleration}" if cell.acceleration else ""
     return {
-        host.engine: f"{engine(cell)}{acceleration}, {_NESTING[cell.nesting]}",
+        host.engine: f"{engine(cell)}{acceleration}, {nesting(cell)}",
         vm.settings: _settings(run.facts.vm_settings or {}),
         vm.boot: boot.kernel if boot else "",
     }

@@ -83,6 +83,7 @@ def test_what_is_said_of_the_layers(kind: str, states: list[str]) -> None:
 @WIDTHS
 def test_an_emulated_pc_is_the_layer_below_the_host(width: float) -> None:
     document = copy.deepcopy(DOCUMENTS["confirmed"])
+    document["cell"] |= {"nesting": "hardware", "emulated": True}
     document["cell"]["host"]["pc"] = "Bochs 2.7, corei7_haswell_4770"
     pc, host, *rest = layers(ReportedRun(document))
     assert (pc.name, pc.state, pc.findings[0].text) == (
@@ -91,6 +92,8 @@ def test_an_emulated_pc_is_the_layer_below_the_host(width: float) -> None:
         "Bochs 2.7, corei7_haswell_4770",
     )
     assert (host.name, host.what, len(rest)) == ("L0", "the host: the Linux of that PC", 3)
+    engine = next(finding for finding in host.findings if finding.label == "Engine")
+    assert engine.text.endswith("nesting on an emulated host")
     outer, inner, *_ = draw_layers((pc, host, *rest), width).boxes
     assert outer.x < inner.x and outer.x + outer.width > inner.x + inner.width
     lowest = max(line.y for row in outer.rows for line in row.lines)
