@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab.guest.ssh import Guest
 
 _CANDIDATES = 5
+_PAUSES = 10
 
 
 def wait_for_ssh(
@@ -30,6 +31,7 @@ def wait_for_ssh(
     another host key answers, DeadlineError naming the last obstacle.
     """
     guest = make()
+    alive = sparing(alive)
     knocking = _Knocking(guest.host, guest.port)
     refusals, obstacle = 0, ""
 
@@ -64,6 +66,27 @@ def wait_for_ssh(
         raise
     finally:
         knocking.close()
+
+
+def sparing(
+    ask: Callable[[], str | None], now: Callable[[], float] = time.monotonic
+) -> Callable[[], str | None]:
+    """`ask`, which takes no more than a tenth of the time: in between there is nothing to tell (None).
+
+    Over VBoxManage a question is a process, and on a slow host seconds that the VM would need.
+    """
+    again = now()
+
+    def answer() -> str | None:
+        nonlocal again
+        began = now()
+        if began < again:
+            return None
+        reason = ask()
+        again = now() + (_PAUSES - 1) * (now() - began)
+        return reason
+
+    return answer
 
 
 class _Knocking:
