@@ -26,8 +26,8 @@ def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: b
     check_name(name)
     if runs < 1:
         raise UsageError(f"--runs {runs}: a report is of one run at least")
-    found = _until(evidence.runs(session.store.evidence_folder, name), name, run)
-    folders = [RunFolder(path) for path in found]
+    paths = _until(evidence.runs(session.store.evidence_folder, name), name, run)
+    folders = [RunFolder(path) for path in paths]
     alike = _alike(folders, runs)
     earlier = reporters.history(folders[-_HISTORY:])
     with session.steps.step("report") as step:
@@ -55,11 +55,11 @@ def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: b
     return Reply(document.as_json(), tell)
 
 
-def _until(found: list[Path], name: str, run: str) -> list[Path]:
+def _until(paths: list[Path], name: str, run: str) -> list[Path]:
     """The runs that came to a verdict, up to the one that is reported."""
-    judged = [folder for folder in found if (folder / "validation.json").is_file()]
+    judged = [folder for folder in paths if (folder / "validation.json").is_file()]
     if not judged:
-        own = next((page for folder in found[::-1] for page in _pages(folder)), None)
+        own = next((page for folder in paths[::-1] for page in _pages(folder)), None)
         raise UsageError(
             f"no run of a lab {name} came to a verdict",
             hint=f"what its newest run measured has a page of its own: {own}"

@@ -88,29 +88,29 @@ class _Plain(GenerateJsonSchema):
         return False
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        found = super().model_schema(schema)
+        made = super().model_schema(schema)
         described = _docstrings(schema["cls"])
-        for name, member in found.get("properties", {}).items():
+        for name, member in made.get("properties", {}).items():
             if name in described:
                 member["description"] = described[name]
             if name in schema["cls"].model_fields and schema["cls"].model_fields[name].exclude_if:
                 del member["default"]  # where it would be that, it is left out
         order = ("description", "type", "properties", "required", "additionalProperties")
-        return {key: found[key] for key in order if key in found} | found
+        return {key: made[key] for key in order if key in made} | made
 
     def union_schema(self, schema: core_schema.UnionSchema) -> JsonSchemaValue:
         """A whole number or any is a number."""
-        found = super().union_schema(schema)
-        kinds = found.get("anyOf", [])
+        made = super().union_schema(schema)
+        kinds = made.get("anyOf", [])
         numbers = [kind for kind in kinds if kind.get("type") == "number"]
         whole = [number | {"type": "integer"} for number in numbers]
         kept = [kind for kind in kinds if kind not in whole]
-        return kept[0] if len(kept) == 1 else found | {"anyOf": kept}
+        return kept[0] if len(kept) == 1 else made | {"anyOf": kept}
 
 
 def _docstrings(model: type[Any]) -> dict[str, str]:
     """The docstrings under a model's fields, its parents' among them."""
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for cls in reversed(model.__mro__):
         if issubclass(cls, JsonPart) and cls.__module__ != JsonPart.__module__:
             (body,) = ast.parse(inspect.getsource(cls)).body
@@ -118,5 +118,5 @@ def _docstrings(model: type[Any]) -> dict[str, str]:
             for member, below in itertools.pairwise(members):
                 match member, below:
                     case ast.AnnAssign(target=ast.Name(name)), ast.Expr(value=ast.Constant(value=str(words))):
-                        found[name] = " ".join(words.split())
-    return found
+                        descriptions[name] = " ".join(words.split())
+    return descriptions

@@ -37,7 +37,7 @@ def install(session: Session, at: str = "03:30", print_only: bool = False) -> Re
         units = [{"path": str(unit.path), "content": unit.content.decode()} for unit in scheduler.units(plan)]
         hindrance = scheduler.hindrance(plan)
         notes = [f"it could not run: {hindrance}", scheduler.remedy] if hindrance else []
-        found = _document(scheduler, "print", False, notes, units=units).as_json()
+        document = _document(scheduler, "print", False, notes, units=units).as_json()
 
         def tell(console: Console) -> None:
             for unit in units:
@@ -48,7 +48,7 @@ def install(session: Session, at: str = "03:30", print_only: bool = False) -> Re
             for note in notes:
                 console.print(note, markup=False, highlight=False, soft_wrap=True)
 
-        return Reply(found, tell)
+        return Reply(document, tell)
     notes = []
     with session.steps.step("nightly.install", scheduler.name) as step:
         changed = schedule.install(scheduler, plan, lambda said: _say(step.note, notes, said))
@@ -77,7 +77,7 @@ def status(session: Session) -> Reply:
     if history_file(session).exists():
         with opened(session) as past:
             last = next((night for night in past.nights(2) if night.verdict), None)
-    found = _document(
+    document = _document(
         scheduler,
         "status",
         False,
@@ -100,7 +100,7 @@ def status(session: Session) -> Reply:
         if last:
             show(console, last)
 
-    return Reply(found.as_json(), tell)
+    return Reply(document.as_json(), tell)
 
 
 def plan_for(session: Session, at: str) -> Plan:
