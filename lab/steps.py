@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import select
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -215,7 +216,9 @@ class EventStream:
         if self._descriptor is None:
             # Without O_NONBLOCK, a pipe that nobody reads would hold the work.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
-            self._descriptor, self._torn = os.open(self._path, flags, 0o600), False
+            self._descriptor = os.open(self._path, flags, 0o600)
+            # A file still ends with the half of a line; another reader of a pipe has not got it.
+            self._torn = self._torn and not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
         rest = b"\n" + line if self._torn else line
         until = time.monotonic() + self._patience
         while rest:

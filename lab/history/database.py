@@ -101,7 +101,8 @@ UPDATE nights SET untold = 0 WHERE state = 'ended' AND id <= (
 PC = """
 CREATE TABLE cells_with_pc (
     id INTEGER PRIMARY KEY,
-    system TEXT NOT NULL, os TEXT NOT NULL, kernel TEXT NOT NULL, cpu TEXT NOT NULL, pc TEXT NOT NULL,
+    system TEXT NOT NULL, os TEXT NOT NULL, kernel TEXT NOT NULL, cpu TEXT NOT NULL,
+    pc TEXT NOT NULL DEFAULT '',
     engine TEXT NOT NULL, engine_version TEXT NOT NULL, acceleration TEXT NOT NULL,
     nesting TEXT NOT NULL, emulated INTEGER NOT NULL, paravirt TEXT NOT NULL, image TEXT NOT NULL,
     emulator TEXT NOT NULL, emulator_image TEXT NOT NULL, android INTEGER NOT NULL,
@@ -114,7 +115,10 @@ INSERT INTO cells_with_pc
 DROP TABLE cells;
 ALTER TABLE cells_with_pc RENAME TO cells;
 """
-"""The emulated PC that a host is, as part of its cell; those of before were none."""
+"""The emulated PC that a host is, as part of its cell; those of before were none.
+
+Nor are those of an earlier lab that still writes to the file, as in a night that runs while lab is updated.
+"""
 
 MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD, PC)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""

@@ -84,7 +84,7 @@ TABLE: tuple[Requirement, ...] = (
         "makes the VM's disks",
         "qemu-utils",
         "qemu",
-        _for("qemu", "convert-disk", "build-image"),
+        _for("qemu", "convert-disk", "build-image", "rehearsal", "rehearsal-amd"),
     ),
     Requirement(
         ("slirp4netns",),

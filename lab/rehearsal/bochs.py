@@ -122,11 +122,13 @@ debug: action=ignore
         return "\n".join([_DISKS, *places]) if places else _NO_DISK
 
     def trouble(self, status: int | None) -> str:
-        ends = self._panics("bochs.log")
-        if ends and ends[-1] == _GOOD_END:
+        panics = self._panics("bochs.log")
+        # After any other it goes on, in whatever state it is: nothing that comes then can be relied on.
+        bad = [panic for panic in panics if panic != _GOOD_END]
+        if panics and not bad:
             return ""
         # What is wrong with its settings it says before it has a log.
-        why = ends or self._panics(self.output)
+        why = bad or self._panics(self.output)
         return " ".join(why[-1]) if why else f"Bochs {ending(status)}"
 
     def _panics(self, name: str) -> list[tuple[str, str]]:

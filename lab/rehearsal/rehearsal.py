@@ -100,8 +100,13 @@ def rehearse(plan: Rehearsal, run: Run, steps: Steps) -> Rehearsed:
         began = time.monotonic()
         trouble = _trouble(pc, plan, run, steps)
         seconds = time.monotonic() - began
-        with cleaning_up() if trouble else contextlib.nullcontext():
-            results = _results(pc, plan, run, steps, trouble)
+        try:
+            with cleaning_up() if trouble else contextlib.nullcontext():
+                results = _results(pc, plan, run, steps, trouble)
+        except (InterruptedByUser, KeyboardInterrupt):
+            trouble = trouble or InterruptedByUser("interrupted")
+            with cleaning_up():  # it is a matter of seconds, and all that is left of the PC's work
+                results = _results(pc, plan, run, steps, trouble)
     return Rehearsed(results, trouble, round(seconds, 3))
 
 
@@ -168,21 +173,33 @@ def _trouble(pc: EmulatedPc, plan: Rehearsal, run: Run, steps: Steps) -> LabErro
 def _results(
     pc: EmulatedPc, plan: Rehearsal, run: Run, steps: Steps, trouble: LabError | None
 ) -> list[TaskResult]:
-    """Take the evidence out of the PC, which is off. What it scratched on this machine goes first."""
+    """Take the evidence out of the PC, which is off. What it scratched on this machine goes first.
+
+    A work disk that cannot be read is kept in the evidence as it is. Raises LabError then, unless there is
+    a trouble to tell of already.
+    """
     with steps.step("rehearsal.evidence") as step:
         for log in pc.logs:
-            run.copy(log, f"{place.PC}/{log.name}")
-        shutil.rmtree(pc.spec.folder)
-        disk = pc.spec.disk
+            with contextlib.suppress(OSError):  # as of a full disk; the work disk is what counts
+                run.copy(log, f"{place.PC}/{log.name}")
+        shutil.rmtree(pc.spec.folder, ignore_errors=True)
+        disk = pc.spec.disk or Path()
         try:
             with course.beating(steps, step, lambda: "the work disk is read"):
-                results = workdisk.read(disk or Path(), run.path, plan.job, Deadline.after(_READ_SECONDS))
+                results = workdisk.read(disk, run.path, plan.job, Deadline.after(_READ_SECONDS))
         except InterruptedByUser:
             raise
-        except LabError as error:
+        except (LabError, OSError) as error:
+            kept = run.path / disk.name
+            disk.replace(kept)
+            why = error.what if isinstance(error, LabError) else str(error)
             if trouble is None:
-                raise
-            step.result = f"nothing of the work disk: {error.what}"
+                raise LabError(
+                    f"the results of the emulated PC cannot be read: {why}",
+                    hint="its work disk is kept: `debugfs` reads it",
+                    evidence=[kept],
+                ) from error
+            step.result = f"the work disk cannot be read ({why}), and is kept"
             return [TaskResult(task, None, {}, "") for task in plan.job.tasks]
         step.result = f"in {run.path}"
     return results

@@ -19,7 +19,7 @@ from lab.errors import InconclusiveError
 from lab.steps import Step, Steps
 
 _TASK = re.compile(r"lab-task (\d{1,4}) (?:(started)|ended (\d{1,3}))")
-_EVENT, _END = "lab-event ", "lab-end"
+_EVENT = "lab-event "
 _PANIC = re.compile(r"---\[ end (Kernel panic - not syncing.*?)(?: \]---)?$")
 """Linux's last word of a panic (kernel/panic.c)."""
 _TEXT = 400
@@ -59,18 +59,13 @@ class TaskSignal:
 
 
 @dataclass(frozen=True)
-class JobOver:
-    """All tasks have ended, and the PC switches itself off next."""
-
-
-@dataclass(frozen=True)
 class KernelPanic:
     """The PC's Linux panicked, in its own words."""
 
     words: str
 
 
-def parse(line: str) -> GuestEvent | TaskSignal | JobOver | KernelPanic | None:
+def parse(line: str) -> GuestEvent | TaskSignal | KernelPanic | None:
     """What one line tells; None for the console's other lines. Raises nothing, whatever the line is."""
     if line.startswith(_EVENT):
         try:
@@ -79,8 +74,6 @@ def parse(line: str) -> GuestEvent | TaskSignal | JobOver | KernelPanic | None:
             return None
     if task := _TASK.fullmatch(line.rstrip()):
         return TaskSignal(int(task[1]), None if task[2] else int(task[3]))
-    if line.rstrip() == _END:
-        return JobOver()
     if panic := _PANIC.search(line):
         return KernelPanic(one_line(printable(panic[1]))[:_TEXT])
     return None
@@ -108,8 +101,6 @@ class Relay:
         """The guest's numbers of the steps that run, and ours."""
         self._heard = time.monotonic()
         self._events = self._begun = self._number = 0
-        self.over = False
-        """The runner said that the job is."""
         self._boot: Step | None = steps.begin(self.BOOT, within=within)
 
     @property
@@ -127,8 +118,6 @@ class Relay:
             self._task_begins(signal.number)
         elif isinstance(signal, TaskSignal):
             self._task_ends(signal)
-        elif isinstance(signal, JobOver):
-            self.over = True
         elif isinstance(signal, KernelPanic):
             raise InconclusiveError(f"the Linux of the emulated PC panicked: {signal.words}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ FILES = MOUNT / "files"
 DISK_GIB = 12
 """Of the VM that lab makes there."""
 
+_STATUS = re.compile("[0-9]{1,3}")
 _LABEL = "lab-work"
 _SIZE = 16 << 30
 """Bytes. Sparse: it grows to what is written, a VM's disk and the same disk converted for VirtualBox."""
@@ -116,7 +118,7 @@ def read(disk: Path, folder: Path, job: Job, deadline: Deadline) -> list[TaskRes
     # What a file system's check corrects is told by its status: 1 and 2 are good ends (e2fsck(8)). It also
     # takes away names that would lead out of a folder.
     checked = proc.run([_program("e2fsck"), "-f", "-y", disk], check=False, deadline=deadline)
-    if checked.status > 2:
+    if not 0 <= checked.status <= 2:  # below 0 it was killed
         tail = proc.tail(checked.out + checked.err)
         raise LabError(f"the file system of {disk} cannot be repaired", tail=tail, evidence=[disk])
     for source, name in _TAKEN.items():
@@ -192,11 +194,11 @@ def _result(out: Path, number: int, words: tuple[str, ...]) -> TaskResult:
     status = _text(out / f"{number}.status").strip()
     try:
         document = json.loads(_text(out / f"{number}.out"))
-    except ValueError:
+    except (ValueError, RecursionError):
         document = {}
     return TaskResult(
         words,
-        int(status) if status.isdigit() else None,
+        int(status) if _STATUS.fullmatch(status) else None,
         document if isinstance(document, dict) else {},
         proc.tail(_text(out / f"{number}.err")),
     )

@@ -96,6 +96,8 @@ def test_every_other_end_says_nothing_of_the_guest_and_names_itself(pc: BochsPc)
     assert "SIGKILL" in killed.what
     later = _ended(pc, f"({_SOFT_OFF}); {_TRIPLE}")
     assert "3rd (13)" in later.what, "the last word counts"
+    before = _ended(pc, f"{_TRIPLE}; {_SOFT_OFF}")
+    assert "3rd (13)" in before.what, "what came after a panic is of a broken machine"
     guest = "echo '007p[BIOS  ] >>PANIC<< ACPI control: soft power off' >bochs.log; exit 1"
     assert "[BIOS  ]" in _ended(pc, guest).what, "a guest can make the BIOS say anything"
     settings = "echo \"000p[SIM   ] >>PANIC<< numerical parameter 'host_size' was set to 4096\"; exit 1"

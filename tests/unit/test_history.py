@@ -295,6 +295,11 @@ def test_a_cell_of_before_emulated_pcs_is_the_one_of_today(tmp_path: Path) -> No
         emulated = night(history, cell=COLUMNS | {"pc": "Bochs 2.7, haswell"})
         assert history.before(emulated, 9) == []
         assert 1 not in [found.id for found in history.alike(emulated, 9)]
+        # A night of an earlier lab that was running meanwhile.
+        history._connection.execute(
+            f"INSERT INTO cells (id, {', '.join(old)}) VALUES (70, {', '.join('?' * len(old))})",  # noqa: S608
+            [f"{COLUMNS[name]}2" if name == "cpu" else COLUMNS[name] for name in old],
+        )
         with pytest.raises(sqlite3.IntegrityError):
             history._connection.execute("DELETE FROM cells WHERE id = 7")  # it is still referred to
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -30,12 +31,12 @@ from lab.errors import (
 )
 from lab.evidence import Run
 from lab.images import uses
-from lab.rehearsal import course, place, rehearsal
+from lab.rehearsal import course, place, rehearsal, workdisk
 from lab.rehearsal.image import SystemImage
 from lab.rehearsal.rehearsal import Rehearsal, Rehearsed
 from lab.rehearsal.workdisk import Job
 from lab.steps import Event, Steps
-from tests.unit.fakepc import NAME, FakePcs, installed
+from tests.unit.fakepc import NAME, FakePc, FakePcs, installed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 
@@ -222,15 +223,53 @@ def test_a_full_disk_is_named_where_a_tool_only_failed(desk: Desk, monkeypatch: 
 def test_evidence_that_cannot_be_read_is_an_error_or_adds_to_the_trouble(desk: Desk) -> None:
     desk.pcs.leaves()
     desk.pcs.disk.broken["read"] = LabError("the file system cannot be repaired")
-    with pytest.raises(LabError, match="cannot be repaired"):
+    with pytest.raises(LabError, match="cannot be repaired") as caught:
         desk.rehearse()
     assert (desk.run.path / "pc" / "serial.log").is_file() and desk.left == []
+    kept = desk.run.path / "work.raw"
+    assert kept.is_file() and caught.value.evidence == [str(kept)], "what the PC did is not lost"
     desk.pcs.does("x", then="exit 3")
     done = desk.rehearse()
     assert done.trouble and "status 3" in done.trouble.what
     assert [result.status for result in done.results] == [None, None]
     results = [event.text for event in desk.events if event.name == "rehearsal.evidence"]
     assert "cannot be repaired" in results[-1]
+
+
+def test_ctrl_c_while_the_evidence_is_taken_loses_none_of_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.pcs.leaves(**{"lab.up": (0, {"b": 2})})
+    read, times = desk.pcs.disk.read, iter([1, 2])
+
+    def interrupted(*arguments: Any) -> object:
+        if next(times) == 1:
+            cancelled.set()
+        return read(*arguments)
+
+    monkeypatch.setattr(workdisk, "read", interrupted)
+    done = desk.rehearse()
+    assert isinstance(done.interrupted, InterruptedByUser) and desk.left == []
+    assert [result.document for result in done.results] == [{}, {"b": 2}]
+
+
+def test_ctrl_c_before_power_on_is_that_and_nothing_else(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_pc: object) -> None:
+        raise InterruptedByUser("interrupted")
+
+    monkeypatch.setattr(FakePc, "facts", interrupted)
+    done = desk.rehearse()
+    assert isinstance(done.interrupted, InterruptedByUser) and desk.left == []
+
+
+def test_a_log_that_cannot_be_copied_costs_nothing_else(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Run, "copy", full)
+    desk.pcs.leaves(**{"lab.up": (0, {"b": 2})})
+    done = desk.rehearse()
+    assert done.trouble is None and done.results[1].document == {"b": 2}
 
 
 def test_what_the_emulator_scratched_on_this_machine_goes_before_the_evidence_is_taken(

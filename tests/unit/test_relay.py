@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab.errors import InconclusiveError
 from lab.rehearsal import course, relay
 from lab.rehearsal.course import Course, Milestone, beating
-from lab.rehearsal.relay import GuestEvent, JobOver, KernelPanic, Relay, TaskSignal, parse
+from lab.rehearsal.relay import GuestEvent, KernelPanic, Relay, TaskSignal, parse
 from lab.steps import Event, EventStream, Steps
 
 TASKS = ("lab.doctor", "lab.up")
@@ -79,7 +79,6 @@ def test_a_guests_steps_become_ours_with_numbers_of_our_own() -> None:
         ("finished", "lab.up", "ended with status 10"),
     ]
     assert heard.ended == ["pc.boot", "host.cpu", "lab.doctor", "vm.boot", "lab.up"]
-    assert heard.relay.over
     numbers = {event.name: (event.step, event.parent) for event in heard.events}
     assert len({step for step, _ in numbers.values()}) == len(numbers)
     assert numbers["docker.install"][1] == numbers["vm.boot"][0]
@@ -196,7 +195,7 @@ LINES = st.lists(EVENTS | TASK_LINES | st.text(max_size=60) | st.sampled_from(["
 def test_whatever_comes_our_steps_are_whole(lines: list[str]) -> None:
     heard, why = Heard(), ""
     for line in lines:
-        assert parse(line) is None or isinstance(parse(line), GuestEvent | TaskSignal | JobOver | KernelPanic)
+        assert parse(line) is None or isinstance(parse(line), GuestEvent | TaskSignal | KernelPanic)
         try:
             heard.relay.hear(line)
         except InconclusiveError as error:
