@@ -14,7 +14,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import paramiko
 from fabric.runners import Remote
 
 from lab.bounds import CHUNK_BYTES, Kept, LineSplitter
-from lab.deadline import Deadline, check_cancelled
+from lab.deadline import Deadline, cancelled, check_cancelled
 from lab.errors import DeadlineError
 from lab.guest.login import ConnectionLostError, transport_errors
 
@@ -85,6 +85,24 @@ class GuestCommand:
         return status
 
 
+@contextlib.contextmanager
+def _closed_unless_answered(channel: paramiko.Channel, given_up: Callable[[], bool]) -> Iterator[None]:
+    """Close the channel once `given_up`, while the block waits for an answer: paramiko waits without a limit."""
+    answered = threading.Event()
+
+    def watch() -> None:
+        while not answered.wait(_LOOK_SECONDS):
+            if given_up():
+                channel.close()
+                return
+
+    threading.Thread(target=watch, name="lab-answer", daemon=True).start()
+    try:
+        yield
+    finally:
+        answered.set()
+
+
 class BoundedRunner(Remote):
     """Runs the `guest_command` that is given to Fabric's `run` or `sudo`, in the calling thread.
 
@@ -104,13 +122,12 @@ class BoundedRunner(Remote):
     def start(self, command: str, *_: Any) -> None:
         self.channel = self.context.channel(self._command.deadline)
         self.channel.settimeout(_ANSWER_SECONDS)
-        # paramiko waits for the answer without a limit.
-        limit = threading.Timer(self._command.deadline.left, self.channel.close)
-        limit.daemon = True
-        limit.start()
-        with contextlib.suppress(*transport_errors()):  # then the channel is closed
+        deadline = self._command.deadline
+        with (
+            contextlib.suppress(*transport_errors()),  # then the channel is closed
+            _closed_unless_answered(self.channel, lambda: deadline.passed or cancelled.is_set()),
+        ):
             self.channel.exec_command(command)
-        limit.cancel()
 
     def create_io_threads(self) -> tuple[dict[Any, Any], list[str], list[str]]:
         return {}, [], []  # wait() passes all on
@@ -130,12 +147,14 @@ class BoundedRunner(Remote):
         """End the command's process group in the guest; best effort, bounded in time."""
         # Not by Fabric: this is needed most when everything is to stop, which ends any run.
         words = [*(["sudo", "-n", "--"] if self._command.sudo else []), "sh", "-c", _END_GROUP, self._pid]
+        limit = Deadline.after(_ANSWER_SECONDS)
         if self._pid and self.context.is_connected:
             with (
                 contextlib.suppress(Exception),
                 contextlib.closing(self.context.transport.open_session(timeout=_ANSWER_SECONDS)) as channel,
             ):
-                channel.exec_command(shlex.join(words))
+                with _closed_unless_answered(channel, lambda: limit.passed):
+                    channel.exec_command(shlex.join(words))
                 channel.status_event.wait(_ANSWER_SECONDS)
 
     def stop(self) -> None:

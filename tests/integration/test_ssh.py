@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -273,9 +273,9 @@ def test_a_slow_link_cuts_no_output_off(server: Server) -> None:
     assert (len(done.out), done.status) == (8_000_000, 0)
 
 
-def test_a_server_that_freezes_when_it_is_to_begin_ends_with_the_deadline(
-    server: Server, guest: Guest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def freezing(server: Server, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    """A guest whose server stands still from the moment in which a command is to begin."""
     open_channel = GuestConnection.channel
     frozen: list[int] = []
 
@@ -288,14 +288,38 @@ def test_a_server_that_freezes_when_it_is_to_begin_ends_with_the_deadline(
 
     guest.open()
     monkeypatch.setattr(GuestConnection, "channel", freeze)
+    yield guest
+    assert frozen
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_freezes_when_it_is_to_begin_ends_with_the_deadline(freezing: Guest) -> None:
     began = time.monotonic()
+    with pytest.raises(DeadlineError, match="did not end"):
+        freezing.run(["true"], deadline=Deadline.after(1.5))
+    assert time.monotonic() - began < 10
+
+
+def test_ctrl_c_reaches_a_command_that_is_to_begin_then_in_whatever_thread(freezing: Guest) -> None:
+    errors: list[BaseException] = []
+
+    def begin() -> None:
+        try:
+            freezing.run(["true"], deadline=Deadline.after(60))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    time.sleep(1)
+    clock.cancelled.set()
     try:
-        with pytest.raises(DeadlineError, match="did not end"):
-            guest.run(["true"], deadline=Deadline.after(1.5))
+        thread.join(20)
+        assert not thread.is_alive()
     finally:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
-    assert frozen and time.monotonic() - began < 10
+        clock.cancelled.clear()
+    assert isinstance(errors[0], InterruptedByUser)
 
 
 def test_many_threads_share_it_and_leave_none_behind(guest: Guest, tmp_path: Path) -> None:
