@@ -87,7 +87,7 @@ class GuestCommand:
 
 @contextlib.contextmanager
 def _closed_unless_answered(channel: paramiko.Channel, given_up: Callable[[], bool]) -> Iterator[None]:
-    """Close the channel once `given_up`, while the block waits for an answer: paramiko waits without a limit."""
+    """Close the channel once `given_up`, while the block waits for an answer: paramiko has no limit."""
     answered = threading.Event()
 
     def watch() -> None:
