@@ -145,9 +145,10 @@ class BoundedRunner(Remote):
 
     def kill(self) -> None:
         """End the command's process group in the guest; best effort, bounded in time."""
+        limit = Deadline.after(_ANSWER_SECONDS)
+        self._learn_pid(limit)
         # Not by Fabric: this is needed most when everything is to stop, which ends any run.
         words = [*(["sudo", "-n", "--"] if self._command.sudo else []), "sh", "-c", _END_GROUP, self._pid]
-        limit = Deadline.after(_ANSWER_SECONDS)
         if self._pid and self.context.is_connected:
             with (
                 contextlib.suppress(Exception),
@@ -156,6 +157,16 @@ class BoundedRunner(Remote):
                 with _closed_unless_answered(channel, lambda: limit.passed):
                     channel.exec_command(shlex.join(words))
                 channel.status_event.wait(_ANSWER_SECONDS)
+
+    def _learn_pid(self, limit: Deadline) -> None:
+        """Wait for the line that names the pid, if it is on its way: nothing else ends the command."""
+        channel = self.channel
+        with contextlib.suppress(Exception):  # what takes the output may be what broke
+            while self._kept_back is not None and not (channel.closed or limit.passed):
+                if channel.recv_stderr_ready():
+                    self._take_error(channel.recv_stderr(CHUNK_BYTES))
+                elif channel.status_event.wait(_LOOK_SECONDS):
+                    return
 
     def stop(self) -> None:
         if hasattr(self, "channel"):  # Fabric's resets the program's handler of SIGWINCH, too

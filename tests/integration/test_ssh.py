@@ -28,7 +28,7 @@ from lab.guest.login import (
     HostKeyError,
     UnreachableError,
 )
-from lab.guest.runner import Captured
+from lab.guest.runner import BoundedRunner, Captured
 from lab.guest.ssh import Guest, ssh_command
 from lab.guest.waiting import wait_for_ssh
 from tests.integration import sshserver
@@ -271,6 +271,27 @@ def test_a_slow_link_cuts_no_output_off(server: Server) -> None:
         with guest:
             done = guest.run(["head", "-c", "8000000", "/dev/zero"], deadline=Deadline.after(60))
     assert (len(done.out), done.status) == (8_000_000, 0)
+
+
+def test_what_is_cancelled_before_its_pid_was_heard_is_ended_over_there_too(
+    guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "pid"
+    monkeypatch.setattr(BoundedRunner, "_receive", lambda _: 0)  # a busy machine has not come to it
+
+    def cancel() -> None:
+        started(note)
+        clock.cancelled.set()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        with pytest.raises(InterruptedByUser):
+            guest.run(["sh", "-c", STUBBORN, str(note)], deadline=Deadline.after(60))
+    finally:
+        thread.join()
+        clock.cancelled.clear()
+    eventually(lambda: gone(started(note)))
 
 
 @pytest.fixture
