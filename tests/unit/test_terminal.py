@@ -23,6 +23,7 @@ from rich.text import Text
 from lab.characters import printable
 from lab.cli.console import LiveSink, PlainSink
 from lab.errors import LabError
+from lab.history.model import counted
 from lab.ladder import report
 from lab.ladder.model import Claim, Outcome, Status
 from lab.notify.github import _body, _title
@@ -144,7 +145,9 @@ def test_a_control_character_stays_visible() -> None:
 @given(texts)
 def test_notices_and_pages_are_text_too(text: str) -> None:
     finding = Said("m", text, True)
-    notice = Notice(1, "u", "h", "now", "android", "refuted", text, text, findings=[finding], notes=[text])
+    notice = Notice(
+        1, "u", "h", "now", "android", "refuted", text, text, counted({}), findings=[finding], notes=[text]
+    )
     document = notice.document()
     words = [notice.title, *notice.lines, document["reason"], document["cell"], *document["notes"]]
     words += [document["findings"][0]["text"], _title(finding, notice), _body(finding, notice)]
@@ -153,9 +156,9 @@ def test_notices_and_pages_are_text_too(text: str) -> None:
     assert "\n~~~~\n" not in _body(finding, notice)[4:].rpartition("\n~~~~\n")[0]
 
 
-RAW = {"screen.py", "guest/stream.py", "commands/inside.py"}
+RAW = {"screen.py", "guest/runner.py", "commands/inside.py"}
 """Where what a person asked to have as it is goes to the standard streams."""
-ENTRANCE = {"tell.py", "cli/perform.py", "cli/program.py", "cli/streams.py"}
+ENTRANCE = {"tell.py", "cli/perform.py", "cli/program.py", "cli/streams.py", "documents/__main__.py"}
 
 
 def test_nobody_goes_past_the_door() -> None:
