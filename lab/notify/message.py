@@ -9,6 +9,7 @@ from typing import Any
 from lab import redact
 from lab.characters import one_line, printable
 from lab.documents.nights import NightlyNotice, NoticeFinding
+from lab.history.model import counted
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Notice:
-    """One night for people and machines elsewhere. `cell` is a phrase; paths are of the host's disk."""
+    """One night for people and machines elsewhere. `cell` is a phrase; paths are of the host's disk.
+
+    `counts` has every verdict, as of lab.history.model.counted.
+    """
 
     night: int
     uuid: str
@@ -37,7 +41,7 @@ class Notice:
     verdict: str
     reason: str
     cell: str
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=lambda: counted({}))
     findings: Sequence[Said] = ()
     notes: Sequence[str] = ()
     report: str = ""

@@ -27,6 +27,7 @@ from lab.config.loading import PROJECT
 from lab.deadline import Deadline, poll
 from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host import facts
+from lab.ladder.facts import Facts
 from lab.ladder.rungs import guest
 from lab.ladder.site import Site
 from lab.probes.kvm import CpuFacts, KvmFacts, parse_probe
@@ -157,7 +158,7 @@ def _site(told: Told, when: str) -> Site:
     """Where the rungs look: all they ask is answered by the probes."""
     host: Any = None
     tools: Any = None
-    return Site(host, tools, None, Path("/nowhere"), 1.0, 1.0, kvm=told.kvm(when))
+    return Site(host, tools, None, Path("/nowhere"), 1.0, 1.0, facts=Facts(guest=told.kvm(when)))
 
 
 @pytest.mark.parametrize(("name", "observed"), [(_INTEL, "vmx, nested paging"), (_AMD, "svm, nested paging")])
