@@ -12,7 +12,7 @@ from lab.engines.virtualbox.transport import as_error
 from lab.engines.virtualbox.worker import faults
 from lab.errors import BlockedError, CommandError
 
-_BUSY_SECONDS = 10.0
+_BUSY_SECONDS = 30.0
 """A VM process that ends lets go of its VM a moment later than VirtualBox says it ended."""
 _CODE = re.compile(r"\(0x([0-9a-f]{8})\)")
 _NO_SERVER = "Failed to create the VirtualBox object"
@@ -31,7 +31,7 @@ class Program:
     def run(self, doing: str, *words: str | Path, deadline: Deadline) -> str:
         """What it prints. `doing` is what an error calls the attempt.
 
-        A busy VM, and a VBoxSVC that died, are tried for ten seconds. Raises the error of the kind of
+        A busy VM, and a VBoxSVC that died, are tried for half a minute. Raises the error of the kind of
         VirtualBox's fault, with its own words (lab.engines.virtualbox.transport); DeadlineError,
         InterruptedByUser.
         """

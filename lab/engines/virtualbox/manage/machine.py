@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.engines.virtualbox.manage import media, options, power, text
-from lab.engines.virtualbox.manage.talk import Talk, is_accessible, state_of
+from lab.engines.virtualbox.manage.talk import Talk, is_accessible, must_be_ours, state_of
 from lab.engines.virtualbox.worker.machine import GROUP, MARK, OS_TYPE, is_whole
 from lab.errors import LabError
 
@@ -121,7 +121,7 @@ def destroy(talk: Talk, uuid: str, folder: str, base: str, seed: str) -> None:
     described = talk.find(uuid)
     disks = media.disks_in(talk, folder)
     if described is not None and is_accessible(described):
-        talk.ours(uuid, folder)
+        must_be_ours(described, uuid, folder)
         power.power_off(talk, uuid)
         with contextlib.suppress(LabError):
             power.discard(talk, uuid)

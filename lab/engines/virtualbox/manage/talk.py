@@ -47,12 +47,17 @@ class Talk:
     def ours(self, uuid: str, folder: str) -> dict[str, str]:
         """As `describe`, if the machine's settings lie in `folder`. Raises ForeignError otherwise."""
         described = self.describe(uuid)
-        settings = described.get("CfgFile", "")
-        if not inside(settings, folder):
-            raise ForeignError(
-                f"the machine {uuid} is not lab's: its settings are in {settings}", hint="it is left alone"
-            )
+        must_be_ours(described, uuid, folder)
         return described
+
+
+def must_be_ours(described: dict[str, str], uuid: str, folder: str) -> None:
+    """Raises ForeignError unless the settings of the machine that was described lie in `folder`."""
+    settings = described.get("CfgFile", "")
+    if not inside(settings, folder):
+        raise ForeignError(
+            f"the machine {uuid} is not lab's: its settings are in {settings}", hint="it is left alone"
+        )
 
 
 def state_of(described: dict[str, str]) -> str:
