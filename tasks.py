@@ -1,13 +1,19 @@
-"""The tasks of lab: names, flags and exit codes (docs/tasks.md). The work is in lab/commands/.
+"""The tasks of lab: names, flags and exit codes (docs/tasks.md). The work is in lab/tasks/.
 
-A function here is a task's description: its arguments are the flags, its docstring is the help.
+A function here is a task's description: its arguments are the flags, its docstring is the help. What it
+runs is imported when it runs, so that `invoke --list` stays quick.
 """
 
 from __future__ import annotations
 
-from invoke import Collection, task
+from typing import TYPE_CHECKING
 
-from lab.cli.task import does, run
+from invoke.collection import Collection
+
+from lab.cli.task import does
+
+if TYPE_CHECKING:
+    from lab.workflow.session import Reply, Session
 
 NAME = "default"
 MAIN = "main"
@@ -17,7 +23,6 @@ MAIN = "main"
 
 
 @does(
-    "up.up",
     "lab.up/1",
     help={
         "name": "the lab's name",
@@ -28,111 +33,160 @@ MAIN = "main"
     },
     settings={"engine": "engine", "emulator": "emulator.kind", "image": "image"},
 )
-def up(name=NAME, engine="", emulator="", image="", fresh=False):
+def up(session: Session, name: str = NAME, fresh: bool = False) -> Reply:
     """Create the lab VM, install Docker in it, start the emulator container, climb the ladder."""
+    from lab.tasks.lab.up import up
+
+    return up(session, name=name, fresh=fresh)
 
 
-@does("inspect.status", "lab.status/1", help={"deep": "log in and ask Docker about the container"})
-def status(name=NAME, deep=False):
+@does("lab.status/1", help={"deep": "log in and ask Docker about the container"})
+def status(session: Session, name: str = NAME, deep: bool = False) -> Reply:
     """Show one lab: state, ports, who holds it."""
+    from lab.tasks.lab.inspect import status
+
+    return status(session, name=name, deep=deep)
 
 
-@does("inspect.list_labs", "lab.list/1", name="list")
-def list_():
+@does("lab.list/1", name="list")
+def list_(session: Session) -> Reply:
     """List all labs."""
+    from lab.tasks.lab.inspect import list_labs
+
+    return list_labs(session)
 
 
 @does(
-    "validate.validate",
     "lab.validation/1",
     help={
         "claim": "nesting, android or theory: which verdict chooses the exit code",
         "compare": "also boot another L2 with KVM and one without, and report the ratio",
     },
 )
-def validate(name=NAME, claim="", compare=False):
+def validate(session: Session, name: str = NAME, claim: str = "", compare: bool = False) -> Reply:
     """Climb the ladder on a running lab and judge the claims."""
+    from lab.tasks.lab.validate import validate
+
+    return validate(session, name=name, claim=claim, compare=compare)
 
 
 @does(
-    "compare.compare",
     "lab.compare/1",
     help={
         "runs": "boots of L2 by each way to run it",
         "seed": "repeats the order of an earlier run; 0: a new one",
     },
 )
-def compare(name=NAME, runs=3, seed=0):
+def compare(session: Session, name: str = NAME, runs: int = 3, seed: int = 0) -> Reply:
     """Time boots of L2 with nested KVM and without any acceleration, and show the ratio."""
+    from lab.tasks.lab.compare import compare
+
+    return compare(session, name=name, runs=runs, seed=seed)
 
 
-@does("inside.ssh")
-def ssh(name=NAME):
+@does()
+def ssh(session: Session, name: str = NAME) -> Reply:
     """Open a shell in the lab VM."""
+    from lab.tasks.lab.inside import ssh
+
+    return ssh(session, name=name)
 
 
-@does("inside.execute", "lab.exec/1", name="exec", words=True, names={"json": "capture"})
-def exec_(name=NAME):
+@does("lab.exec/1", name="exec")
+def exec_(session: Session, words: list[str], name: str = NAME, json: bool = False) -> Reply:
     """Run a command in the lab VM: invoke lab.exec -- uname -a"""
+    from lab.tasks.lab.inside import execute
+
+    return execute(session, name=name, argv=words, capture=json)
 
 
-@does("inside.copy", positional=["source", "target"])
-def copy(source, target, name=NAME):
+@does(positional=["source", "target"])
+def copy(session: Session, source: str, target: str, name: str = NAME) -> Reply:
     """Copy a file into or out of the lab VM: invoke lab.copy notes.txt lab:/tmp/"""
+    from lab.tasks.lab.inside import copy
+
+    return copy(session, source=source, target=target, name=name)
 
 
 @does(
-    "inside.logs",
     help={
         "follow": "go on as the file grows",
         "source": "console (L1's serial console), engine, container or l2",
-    },
+    }
 )
-def logs(name=NAME, follow=False, source="console"):
+def logs(session: Session, name: str = NAME, follow: bool = False, source: str = "console") -> Reply:
     """Print a log of the lab."""
+    from lab.tasks.lab.inside import logs
+
+    return logs(session, name=name, follow=follow, source=source)
 
 
-@does("lifecycle.halt", "lab.action/1")
-def halt(name=NAME):
+@does("lab.action/1")
+def halt(session: Session, name: str = NAME) -> Reply:
     """Power the VM off: gracefully within the deadline, else hard."""
+    from lab.tasks.lab.lifecycle import halt
+
+    return halt(session, name=name)
 
 
-@does("lifecycle.suspend", "lab.action/1")
-def suspend(name=NAME):
+@does("lab.action/1")
+def suspend(session: Session, name: str = NAME) -> Reply:
     """Save the running VM's memory on disk and end its process."""
+    from lab.tasks.lab.lifecycle import suspend
+
+    return suspend(session, name=name)
 
 
-@does("lifecycle.resume", "lab.action/1")
-def resume(name=NAME):
+@does("lab.action/1")
+def resume(session: Session, name: str = NAME) -> Reply:
     """Bring a suspended lab back to where it was, ADB included."""
+    from lab.tasks.lab.lifecycle import resume
+
+    return resume(session, name=name)
 
 
-@does("lifecycle.snapshot", "lab.action/1", positional=["snapshot"])
-def snapshot(snapshot, name=NAME):
+@does("lab.action/1", positional=["snapshot"])
+def snapshot(session: Session, snapshot: str, name: str = NAME) -> Reply:
     """Take a snapshot: memory too when the VM runs."""
+    from lab.tasks.lab import lifecycle
+
+    return lifecycle.snapshot(session, snapshot=snapshot, name=name)
 
 
-@does("lifecycle.restore", "lab.action/1", positional=["snapshot"])
-def restore(snapshot, name=NAME):
+@does("lab.action/1", positional=["snapshot"])
+def restore(session: Session, snapshot: str, name: str = NAME) -> Reply:
     """Go back to a snapshot."""
+    from lab.tasks.lab.lifecycle import restore
+
+    return restore(session, snapshot=snapshot, name=name)
 
 
-@does("lifecycle.snapshots", "lab.snapshots/1")
-def snapshots(name=NAME):
+@does("lab.snapshots/1")
+def snapshots(session: Session, name: str = NAME) -> Reply:
     """List a lab's snapshots."""
+    from lab.tasks.lab.lifecycle import snapshots
+
+    return snapshots(session, name=name)
 
 
-@does("lifecycle.destroy", "lab.action/1", help={"purge": "remove its evidence too"})
-def destroy(name=NAME, purge=False):
+@does("lab.action/1", help={"purge": "remove its evidence too"})
+def destroy(session: Session, name: str = NAME, purge: bool = False) -> Reply:
     """Remove all that lab made for this lab, half-made or whole. Evidence is kept."""
+    from lab.workflow.destroy import destroy
+
+    return destroy(session, name=name, purge=purge)
 
 
-@does("doctor.doctor", "lab.doctor/1", help={"deep": "rehash cached images and probe KVM anew"})
-def doctor(deep=False):
+@does("lab.doctor/1", help={"deep": "rehash cached images and probe KVM anew"})
+def doctor(session: Session, deep: bool = False) -> Reply:
     """Show what this host can do, and what is missing."""
+    from lab.tasks.lab.doctor import doctor
+
+    return doctor(session, deep=deep)
 
 
-@task(
+@does(
+    "lab.action/1",
     optional=["vagrant"],
     help={
         "vagrant": "the machine's name in its Vagrantfile (vagrant when left out)",
@@ -140,63 +194,69 @@ def doctor(deep=False):
         "folder": "where the Vagrantfile is (this project's when left out)",
         "plan": "tell the Vagrantfile how the machine is to be, for this provider (schema lab.vagrant/1)",
         "prepare": "make what the machine needs before it is made, for this provider (schema lab.vagrant/1)",
-        "json": "print the result as JSON, schema lab.action/1",
     },
 )
-def attach(_c, vagrant="", name="", folder="", plan="", prepare="", json=False):
+def attach(
+    session: Session, vagrant: str = "", name: str = "", folder: str = "", plan: str = "", prepare: str = ""
+) -> Reply:
     """Make a running machine of Vagrant's a lab."""
-    machine = vagrant if isinstance(vagrant, str) else ""
-    if plan or prepare:
-        step = "vagrantfile.prepare" if prepare else "vagrantfile.describe"
-        run(step, as_json=json, machine=machine, provider=prepare or plan)
-    run("attach.attach", as_json=json, machine=machine, name=name, folder=folder)
+    from lab.tasks.lab import vagrantfile
+    from lab.tasks.lab.attach import attach
+
+    machine = vagrant if isinstance(vagrant, str) else ""  # the flag alone is True
+    if prepare or plan:
+        ask = vagrantfile.prepare if prepare else vagrantfile.describe
+        return ask(session, machine, prepare or plan)
+    return attach(session, machine=machine, name=name, folder=folder)
 
 
-@does("inspect.config", "lab.config/1")
-def config():
+@does("lab.config/1")
+def config(session: Session) -> Reply:
     """Print each effective setting with where it came from."""
+    from lab.tasks.lab.inspect import config
+
+    return config(session)
 
 
-@does(
-    "evidence.evidence",
-    "lab.evidence/1",
-    help={"collect": "collect a bundle from the lab now"},
-    names={"collect": "collect_now"},
-)
-def evidence(name=NAME, collect=False):
+@does("lab.evidence/1", help={"collect": "collect a bundle from the lab now"})
+def evidence(session: Session, name: str = NAME, collect: bool = False) -> Reply:
     """List a lab's evidence, newest last."""
+    from lab.tasks.lab.evidence import evidence
+
+    return evidence(session, name=name, collect_now=collect)
 
 
 @does(
-    "report.report",
     "lab.report-files/1",
     help={
         "run": "a run by its folder's name (the newest with a verdict when left out)",
         "runs": "report that many runs of its cell together, the newest last",
         "open": "open the page in a browser",
     },
-    names={"open": "open_it"},
 )
-def report(name=NAME, run="", runs=1, open=False):
+def report(session: Session, name: str = NAME, run: str = "", runs: int = 1, open: bool = False) -> Reply:
     """Write the reports of a run (HTML, JSON, JUnit XML, Markdown) beside its evidence."""
+    from lab.tasks.lab.report import report
+
+    return report(session, name=name, run=run, runs=runs, open_it=open)
 
 
 @does(
-    "open.open_",
     "lab.open/1",
     name="open",
     help={"emulator": "which one", "print": "print the address; on a terminal with the password"},
-    names={"print": "only_print"},
 )
-def open_(name=NAME, emulator=MAIN, print=False):
+def open_(session: Session, name: str = NAME, emulator: str = MAIN, print: bool = False) -> Reply:
     """Show the emulator's screen in the browser."""
+    from lab.tasks.lab.open import open_
+
+    return open_(session, name=name, emulator=emulator, only_print=print)
 
 
 # --- the emulators of a lab ----------------------------------------------------------------------
 
 
 @does(
-    "emulator.up",
     "emulator.up/1",
     name="up",
     positional=["emulator"],
@@ -205,75 +265,95 @@ def open_(name=NAME, emulator=MAIN, print=False):
         "kind": "canary or docker-android; left out: as the main one",
     },
 )
-def emulator_up(emulator=MAIN, name=NAME, kind=""):
+def emulator_up(session: Session, emulator: str = MAIN, name: str = NAME, kind: str = "") -> Reply:
     """Start an emulator in the running VM, and wait until it is usable."""
+    from lab.tasks.emulator.instances import up
+
+    return up(session, emulator=emulator, name=name, kind=kind)
 
 
-@does("emulator.restart", "emulator.up/1", name="restart", positional=["emulator"])
-def emulator_restart(emulator=MAIN, name=NAME):
+@does("emulator.up/1", name="restart", positional=["emulator"])
+def emulator_restart(session: Session, emulator: str = MAIN, name: str = NAME) -> Reply:
     """End an emulator, launch it anew, and wait until it is usable."""
+    from lab.tasks.emulator.instances import restart
+
+    return restart(session, emulator=emulator, name=name)
 
 
-@does("emulator.down", "emulator.action/1", name="down", positional=["emulator"])
-def emulator_down(emulator=MAIN, name=NAME):
+@does("emulator.action/1", name="down", positional=["emulator"])
+def emulator_down(session: Session, emulator: str = MAIN, name: str = NAME) -> Reply:
     """End an emulator; one beside the main one is forgotten, its ports with it."""
+    from lab.tasks.emulator.instances import down
+
+    return down(session, emulator=emulator, name=name)
 
 
-@does(
-    "emulator.status", "emulator.status/1", name="status", help={"emulator": "only this one; left out: all"}
-)
-def emulator_status(name=NAME, emulator=""):
+@does("emulator.status/1", name="status", help={"emulator": "only this one; left out: all"})
+def emulator_status(session: Session, name: str = NAME, emulator: str = "") -> Reply:
     """Look at every emulator: container, checks, timeline, what was recognised."""
+    from lab.tasks.emulator.instances import status
+
+    return status(session, name=name, emulator=emulator)
 
 
-@does("emulator.list_emulators", "emulator.list/1", name="list")
-def emulator_list(name=NAME):
+@does("emulator.list/1", name="list")
+def emulator_list(session: Session, name: str = NAME) -> Reply:
     """List a lab's emulators and their ports."""
+    from lab.tasks.emulator.instances import list_emulators
+
+    return list_emulators(session, name=name)
 
 
-@does(
-    "device.logs",
-    "emulator.logs/1",
-    name="logs",
-    help={"follow": "go on as they grow"},
-    names={"json": "capture"},
-)
-def emulator_logs(name=NAME, emulator=MAIN, follow=False):
+@does("emulator.logs/1", name="logs", help={"follow": "go on as they grow"})
+def emulator_logs(
+    session: Session, name: str = NAME, emulator: str = MAIN, follow: bool = False, json: bool = False
+) -> Reply:
     """Print an emulator's logs."""
+    from lab.tasks.emulator.device import logs
+
+    return logs(session, name=name, emulator=emulator, follow=follow, capture=json)
 
 
-@does("device.screenshot", "emulator.action/1", name="screenshot", positional=["file"])
-def emulator_screenshot(file, name=NAME, emulator=MAIN):
+@does("emulator.action/1", name="screenshot", positional=["file"])
+def emulator_screenshot(session: Session, file: str, name: str = NAME, emulator: str = MAIN) -> Reply:
     """Write Android's screen into a PNG file."""
+    from lab.tasks.emulator.device import screenshot
+
+    return screenshot(session, file=file, name=name, emulator=emulator)
 
 
-@does("device.install", "emulator.action/1", name="install", positional=["apk"])
-def emulator_install(apk, name=NAME, emulator=MAIN):
+@does("emulator.action/1", name="install", positional=["apk"])
+def emulator_install(session: Session, apk: str, name: str = NAME, emulator: str = MAIN) -> Reply:
     """Install an app."""
+    from lab.tasks.emulator.device import install
+
+    return install(session, apk=apk, name=name, emulator=emulator)
 
 
 @does(
-    "device.shell",
-    "lab.exec/1",
-    name="shell",
-    help={"json": "with a command: print its output as JSON, schema lab.exec/1"},
-    names={"json": "capture"},
-    words=True,
+    "lab.exec/1", name="shell", help={"json": "with a command: print its output as JSON, schema lab.exec/1"}
 )
-def emulator_shell(name=NAME, emulator=MAIN):
+def emulator_shell(
+    session: Session, words: list[str], name: str = NAME, emulator: str = MAIN, json: bool = False
+) -> Reply:
     """Run a command by adb shell, or open a shell: invoke emulator.shell -- getprop"""
+    from lab.tasks.emulator.device import shell
+
+    return shell(session, name=name, emulator=emulator, argv=words, capture=json)
 
 
 # --- images ------------------------------------------------------------------------------------
 
 
-@does("image.list_images", "image.list/1", name="list")
-def image_list():
+@does("image.list/1", name="list")
+def image_list(session: Session) -> Reply:
     """List the cached images."""
+    from lab.tasks.image.images import list_images
+
+    return list_images(session)
 
 
 @does(
-    "image.fetch",
     "image.action/1",
     positional=["image"],
     help={
@@ -281,82 +361,91 @@ def image_list():
         "update": "docker-android: take what the tag stands for now, in the place of what is pinned",
     },
 )
-def fetch(image="ubuntu-24.04", update=False):
+def fetch(session: Session, image: str = "ubuntu-24.04", update: bool = False) -> Reply:
     """Download and verify a published image."""
+    from lab.tasks.image.images import fetch
+
+    return fetch(session, image=image, update=update)
 
 
 @does(
-    "image.build",
     "image.action/1",
     positional=["image"],
     help={"image": "debian-13 (on Linux), canary; both when left out; rehearsal: for theory.rehearse"},
 )
-def build(image=""):
+def build(session: Session, image: str = "") -> Reply:
     """Build the local images, if their recipe or package versions changed."""
+    from lab.tasks.image.images import build
+
+    return build(session, image=image)
 
 
-@does(
-    "box.box",
-    "image.action/1",
-    help={"provider": "libvirt or virtualbox: which of Vagrant's it is for"},
-)
-def box(provider="libvirt"):
+@does("image.action/1", help={"provider": "libvirt or virtualbox: which of Vagrant's it is for"})
+def box(session: Session, provider: str = "libvirt") -> Reply:
     """Make a Vagrant box of the image that a lab stands on."""
+    from lab.tasks.image.box import box
+
+    return box(session, provider=provider)
 
 
-@does(
-    "carry.export",
-    "image.action/1",
-    positional=["image", "file"],
-    help={"image": "canary", "file": "the file to write"},
-)
-def export(image, file):
+@does("image.action/1", positional=["image", "file"], help={"image": "canary", "file": "the file to write"})
+def export(session: Session, image: str, file: str) -> Reply:
     """Write the cached canary into a file, for a machine that cannot build it."""
+    from lab.tasks.image.carry import export
+
+    return export(session, image=image, file=file)
 
 
-@does(
-    "carry.import_",
-    "image.action/1",
-    name="import",
-    positional=["file"],
-    help={"file": "what image.export wrote"},
-)
-def import_(file):
+@does("image.action/1", name="import", positional=["file"], help={"file": "what image.export wrote"})
+def import_(session: Session, file: str) -> Reply:
     """Put an exported canary into the cache."""
+    from lab.tasks.image.carry import import_
+
+    return import_(session, file=file)
 
 
-@does("image.verify", "image.action/1")
-def verify():
+@does("image.action/1")
+def verify(session: Session) -> Reply:
     """Rehash every cached image."""
+    from lab.tasks.image.images import verify
+
+    return verify(session)
 
 
-@does("image.prune", "image.action/1")
-def prune():
+@does("image.action/1")
+def prune(session: Session) -> Reply:
     """Remove cached images that no lab uses."""
+    from lab.tasks.image.images import prune
+
+    return prune(session)
 
 
 # --- the theory --------------------------------------------------------------------------------
 
 
 @does(
-    "theory.explain",
     "theory.explain/1",
     help={
         "host": "another host than this one, such as macos-intel:13, macos-m3:15 or linux-amd,vm",
         "engine": "one engine, with a version if you like, such as virtualbox:7.1",
     },
 )
-def explain(host="", engine=""):
+def explain(session: Session, host: str = "", engine: str = "") -> Reply:
     """Tell what lab expects of this host and why, and what would work here; builds nothing."""
+    from lab.tasks.theory.explain import explain
+
+    return explain(session, host=host, engine=engine)
 
 
-@does("theory.matrix", "theory.matrix/1")
-def matrix():
+@does("theory.matrix/1")
+def matrix(session: Session) -> Reply:
     """Show all that is known of hosts and engines, and what was observed."""
+    from lab.tasks.theory.explain import matrix
+
+    return matrix(session)
 
 
 @does(
-    "experiment.experiment",
     "theory.experiment/1",
     help={
         "runs": "fresh VMs for each of the six cells",
@@ -365,27 +454,31 @@ def matrix():
     },
     settings={"engine": "engine"},
 )
-def experiment(runs=1, engine="", seed=0):
+def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
     """Try paravirtualization by nesting, a fresh VM a cell: which makes /dev/kvm work in it?"""
+    from lab.tasks.theory.experiment import experiment
+
+    return experiment(session, runs=runs, seed=seed)
 
 
 @does(
-    "rehearse.rehearse",
     "theory.rehearse/1",
     help={
         "cpu": "the PC's processor: haswell, westmere and more with VT-x, or amd (docs/rehearsal.md)",
         "experiment": "theory.experiment there, instead of lab.up",
     },
 )
-def rehearse(cpu="haswell", experiment=False):
+def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -> Reply:
     """Run lab on VirtualBox in an emulated PC that has VT-x: on any Linux machine, without root."""
+    from lab.tasks.theory.rehearse import rehearse
+
+    return rehearse(session, cpu=cpu, experiment=experiment)
 
 
 # --- nightly -----------------------------------------------------------------------------------
 
 
 @does(
-    "nightly.run",
     "nightly.run/1",
     name="run",
     help={
@@ -394,41 +487,53 @@ def rehearse(cpu="haswell", experiment=False):
     },
     settings={"runs": "nightly.runs"},
 )
-def nightly_run(claim="", runs=""):
+def nightly_run(session: Session, claim: str = "") -> Reply:
     """One night, now: a fresh VM, several looks, a comparison, a report; recorded whatever happens."""
+    from lab.nights.night import run
+
+    return run(session, claim=claim)
 
 
-@does("nightly.history", "nightly.history/1", name="history", help={"limit": "how many nights, 0 for all"})
-def nightly_history(limit=14):
+@does("nightly.history/1", name="history", help={"limit": "how many nights, 0 for all"})
+def nightly_history(session: Session, limit: int = 14) -> Reply:
     """The nights that were, newest first."""
+    from lab.nights.past import history
+
+    return history(session, limit=limit)
 
 
 @does(
-    "nightly.install",
     "nightly.schedule/1",
     name="install",
     help={"at": "HH:MM, local time", "print": "show the files, write nothing"},
-    names={"print": "print_only"},
 )
-def nightly_install(at="03:30", print=False):
+def nightly_install(session: Session, at: str = "03:30", print: bool = False) -> Reply:
     """Have a night run every day: launchd, systemd or the Task Scheduler."""
+    from lab.nights.timetable import install
+
+    return install(session, at=at, print_only=print)
 
 
-@does("nightly.uninstall", "nightly.schedule/1", name="uninstall")
-def nightly_uninstall():
+@does("nightly.schedule/1", name="uninstall")
+def nightly_uninstall(session: Session) -> Reply:
     """Take the night out of the scheduler again."""
+    from lab.nights.timetable import uninstall
+
+    return uninstall(session)
 
 
-@does("nightly.status", "nightly.schedule/1", name="status")
-def nightly_status():
+@does("nightly.schedule/1", name="status")
+def nightly_status(session: Session) -> Reply:
     """Whether a night is installed or runs, and how the last one ended."""
+    from lab.nights.timetable import status
+
+    return status(session)
 
 
 # --- the project itself ------------------------------------------------------------------------
 
 
 @does(
-    "project.test",
     "test/1",
     name="test",
     help={
@@ -436,25 +541,33 @@ def nightly_status():
         "e2e-rehearsal-mac, e2e-virtualbox, e2e-vagrant, e2e-published"
     },
 )
-def test_(tier="all"):
+def test_(session: Session, tier: str = "all") -> Reply:
     """Run the tests, with the linters."""
+    from lab.dev.project import test
+
+    return test(session, tier=tier)
 
 
-@does("project.lint")
-def lint():
+@does()
+def lint(session: Session) -> Reply:
     """ruff, mypy --strict and import-linter."""
+    from lab.dev.project import lint
+
+    return lint(session)
 
 
 @does(
-    "bench.bench",
     "bench/1",
     help={
         "runs": "how often each figure is taken",
         "cold": "also from a fresh clone with nothing cached, once",
     },
 )
-def bench(runs=3, cold=False):
+def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     """Measure what docs/benchmarks.md promises."""
+    from lab.dev.bench import bench
+
+    return bench(session, runs=runs, cold=cold)
 
 
 _LAB = (

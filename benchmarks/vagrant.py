@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lab import __version__
-from lab.commands.bench import measure
+from lab.dev.bench import measure
 from lab.host import facts
 from tests.e2e_vagrant import road as roads
 from tests.e2e_vagrant.road import Answer, Road

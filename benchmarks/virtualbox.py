@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from lab import __version__
-from lab.commands.bench import measure
+from lab.core.journal import Journal
+from lab.dev.bench import measure
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox import basedisk, host
 from lab.engines.virtualbox.client import WorkerClient
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.host import facts
-from lab.journal import Journal
 
 OPTIONS = VirtualBoxOptions()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lab import proc
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
 
 
 def copy_project(target: Path) -> None:

@@ -16,8 +16,8 @@ from adbutils.errors import AdbError
 from lab.adb.client import ASK_SECONDS, Client, Connection, adb_program, as_not_yet
 from lab.adb.client import state as state_of
 from lab.adb.server import Server
-from lab.bounds import CHUNK_BYTES
-from lab.deadline import Deadline, NotYet, poll
+from lab.core.bounds import CHUNK_BYTES
+from lab.core.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import LOOPBACK
 
 __all__ = ["AdbServer", "adb_program"]

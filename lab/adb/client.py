@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import adbutils
 from adbutils.errors import AdbError
 
-from lab.bounds import Limits, Watched
-from lab.deadline import Deadline, NotYet
-from lab.errors import LabError
+from lab.core.bounds import Limits, Watched
+from lab.core.deadline import Deadline, NotYet
+from lab.core.errors import LabError
 
 ASK_SECONDS = 10.0
 """How long one question may take before it is asked again: a device may have gone stale."""

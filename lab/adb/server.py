@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 from adbutils.errors import AdbError
 
-from lab import bounds, files, proc
 from lab.adb.client import Client, adb_program
-from lab.deadline import Deadline, poll
+from lab.core import bounds, files, proc
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import InconclusiveError, LabError
+from lab.core.journal import Journal
 from lab.engines.protocol import LOOPBACK
-from lab.errors import InconclusiveError, LabError
 from lab.host import ports
-from lab.journal import Journal
 
 _FIRST_PORT = 15037
 _USERS_PORT = 5037

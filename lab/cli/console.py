@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lab.characters import one_line
-from lab.steps import Event
-from lab.tell import Terminal
+from lab.core.characters import one_line
+from lab.core.steps import Event
+from lab.core.tell import Terminal
 
 _MARKS = {"finished": ("✓", "green"), "failed": ("✗", "red")}
 _INFORMS = ("i", "blue")
@@ -50,7 +50,7 @@ class PlainSink:
 class LiveSink:
     """Running steps with their elapsed time at the bottom; ended ones scroll away above.
 
-    A lab.screen.Display: it draws on standard error alone, while it is shown and a step has begun.
+    A lab.core.screen.Display: it draws on standard error alone, while it is shown and a step has begun.
     """
 
     def __init__(self, console: Terminal) -> None:

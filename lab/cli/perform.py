@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-from lab import caller, screen
 from lab.cli import refusal
 from lab.cli.console import LiveSink, PlainSink
-from lab.commands.session import Reply, Session
 from lab.config import load
-from lab.deadline import cancelled
-from lab.errors import ExitCode, InterruptedByUser
-from lab.steps import EventStream, Steps
-from lab.tell import Terminal, show_error
+from lab.core import caller, screen
+from lab.core.deadline import cancelled
+from lab.core.errors import ExitCode, InterruptedByUser
+from lab.core.steps import EventStream, Steps
+from lab.core.tell import Terminal, show_error
+from lab.workflow.session import Reply, Session
 
 
 def perform(
@@ -29,7 +29,7 @@ def perform(
     as_json: bool = False,
     flags: Mapping[str, Any] | None = None,
 ) -> NoReturn:
-    """Run `command` and leave with its exit code (the contract is lab.errors.ExitCode).
+    """Run `command` and leave with its exit code (the contract is lab.core.errors.ExitCode).
 
     With `as_json`, standard output carries one JSON document and nothing else: the reply, or
     `lab.error/1`. Progress goes to standard error. The code is the command's whatever becomes of its

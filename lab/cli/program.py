@@ -19,10 +19,11 @@ from invoke.parser import Parser
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program
 
-from lab import __version__, web
-from lab.characters import printable
+from lab import __version__
 from lab.cli import refusal, streams
-from lab.errors import ExitCode, UsageError
+from lab.core import web
+from lab.core.characters import printable
+from lab.core.errors import ExitCode, UsageError
 
 _NO_NUMBER = re.compile(r"^invalid literal for int\(\) with base 10: '(?P<value>.*)'$", re.DOTALL)
 """How int() refuses what a flag was given: Invoke lets it through."""

@@ -9,15 +9,15 @@ from typing import Any
 
 import psutil
 
-from lab import redact, system
-from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.core import redact, system
+from lab.core.errors import BlockedError, InterruptedByUser, LabError
 
 
 def known(error: BaseException, *, again: str = "", folders: Sequence[Path] = ()) -> LabError:
     """`error` as a person can act on it.
 
     `again` is what the same command would do after an interruption; `folders` are lab's own, as
-    lab.system.explain has them. What nobody foresaw is a bug, said as one.
+    lab.core.system.explain has them. What nobody foresaw is a bug, said as one.
     """
     if isinstance(error, KeyboardInterrupt | InterruptedByUser):
         said = error if isinstance(error, InterruptedByUser) else InterruptedByUser("interrupted")

@@ -1,4 +1,4 @@
-"""A task by its signature: tasks.py has names, flags and help, lab.commands does the work.
+"""A task by its signature: tasks.py has names, flags and help, lab.tasks does the work.
 
 Nothing heavy is imported before a task runs, so that `invoke --list` stays quick.
 """
@@ -8,68 +8,56 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task, task
 
 if TYPE_CHECKING:
-    from lab.commands.session import Reply, Session
+    from lab.workflow.session import Reply
+
+_KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_NO_FLAGS = ("session", "words")
 
 
 def does(
-    target: str,
     schema: str = "",
     *,
     help: Mapping[str, str] | None = None,
     settings: Mapping[str, str] | None = None,
-    names: Mapping[str, str] | None = None,
-    words: bool = False,
     **more: Any,
-) -> Callable[[Callable[..., None]], Task[Any]]:
-    """The task that runs lab.commands.<target> with its flags as arguments; the decorated one has no body.
+) -> Callable[[Callable[..., Reply]], Task[Any]]:
+    """The Invoke task of a function from a session to a reply; its other arguments are the flags.
 
-    `schema` is of the document that its flag --json prints, which it has only then. `settings` are flags
-    that go into lab's settings, by their keys there; `names` are flags whose argument is called otherwise;
-    with `words`, `argv` are the words after `--`. The rest is Invoke's own.
+    `schema` names the document that its flag --json prints, which it has only then. `settings` are further
+    flags that go into lab's settings: each with its key there. An argument `words` is what follows `--`, an
+    argument `json` whether --json was given. The rest is Invoke's own.
     """
-    settings, names = settings or {}, names or {}
+    keys = settings or {}
 
-    def make(described: Callable[..., None]) -> Task[Any]:
+    def make(work: Callable[..., Reply]) -> Task[Any]:
+        parameters = inspect.signature(work).parameters
+
         def body(_c: object, **given: Any) -> None:
-            as_json = bool(given.get("json"))
-            flags = {key: given.pop(flag) for flag, key in settings.items()}
-            if "json" not in names:
-                given.pop("json", None)
-            args = {names.get(flag, flag): value for flag, value in given.items()}
-            run(target, as_json=as_json, flags=flags, **args, **({"argv": after_dashes()} if words else {}))
+            from lab.cli.perform import perform
 
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        flags = [*inspect.signature(described).parameters.values()]
-        if schema:
-            flags.append(inspect.Parameter("json", kind, default=False))
-        body.__name__, body.__doc__ = described.__name__, described.__doc__
-        body.__signature__ = inspect.Signature([inspect.Parameter("_c", kind), *flags])  # type: ignore[attr-defined]
+            as_json = bool(given["json"] if "json" in parameters else given.pop("json", False))
+            flags = {key: given.pop(flag) for flag, key in keys.items()}
+            if "words" in parameters:
+                given["words"] = after_dashes()
+            perform(lambda session: work(session, **given), as_json=as_json, flags=flags)
+
+        parameter = partial(inspect.Parameter, kind=_KIND)
+        flags = [parameter("_c"), *(value for name, value in parameters.items() if name not in _NO_FLAGS)]
+        flags += [parameter(flag, default="") for flag in keys]
+        if schema and "json" not in parameters:
+            flags.append(parameter("json", default=False))
+        body.__name__, body.__doc__ = work.__name__, work.__doc__
+        body.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
         texts = {"json": f"print the result as JSON, schema {schema}"} if schema else {}
-        texts |= help or {}
-        return task(help=texts, **more)(body)  # type: ignore[no-any-return]
+        return task(help={**texts, **(help or {})}, **more)(body)  # type: ignore[no-any-return]
 
     return make
-
-
-def run(
-    target: str, /, *, as_json: bool = False, flags: Mapping[str, Any] | None = None, **args: Any
-) -> NoReturn:
-    """Run lab.commands.<module>.<function>, and leave with its exit code."""
-    from importlib import import_module
-
-    from lab.cli.perform import perform
-
-    module, _, function = target.rpartition(".")
-
-    def command(session: Session) -> Reply:
-        return getattr(import_module(f"lab.commands.{module}"), function)(session, **args)  # type: ignore[no-any-return]
-
-    perform(command, as_json=as_json, flags=flags)
 
 
 def after_dashes() -> list[str]:

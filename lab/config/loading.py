@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import redact
 from lab.config.model import Settings, leaves
 from lab.config.sources import Layers, read_environment, read_file, read_flags, user_file
-from lab.errors import UsageError
+from lab.core import redact
+from lab.core.errors import UsageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 _MOST_CPUS_PER_HOST_CPU = 4

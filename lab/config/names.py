@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lab.errors import UsageError
+from lab.core.errors import UsageError
 
 _LONGEST = 31
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?")

@@ -13,9 +13,9 @@ from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from lab import caller, files, redact
 from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
-from lab.similar import nearest
+from lab.core import caller, files, redact
+from lab.core.similar import nearest
 
 NOT_KEYS = (
     "LAB_CONFIG",
@@ -27,8 +27,8 @@ NOT_KEYS = (
     "LAB_GITHUB_TOKEN",
     "LAB_SMTP_PASSWORD",
 )
-"""Variables that are no keys: the user's file, where the user stands (lab.caller), where the work's
-events go (lab.steps.EventStream), bin/invoke's interpreter, and the secrets of lab.notify."""
+"""Variables that are no keys: the user's file, where the user stands (lab.core.caller), where the work's
+events go (lab.core.steps.EventStream), bin/invoke's interpreter, and the secrets of lab.notify."""
 
 PATHS = ("emulator.archive", "qemu.binary", "virtualbox.home", "virtualbox.python", "rehearsal.bochs")
 """Keys whose value is a path, or a program by its name."""

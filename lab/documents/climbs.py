@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.document import JsonPart, Text
 from lab.documents.labs import AdbAccess, ForwardEntry, ScreenAccess, SshAccess
 from lab.ladder.document import ClimbDocument
+from lab.model.document import JsonPart, Text
 
 
 class LabAccess(JsonPart):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from lab.document import JsonDocument, JsonPart, Seconds, Text
 from lab.documents.labs import KnownEmulator, LabState
+from lab.model.document import JsonDocument, JsonPart, Seconds, Text
 
 
 class ContainerEntry(JsonPart):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from lab.document import JsonDocument, JsonPart, Limited, OneOf, Text
-from lab.errors import ExitCode
-from lab.ladder.model import Nesting
+from lab.core.errors import ExitCode
+from lab.model.document import JsonDocument, JsonPart, Limited, OneOf, Text
+from lab.model.domain import Nesting
 
 NamedFacts = Annotated[dict[str, Any], Limited(min_length=1)]
 """NamedFacts of this machine, by name."""

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from lab.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal, Port, Seconds, Sha256, Text
+from lab.model.document import (
+    Count,
+    JsonDocument,
+    JsonPart,
+    Limited,
+    Moment,
+    Ordinal,
+    Port,
+    Seconds,
+    Sha256,
+    Text,
+)
 
 
 class ImageEntry(JsonPart):

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lab.document import JsonDocument, JsonPart, Limited, Moment, Port, Seconds, Text
 from lab.engines.protocol import State
-from lab.ladder.model import Verdict
+from lab.model.document import JsonDocument, JsonPart, Limited, Moment, Port, Seconds, Text
+from lab.model.domain import Verdict
 
 HALF_MADE: Literal["half-made"] = "half-made"
 UNREADABLE: Literal["unreadable"] = "unreadable"

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab.document import (
+from lab.documents.host import NamedFacts
+from lab.model.document import (
     FILLED,
     GIVEN,
     Count,
@@ -24,8 +25,7 @@ from lab.document import (
     Seconds,
     Text,
 )
-from lab.documents.host import NamedFacts
-from lab.ladder.model import Nesting
+from lab.model.domain import Nesting
 from lab.theory import conclusion, experiment
 
 Route = Literal["nested-kvm", "no-acceleration"]

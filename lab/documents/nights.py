@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lab.document import (
+from lab.ladder.document import CellEntry, RungName, RungStatus
+from lab.model.document import (
     FILLED,
     GIVEN,
     Count,
@@ -20,8 +21,7 @@ from lab.document import (
     Seconds,
     Text,
 )
-from lab.ladder.document import CellEntry, RungName, RungStatus
-from lab.ladder.model import Claim, Verdict
+from lab.model.domain import Claim, Verdict
 
 AnyClaim = Claim | Literal[""]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from lab.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
 from lab.documents.measured import TheoryExperiment
 from lab.ladder.document import CellEntry, ClaimEntries, RungEntries
-from lab.ladder.model import Verdict
+from lab.model.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
+from lab.model.domain import Verdict
 
 
 class RehearsedPc(JsonPart):

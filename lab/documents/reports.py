@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from lab.document import Count, Factor, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
 from lab.ladder.document import Validation
-from lab.ladder.model import Claim, Verdict
+from lab.model.document import Count, Factor, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
+from lab.model.domain import Claim, Verdict
 from lab.theory.knowledge import Outlook
 from lab.theory.observed import Agreement
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from lab import schema
-from lab.document import JsonDocument, JsonPart
-from lab.files import PUBLIC, write_atomic
+from lab.core.files import PUBLIC, write_atomic
+from lab.model import schema
+from lab.model.document import JsonDocument, JsonPart
 
 OWNERS = (
     "lab.documents.climbs",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lab.core.errors import UsageError
 from lab.emulators.options import MAIN, AndroidOptions, Place
 from lab.emulators.protocol import Emulator
-from lab.errors import UsageError
 
 __all__ = ["MAIN", "NAMES", "NONE", "AndroidOptions", "Place", "emulator"]
 

@@ -9,15 +9,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab import redact
-from lab.deadline import Deadline
+from lab.core import redact
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, InconclusiveError, LabError
+from lab.core.proc import tail
 from lab.emulators import lastwords
 from lab.emulators.protocol import ContainerState, Tell
-from lab.errors import BlockedError, CommandError, InconclusiveError, LabError
 from lab.guest.gather import gather
 from lab.guest.ssh import Guest
 from lab.probes.kvm import script
-from lab.proc import tail
 
 LABEL = "io.lab.uuid"
 _LOG_SECONDS = 60.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.journal import Journal
+from lab.core.journal import Journal
 
 MAIN = "main"
 """The emulator `lab.up` starts and the ladder is climbed on; others are started beside it."""

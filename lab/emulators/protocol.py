@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lab.deadline import Deadline
-from lab.errors import InconclusiveError, LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import InconclusiveError, LabError
+from lab.core.steps import Step
 from lab.guest.ssh import Guest
-from lab.steps import Step
 
 Tell = Callable[[str, str], None]
 """Called with a log's name and one line of it."""

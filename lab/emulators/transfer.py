@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, LabError
+from lab.core.proc import tail
+from lab.core.steps import Step
 from lab.guest import docker
 from lab.guest.ssh import Guest
-from lab.proc import tail
-from lab.steps import Step
 
 _FOLDER = "/var/tmp"  # noqa: S108 - on the VM's disk, of a name nobody else uses
 _DOCKER = "/usr/bin/docker"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
+from lab.core.errors import UsageError
+from lab.core.similar import choices
 from lab.engines.options import Options
 from lab.engines.protocol import Engine
 from lab.engines.vagrant import INNER
-from lab.errors import UsageError
-from lab.similar import choices
 
 __all__ = ["NAMES", "engine", "prune"]
 

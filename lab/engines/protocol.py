@@ -13,9 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, LabError
-from lab.journal import Journal
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, LabError
+from lab.core.journal import Journal
 
 LOOPBACK = "127.0.0.1"
 """The only host address a forward ever binds."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.errors import UsageError
-from lab.similar import choices
+from lab.core.errors import UsageError
+from lab.core.similar import choices
 
 
 def not_created(machine: str) -> UsageError:

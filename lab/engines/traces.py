@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import files, system
+from lab.core import files, system
 from lab.engines import vagrant
 from lab.engines.qemu import process
 from lab.engines.qemu.layout import QemuLayout

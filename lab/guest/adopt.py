@@ -6,14 +6,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.deadline import Deadline, check_cancelled
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import CommandError, DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.core.proc import tail
 from lab.engines.protocol import LOOPBACK
-from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.guest import login, python, seed
 from lab.guest.keys import KeyPair
 from lab.guest.login import AuthRefusedError, HostKeyError, UnreachableError
 from lab.guest.ssh import Guest
-from lab.proc import tail
 
 MARKER = "made by lab.attach"
 """The comment of an account that lab made in somebody else's VM: one without it is not lab's to use."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from lab.deadline import Deadline, pause
-from lab.errors import BlockedError, CommandError, LabError
+from lab.core.deadline import Deadline, pause
+from lab.core.errors import BlockedError, CommandError, LabError
+from lab.core.steps import Step
 from lab.guest import clock
 from lab.guest.ssh import Guest
 from lab.host import aptwords
-from lab.steps import Step
 
 _ENVIRONMENT = [
     "env",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.deadline import Deadline, NotYet, poll
+from lab.core.deadline import Deadline, NotYet, poll
 from lab.guest.ssh import Guest
 
 _LOOK_SECONDS = 20

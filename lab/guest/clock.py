@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.guest.ssh import Guest
 
 _TOLERANCE_SECONDS = 60.0

@@ -10,7 +10,7 @@ from fabric.config import Config
 from fabric.connection import Connection
 from paramiko.packet import Packetizer
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.guest.login import GREETING_BYTES, LOGIN_SECONDS, UnreachableError, transport_errors
 from lab.guest.runner import WINDOW_BYTES, BoundedRunner
 

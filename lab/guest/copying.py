@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import paramiko
 
-from lab.bounds import TEXT_BYTES
-from lab.deadline import Deadline, check_cancelled
-from lab.errors import DeadlineError, LabError
+from lab.core.bounds import TEXT_BYTES
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import DeadlineError, LabError
 from lab.guest.login import transport_errors
 
 if TYPE_CHECKING:

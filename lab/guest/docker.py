@@ -7,12 +7,12 @@ import re
 import shlex
 from typing import Any, Literal
 
-from lab import proc
-from lab.deadline import Deadline, NotYet, poll
-from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError, ending
+from lab.core import proc
+from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError, ending
+from lab.core.steps import Step
 from lab.guest import apt, dockerrepo
 from lab.guest.ssh import Guest
-from lab.steps import Step
 
 Package = Literal["docker.io", "docker-ce"]
 

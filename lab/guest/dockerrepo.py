@@ -8,11 +8,11 @@ import shlex
 import struct
 from collections.abc import Iterator
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, LabError
+from lab.core.steps import Step
 from lab.guest import apt
 from lab.guest.ssh import Guest
-from lab.steps import Step
 
 FINGERPRINT = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 """Of Docker's release key for Debian and Ubuntu."""

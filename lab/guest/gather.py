@@ -6,9 +6,9 @@ import secrets
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
-from lab import redact
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core import redact
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.guest.ssh import Guest
 
 LIMIT_BYTES = 2 << 20

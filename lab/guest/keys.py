@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from lab import files
+from lab.core import files
+from lab.core.errors import LabError
 from lab.engines.protocol import LOOPBACK
-from lab.errors import LabError
 
 _PINNED = "pinned.pub"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.guest import python
 from lab.guest.ssh import Guest
 from lab.probes.kvm import SECONDS_PER_MODE, CpuFacts, KvmFacts, Probe, parsed

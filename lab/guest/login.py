@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.deadline import Deadline, cancelled, check_cancelled
-from lab.errors import BlockedError, DeadlineError, LabError
+from lab.core.deadline import Deadline, cancelled, check_cancelled
+from lab.core.errors import BlockedError, DeadlineError, LabError
 
 if TYPE_CHECKING:
     import paramiko

@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Any
 
-from lab.errors import BlockedError, CommandError, LabError, UsageError
+from lab.core.errors import BlockedError, CommandError, LabError, UsageError
 from lab.guest.ssh import Guest, Result
 from lab.probes.kvm import SCRIPTS, script
 

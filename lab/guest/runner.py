@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 from fabric.runners import Remote
 
-from lab.bounds import CHUNK_BYTES, Kept, LineSplitter
-from lab.deadline import Deadline, cancelled, check_cancelled
-from lab.errors import DeadlineError
+from lab.core.bounds import CHUNK_BYTES, Kept, LineSplitter
+from lab.core.deadline import Deadline, cancelled, check_cancelled
+from lab.core.errors import DeadlineError
 from lab.guest.login import ConnectionLostError, transport_errors
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 import pycdlib
 from pycdlib.pycdlibexception import PyCdlibException
 
-from lab import files
+from lab.core import files
 from lab.guest.keys import Keys
 
 USER = "lab"

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from lab import screen
-from lab.deadline import Deadline, check_cancelled
+from lab.core import screen
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import CommandError, DeadlineError
+from lab.core.proc import tail
 from lab.engines.protocol import LOOPBACK
-from lab.errors import CommandError, DeadlineError
 from lab.guest import login
 from lab.guest.login import ConnectionLostError, UnreachableError
-from lab.proc import tail
 
 if TYPE_CHECKING:
     from lab.guest.connection import GuestConnection
@@ -146,7 +146,7 @@ class Guest:
     def stream(self, argv: Sequence[str], deadline: Deadline) -> int:
         """Run a command on this process's own standard streams; its exit status, 255 when it was killed.
 
-        Raises what `run` raises but CommandError, and what lab.screen.write raises.
+        Raises what `run` raises but CommandError, and what lab.core.screen.write raises.
         """
         from lab.guest.runner import GuestCommand, read_own_input, write_own_error
 

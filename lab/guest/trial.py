@@ -10,9 +10,9 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, DeadlineError, LabError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.formats import oci, program
 from lab.formats.cpio import CpioEntry
 from lab.guest import docker, python

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lab.deadline import POLL_SECONDS, Deadline, NotYet, poll
-from lab.errors import DeadlineError, LabError
+from lab.core.deadline import POLL_SECONDS, Deadline, NotYet, poll
+from lab.core.errors import DeadlineError, LabError
 from lab.guest.login import GREETING_BYTES, LOGIN_SECONDS, AuthRefusedError, Banner, UnreachableError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab import lock
-from lab.deadline import Deadline
-from lab.errors import LabError
-from lab.files import open_private, private_folder
+from lab.core import lock
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
+from lab.core.files import open_private, private_folder
 
 _BUSY_SECONDS = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -31,7 +31,7 @@ _FLAGS = ("emulated", "android")
 RUNNING, ENDED = "running", "ended"
 
 VERDICTS = ("confirmed", "refuted", "blocked", "inconclusive", "not applicable")
-"""The words of lab.ladder.model.Verdict, in its order."""
+"""The words of lab.model.domain.Verdict, in its order."""
 
 NESTED_BOOT = "nested boot"
 """Seconds from L2's launch to its last word, on the way up: beside other work, so a figure of its own."""

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from lab import redact
-from lab.errors import LabError
+from lab.core import redact
+from lab.core.errors import LabError
 from lab.history import retention, rows
 from lab.history.database import HistoryError, open_database, told, writing
 from lab.history.model import ENDED, RUNNING, ClimbRecord, Delivery, Ending, Night, NightFinding, Observed

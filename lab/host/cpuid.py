@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import sys
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import InterruptedByUser, LabError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import InterruptedByUser, LabError
 from lab.probes.kvm import CpuFacts, parsed, script
 
 _SECONDS = 20

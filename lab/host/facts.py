@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 from pydantic import TypeAdapter
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import InterruptedByUser, LabError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import InterruptedByUser, LabError
 from lab.host.cpuid import HARDWARE_SIGNATURES, SOFTWARE_SIGNATURES, signature
 
 _EXTENSIONS = ("vmx", "svm")

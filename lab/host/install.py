@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lab import lock, proc
-from lab.deadline import Deadline, NotYet, check_cancelled, poll
-from lab.errors import BlockedError
+from lab.core import lock, proc
+from lab.core.deadline import Deadline, NotYet, check_cancelled, poll
+from lab.core.errors import BlockedError
+from lab.core.steps import Step, Steps
 from lab.host import aptwords
 from lab.host.packages import Installer, Purpose, Requirement, missing
-from lab.steps import Step, Steps
 
 _STATUS = ("dlstatus:", "pmstatus:", "pmerror:", "pmconffile:", "media-change:")
 _APT_OPTIONS = ("-q", "-o", "APT::Status-Fd=2", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30")

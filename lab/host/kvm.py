@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from lab import files, proc
-from lab.deadline import Deadline
-from lab.errors import DeadlineError, LabError, ending
+from lab.core import files, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, LabError, ending
 from lab.host import tiny_guest
 from lab.host.facts import parse_cpuinfo
 from lab.probes.kvm import Probe, own_module, parse_probe, script

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Container
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 
 LOOPBACK = "127.0.0.1"
 _HIGHEST = 65535

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 
 APT = Path("/etc/apt")
 _SUITE = re.compile(

@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files
-from lab.deadline import Deadline
-from lab.errors import BlockedError, BusyError, UsageError
+from lab.core import files
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, BusyError, UsageError
+from lab.core.lock import beside, when_free
 from lab.images import uses
-from lab.lock import beside, when_free
 
 SCHEMA: Literal["lab.image/1"] = "lab.image/1"
 MANIFEST = "manifest.json"
@@ -137,7 +137,7 @@ def lock(
     say: Callable[[str], None] | None = None,
     deadline: Deadline | None = None,
 ) -> Iterator[None]:
-    """Hold one image while it is built, fetched or removed. See lab.lock.when_free."""
+    """Hold one image while it is built, fetched or removed. See lab.core.lock.when_free."""
     with when_free(_lock_path(cache, image_id), f"image {image_id}", say=say, deadline=deadline):
         yield
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from lab import files, web
-from lab.deadline import Deadline, check_cancelled
-from lab.errors import LabError
+from lab.core import files, web
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import LabError
+from lab.core.steps import Step
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
 from lab.images import cache as images
@@ -25,7 +26,6 @@ from lab.images.archive import ArchiveKeys, DebianArchive, Package
 from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.images.recipe import digest_of
-from lab.steps import Step
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
 REPOSITORY = "lab/canary"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from lab import files
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core import files
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
+from lab.core.steps import Step
 from lab.images import cache as images
 from lab.images import disk, mmdebstrap
 from lab.images.recipe import digest_of
-from lab.steps import Step
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "guest" / "debian-13"
 KERNEL = "vmlinuz"

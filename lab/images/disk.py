@@ -10,9 +10,9 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError
 
 SECTOR = 512
 MIB = 1 << 20

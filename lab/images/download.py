@@ -10,14 +10,14 @@ from pathlib import Path
 
 import requests
 
-from lab import files, lock, web
-from lab.deadline import Deadline, pause
-from lab.errors import BlockedError, DeadlineError
+from lab.core import files, lock, web
+from lab.core.deadline import Deadline, pause
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Step
+from lab.core.web import Patience, TransientError
 from lab.images.errors import IncompleteError, WrongDigestError
 from lab.images.part import Part
 from lab.images.transport import opened, read_some
-from lab.steps import Step
-from lab.web import Patience, TransientError
 
 _BLOCK = 1 << 18
 _MARGIN = 64 << 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 
 
 class ServerUnreachableError(BlockedError):

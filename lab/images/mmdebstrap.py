@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError
 from lab.images import apt_sources
 
 EPOCH = 1_750_000_000

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import requests
 from pydantic import TypeAdapter
 
-from lab import files, web
-from lab.web import TransientError
+from lab.core import files, web
+from lab.core.web import TransientError
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})$")
 

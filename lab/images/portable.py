@@ -18,13 +18,13 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from lab import files
-from lab.deadline import check_cancelled
-from lab.errors import BlockedError
+from lab.core import files
+from lab.core.deadline import check_cancelled
+from lab.core.errors import BlockedError
+from lab.core.steps import Step
 from lab.images import cache as images
 from lab.images import canary
 from lab.images.canary_manifest import FILE, KERNEL, CanaryManifest
-from lab.steps import Step
 
 LIMITS = {images.MANIFEST: 1 << 20, FILE: 256 << 20, KERNEL: 64 << 20}
 """The members and the bytes each may have: several times what they are."""

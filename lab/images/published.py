@@ -11,16 +11,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files, web
-from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError, UsageError
+from lab.core import files, web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, UsageError
+from lab.core.steps import Step
+from lab.core.web import Patience, TransientError
 from lab.images import cache as images
 from lab.images.download import download
 from lab.images.signature import verify_detached
 from lab.images.small import fetch_bytes
 from lab.images.transport import opened
-from lab.steps import Step
-from lab.web import Patience, TransientError
 
 _LIST_LIMIT = 1 << 20
 """Bytes; the real lists of hashes have a few thousand."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab import files
+from lab.core import files
 
 
 def digest_of(sources: Path, builders: Iterable[Path], *more: str) -> str:

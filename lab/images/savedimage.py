@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lab import files, lock
-from lab.errors import BlockedError, LabError
+from lab.core import files, lock
+from lab.core.errors import BlockedError, LabError
 from lab.images.registry.manifests import LIMIT, parse_config
 
 STAMPS = "saved-images.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 from pysequoia import Cert, Sig, verify
 from pysequoia.packet import HashAlgorithm
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 
 
 def verify_detached(data: Path, signature: Path, keyring: Path, fingerprint: str) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 import requests
 import urllib3.exceptions as low
 
-from lab import web
-from lab.deadline import Deadline, pause
+from lab.core import web
+from lab.core.deadline import Deadline, pause
+from lab.core.web import Patience, TransientError
 from lab.images.errors import IncompleteError
 from lab.images.transport import explain, opened
-from lab.web import Patience, TransientError
 
 
 def fetch_bytes(

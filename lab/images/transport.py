@@ -11,11 +11,11 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3.exceptions as low
 
-from lab import redact, web
-from lab.deadline import Deadline, check_cancelled
-from lab.errors import BlockedError
+from lab.core import redact, web
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import BlockedError
+from lab.core.web import Patience, TransientError
 from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, ServerUnreachableError
-from lab.web import Patience, TransientError
 
 _TOO_MANY = 429
 _SAID = 4096

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lab import files
-from lab.errors import LabError
-from lab.store import Lab
+from lab.core import files
+from lab.core.errors import LabError
+from lab.records.labs import Lab
 
 FOLDER = "uses"
 """In the image cache."""

@@ -8,13 +8,20 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from lab import proc, redact, system
-from lab.deadline import check_cancelled
-from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
-from lab.ladder.model import Observation, Outcome, RungFailedError, Status
+from lab.core import proc, redact, system
+from lab.core.deadline import check_cancelled
+from lab.core.errors import (
+    BlockedError,
+    BusyError,
+    InconclusiveError,
+    InterruptedByUser,
+    LabError,
+    UsageError,
+)
+from lab.core.steps import Step, Steps
 from lab.ladder.rung import Rung
 from lab.ladder.rungs import LADDER
-from lab.steps import Step, Steps
+from lab.model.domain import Observation, Outcome, RungFailedError, Status
 
 Check = Callable[[], Observation]
 Action = Callable[[], object]

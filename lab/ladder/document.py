@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from lab.document import (
+from lab.ladder.rungs import LADDER
+from lab.model.document import (
     FILLED,
     GIVEN,
     JsonDocument,
@@ -19,12 +20,11 @@ from lab.document import (
     Seconds,
     Text,
 )
-from lab.ladder.model import Claim, Nesting, Status, Verdict
-from lab.ladder.rungs import LADDER
+from lab.model.domain import Claim, Nesting, Status, Verdict
 
 RungName = Annotated[str, OneOf(LADDER.names)]
 RungStatus = Literal[Status.PASSED, Status.FAILED, Status.BLOCKED, Status.SKIPPED]
-"""An inconclusive rung is a failed one with `inconclusive`: lab.ladder.model.Outcome.row."""
+"""An inconclusive rung is a failed one with `inconclusive`: lab.model.domain.Outcome.row."""
 
 
 class HostEntry(JsonPart):

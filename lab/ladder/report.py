@@ -10,13 +10,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lab import __version__, redact
-from lab.characters import one_line, printable
+from lab import __version__
+from lab.core import redact
+from lab.core.characters import one_line, printable
 from lab.ladder.climb import Climb
 from lab.ladder.document import ClimbedLab, Validation
-from lab.ladder.model import INFORMS, Cell, Claim, Nesting, Outcome, Status, Verdict
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import ClaimVerdict
+from lab.model.domain import INFORMS, Cell, Claim, Nesting, Outcome, Status, Verdict
 
 _NESTING = {
     Nesting.HARDWARE: "nesting in hardware",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from lab.ladder.model import Claim, Observation
 from lab.ladder.site import Site
+from lab.model.domain import Claim, Observation
 
 RungCheck = Callable[[Site], Observation]
 """Looks at a site. Raises LabError where it could not look: docs/ladder.md says what becomes of that."""
@@ -51,7 +51,7 @@ class Rung:
     decisive: bool = False
     """Its failure refutes a claim that requires it; that of any other rung leaves the claim untested."""
     shows: tuple[str, ...] = ()
-    """Evidence files (lab.commands.collect) in which more can be read about it."""
+    """Evidence files (lab.workflow.collect) in which more can be read about it."""
     why_not: Callable[[Site], str] = lambda _site: ""
     """Why a site cannot try it, as the end of a sentence; empty where it can."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.emulators.protocol import Emulator, NestedProof, Reach
 from lab.engines.protocol import SOFTWARE, Engine, EngineFacts, Machine
 from lab.guest.ssh import Guest

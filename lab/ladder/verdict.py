@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lab.errors import ExitCode
-from lab.ladder.model import NOT_ANDROID, Cell, Claim, Nesting, Outcome, Status, Verdict
+from lab.core.errors import ExitCode
 from lab.ladder.rung import Rung
 from lab.ladder.rungs import LADDER
+from lab.model.domain import NOT_ANDROID, Cell, Claim, Nesting, Outcome, Status, Verdict
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from lab import redact, web
+from lab.core import redact, web
 from lab.notify.message import Notice, Said
 from lab.notify.secrets import where
 from lab.notify.sending import PATIENCE, DeliveryError, persist, send

@@ -7,9 +7,9 @@ import ssl
 from email.message import EmailMessage
 from typing import Any
 
-from lab import web
-from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError
+from lab.core import web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError
 from lab.notify.message import Notice
 from lab.notify.sending import PATIENCE, DeliveryError, mail_fault, persist
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab import redact
-from lab.characters import one_line, printable
+from lab.core import redact
+from lab.core.characters import one_line, printable
 from lab.documents.nights import NightlyNotice, NoticeFinding
 from lab.history.model import counted
 

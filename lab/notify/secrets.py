@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from lab import redact
+from lab.core import redact
 
 SERVICE = "lab"
 NAMES = {

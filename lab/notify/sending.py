@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions as low
 
-from lab import redact, web
-from lab.deadline import Deadline, pause
-from lab.errors import BlockedError, DeadlineError, LabError
+from lab.core import redact, web
+from lab.core.deadline import Deadline, pause
+from lab.core.errors import BlockedError, DeadlineError, LabError
 from lab.notify.message import Notice
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from lab import redact, web
+from lab.core import redact, web
 from lab.notify.message import Notice
 from lab.notify.secrets import where
 from lab.notify.sending import PATIENCE, DeliveryError, persist, send

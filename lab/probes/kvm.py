@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import LabError
-from lab.proc import tail
+from lab.core.errors import LabError
+from lab.core.proc import tail
 
 SECONDS_PER_MODE = 20
 """How long each entry of the tiny guest may take: a fraction of a second where it works."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lab import files, proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError, UsageError, ending
+from lab.core import files, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, UsageError, ending
 from lab.rehearsal import iso, models
 from lab.rehearsal.pc import DISK, SYSTEM, PcFacts
 from lab.rehearsal.process import Sign

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lab.core.steps import Step, Steps
 from lab.rehearsal.relay import Relay
-from lab.steps import Step, Steps
 
 _BEAT_SECONDS = 30.0
 _MOST_NAMED = 3

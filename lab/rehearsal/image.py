@@ -16,15 +16,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from lab import files, proc
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core import files, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
+from lab.core.steps import Step
 from lab.images import cache as images
 from lab.images import mmdebstrap
 from lab.images.recipe import digest_of
 from lab.rehearsal.bochs import disk_bytes
-from lab.steps import Step
 
 SOURCES = PROJECT / "images" / "rehearsal"
 KIND = "rehearsal"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pycdlib
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.rehearsal.pc import kernel_line
 
 LOADER = Path("/usr/lib/ISOLINUX/isolinux.bin")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.errors import UsageError
+from lab.core.errors import UsageError
 
 
 @dataclass(frozen=True)

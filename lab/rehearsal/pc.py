@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from lab.deadline import Deadline, cleaning_up
-from lab.errors import UsageError
+from lab.core.deadline import Deadline, cleaning_up
+from lab.core.errors import UsageError
 
 _LONGEST_LINE = 2000
 """Characters: the kernel reads 2047 of its command line."""

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lab import lock
-from lab.deadline import cleaning_up
-from lab.errors import BusyError, InterruptedByUser, LabError
-from lab.files import private_folder, sync_folder
+from lab.core import lock
+from lab.core.deadline import cleaning_up
+from lab.core.errors import BusyError, InterruptedByUser, LabError
+from lab.core.files import private_folder, sync_folder
 
 PC = "pc"
 """The folder of the PC itself, in that of the rehearsal."""

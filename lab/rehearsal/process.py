@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from lab import files
-from lab.errors import LabError
+from lab.core import files
+from lab.core.errors import LabError
 
 _START_TOLERANCE = 2.0
 """Seconds: the start time is computed from the boot time, which follows clock adjustments."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from lab import bounds, proc
-from lab.deadline import Deadline, poll
-from lab.errors import BlockedError, DeadlineError, InconclusiveError, UsageError
+from lab.core import bounds, proc
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError, UsageError
 from lab.rehearsal import process
 from lab.rehearsal.pc import DISK, SYSTEM, Hear, PcFacts, PcSpec
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError, ending
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, ending
 from lab.rehearsal import models
 from lab.rehearsal.pc import DISK, SYSTEM, PcFacts, kernel_line
 from lab.rehearsal.process import Sign

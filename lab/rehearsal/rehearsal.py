@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import bounds, files, proc
-from lab.deadline import Deadline, cleaning_up
-from lab.errors import CommandError, InconclusiveError, InterruptedByUser, LabError
-from lab.evidence import Run
+from lab.core import bounds, files, proc
+from lab.core.deadline import Deadline, cleaning_up
+from lab.core.errors import CommandError, InconclusiveError, InterruptedByUser, LabError
+from lab.core.steps import Steps
 from lab.images import cache as images
 from lab.images.uses import Use
+from lab.records.evidence import Run
 from lab.rehearsal import choice, course, place, workdisk
 from lab.rehearsal.course import Course, Milestone
 from lab.rehearsal.image import SystemImage
 from lab.rehearsal.pc import EmulatedPc, PcFacts, PcSpec, powered
 from lab.rehearsal.relay import Relay
 from lab.rehearsal.workdisk import Job, TaskResult
-from lab.steps import Steps
 
 VERB = "theory.rehearse"
 MEMORY_MIB = 2048

@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab.characters import one_line, printable
-from lab.errors import InconclusiveError
-from lab.steps import Step, Steps
+from lab.core.characters import one_line, printable
+from lab.core.errors import InconclusiveError
+from lab.core.steps import Step, Steps
 
 _TASK = re.compile(r"lab-task (\d{1,4}) (?:(started)|ended (\d{1,3}))")
 _EVENT = "lab-event "
@@ -30,7 +30,7 @@ _Number = Field(ge=0, lt=1 << 31)
 
 
 class GuestEvent(BaseModel):
-    """An event of lab.steps as it comes over the line; what else is in it does not matter."""
+    """An event of lab.core.steps as it comes over the line; what else is in it does not matter."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 

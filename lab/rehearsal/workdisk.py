@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import bounds, files, proc
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline
+from lab.core import bounds, files, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError, UsageError
 from lab.engines.virtualbox import basedisk
-from lab.errors import LabError, UsageError
 from lab.host.packages import find_program
 from lab.images import cache as images
 from lab.rehearsal import image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.schedule.installing import install, installed, uninstall
 from lab.schedule.launchd import Launchd
 from lab.schedule.plan import MARKER, Plan, Scheduler, parse_at

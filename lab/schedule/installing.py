@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import files, proc
-from lab.deadline import Deadline, cleaning_up
-from lab.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
+from lab.core import files, proc
+from lab.core.deadline import Deadline, cleaning_up
+from lab.core.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
 from lab.schedule.launchd import Launchd
 from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
 

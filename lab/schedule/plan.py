@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lab import caller
-from lab.errors import UsageError
+from lab.core import caller
+from lab.core.errors import UsageError
 
 MARKER = "Made by lab nightly.install; nightly.uninstall removes it."
 """In every file lab installs: one without it is never changed or removed."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from lab.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal, Text
 from lab.ladder.document import RungName
-from lab.ladder.model import Claim, Verdict
+from lab.model.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal, Text
+from lab.model.domain import Claim, Verdict
 from lab.theory.knowledge import Grade, Outlook
 from lab.theory.observed import Agreement
 from lab.theory.situation import Engine, System, Vendor

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lab.ladder.model import Claim
 from lab.ladder.rungs import LADDER
+from lab.model.domain import Claim
 from lab.theory.match import Match, Where
 from lab.theory.situation import Engine, Situation
 

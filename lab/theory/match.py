@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lab.core.versions import BOUND, in_range, numbers
 from lab.theory.situation import (
     FLAGS,
     SYSTEM_NAMES,
@@ -15,7 +16,6 @@ from lab.theory.situation import (
     System,
     Vendor,
 )
-from lab.versions import BOUND, in_range, numbers
 
 SETS = ("system", "cpu")
 RANGES = ("os_version", "engine_version", "generation")

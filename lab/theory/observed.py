@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from lab.history import Observed, cell_document
-from lab.ladder.model import Cell, Claim, Host, Verdict
+from lab.model.domain import Cell, Claim, Host, Verdict
 from lab.theory.knowledge import Fact, Outlook, predict, table
 from lab.theory.situation import Situation, of_cell
 

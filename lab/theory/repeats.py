@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lab.ladder.model import Verdict
+from lab.model.domain import Verdict
 
 
 @dataclass(frozen=True)

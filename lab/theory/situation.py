@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from lab.core.errors import UsageError
+from lab.core.similar import choices
+from lab.core.versions import numbers
 from lab.engines.protocol import SOFTWARE
-from lab.errors import UsageError
 from lab.host.facts import Cpu, HostFacts
-from lab.ladder.model import Cell, Nesting
-from lab.similar import choices
-from lab.versions import numbers
+from lab.model.domain import Cell, Nesting
 
 System = Literal["linux", "macos", "windows"]
 Vendor = Literal["intel", "amd", "apple", "arm"]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import files, lock, proc
 from lab.config import load
-from lab.deadline import Deadline
+from lab.core import files, lock, proc
+from lab.core.deadline import Deadline
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
 from lab.images import canary, debtree, mmdebstrap

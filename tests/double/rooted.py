@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
 from lab.engines.protocol import LOOPBACK
 from tests.double import published
 from tests.double.build import _ENVIRONMENT, GROUP, HOME, USER, Image

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lab import schema
+from lab.model import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,8 +22,8 @@ import pytest
 from lab.engines.qemu import network
 from lab.engines.qemu.network import is_apart
 from lab.host.ports import is_free
-from lab.ladder.model import Claim
 from lab.ladder.rungs import LADDER
+from lab.model.domain import Claim
 from tests.e2e.conftest import Lab
 
 pytestmark = pytest.mark.timeout(1800)

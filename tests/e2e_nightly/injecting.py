@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from lab.adb import AdbServer
-from lab.deadline import Deadline
-from lab.journal import Journal
+from lab.core.deadline import Deadline
+from lab.core.journal import Journal
 from tests.e2e.conftest import Answer, Lab
 
 HERE = Path(__file__).parent

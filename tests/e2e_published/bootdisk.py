@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
 
 PARTUUID = "6a0e2c9e-7f0b-4d6c-9a55-0d2f3c1b8e47"
 """Of the root's partition: the first, though it lies behind the other."""

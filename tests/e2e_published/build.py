@@ -8,9 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from lab import files, lock, proc
 from lab.config import load
-from lab.deadline import Deadline
+from lab.core import files, lock, proc
+from lab.core.deadline import Deadline
 from lab.images import apt_sources, mmdebstrap
 from tests.e2e_published import bootdisk
 

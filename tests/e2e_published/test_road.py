@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lab.deadline import Deadline, poll
-from lab.ladder.model import Claim
+from lab.core.deadline import Deadline, poll
 from lab.ladder.rungs import LADDER
+from lab.model.domain import Claim
 from tests.e2e.conftest import Lab
 from tests.e2e_published import build
 from tests.e2e_published.conftest import FOLDER, NAME, Publisher

@@ -9,18 +9,18 @@ from pathlib import Path
 import certifi
 from imageserver import make_certificate
 
-from lab import proc
 from lab.cli.console import PlainSink
-from lab.commands.rehearse import SETTINGS
 from lab.config import load
-from lab.deadline import Deadline
-from lab.evidence import Run
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.steps import Steps
+from lab.core.tell import Terminal
+from lab.records.evidence import Run
 from lab.rehearsal import rehearsal
 from lab.rehearsal.image import SystemImage
 from lab.rehearsal.rehearsal import Rehearsal, Rehearsed
 from lab.rehearsal.workdisk import FILES, Job
-from lab.steps import Steps
-from lab.tell import Terminal
+from lab.tasks.theory.rehearse import SETTINGS
 from tests.signing import Signer
 
 HERE = Path(__file__).parent

@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from lab import schema
 from lab.config import load
-from lab.evidence import Run
 from lab.images import canary, debian
+from lab.model import schema
+from lab.records.evidence import Run
 from lab.rehearsal import image
 from lab.rehearsal.rehearsal import Rehearsed
 from lab.rehearsal.workdisk import TaskResult

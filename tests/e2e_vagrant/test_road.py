@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab import schema
-from lab.ladder.model import Claim
 from lab.ladder.rungs import LADDER
+from lab.model import schema
+from lab.model.domain import Claim
 from tests.e2e_vagrant.road import NAME, Answer, Road
 
 pytestmark = pytest.mark.timeout(1800)

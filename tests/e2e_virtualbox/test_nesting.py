@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lab.files import read_object
+from lab.core.files import read_object
 from tests.rehearsing import rehearsed, rungs, task
 
 pytestmark = pytest.mark.timeout(5500)

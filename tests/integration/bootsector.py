@@ -12,8 +12,8 @@ import re
 import socket
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline, NotYet, poll
+from lab.core import proc
+from lab.core.deadline import Deadline, NotYet, poll
 from lab.engines.protocol import Machine
 
 Q35 = (0x600, 0x2000)

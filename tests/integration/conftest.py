@@ -12,7 +12,7 @@ import pytest
 from registrybench import ANDROID, REPOSITORY, TAG, Bench, at
 from registryserver import Registry, registry
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.host.packages import find_program

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.steps import Steps
 from lab.host import ports
 from lab.images import apt_sources, canary
 from lab.images.cache import CachedImage
-from lab.steps import Steps
 
 
 def image() -> CachedImage:

@@ -14,11 +14,11 @@ from pathlib import Path
 from registrydoor import Door, door
 from registryserver import Image, Registry, digest, image
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.steps import Event, Steps
+from lab.core.web import Patience
 from lab.images import cache as images
 from lab.images.registry import Obtained, Reference, facts, obtain, pull
-from lab.steps import Event, Steps
-from lab.web import Patience
 
 QUICK = Patience(connect=2, read=0.5, attempts=3, backoff=0.01, longest_backoff=0.05)
 REPOSITORY, TAG = "budtmo/docker-android", "emulator_14.0"
@@ -133,10 +133,10 @@ def pulling(bench: Bench) -> subprocess.Popen[bytes]:
     """The pull in a process of its own."""
     program = f"""
 from pathlib import Path
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.images.registry import Reference, pull
-from lab.web import Patience
-from lab.steps import Steps
+from lab.core.web import Patience
+from lab.core.steps import Steps
 with Steps().step("pull") as step:
     print(pull(Path({str(bench.cache)!r}), Reference.parse({str(bench.reference)!r}), step=step,
                mirror={bench.door.host!r}, deadline=Deadline.after(60), patience=Patience()).id)

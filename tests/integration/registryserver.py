@@ -20,7 +20,7 @@ from typing import Any
 import bcrypt
 import requests
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
 from lab.formats import oci
 from lab.formats.cpio import CpioEntry
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab import emulators, proc
+from lab import emulators
 from lab.adb import AdbServer
-from lab.deadline import Deadline
-from lab.errors import DeadlineError
-from lab.journal import Journal
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError
+from lab.core.journal import Journal
 from tests.integration import l2
 
 NONCE = "integration-nonce"

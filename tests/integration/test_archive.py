@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from imageserver import ImageServer, Manner, Served, image_server
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Steps
+from lab.core.web import HttpSession, Patience
 from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.debtree import DebianTree
-from lab.steps import Steps
-from lab.web import HttpSession, Patience
 from tests.signing import LONG_AGO, Signer
 
 QUICK = Patience(connect=2, read=1, attempts=2, backoff=0.01, longest_backoff=0.05)

@@ -22,10 +22,10 @@ from typing import Any
 
 import pytest
 
-from lab import files
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline, poll
-from lab.errors import BlockedError, DeadlineError, InconclusiveError
+from lab.core import files
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host import facts
 from lab.ladder.facts import Facts
 from lab.ladder.rungs import guest
@@ -59,7 +59,7 @@ _TEXTS = {SYSTEM: "all of it is here", DISK: "nothing was done"}
 _STARTS = """
 import sys
 from pathlib import Path
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.rehearsal import BochsPc, PcSpec
 mark, folder, kernel, initramfs = sys.argv[1:]
 spec = PcSpec(mark, Path(folder), "haswell", 512, Path(kernel), Path(initramfs), "quiet")

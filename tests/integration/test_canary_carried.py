@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.steps import Steps
 from lab.images import cache, canary, portable
-from lab.steps import Steps
 from tests.integration import l2
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ _BUILD = """
 import os, sys
 from pathlib import Path
 from lab.images import canary
-from lab.steps import Steps
+from lab.core.steps import Steps
 os.umask(int(sys.argv[1], 8))
 with Steps().step("build") as step:
     print(canary.build(Path(sys.argv[2]), step, sys.argv[3]).id)

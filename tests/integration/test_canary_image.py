@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.core.errors import BlockedError, InconclusiveError, LabError
 from lab.emulators.canary import console
 from lab.emulators.protocol import NestedLostError
-from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.images import cache, canary
 from tests.integration import l2
 

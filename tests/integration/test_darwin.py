@@ -19,8 +19,9 @@ import pytest
 from bootsector import VIRTUALBOX, base_disk, free_port
 from imageserver import ImageServer, Served, image_server, make_certificate
 
-from lab import proc, schema
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.model import schema
 from tests.checkout import copy_project
 from tests.integration.darwin import CHECKOUT, HOME, MACS, Completed, Masked, app, disguise
 from tests.integration.vboxroot import Root, mounted

@@ -13,13 +13,13 @@ import psutil
 import pytest
 from bootsector import base_disk
 
-from lab.commands import lifecycle
-from lab.commands.session import Session
-from lab.commands.workbench import Workbench
 from lab.config import Settings
-from lab.errors import ExitCode, InconclusiveError
-from lab.steps import Steps
-from lab.store import Lab, new_record
+from lab.core.errors import ExitCode, InconclusiveError
+from lab.core.steps import Steps
+from lab.records.labs import Lab, new_record
+from lab.workflow.destroy import destroy
+from lab.workflow.session import Session
+from lab.workflow.workbench import Workbench
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-system-x86_64") or not shutil.which("qemu-img"), reason="needs QEMU"
@@ -111,7 +111,7 @@ def test_gone_is_gone(
 ) -> None:
     lab, process = running
     harm(lab)
-    document = lifecycle.destroy(session, "x").document
+    document = destroy(session, "x").document
     assert document["state"] == "absent" and not process.is_running()
     assert session.store.labs() == [] and not lab.folder.exists()
 
@@ -122,10 +122,10 @@ def test_what_cannot_be_known_is_left_as_it_is(session: Session, running: tuple[
     raw = json.loads(lab.record_file.read_text())
     lab.record_file.write_text(json.dumps(raw | {"uuid": str(uuid.uuid4())}))
     with pytest.raises(InconclusiveError) as refused:
-        lifecycle.destroy(session, "x")
+        destroy(session, "x")
     assert refused.value.exit_code == ExitCode.INCONCLUSIVE
     assert f"process {process.pid}" in refused.value.tail and str(lab.vm_folder) in refused.value.evidence
     assert process.is_running() and lab.folder.is_dir()
     lab.record_file.write_text(json.dumps(raw))
-    lifecycle.destroy(session, "x")
+    destroy(session, "x")
     assert not process.is_running()

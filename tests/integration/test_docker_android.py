@@ -24,15 +24,15 @@ import pytest
 from PIL import Image
 
 from lab.adb import AdbServer
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, InconclusiveError, LabError
+from lab.core.journal import Journal
+from lab.core.steps import Steps
 from lab.emulators.docker_android import DockerAndroid
 from lab.emulators.docker_android.sighting import NONCE_LABEL
 from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import Health, NestedLostError, Reach
-from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.guest.ssh import Guest, Result
-from lab.journal import Journal
-from lab.steps import Steps
 from tests.double import build, rooted
 from tests.double.rooted import Double
 

@@ -23,10 +23,10 @@ from PIL import Image, ImageChops
 from playwright.sync_api import sync_playwright
 
 from lab.adb import AdbServer
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.journal import Journal
 from lab.formats import program
 from lab.host.packages import find_program
-from lab.journal import Journal
 from tests.double import build, pictures, rooted
 from tests.double.rooted import Double
 

@@ -19,14 +19,14 @@ import certifi
 import pytest
 from imageserver import ImageServer, Manner, Served, image_server, make_certificate
 
-from lab import lock, redact
-from lab.deadline import Deadline, cancelled, poll
-from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, UsageError
+from lab.core import lock, redact
+from lab.core.deadline import Deadline, cancelled, poll
+from lab.core.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, UsageError
+from lab.core.steps import Event, Steps
+from lab.core.web import Patience
 from lab.images import cache as images
 from lab.images.download import download
 from lab.images.published import PublishedImage
-from lab.steps import Event, Steps
-from lab.web import Patience
 
 IMAGE = "/disk.img"
 BODY = b"QFI\xfb" + random.Random(1).randbytes(1_500_000)  # noqa: S311
@@ -288,7 +288,7 @@ def test_a_part_that_is_too_long_is_thrown_away(bench: Bench) -> None:
 
 def test_full_disk_is_told_before_anything_is_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(bench.target.parent)._replace(free=1_000_000)
-    monkeypatch.setattr("lab.files.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("lab.core.files.shutil.disk_usage", lambda _: usage)
     with pytest.raises(BlockedError, match="is free"):
         bench.fetch()
     assert not bench.part.exists()
@@ -314,9 +314,9 @@ def test_a_password_in_the_address_stays_out_of_every_text(bench: Bench) -> None
 PROGRAM = """
 import sys
 from pathlib import Path
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.images.download import download
-from lab.steps import Steps
+from lab.core.steps import Steps
 url, target, sha256 = sys.argv[1:]
 with Steps(lambda event: print(event.text, flush=True)).step("fetch") as step:
     download(url, Path(target), sha256=sha256, step=step, deadline=Deadline.after(60))

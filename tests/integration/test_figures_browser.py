@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser
 
-from lab.figures.page import PageTable, page
-from lab.figures.picture import TimesBar, durations
+from lab.reports.figures.page import PageTable, page
+from lab.reports.figures.picture import TimesBar, durations
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

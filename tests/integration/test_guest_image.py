@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
+from lab.core.steps import Steps
 from lab.images import cache as images
 from lab.images import debian, disk
-from lab.steps import Steps
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.host import kvm
 from lab.probes.kvm import CpuFacts, parse_probe, script
 

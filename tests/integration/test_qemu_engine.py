@@ -21,13 +21,13 @@ import psutil
 import pytest
 from bootsector import Heart, base_disk, free_port
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BlockedError, LabError, UsageError
+from lab.core.journal import Journal
 from lab.engines.protocol import DiskFullError, Forward, MachineSpec, PortTakenError, State, why_dead
 from lab.engines.qemu import QemuEngine
 from lab.engines.qemu.machine import QemuMachine
 from lab.engines.qemu.network import is_apart
-from lab.errors import BlockedError, LabError, UsageError
-from lab.journal import Journal
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-system-x86_64") or not shutil.which("qemu-img"), reason="needs QEMU"

@@ -19,7 +19,9 @@ import pytest
 from bootsector import Heart, base_disk, free_port
 from platformdirs import user_cache_path
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.journal import Journal
+from lab.core.steps import Steps
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError
 from lab.engines.qemu import QemuEngine, network
 from lab.engines.qemu.machine import QemuMachine
@@ -27,8 +29,6 @@ from lab.guest import keys, seed
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.images import debian
-from lab.journal import Journal
-from lab.steps import Steps
 
 pytestmark = pytest.mark.skipif(bool(network.why_open()), reason=network.why_open())
 

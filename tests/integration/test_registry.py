@@ -16,8 +16,9 @@ from registrybench import ANDROID, NEWER, QUICK, REPOSITORY, TAG, Bench, must_be
 from registrydoor import Manner
 from registryserver import digest, image, index
 
-from lab.deadline import Deadline, cancelled
-from lab.errors import BlockedError, DeadlineError, ExitCode, InterruptedByUser, LabError
+from lab.core.deadline import Deadline, cancelled
+from lab.core.errors import BlockedError, DeadlineError, ExitCode, InterruptedByUser, LabError
+from lab.core.web import Patience
 from lab.images import cache as images
 from lab.images import savedimage
 from lab.images.errors import (
@@ -30,7 +31,6 @@ from lab.images.errors import (
     WrongDigestError,
 )
 from lab.images.registry import Reference, client, facts, find, pull, reachable
-from lab.web import Patience
 
 
 def test_what_is_pulled_is_the_image_that_was_pushed(bench: Bench) -> None:
@@ -390,7 +390,7 @@ def test_a_disk_that_fills_up_while_packing_keeps_what_was_fetched(
     big = image(20, 21, size=1_200_000)
     bench.real.push("lab/big", "1", big)
     bench.cache = small_disk / "cache"
-    monkeypatch.setattr("lab.files.require_space", lambda *_: None)
+    monkeypatch.setattr("lab.core.files.require_space", lambda *_: None)
     with pytest.raises(BlockedError, match="No space left"):
         bench.pull("lab/big:1")
     assert images.entries(bench.cache) == []

@@ -16,7 +16,7 @@ from registrydoor import Manner, door
 from registryserver import IDENTITY, PASSWORD, USER, Registry, digest, passwords, registry
 from tokenservice import TokenService
 
-from lab import redact
+from lab.core import redact
 from lab.images.errors import (
     DeniedError,
     ServerUnreachableError,

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
-from lab import reporters
-from lab.reporters.model import ReportInput
+from lab import reports
+from lab.reports.model import ReportInput
 from tests.unit.reports import DOCUMENTS, full, kept
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -53,7 +53,7 @@ def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A report of each kind with everything a report can have."""
     kind: str = request.param
     folder = kept(tmp_path_factory.mktemp(kind.replace(" ", "-")) / "default" / "1-up", DOCUMENTS[kind])
-    return reporters.write(full(kind, folder), folder)["html"]
+    return reports.write(full(kind, folder), folder)["html"]
 
 
 def opened(browser: Browser, file: Path, width: str, scheme: Any = "light") -> tuple[Page, list[str]]:
@@ -124,7 +124,7 @@ def test_hostile_words_stay_words(browser: Browser, tmp_path: Path) -> None:
     run = full("confirmed")
     rows = [row | {"observed": said, "hint": said} for row in run.last.document["rungs"]]
     hostile = replace(run.last, document=run.last.document | {"rungs": rows, "reason": said})
-    file = reporters.write(ReportInput((hostile,)), tmp_path)["html"]
+    file = reports.write(ReportInput((hostile,)), tmp_path)["html"]
     for width in WIDTHS:
         page, heard = opened(browser, file, width)
         assert heard == [] and "taken" not in page.title()

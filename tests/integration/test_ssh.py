@@ -18,9 +18,9 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from lab import deadline as clock
-from lab.deadline import Deadline
-from lab.errors import CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.core import deadline as clock
+from lab.core.deadline import Deadline
+from lab.core.errors import CommandError, DeadlineError, InterruptedByUser, LabError
 from lab.guest.connection import GuestConnection
 from lab.guest.login import (
     AuthRefusedError,

@@ -11,9 +11,9 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from lab import deadline as clock
-from lab.deadline import Deadline
-from lab.errors import DeadlineError, InterruptedByUser, LabError
+from lab.core import deadline as clock
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, InterruptedByUser, LabError
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from tests.integration import sshserver

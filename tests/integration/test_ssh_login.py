@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.errors import DeadlineError
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError
 from lab.guest import adopt
 from lab.guest.login import (
     LockedKeyError,

@@ -25,8 +25,8 @@ from pathlib import Path
 from lab.cli import streams
 streams.prepare()
 from lab.cli import perform
-from lab.commands.session import Reply
-from lab.deadline import Deadline
+from lab.workflow.session import Reply
+from lab.core.deadline import Deadline
 from lab.guest.ssh import Guest
 port, user, key, hosts, seconds, *words = sys.argv[1:]
 def command(session):

@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 from bootsector import VIRTUALBOX, base_disk
 
-from lab import engines, files
-from lab.commands import vagrantfile
-from lab.commands.session import ROOT, Session
+from lab import engines
 from lab.config import Settings
+from lab.core import files
+from lab.core.steps import Steps
 from lab.engines.vagrant import vboxmanage
 from lab.engines.virtualbox.manage.machine import settings_of
 from lab.engines.virtualbox.manage.text import fields
 from lab.images import cache, debian
-from lab.steps import Steps
+from lab.tasks.lab import vagrantfile
+from lab.workflow.session import ROOT, Session
 from tests.integration.vboxroot import Instance
 from tests.unit.fakes import FakeEngine, World
 

@@ -12,17 +12,18 @@ import pytest
 import throwaway_sshd
 from throwaway_sshd import Machine
 
-from lab import schema
-from lab.commands import attach, lifecycle
-from lab.commands.session import Session
-from lab.commands.workbench import Workbench
 from lab.config import Settings
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import UsageError
+from lab.core.steps import Steps
 from lab.engines.protocol import State
-from lab.errors import UsageError
 from lab.guest import adopt
 from lab.guest.login import HostKeyError, UnreachableError
-from lab.steps import Steps
+from lab.model import schema
+from lab.tasks.lab import attach
+from lab.workflow.destroy import destroy
+from lab.workflow.session import Session
+from lab.workflow.workbench import Workbench
 from tests.unit.vagrant_world import World
 
 pytestmark = [
@@ -138,7 +139,7 @@ def test_a_machine_that_a_lab_forgot_is_attached_again(
     """Its account has lab's marker, and the new lab has a key of its own."""
     _shown(machine)
     attach.attach(session, "", folder=str(world.root))
-    lifecycle.destroy(session, "vagrant")
+    destroy(session, "vagrant")
     attach.attach(session, "", folder=str(world.root), name="second")
     with Workbench.open(session, "second").new_guest() as guest:
         assert guest.run(["id", "-un"]).out.strip() == "lab"

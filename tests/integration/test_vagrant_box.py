@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import files
+from lab.core import files
+from lab.core.errors import LabError, UsageError
+from lab.core.steps import Step, Steps
 from lab.engines.vagrant import box, ovf
-from lab.errors import LabError, UsageError
 from lab.images.cache import CachedImage, Manifest
-from lab.steps import Step, Steps
 
 MIB = 1 << 20
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline, NotYet, poll
+from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.errors import LabError
 from lab.engines.protocol import Forward
 from lab.engines.qemu.qmp import Monitor, MonitorLostError
 from lab.engines.vagrant.libvirt import VagrantLibvirt
-from lab.errors import LabError
 from lab.host.ports import free_port
 
 QEMU = "qemu-system-x86_64"

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab import proc
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline, poll
+from lab.core import proc
+from lab.core.deadline import Deadline, poll
 from tests.integration.vboxroot import Instance, Root, mounted
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import UsageError
 from lab.engines.virtualbox import basedisk
-from lab.errors import UsageError
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img")
 

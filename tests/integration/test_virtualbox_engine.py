@@ -18,7 +18,9 @@ import psutil
 import pytest
 from bootsector import VIRTUALBOX, Heart, base_disk, free_port
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BusyError, LabError, UsageError
+from lab.core.journal import Journal
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import host
@@ -28,8 +30,6 @@ from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.manage import Manage
 from lab.engines.virtualbox.transport import ForeignError, MissingError, Transport
 from lab.engines.virtualbox.vm import vm_processes
-from lab.errors import BusyError, LabError, UsageError
-from lab.journal import Journal
 from tests.integration.vboxroot import Instance
 
 pytestmark = pytest.mark.slow

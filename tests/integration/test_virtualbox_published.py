@@ -15,8 +15,11 @@ import pytest
 from bootsector import VIRTUALBOX, Heart, base_disk
 from imageserver import Served, image_server
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
+from lab.core.journal import Journal
+from lab.core.steps import Steps
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox import basedisk
@@ -25,10 +28,7 @@ from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.manage import Manage
 from lab.engines.virtualbox.transport import Transport
 from lab.engines.virtualbox.vm import vm_processes
-from lab.errors import LabError
 from lab.images.published import PublishedImage
-from lab.journal import Journal
-from lab.steps import Steps
 from tests.integration.vboxroot import Instance
 from tests.signing import Signer
 

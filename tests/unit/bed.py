@@ -10,19 +10,21 @@ from typing import Any
 
 import pytest
 
-from lab import deadline, emulators, engines, schema
-from lab.commands import build, choose, preflight, workbench
-from lab.commands.session import Reply, Session
+from lab import emulators, engines
 from lab.config import Settings
-from lab.errors import UsageError
+from lab.core import deadline
+from lab.core.errors import UsageError
+from lab.core.steps import Steps
 from lab.guest import docker
 from lab.host import facts, packages
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.images import registry
 from lab.images.published import PublishedImage
 from lab.ladder.rungs import vm
-from lab.steps import Steps
-from lab.store import Lab
+from lab.model import schema
+from lab.records.labs import Lab
+from lab.workflow import build, preflight, selection, workbench
+from lab.workflow.session import Reply, Session
 from tests.unit.fakes import FakeAndroid, FakeEmulator, FakeEngine, FakeGuest, World
 
 IMAGE = "debian-13-fake"
@@ -59,7 +61,7 @@ class Bed:
         patch.setattr(docker, "facts", lambda _guest: {"version": "26.1", "storage": "overlay2"})
         patch.setattr(facts, "read", host)
         patch.setattr(preflight, "_DISK_BYTES", 1)
-        patch.setattr(choose, "guest_image", lambda *_: (IMAGE, "cached"))
+        patch.setattr(selection, "guest_image", lambda *_: (IMAGE, "cached"))
         patch.setattr(PublishedImage, "reachable", lambda *_: None)
         patch.setattr(registry, "reachable", lambda *_: "its name does not resolve")
         patch.setattr(Session, "need", lambda *_: None)

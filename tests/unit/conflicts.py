@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from lab.core.versions import numbers
 from lab.theory.knowledge import Fact
 from lab.theory.match import RANGES, SETS, Match, Range
 from lab.theory.situation import FLAGS
-from lab.versions import numbers
 
 
 def conflicts(facts: tuple[Fact, ...]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import deadline
+from lab.core import deadline
 
 if TYPE_CHECKING:
     from tests.unit.bed import Bed
@@ -26,7 +26,7 @@ def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
 @pytest.fixture
 def ready(bed: Bed) -> Bed:
     """The same, with a lab `default` that is up."""
-    from lab.commands.up import up
+    from lab.tasks.lab.up import up
 
     assert up(bed.session(), "default").code == 0
     return bed

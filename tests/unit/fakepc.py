@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from lab import files
-from lab.deadline import Deadline, check_cancelled
-from lab.errors import BlockedError
+from lab.core import files
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import BlockedError
 from lab.rehearsal import choice, workdisk
 from lab.rehearsal.pc import PcFacts, PcSpec
 from lab.rehearsal.process import Sign

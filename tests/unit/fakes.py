@@ -18,7 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, LabError, UsageError
+from lab.core.journal import Journal
+from lab.core.steps import Step
 from lab.emulators.protocol import (
     BootStage,
     Check,
@@ -38,10 +41,7 @@ from lab.engines.protocol import (
     Snapshot,
     State,
 )
-from lab.errors import DeadlineError, LabError, UsageError
 from lab.guest.ssh import Result
-from lab.journal import Journal
-from lab.steps import Step
 
 KVM, TCG = "KVMKVMKVM", "TCGTCGTCGTCG"
 USABLE = Availability(True, "fake")

@@ -12,14 +12,15 @@ from typing import Any
 from hypothesis import strategies as st
 from PIL import Image
 
-from lab.errors import BlockedError, DeadlineError
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Steps
 from lab.ladder.climb import Climb, climb
-from lab.ladder.model import Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
 from lab.ladder.report import document
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
-from lab.reporters import ReportInput
-from lab.reporters.model import (
+from lab.model.domain import Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
+from lab.reports import ReportInput
+from lab.reports.model import (
     AndroidStage,
     CellTrials,
     Compared,
@@ -31,8 +32,7 @@ from lab.reporters.model import (
     ReportedRun,
     Source,
 )
-from lab.reporters.spans import Timeline, timeline
-from lab.steps import Steps
+from lab.reports.spans import Timeline, timeline
 from lab.theory.knowledge import Outlook
 
 NAMES = LADDER.names

@@ -24,9 +24,9 @@ BEFORE = """\
 import os, sys, time
 from lab.cli import streams
 streams.prepare()
-from lab import proc, screen
+from lab.core import proc, screen
 from lab.cli.perform import perform
-from lab.commands.session import Reply
+from lab.workflow.session import Reply
 """
 """What a script for `script` begins with: as lab.cli.program.main does."""
 

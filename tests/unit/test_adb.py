@@ -16,14 +16,14 @@ import psutil
 import pytest
 from adbutils.errors import AdbError
 
-from lab import deadline as clock
-from lab import files
 from lab.adb import AdbServer
 from lab.adb.client import Client
-from lab.bounds import TooMuchError
-from lab.deadline import Deadline
-from lab.errors import DeadlineError, InterruptedByUser
-from lab.journal import Journal
+from lab.core import deadline as clock
+from lab.core import files
+from lab.core.bounds import TooMuchError
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, InterruptedByUser
+from lab.core.journal import Journal
 
 
 class Deaf(socketserver.StreamRequestHandler):

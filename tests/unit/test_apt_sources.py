@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.images import apt_sources
 
 DEB822 = """\

@@ -16,9 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import files
-from lab.deadline import Deadline, cancelled, poll
-from lab.errors import BlockedError, DeadlineError, InconclusiveError, InterruptedByUser, LabError, UsageError
+from lab.core import files
+from lab.core.deadline import Deadline, cancelled, poll
+from lab.core.errors import (
+    BlockedError,
+    DeadlineError,
+    InconclusiveError,
+    InterruptedByUser,
+    LabError,
+    UsageError,
+)
 from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process, program
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")

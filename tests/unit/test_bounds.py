@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lab import bounds, proc
-from lab import deadline as clock
-from lab.bounds import Kept, Limits, LineSplitter, TooMuchError, Watched
-from lab.deadline import Deadline
-from lab.errors import DeadlineError, InterruptedByUser
-from lab.evidence import Run
+from lab.core import bounds, proc
+from lab.core import deadline as clock
+from lab.core.bounds import Kept, Limits, LineSplitter, TooMuchError, Watched
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, InterruptedByUser
+from lab.records.evidence import Run
 
 
 @pytest.fixture(autouse=True)

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from lab.commands import choose
-from lab.commands.build import Builder
-from lab.commands.up import up
-from lab.commands.workbench import Workbench
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Background
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, EngineFacts, Forward, PortTakenError, State
-from lab.errors import BlockedError, DeadlineError
 from lab.guest import seed
-from lab.ladder.model import Outcome
-from lab.steps import Background
+from lab.model.domain import Outcome
+from lab.tasks.lab.up import up
+from lab.workflow import selection
+from lab.workflow.build import Builder
+from lab.workflow.workbench import Workbench
 from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeMachine
 
@@ -199,7 +199,7 @@ def test_a_published_image_gets_what_labs_own_has(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, image: str, gib: int, grows: bool, holds: bool
 ) -> None:
     """The room that its VM's disk has, which is larger than what was published; and the idle KVM guest."""
-    monkeypatch.setattr(choose, "guest_image", lambda *_: (image, "cached"))
+    monkeypatch.setattr(selection, "guest_image", lambda *_: (image, "cached"))
     up(bed.session(vm={"disk_gib": gib}), "default")
     made = seed.read(Workbench.open(bed.session(), "default").spec.seed)["user-data"]
     config = json.loads(made.removeprefix(b"#cloud-config"))
@@ -211,7 +211,7 @@ def test_a_published_image_gets_what_labs_own_has(
 
 def test_the_image_is_chosen_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     _up(bed)
-    monkeypatch.setattr(choose, "guest_image", lambda *_: ("debian-13-other", "newer"))
+    monkeypatch.setattr(selection, "guest_image", lambda *_: ("debian-13-other", "newer"))
     bed.world.state = State.STOPPED
     document, _ = _up(bed)
     assert document["cell"]["image"] == "debian-13-fake"
@@ -246,7 +246,9 @@ def test_no_image_is_fetched_for_a_virtualbox_that_cannot_be_used(
     """On Apple silicon that would be half a gigabyte for nothing."""
     fetched: list[str] = []
     monkeypatch.setattr(
-        choose, "guest_image", lambda _session, record: fetched.append(record.engine) or ("image-1", "cached")
+        selection,
+        "guest_image",
+        lambda _session, record: fetched.append(record.engine) or ("image-1", "cached"),
     )
     bed.world.available = Availability(False, "VirtualBox runs no x86 VM on Apple silicon", "")
     reply = up(bed.session(engine="virtualbox"), "default")

@@ -12,19 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import emulators, redact
-from lab.deadline import Deadline
+from lab import emulators
+from lab.core import redact
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, InconclusiveError, LabError, UsageError
+from lab.core.journal import Journal
+from lab.core.steps import Steps
 from lab.emulators import Place
 from lab.emulators.canary import Canary, console
 from lab.emulators.canary.container import ENTRYPOINT, CanaryContainer, parse
 from lab.emulators.protocol import ContainerState, Emulator, NestedFailedError, NestedLostError
 from lab.emulators.transfer import ImageArchive, is_same
-from lab.errors import BlockedError, InconclusiveError, LabError, UsageError
 from lab.guest.ssh import Guest, Result
 from lab.images import cache as images
 from lab.images import canary as recipe
-from lab.journal import Journal
-from lab.steps import Steps
 
 LOG = """canary: this is the lab canary, not Android
 canary: qemu starts (kvm)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.core.errors import BlockedError, InconclusiveError, LabError
 from lab.emulators.canary import console
 from lab.emulators.protocol import NestedFailedError, NestedLostError
-from lab.errors import BlockedError, InconclusiveError, LabError
 from lab.images import canary
 
 pytestmark = pytest.mark.skipif(

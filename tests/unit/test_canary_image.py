@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import LabError
+from lab.core.errors import LabError
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
 from lab.images import canary

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from lab import engines
-from lab.commands import choose, consent
-from lab.commands.session import Session
+from lab.core.errors import BlockedError, UsageError
+from lab.core.steps import Event, Steps
 from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
-from lab.errors import BlockedError, UsageError
 from lab.host import packages
 from lab.host.packages import ENGINE_PURPOSES
 from lab.images import debian, registry
-from lab.steps import Event, Steps
+from lab.workflow import consent, selection
+from lab.workflow.session import Session
 from tests.unit.bed import Bed
 
-real_guest_image = choose.guest_image
+real_guest_image = selection.guest_image
 
 
 class FakePublished:
@@ -48,10 +48,10 @@ def _choose(
     heard: list[Event] = []
     session = bed.session(image=wanted, emulator="canary")
     session.steps = Steps(heard.append)
-    bed.patch.setattr(choose, "published", lambda *_: FakePublished(cached, unreachable))
+    bed.patch.setattr(selection, "published", lambda *_: FakePublished(cached, unreachable))
     bed.patch.setattr(debian, "find", lambda _images: None)
     bed.patch.setattr(debian, "build", lambda images, _step: images / "debian-13-built")
-    record = choose.record_for(session, session.store.place("default"))
+    record = selection.record_for(session, session.store.place("default"))
     return real_guest_image(session, record), [event.text for event in heard if event.kind == "note"]
 
 
@@ -87,7 +87,7 @@ def test_ubuntu_that_was_asked_for_is_not_replaced(bed: Bed) -> None:
 def test_an_image_gone_from_the_cache_blocks(bed: Bed) -> None:
     session = bed.session()
     lab = session.store.place("default")
-    choose.record_for(session, lab)
+    selection.record_for(session, lab)
     with pytest.raises(BlockedError, match="gone from the cache") as caught:
         real_guest_image(session, lab.change(image="debian-13-gone"))
     assert "--fresh" in caught.value.hint
@@ -95,10 +95,10 @@ def test_an_image_gone_from_the_cache_blocks(bed: Bed) -> None:
 
 def test_a_lab_keeps_what_it_was_made_with(bed: Bed) -> None:
     lab = bed.session().store.place("default")
-    made = choose.record_for(bed.session(vm={"memory_mib": 1024}), lab)
+    made = selection.record_for(bed.session(vm={"memory_mib": 1024}), lab)
     assert (made.engine, made.emulator, made.memory_mib, made.image) == ("qemu", "canary", 1024, "")
     assert [entry.key for entry in lab.journal.entries("lab")] == [made.uuid]
-    assert choose.record_for(bed.session(vm={"memory_mib": 2048}), lab) == made
+    assert selection.record_for(bed.session(vm={"memory_mib": 2048}), lab) == made
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_a_lab_keeps_what_it_was_made_with(bed: Bed) -> None:
 )
 def test_flags_must_agree_with_the_record(bed: Bed, flags: dict[str, Any], agrees: bool) -> None:
     lab = bed.session().store.place("default")
-    choose.record_for(bed.session(), lab)
+    selection.record_for(bed.session(), lab)
     made = lab.change(image="debian-13-0a1b")
     if agrees:
-        assert choose.record_for(bed.session(**flags), lab) == made
+        assert selection.record_for(bed.session(**flags), lab) == made
         return
     with pytest.raises(UsageError) as caught:
-        choose.record_for(bed.session(**flags), lab)
+        selection.record_for(bed.session(**flags), lab)
     assert "--fresh" in caught.value.hint
     assert lab.read() == made
 
@@ -166,7 +166,7 @@ def test_auto_prefers_virtualbox_where_it_can_start_a_vm_and_may(
     session = bed.session(engine="auto", vm={"nested": nested}, virtualbox={"allow_nested_on_host": allowed})
     session.steps = Steps(heard.append)
     bed.patch.setattr(engines, "engine", lambda *_: found)
-    record = choose.record_for(session, session.store.place("default"))
+    record = selection.record_for(session, session.store.place("default"))
     assert record.engine == chosen
     assert [event.text for event in heard if because in event.text]
 
@@ -200,10 +200,13 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
     heard: list[Event] = []
     session = bed.session(vm={"nested": nested})
     session.steps = Steps(heard.append)
-    chosen, why = choose.emulator_kind(session, "virtualbox")
+    chosen, why = selection.emulator_kind(session, "virtualbox")
     assert (chosen, because in why) == (kind, True)
     assert [event.text for event in heard] == [f"emulator: {kind} ({why})"]
-    assert choose.emulator_kind(bed.session(emulator="none"), "virtualbox") == ("none", choose.ASKED_FOR)
+    assert selection.emulator_kind(bed.session(emulator="none"), "virtualbox") == (
+        "none",
+        selection.ASKED_FOR,
+    )
 
 
 def _with_hardware(bed: Bed) -> None:
@@ -219,11 +222,11 @@ def test_what_is_known_of_images_being_damaged_is_a_reason_and_no_end(bed: Bed) 
     damaged.parent.mkdir(parents=True)
     damaged.write_text('{"schema": "lab.im')
     session = bed.session(engine="virtualbox")
-    record = choose.record_for(session, session.store.place("default"))
+    record = selection.record_for(session, session.store.place("default"))
     assert record.emulator == "canary" and "image-digests.json is damaged" in record.emulator_why
     # Who asks for Android is told what to do.
     with pytest.raises(BlockedError, match="is damaged") as caught:
-        choose.record_for(bed.session(emulator="docker-android"), session.store.place("android"))
+        selection.record_for(bed.session(emulator="docker-android"), session.store.place("android"))
     assert (
         "remove it" in caught.value.hint and not (session.store.place("android").folder / "lab.json").exists()
     )
@@ -244,17 +247,17 @@ def test_new_lab_is_large_enough_for_android_unless_somebody_said_how_large(
     bed: Bed, vm: dict[str, int], emulator: dict[str, Any], size: tuple[int, int]
 ) -> None:
     session = bed.session(vm=vm, emulator={"kind": "docker-android"} | emulator)
-    record = choose.record_for(session, session.store.place("default"))
+    record = selection.record_for(session, session.store.place("default"))
     assert (record.memory_mib, record.disk_gib) == size
     session = bed.session(vm=vm, emulator={"kind": "canary"} | emulator)
-    record = choose.record_for(session, session.store.place("canary"))
+    record = selection.record_for(session, session.store.place("canary"))
     assert (record.memory_mib, record.disk_gib) == (vm.get("memory_mib", 4096), vm.get("disk_gib", 12))
 
 
 def test_value_that_is_the_default_and_was_said_is_kept(bed: Bed) -> None:
     session = bed.session(emulator="docker-android")
     session.settings.with_origins({"vm.disk_gib": "LAB_VM__DISK_GIB", "vm.memory_mib": "lab.toml"})
-    record = choose.record_for(session, session.store.place("default"))
+    record = selection.record_for(session, session.store.place("default"))
     assert (record.memory_mib, record.disk_gib) == (5120, 12)
 
 
@@ -268,10 +271,10 @@ def test_vm_that_was_said_to_be_too_small_is_refused_or_gets_the_canary(
     session = bed.session(vm=vm, emulator="docker-android")
     place = session.store.place("default")
     with pytest.raises(UsageError, match=what) as caught:
-        choose.record_for(session, place)
+        selection.record_for(session, place)
     assert "vm.memory_mib = 5120 and vm.disk_gib = 32" in caught.value.hint and place.read() is None
     _with_hardware(bed)
-    kind, why = choose.emulator_kind(bed.session(vm=vm, engine="virtualbox"), "virtualbox")
+    kind, why = selection.emulator_kind(bed.session(vm=vm, engine="virtualbox"), "virtualbox")
     assert kind == "canary" and re.search(what, why)
 
 
@@ -296,7 +299,7 @@ def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None
     bed.patch.setattr(Session, "need", install)
     for name in ("default", "another"):  # the second finds it installed
         session = bed.session(engine="virtualbox")
-        assert choose.record_for(session, session.store.place(name)).emulator == "docker-android"
+        assert selection.record_for(session, session.store.place(name)).emulator == "docker-android"
     assert installed == [ENGINE_PURPOSES["virtualbox"]]
 
 
@@ -313,10 +316,10 @@ def test_an_engine_that_cannot_be_installed_is_judged_by_that_alone(bed: Bed, in
     session.interactive = interactive
     if interactive:  # who said no is not asked the same by the next rung
         with pytest.raises(BlockedError, match="missing"):
-            choose.record_for(session, session.store.place("default"))
+            selection.record_for(session, session.store.place("default"))
         assert session.store.place("default").read() is None
     else:
-        record = choose.record_for(session, session.store.place("default"))
+        record = selection.record_for(session, session.store.place("default"))
         assert record.emulator == "canary"
         assert "qemu cannot be asked whether it nests (missing on this host: QEMU)" in record.emulator_why
 
@@ -347,18 +350,18 @@ def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
 def test_a_manifest_makes_an_image_that_can_be_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose.UBUNTU in choose.PUBLISHED
-    for name in choose.PUBLISHED:
-        assert choose.published(name, "qemu").name == name
+    assert selection.UBUNTU in selection.PUBLISHED
+    for name in selection.PUBLISHED:
+        assert selection.published(name, "qemu").name == name
     with pytest.raises(UsageError, match="plan9") as caught:
-        choose.published("plan9", "qemu")
-    assert choose.UBUNTU in caught.value.hint
-    manifest = (choose.GUEST_IMAGES / f"{choose.UBUNTU}.toml").read_text()
+        selection.published("plan9", "qemu")
+    assert selection.UBUNTU in caught.value.hint
+    manifest = (selection.GUEST_IMAGES / f"{selection.UBUNTU}.toml").read_text()
     (tmp_path / "plan9.toml").write_text(manifest)
-    monkeypatch.setattr(choose, "GUEST_IMAGES", tmp_path)
-    monkeypatch.setattr(choose, "PUBLISHED", ("plan9",))
-    with pytest.raises(UsageError, match=f"of an image named {choose.UBUNTU}"):
-        choose.published("plan9", "qemu")
+    monkeypatch.setattr(selection, "GUEST_IMAGES", tmp_path)
+    monkeypatch.setattr(selection, "PUBLISHED", ("plan9",))
+    with pytest.raises(UsageError, match=f"of an image named {selection.UBUNTU}"):
+        selection.published("plan9", "qemu")
 
 
 @pytest.mark.parametrize(
@@ -372,22 +375,22 @@ def test_a_manifest_makes_an_image_that_can_be_asked_for(
     ],
 )
 def test_labs_own_image_is_told_by_its_whole_name(image: str, own: bool) -> None:
-    assert choose.is_own(image) is own
+    assert selection.is_own(image) is own
 
 
 def test_an_image_with_a_longer_name_is_another(bed: Bed) -> None:
     lab = bed.session().store.place("default")
-    choose.record_for(bed.session(), lab)
+    selection.record_for(bed.session(), lab)
     lab.change(image="debian-13-generic-0a1b2c3d4e5f")
     with pytest.raises(UsageError, match="has image debian-13-generic, not debian-13"):
-        choose.record_for(bed.session(image="debian-13"), lab)
+        selection.record_for(bed.session(image="debian-13"), lab)
 
 
 @pytest.mark.parametrize(
     ("engine", "form"), [("qemu", "qcow2"), ("virtualbox", "vmdk"), ("vagrant-virtualbox", "qcow2")]
 )
 def test_it_is_taken_in_the_format_the_engine_reads(engine: str, form: str) -> None:
-    image = choose.published(choose.UBUNTU, engine)
+    image = selection.published(selection.UBUNTU, engine)
     assert image.format == form
     assert Path(image.file).stem == "ubuntu-24.04-server-cloudimg-amd64"
 
@@ -408,11 +411,11 @@ def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
     bed: Bed, wanted: str, ubuntu: bool, away: str | None, built: bool, expected: bool
 ) -> None:
     session = bed.session(image=wanted, emulator="canary")
-    bed.patch.setattr(choose, "published", lambda *_: FakePublished(ubuntu, away))
+    bed.patch.setattr(selection, "published", lambda *_: FakePublished(ubuntu, away))
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
     wants = {"build-image"} if expected else set()
-    assert choose.purposes(session, "virtualbox") - ENGINE_PURPOSES["virtualbox"] == wants
-    made = choose.purposes(session, "virtualbox", "debian-13-made-from")
+    assert selection.purposes(session, "virtualbox") - ENGINE_PURPOSES["virtualbox"] == wants
+    made = selection.purposes(session, "virtualbox", "debian-13-made-from")
     assert made == ENGINE_PURPOSES["virtualbox"]
 
 
@@ -420,11 +423,11 @@ def test_what_a_lab_needs_is_asked_for_at_once(bed: Bed) -> None:
     """The engine alone first, and the tools that build its image some minutes later, is asking twice."""
     asked: list[object] = []
     bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
-    bed.patch.setattr(choose, "published", lambda *_: FakePublished(False, AWAY))
+    bed.patch.setattr(selection, "published", lambda *_: FakePublished(False, AWAY))
     bed.patch.setattr(debian, "find", lambda _images: None)
     bed.patch.setattr(Session, "need", lambda _session, purposes: asked.append(purposes))
     session = bed.session(engine="virtualbox")
-    choose.record_for(session, session.store.place("default"))
+    selection.record_for(session, session.store.place("default"))
     assert asked == [ENGINE_PURPOSES["virtualbox"] | {"build-image"}]
 
 
@@ -445,13 +448,13 @@ def test_auto_does_not_leave_a_virtualbox_that_a_mac_has_for_another_engine(bed:
     bed.patch.setattr(found, "availability", lambda: broken)
     bed.patch.setattr(engines, "engine", lambda *_: found)
     if platform == "linux":
-        assert choose.engine_name(bed.session(engine="auto")) == "qemu"
+        assert selection.engine_name(bed.session(engine="auto")) == "qemu"
         return
     session = bed.session(engine="auto")
     with pytest.raises(BlockedError, match="Cannot find VBoxPython module") as caught:
-        choose.record_for(session, session.store.place("default"))
+        selection.record_for(session, session.store.place("default"))
     assert "install its bindings; " in caught.value.hint and "--engine qemu" in caught.value.hint
     assert session.store.place("default").read() is None
-    assert choose.engine_name(bed.session(engine="qemu")) == "qemu"  # who asks for it gets it
+    assert selection.engine_name(bed.session(engine="qemu")) == "qemu"  # who asks for it gets it
     bed.patch.setattr(found, "availability", lambda: Availability(False, "VirtualBox is not installed"))
-    assert choose.engine_name(bed.session(engine="auto")) == "qemu"
+    assert selection.engine_name(bed.session(engine="auto")) == "qemu"

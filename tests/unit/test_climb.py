@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lab import deadline, redact
-from lab.errors import (
+from lab.core import deadline, redact
+from lab.core.errors import (
     BlockedError,
     BusyError,
     CommandError,
@@ -19,11 +19,11 @@ from lab.errors import (
     InterruptedByUser,
     UsageError,
 )
+from lab.core.steps import Event, Steps
 from lab.ladder.climb import Check, Climb, climb
-from lab.ladder.model import Claim, Observation, Outcome, RungFailedError, Status
 from lab.ladder.report import table
 from lab.ladder.rungs import LADDER
-from lab.steps import Event, Steps
+from lab.model.domain import Claim, Observation, Outcome, RungFailedError, Status
 
 NAMES = LADDER.names
 

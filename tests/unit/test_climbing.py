@@ -12,16 +12,16 @@ import pytest
 from rich.console import Console
 
 from lab import emulators
-from lab.commands import lifecycle
-from lab.commands.climbing import check_claim
-from lab.commands.evidence import evidence
-from lab.commands.up import up
-from lab.commands.validate import validate
+from lab.core.errors import DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.emulators.protocol import ContainerState, NestedFailedError
 from lab.engines.protocol import EngineFacts, State
-from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
-from lab.ladder.model import Claim
+from lab.model.domain import Claim
+from lab.tasks.lab import lifecycle
+from lab.tasks.lab.evidence import evidence
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.workflow.climbing import check_claim
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import KVM, TCG, FakeEmulator, World

@@ -11,20 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, schema
-from lab.commands import lifecycle, measuring
-from lab.commands.compare import compare
-from lab.commands.measuring import KVM, TCG, plan
-from lab.commands.up import up
-from lab.deadline import cancelled, cleaning_up
+from lab.core import deadline
+from lab.core.deadline import cancelled, cleaning_up
+from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
+from lab.core.journal import Journal
 from lab.emulators import Place
 from lab.emulators.canary import Canary
 from lab.emulators.protocol import NestedFailedError
 from lab.engines.protocol import State
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
+from lab.experiments import measuring
+from lab.experiments.measuring import KVM, TCG, plan
 from lab.guest.ssh import Guest, Result
 from lab.host import facts
-from lab.journal import Journal
+from lab.model import schema
+from lab.tasks.lab import lifecycle
+from lab.tasks.lab.compare import compare
+from lab.tasks.lab.up import up
 from tests.unit.bed import Bed, checked, host
 from tests.unit.fakes import FakeEmulator
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path, user_state_path
 
-from lab import redact
 from lab.config import Settings, check_name, check_snapshot_name, effective, load
 from lab.config.loading import PROJECT
 from lab.config.model import leaves
 from lab.config.sources import variable
-from lab.errors import ExitCode, UsageError
+from lab.core import redact
+from lab.core.errors import ExitCode, UsageError
 
 FOLDERS = {"state_dir", "cache_dir"}
 

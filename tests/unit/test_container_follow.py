@@ -16,9 +16,9 @@ from typing import IO, Any, cast
 
 import pytest
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BlockedError
 from lab.emulators.container import Container
-from lab.errors import BlockedError
 from lab.guest.ssh import Guest, Result
 from lab.probes.kvm import script
 from tests.capabilities import needs_linux

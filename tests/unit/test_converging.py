@@ -9,17 +9,21 @@ from typing import Any, NoReturn
 
 import pytest
 
-from lab import deadline, store
-from lab.commands import choose, image, inspect, lifecycle
-from lab.commands.build import Builder
-from lab.commands.up import up
-from lab.commands.validate import validate
-from lab.deadline import Deadline
+from lab.core import deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, EngineFacts, State
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
 from lab.guest import docker
 from lab.ladder.rungs import vm
+from lab.records import labs
+from lab.tasks.image import images
+from lab.tasks.lab import inspect, lifecycle
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.workflow import selection
+from lab.workflow.build import Builder
+from lab.workflow.destroy import destroy
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeGuest, FakeMachine
@@ -241,7 +245,7 @@ def test_what_nobody_waits_for_any_more_is_not_waited_for(
             raise
 
     if stage == "image":
-        monkeypatch.setattr(choose, "guest_image", _raising(BlockedError("not reachable")))
+        monkeypatch.setattr(selection, "guest_image", _raising(BlockedError("not reachable")))
         monkeypatch.setattr(FakeEmulator, "prepare", long_work)
     else:
         monkeypatch.setattr(vm, "wait_for_ssh", _raising(DeadlineError("no login")))
@@ -253,7 +257,7 @@ def test_what_nobody_waits_for_any_more_is_not_waited_for(
 
 def test_destroy_beside_a_list_that_sweeps(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     _up(bed)
-    remove = store.shutil.rmtree
+    remove = labs.shutil.rmtree
     sweeping = threading.Lock()
 
     def beside(path: Any, *words: Any, **more: Any) -> None:
@@ -261,8 +265,8 @@ def test_destroy_beside_a_list_that_sweeps(bed: Bed, monkeypatch: pytest.MonkeyP
             bed.session().store.labs()  # `lab.list` removes what a killed destroy left
         remove(path, *words, **more)
 
-    monkeypatch.setattr(store.shutil, "rmtree", beside)
-    checked(lifecycle.destroy(bed.session(), NAME))
+    monkeypatch.setattr(labs.shutil, "rmtree", beside)
+    checked(destroy(bed.session(), NAME))
     assert bed.session().store.labs() == []
 
 
@@ -273,5 +277,5 @@ def test_a_converted_disk_that_a_lab_stands_on_is_kept(bed: Bed) -> None:
     used, unused = folder / "debian-13-fake-12g.vdi", folder / "debian-13-old-12g.vdi"
     for path in (used, unused):
         path.write_text("x")
-    checked(image.prune(bed.session()))
+    checked(images.prune(bed.session()))
     assert used.exists() and not unused.exists()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.images import disk
 from lab.images.disk import BOOT_START, GIB, MIB, SECTOR
 

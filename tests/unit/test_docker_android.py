@@ -18,8 +18,11 @@ from typing import Any, cast
 
 import pytest
 
-from lab import deadline, redact
-from lab.deadline import Deadline
+from lab.core import deadline, redact
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
+from lab.core.journal import Journal
+from lab.core.steps import Event, Steps
 from lab.emulators.docker_android import (
     DockerAndroid,
     apk,
@@ -35,12 +38,9 @@ from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Android, Sighting
 from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import AndroidEmulator, NestedFailedError, NestedLostError, Reach
-from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
 from lab.formats import oci
 from lab.formats.cpio import CpioEntry
 from lab.guest.ssh import Guest, Result
-from lab.journal import Journal
-from lab.steps import Event, Steps
 from tests.unit import docker_android_looks as looks
 from tests.unit.docker_android_looks import BOOTING, NONCE
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.core.steps import Event, Steps
 from lab.guest import apt, clock, docker
 from lab.guest.ssh import Result
-from lab.steps import Event, Steps
 
 Answer = tuple[int, str, str]
 OK: Answer = (0, "", "")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import BlockedError, CommandError, LabError
+from lab.core.errors import BlockedError, CommandError, LabError
 from lab.formats import program
 from lab.guest import apt, dockerrepo, trial
 

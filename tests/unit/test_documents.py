@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from lab import schema
-from lab.document import JsonPart
 from lab.documents import emulators, measured, schemas
 from lab.emulators.protocol import Check, Health
 from lab.ladder import document as climb
-from lab.ladder import model
 from lab.ladder.verdict import ClaimVerdict
+from lab.model import domain, schema
+from lab.model.document import JsonPart
 from lab.theory.experiment import Delivered
 from tests.unit.documents import EXAMPLES
 from tests.unit.documents.parts import validation
@@ -66,8 +65,8 @@ def test_a_document_of_another_kind_is_not_read() -> None:
 @pytest.mark.parametrize(
     ("entry", "value"),
     [
-        (climb.CellEntry, model.Cell),
-        (climb.HostEntry, model.Host),
+        (climb.CellEntry, domain.Cell),
+        (climb.HostEntry, domain.Host),
         (climb.ClaimEntry, ClaimVerdict),
         (measured.DeliveredEntry, Delivered),
         (emulators.HealthEntry, Health),
@@ -79,10 +78,12 @@ def test_nothing_of_a_value_is_lost_in_its_document(entry: type[JsonPart], value
 
 
 def test_nothing_of_a_rungs_outcome_is_lost_in_its_row() -> None:
-    for status in model.Status:
-        outcome = model.Outcome("host.cpu", status, "vmx", "vmx", 1.5, ["dmesg.txt"], "a hint")
+    for status in domain.Status:
+        outcome = domain.Outcome("host.cpu", status, "vmx", "vmx", 1.5, ["dmesg.txt"], "a hint")
         row = climb.RungEntry(**outcome.row()).as_json()
-        assert model.Outcome.of_row(climb.RungEntry.model_validate_json(json.dumps(row)).as_json()) == outcome
+        assert (
+            domain.Outcome.of_row(climb.RungEntry.model_validate_json(json.dumps(row)).as_json()) == outcome
+        )
 
 
 @pytest.mark.parametrize(("pc", "emulated", "wrong"), [("", True, "pc"), ("Bochs 2.7, ryzen", False, "cell")])

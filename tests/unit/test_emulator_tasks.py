@@ -18,18 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lab import deadline, proc, redact
 from lab.adb import AdbServer
 from lab.cli.program import with_flags
-from lab.commands import device, emulator, inspect, lifecycle, ports
-from lab.commands import open as opening
-from lab.commands.session import Reply
-from lab.commands.up import up
-from lab.commands.workbench import Workbench
+from lab.core import deadline, proc, redact
+from lab.core.errors import BlockedError, DeadlineError, ExitCode, InconclusiveError, UsageError
 from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
-from lab.errors import BlockedError, DeadlineError, ExitCode, InconclusiveError, UsageError
-from lab.store import Instance
+from lab.records.labs import Instance
+from lab.tasks.emulator import device, instances
+from lab.tasks.lab import inspect, lifecycle
+from lab.tasks.lab import open as opening
+from lab.tasks.lab.up import up
+from lab.workflow import ports
+from lab.workflow.session import Reply
+from lab.workflow.workbench import Workbench
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import HEALTHY, PNG, TCG, VNC_PASSWORD, FakeAndroid, FakeEmulator, FakeMachine
 
@@ -64,7 +66,7 @@ def _forwards(bed: Bed) -> dict[str, int]:
 
 
 def _up(bed: Bed, name: str = "second", kind: str = "docker-android") -> tuple[dict[str, Any], int]:
-    reply = emulator.up(bed.session(), NAME, name, kind)
+    reply = instances.up(bed.session(), NAME, name, kind)
     return checked(reply), reply.code
 
 
@@ -102,7 +104,7 @@ def test_more_of_the_same_kind_each_with_a_number_of_its_own(bed: Bed) -> None:
     for name in ("b", "c"):
         document, code = _up(bed, name, kind="")
         assert (document["emulator"]["kind"], code) == ("canary", 0)
-    emulator.down(bed.session(), NAME, "b")
+    instances.down(bed.session(), NAME, "b")
     _up(bed, "d", kind="")
     assert {name: found.index for name, found in bed.lab().record().instances.items()} == {"c": 2, "d": 1}
     assert sorted(_forwards(bed)) == ["adb", "adb-c", "adb-d", "ssh"]
@@ -110,22 +112,22 @@ def test_more_of_the_same_kind_each_with_a_number_of_its_own(bed: Bed) -> None:
 
 def test_down_frees_what_it_had(bed: Bed) -> None:
     _up(bed)
-    address = _row(emulator.list_emulators(bed.session(), NAME), "second")["adb"]["address"]
-    document = checked(emulator.down(bed.session(), NAME, "second"))
+    address = _row(instances.list_emulators(bed.session(), NAME), "second")["adb"]["address"]
+    document = checked(instances.down(bed.session(), NAME, "second"))
     assert (document["action"], document["changed"]) == ("down", True)
     assert set(_forwards(bed)) == {"ssh", "adb"}
     assert bed.lab().record().instances == {} and bed.world.others == {}
     assert f"forget {address}" in bed.world.calls
     assert bed.world.l2 is not None, "the main one stays"
     with pytest.raises(UsageError, match="no emulator second"):
-        emulator.down(bed.session(), NAME, "second")
+        instances.down(bed.session(), NAME, "second")
 
 
 def test_the_main_one_down_and_up_again(bed: Bed) -> None:
     before = _forwards(bed)
-    checked(emulator.down(bed.session(), NAME))
+    checked(instances.down(bed.session(), NAME))
     assert bed.world.l2 is None and bed.lab().record().nonce == ""
-    reply = emulator.status(bed.session(), NAME)
+    reply = instances.status(bed.session(), NAME)
     assert (_row(reply, "main")["container"]["exists"], reply.code) == (False, 12)
     document, code = _up(bed, "main", "")
     assert (document["launched"], code) == (True, 0)
@@ -135,12 +137,12 @@ def test_the_main_one_down_and_up_again(bed: Bed) -> None:
 def test_restart_launches_anew(bed: Bed) -> None:
     _up(bed)
     nonce = bed.lab().record().instances["second"].nonce
-    reply = emulator.restart(bed.session(), NAME, "second")
+    reply = instances.restart(bed.session(), NAME, "second")
     assert (checked(reply)["launched"], reply.code) == (True, 0)
     assert bed.lab().record().instances["second"].nonce == bed.world.others["second"].nonce != nonce
 
 
-@pytest.mark.parametrize("act", [emulator.restart, emulator.down])
+@pytest.mark.parametrize("act", [instances.restart, instances.down])
 def test_no_verdict_stands_of_an_l2_that_is_gone(bed: Bed, act: Any) -> None:
     assert bed.lab().record().verdict == "confirmed"
     _up(bed, "second", "canary")
@@ -167,7 +169,7 @@ def test_status_says_for_all_how_they_are(bed: Bed, health: Any, code: int) -> N
     _up(bed)
     bed.world.health = health
     with bed.untouched("health"):
-        reply = emulator.status(bed.session(), NAME)
+        reply = instances.status(bed.session(), NAME)
     assert reply.code == code
     assert [row["name"] for row in checked(reply)["emulators"]] == ["main", "second"]
     assert [check["ok"] for check in _row(reply, "main")["health"]["checks"]] == [True, True, True]
@@ -176,18 +178,18 @@ def test_status_says_for_all_how_they_are(bed: Bed, health: Any, code: int) -> N
         assert check.observed in shown
     for diagnosis in health.diagnoses:
         assert diagnosis.what in shown and "│ Permission denied" in shown
-    assert emulator.up(bed.session(), NAME, "second").code == code
-    assert emulator.status(bed.session(), NAME, "main").code == 0
+    assert instances.up(bed.session(), NAME, "second").code == code
+    assert instances.status(bed.session(), NAME, "main").code == 0
 
 
 def test_a_canary_is_judged_by_the_ladders_own_rungs(bed: Bed) -> None:
     assert bed.world.l2
     bed.world.l2.hypervisor = TCG
-    reply = emulator.status(bed.session(), NAME)
+    reply = instances.status(bed.session(), NAME)
     assert reply.code == 10
     assert "TCGTCGTCGTCG" in _row(reply, "main")["health"]["diagnoses"][0]["what"]
     bed.world.l2.nonce = "of another"
-    reply = emulator.status(bed.session(), NAME)
+    reply = instances.status(bed.session(), NAME)
     assert (reply.code, _row(reply, "main")["health"]["checks"][-1]["ok"]) == (12, None)
 
 
@@ -195,7 +197,7 @@ def test_a_container_that_ended_refutes_nothing(bed: Bed) -> None:
     """As after a crash of L1: nothing starts it again by itself."""
     _up(bed, "second", "canary")
     bed.world.ended, bed.world.others = {"second"}, {}
-    reply = emulator.status(bed.session(), NAME)
+    reply = instances.status(bed.session(), NAME)
     assert reply.code == 12 and not _row(reply, "second")["health"]["diagnoses"]
     assert "its container ended (exit code 255)" in _shown(reply)
     with pytest.raises(BlockedError, match="does not run"):
@@ -246,7 +248,7 @@ def test_without_a_vm_everything_is_blocked_and_nothing_done(bed: Bed, tmp_path:
     _up(bed)
     bed.world.state = state
     record = bed.lab().record()
-    for command in (emulator.up, emulator.down, emulator.restart, device.logs, device.shell):
+    for command in (instances.up, instances.down, instances.restart, device.logs, device.shell):
         more: list[Any] = [["getprop"]] if command is device.shell else []
         with bed.untouched(), pytest.raises(BlockedError, match=state.value):
             command(bed.session(), NAME, *more, emulator="second")  # type: ignore[operator]
@@ -254,7 +256,7 @@ def test_without_a_vm_everything_is_blocked_and_nothing_done(bed: Bed, tmp_path:
         device.screenshot(bed.session(), NAME, str(tmp_path / "a.png"), "second")
     with pytest.raises(BlockedError):
         opening.open_(bed.session(), NAME, "second")
-    reply = emulator.status(bed.session(), NAME)
+    reply = instances.status(bed.session(), NAME)
     assert (reply.code, _row(reply, "second")["health"]) == (ExitCode.BLOCKED, None)
     assert "the VM does not run" in _shown(reply)
     assert bed.lab().record() == record
@@ -272,14 +274,14 @@ def test_without_a_vm_everything_is_blocked_and_nothing_done(bed: Bed, tmp_path:
 def test_what_cannot_be_asked_for_changes_nothing(bed: Bed, name: str, kind: str, what: str) -> None:
     record = bed.lab().record()
     with bed.untouched(), pytest.raises(UsageError, match=what):
-        emulator.up(bed.session(), NAME, name, kind)
+        instances.up(bed.session(), NAME, name, kind)
     assert bed.lab().record() == record
 
 
 def test_a_lab_without_an_emulator_may_have_named_ones(bed: Bed) -> None:
     up(bed.session(emulator="none"), NAME, fresh=True)
     with pytest.raises(UsageError, match="made without an emulator"):
-        emulator.up(bed.session(), NAME)
+        instances.up(bed.session(), NAME)
     document, code = _up(bed, "second", "")
     assert (document["emulator"]["kind"], code) == ("canary", 0)
     assert set(_forwards(bed)) == {"ssh", "adb-second"}
@@ -298,7 +300,7 @@ def test_nothing_is_lost_when_it_is_cut_short(bed: Bed, call: str) -> None:
     del bed.world.broken[call]
     deadline.cancelled.clear()
     assert _up(bed, kind="")[1] == 0
-    emulator.down(bed.session(), NAME, "second")
+    instances.down(bed.session(), NAME, "second")
     assert set(_forwards(bed)) == {"ssh", "adb"}
 
 
@@ -306,11 +308,11 @@ def test_a_down_that_was_cut_short_is_repeated(bed: Bed) -> None:
     _up(bed)
     bed.world.broken["remove_forward"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        emulator.down(bed.session(), NAME, "second")
+        instances.down(bed.session(), NAME, "second")
     assert "second" in bed.lab().record().instances
     del bed.world.broken["remove_forward"]
     deadline.cancelled.clear()
-    emulator.down(bed.session(), NAME, "second")
+    instances.down(bed.session(), NAME, "second")
     assert set(_forwards(bed)) == {"ssh", "adb"} and bed.lab().record().instances == {}
 
 
@@ -338,7 +340,7 @@ def test_further_emulators_keep_their_ports_when_the_vm_stops_sleeps_and_goes_ba
     bed.world.forwards = []
     lifecycle.resume(bed.session(), NAME)
     assert _forwards(bed) == opened
-    assert emulator.status(bed.session(), NAME, "second").code == 0
+    assert instances.status(bed.session(), NAME, "second").code == 0
     lifecycle.halt(bed.session(), NAME)
     bed.world.forwards = []
     assert up(bed.session(), NAME).code == 0
@@ -350,7 +352,7 @@ def test_a_snapshot_has_the_emulators_of_then(bed: Bed) -> None:
     _up(bed)
     then = bed.lab().record().instances
     lifecycle.snapshot(bed.session(), NAME, "two")
-    emulator.down(bed.session(), NAME, "second")
+    instances.down(bed.session(), NAME, "second")
     _up(bed, "third", "canary")
     lifecycle.restore(bed.session(), NAME, "two")
     assert bed.lab().record().instances == then
@@ -365,7 +367,7 @@ def test_no_gigabytes_are_fetched_for_a_second_one_where_kvm_does_not_work(bed: 
     bed.world.to_be_fetched, bed.world.kvm_ok = True, False
     prepared = bed.world.calls.count("prepare")
     with pytest.raises(BlockedError, match="is not fetched: KVM runs no tiny guest in the VM"):
-        emulator.up(bed.session(), NAME, "second", "docker-android")
+        instances.up(bed.session(), NAME, "second", "docker-android")
     assert bed.world.calls.count("prepare") == prepared
 
 
@@ -379,7 +381,7 @@ def test_a_second_android_that_would_starve_the_vm_is_blocked(bed: Bed) -> None:
 def test_lists_and_the_lab_itself_show_them_all(bed: Bed) -> None:
     _up(bed)
     with bed.untouched():
-        listed = emulator.list_emulators(bed.session(), NAME)
+        listed = instances.list_emulators(bed.session(), NAME)
         status = inspect.status(bed.session(), NAME)
         labs = inspect.list_labs(bed.session())
     rows = checked(listed)["emulators"]
@@ -557,7 +559,7 @@ def test_how_long_android_may_take(
     monkeypatch.setattr(FakeAndroid, "wait", wait)
     bed.world.facts = EngineFacts("qemu", "7.2", acceleration, nesting, "fake")
     session = bed.session(deadlines={"android_nested": 601, "android_shadow": 1801})
-    emulator.up(session, NAME, "second", "docker-android")
+    instances.up(session, NAME, "second", "docker-android")
     assert waited == [getattr(session.settings.deadlines, key)]
 
 
@@ -603,7 +605,7 @@ def test_numbers_are_free_again_and_never_shared(acts: list[tuple[bool, str]]) -
         if not comes:
             known.pop(name, None)
         elif name not in known:
-            index = emulator.free_index(known)
+            index = instances.free_index(known)
             assert 1 <= index <= len(known) + 1
             known[name] = Instance(kind="canary", index=index)
         indexes = [found.index for found in known.values()]
@@ -645,14 +647,14 @@ def test_an_image_that_has_no_name_leaves_no_emulator(bed: Bed) -> None:
     before = bed.lab().record()
     session = bed.session(emulator={"kind": "auto", "image": "Not An Image"})
     with bed.untouched(), pytest.raises(UsageError, match="not an image's name"):
-        emulator.up(session, NAME, "second", "docker-android")
+        instances.up(session, NAME, "second", "docker-android")
     assert bed.lab().record() == before
 
 
 def test_an_image_that_has_no_name_ends_no_emulator_that_runs(bed: Bed) -> None:
-    emulator.up(bed.session(), NAME, "second", "docker-android")
+    instances.up(bed.session(), NAME, "second", "docker-android")
     session = bed.session(emulator={"kind": "auto", "image": "Not An Image"})
     runs = bed.runs()
     with bed.untouched(), pytest.raises(UsageError, match="not an image's name"):
-        emulator.restart(session, NAME, "second")
+        instances.restart(session, NAME, "second")
     assert bed.runs() == runs

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import files
-from lab import steps as module
 from lab.config.loading import PROJECT
+from lab.core import files
+from lab.core import steps as module
+from lab.core.steps import Event, EventStream, Steps
 from lab.images import cache
-from lab.steps import Event, EventStream, Steps
 
 
 def read(path: Path) -> list[dict[str, Any]]:

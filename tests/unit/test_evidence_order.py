@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import evidence
-from lab.commands import climbing, inspect
-from lab.commands import evidence as command
-from lab.commands.report import report
-from lab.commands.up import up
-from lab.commands.validate import validate
-from lab.ladder.model import Claim
-from lab.reporters import measured
-from lab.reporters.reading import RunFolder, history
+from lab.model.domain import Claim
+from lab.records import evidence
+from lab.reports import measured
+from lab.reports.reading import RunFolder, history
+from lab.tasks.lab import evidence as command
+from lab.tasks.lab import inspect
+from lab.tasks.lab.report import report
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.workflow import climbing
 from tests.unit.bed import Bed, checked
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)

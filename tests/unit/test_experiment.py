@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from lab import deadline, lock, schema
-from lab.commands import trial
-from lab.commands.experiment import experiment
-from lab.commands.experiment_result import Experiment
-from lab.deadline import cancelled
+from lab.core import deadline, lock
+from lab.core.deadline import cancelled
+from lab.core.errors import BusyError, DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.core.steps import Event
 from lab.documents.measured import TheoryExperiment
 from lab.engines.protocol import MachineSpec, NestingRefusedError, State
-from lab.errors import BusyError, DeadlineError, InterruptedByUser, LabError, UsageError
-from lab.steps import Event
-from lab.store import new_record
+from lab.experiments import trial
+from lab.experiments.result import Experiment
+from lab.model import schema
+from lab.records.labs import new_record
+from lab.tasks.theory.experiment import experiment
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import KVM, TCG, FakeGuest, FakeMachine, World, cpu_facts, kvm_probe
 

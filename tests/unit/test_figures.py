@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lab.figures.numbers import BOOTSTRAP_FROM, Spread, ratio
-from lab.figures.page import PageTable, page
-from lab.figures.picture import Chart, Tile, TimesBar, durations, tiles
+from lab.reports.figures.numbers import BOOTSTRAP_FROM, Spread, ratio
+from lab.reports.figures.page import PageTable, page
+from lab.reports.figures.picture import Chart, Tile, TimesBar, durations, tiles
 
 SECONDS = st.floats(0.1, 1000)
 SVG = "{http://www.w3.org/2000/svg}"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.guest import gather as gathering
 from lab.guest.gather import gather
 from lab.guest.ssh import Result

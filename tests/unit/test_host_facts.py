@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import CommandError, DeadlineError, InterruptedByUser
+from lab.core.errors import CommandError, DeadlineError, InterruptedByUser
+from lab.core.proc import Completed
 from lab.host import facts
 from lab.host.facts import (
     Cpu,
@@ -20,7 +21,6 @@ from lab.host.facts import (
     read,
     read_kvm,
 )
-from lab.proc import Completed
 
 INTEL = """\
 processor	: 0

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import files
-from lab.deadline import Deadline
-from lab.errors import BlockedError, BusyError, UsageError
+from lab.core import files
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, BusyError, UsageError
+from lab.core.lock import beside, when_free
 from lab.images import cache as images
 from lab.images.cache import Manifest
-from lab.lock import beside, when_free
 
 CONTENT = b"a disk"
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -96,7 +96,7 @@ def test_an_image_without_a_stamp_is_hashed_once(tmp_path: Path, monkeypatch: py
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr("lab.files.sha256", sha256)
+    monkeypatch.setattr("lab.core.files.sha256", sha256)
     images.check(entry)
     images.check(entry)
     assert hashed == [entry.path]

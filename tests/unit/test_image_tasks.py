@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from lab.commands import choose, image
-from lab.errors import UsageError
+from lab.core.errors import UsageError
 from lab.images import cache, registry
 from lab.images.registry import Obtained
+from lab.tasks.image import images
+from lab.workflow import selection
 from tests.unit.bed import Bed, checked
 
 DIGEST = f"sha256:{'1' * 64}"
@@ -47,8 +48,8 @@ def test_prune_keeps_the_emulator_image_of_a_lab_that_runs_it(bed: Bed, emulator
     session = bed.session(emulator={"kind": emulator, "digest": DIGEST})
     entry = _cached(session.images, "emulator-1", "emulator")
     bed.patch.setattr(registry, "find", lambda _cache, digest: entry if digest == DIGEST else None)
-    choose.record_for(session, session.store.place("default"))
-    document = checked(image.prune(session))
+    selection.record_for(session, session.store.place("default"))
+    document = checked(images.prune(session))
     results = {row["id"]: row["result"] for row in document["results"]}
     assert results == {"emulator-1": "kept" if kept else "removed"}
     assert entry.folder.exists() is kept
@@ -58,9 +59,9 @@ def test_prune_keeps_the_canary_of_a_lab_that_runs_it(bed: Bed) -> None:
     """Without a network it could not be built anew, and the lab's L2 not launched again."""
     session = bed.session(emulator="canary")
     entry, old = (_cached(session.images, name, "canary") for name in ("canary-2", "canary-1"))
-    bed.patch.setattr(image.canary, "find", lambda _cache: entry)
-    choose.record_for(session, session.store.place("default"))
-    results = {row["id"]: row["result"] for row in checked(image.prune(session))["results"]}
+    bed.patch.setattr(images.canary, "find", lambda _cache: entry)
+    selection.record_for(session, session.store.place("default"))
+    results = {row["id"]: row["result"] for row in checked(images.prune(session))["results"]}
     assert results == {"canary-2": "kept", "canary-1": "removed"}
     assert entry.folder.exists() and not old.folder.exists()
 
@@ -70,9 +71,9 @@ def test_an_instance_beside_the_canary_keeps_it_too(bed: Bed) -> None:
     entry = _cached(session.images, "emulator-1", "emulator")
     bed.patch.setattr(registry, "find", lambda *_: entry)
     lab = session.store.place("default")
-    choose.record_for(session, lab)
+    selection.record_for(session, lab)
     lab.change_instance("second", kind="docker-android", index=1)
-    assert [row["in_use_by"] for row in checked(image.list_images(session))["images"]] == [["default"]]
+    assert [row["in_use_by"] for row in checked(images.list_images(session))["images"]] == [["default"]]
 
 
 @pytest.mark.parametrize("update", [False, True])
@@ -85,11 +86,11 @@ def test_fetch_takes_what_is_pinned_unless_told_otherwise(bed: Bed, update: bool
         return Obtained(_cached(images, "emulator-1", "emulator"))
 
     bed.patch.setattr(registry, "obtain", obtain)
-    document = checked(image.fetch(session, "docker-android", update))
+    document = checked(images.fetch(session, "docker-android", update))
     assert document["results"][0]["result"] == "fetched"
     assert [was for _, was in asked] == [update]
 
 
 def test_an_archive_is_nothing_to_fetch(bed: Bed, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to fetch"):
-        image.fetch(bed.session(emulator={"archive": str(tmp_path / "a.tar")}), "docker-android")
+        images.fetch(bed.session(emulator={"archive": str(tmp_path / "a.tar")}), "docker-android")

@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lab import deadline
 from lab.cli.console import LiveSink, PlainSink
-from lab.commands import climbing
-from lab.commands.up import up
-from lab.commands.validate import validate
+from lab.core import deadline
+from lab.core.steps import Event, JsonLines, Steps
+from lab.core.tell import Terminal
 from lab.host.facts import HostFacts
 from lab.ladder.climb import climb
-from lab.ladder.model import Claim, Outcome, Status
 from lab.ladder.report import table, word
 from lab.ladder.rungs import LADDER
-from lab.reporters.html import Html
-from lab.reporters.junit import JUnit
-from lab.reporters.markdown import Markdown
-from lab.reporters.model import ReportedRun, ReportInput
-from lab.reporters.spans import Span, Timeline
-from lab.steps import Event, JsonLines, Steps
-from lab.tell import Terminal
+from lab.model.domain import Claim, Outcome, Status
+from lab.reports.html import Html
+from lab.reports.junit import JUnit
+from lab.reports.markdown import Markdown
+from lab.reports.model import ReportedRun, ReportInput
+from lab.reports.spans import Span, Timeline
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.workflow import climbing
 from tests.unit.bed import Bed, host
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, MAC, SEEN, fails, made

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from lab import caller, deadline, proc, screen
-from lab.commands import device, inside
-from lab.commands.up import up
+from lab.core import caller, deadline, proc, screen
+from lab.core.errors import BlockedError, UsageError
 from lab.engines.protocol import State
-from lab.errors import BlockedError, UsageError
+from lab.tasks.emulator import device
+from lab.tasks.lab import inside
+from lab.tasks.lab.up import up
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import FakeGuest
 
@@ -97,9 +98,9 @@ def test_a_copy_that_cannot_land_is_a_usage_error(
 def test_what_android_is_given_and_gives_is_in_the_user_s_folder(
     bed: Bed, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lab.commands import emulator
+    from lab.tasks.emulator import instances
 
-    emulator.up(bed.session(), NAME, "second", "docker-android")
+    instances.up(bed.session(), NAME, "second", "docker-android")
     document = checked(device.screenshot(bed.session(), NAME, "a.png", "second"))
     assert document["notes"] == [str(here / "a.png")] and (here / "a.png").is_file()
     device.install(bed.session(), NAME, "app.apk", "second")

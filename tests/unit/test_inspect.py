@@ -15,16 +15,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab.commands import choose, consent, evidence, image, inspect, lifecycle
-from lab.commands.doctor import doctor
-from lab.commands.session import Reply, Session
-from lab.commands.up import up
+from lab.core.errors import InterruptedByUser, LabError, UsageError
+from lab.core.lock import hold
 from lab.engines.protocol import Availability, State
-from lab.errors import InterruptedByUser, LabError, UsageError
 from lab.host import facts, kvm, packages
 from lab.images import cache, uses
-from lab.lock import hold
-from lab.store import Instance, Lab, Record
+from lab.records.labs import Instance, Lab, Record
+from lab.tasks.image import images
+from lab.tasks.lab import evidence, inspect
+from lab.tasks.lab.doctor import doctor
+from lab.tasks.lab.up import up
+from lab.workflow import consent, selection
+from lab.workflow.destroy import destroy
+from lab.workflow.session import Reply, Session
 from tests.unit.bed import Bed, checked, host
 from tests.unit.fakes import FakeEngine
 
@@ -73,7 +76,7 @@ def test_a_half_made_lab_is_shown_as_such(bed: Bed) -> None:
     lab = bed.session().store.place(NAME)
     assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "half-made"
     assert checked(inspect.list_labs(bed.session()))["labs"][0]["state"] == "half-made"
-    choose.record_for(bed.session(), lab)
+    selection.record_for(bed.session(), lab)
     assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "absent"
 
 
@@ -85,7 +88,7 @@ def test_a_lab_that_cannot_be_read_hides_no_other_and_can_be_destroyed(bed: Bed,
     record.write_text(content)
     rows = checked(inspect.list_labs(bed.session()))["labs"]
     assert {row["name"]: row["state"] for row in rows} == {NAME: "unreadable", "other": "running"}
-    gone = checked(lifecycle.destroy(bed.session(), NAME))
+    gone = checked(destroy(bed.session(), NAME))
     assert any("cannot be read" in note for note in gone["notes"])
     assert "destroy" in bed.world.calls  # its VM went with it
     assert [lab.name for lab in bed.session().store.labs()] == ["other"]
@@ -258,10 +261,10 @@ def _cached(bed: Bed, name: str) -> cache.CachedImage:
 def test_images_are_listed_with_who_uses_them_and_only_others_pruned(bed: Bed) -> None:
     kept, unused = _cached(bed, "debian-13-fake"), _cached(bed, "debian-13-old")
     up(bed.session(), NAME)  # stands on the first
-    rows = checked(image.list_images(bed.session()))["images"]
+    rows = checked(images.list_images(bed.session()))["images"]
     assert {row["id"]: row["in_use_by"] for row in rows} == {kept.id: [NAME], unused.id: []}
     (bed.session().images / ".debian-13-cut.part").mkdir()
-    results = checked(image.prune(bed.session()))["results"]
+    results = checked(images.prune(bed.session()))["results"]
     assert {(row["id"], row["kind"], row["result"]) for row in results} == {
         (kept.id, "guest", "kept"),
         (unused.id, "guest", "removed"),
@@ -285,11 +288,11 @@ def test_a_lab_of_another_state_folder_keeps_its_image_and_loses_it_when_destroy
     kept = _cached(bed, "debian-13-fake")
     other = _second(bed, tmp_path, "elsewhere")
     assert other.images == bed.session().images
-    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "kept" and "elsewhere" in rows[kept.id]["why"]
     assert kept.path.exists()
-    lifecycle.destroy(other, "elsewhere")
-    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    destroy(other, "elsewhere")
+    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "removed"
 
 
@@ -314,7 +317,7 @@ def test_a_lab_whose_record_cannot_be_read_keeps_its_image(
         (lab.folder / "lab.json").write_text(record)
     if not marked:  # a lab of an earlier version
         shutil.rmtree(bed.session().images / "uses")
-    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "kept" and NAME in rows[kept.id]["why"]
     assert kept.path.exists() and vdi.exists()
     # Without a mark nobody knows which it is: all that it may be stay.
@@ -362,7 +365,7 @@ def test_a_mark_that_cannot_be_read_keeps_its_image(bed: Bed, content: str | Non
         mark.mkdir()
     else:
         mark.write_text(content)
-    rows = {row["id"]: row for row in checked(image.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "kept" and str(mark) in rows[kept.id]["why"]
     assert kept.path.exists() and mark.exists()
 
@@ -393,17 +396,17 @@ def test_a_lab_begun_while_images_are_pruned_keeps_its_image(
 
 def test_a_damaged_image_is_found(bed: Bed) -> None:
     entry = _cached(bed, "debian-13-fake")
-    reply = image.verify(bed.session())
+    reply = images.verify(bed.session())
     assert ([row["result"] for row in checked(reply)["results"]], reply.code) == (["verified"], 0)
     entry.path.chmod(0o644)
     entry.path.write_bytes(b"AN IMAGE")
-    reply = image.verify(bed.session())
+    reply = images.verify(bed.session())
     assert ([row["result"] for row in checked(reply)["results"]], reply.code) == (["bad"], 1)
     assert "damaged" in _shown(reply)
 
 
 def test_only_images_that_there_are_are_built_or_fetched(bed: Bed) -> None:
     with pytest.raises(UsageError, match="plan9"):
-        image.build(bed.session(), "plan9")
+        images.build(bed.session(), "plan9")
     with pytest.raises(UsageError, match="plan9"):
-        image.fetch(bed.session(), "plan9")
+        images.fetch(bed.session(), "plan9")

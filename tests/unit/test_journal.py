@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import BlockedError
-from lab.journal import Journal
+from lab.core.errors import BlockedError
+from lab.core.journal import Journal
 
 _KEYS = st.sampled_from(["a", "b", "c"])
 _OPERATIONS = st.lists(st.tuples(st.sampled_from(["intend", "done", "gone"]), _KEYS), max_size=12)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from lab import redact
-from lab.errors import LabError
+from lab.core import redact
+from lab.core.errors import LabError
 from lab.guest import keys
 
 

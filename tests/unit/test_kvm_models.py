@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.errors import LabError
+from lab.core.errors import LabError
 from lab.probes.kvm import parse_probe
 
 RUNS = {

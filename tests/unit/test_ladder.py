@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lab.core.steps import Steps
 from lab.ladder.climb import climb
 from lab.ladder.facts import (
     AndroidBoot,
@@ -28,16 +29,15 @@ from lab.ladder.facts import (
     Recognised,
     StageFact,
 )
-from lab.ladder.model import Claim, Observation, Status, Verdict
 from lab.ladder.report import document
 from lab.ladder.rung import Ladder, Layer, Rung
 from lab.ladder.rungs import LADDER, guest
 from lab.ladder.site import Site
 from lab.ladder.verdict import judge
+from lab.model.domain import Claim, Observation, Status, Verdict
 from lab.probes.kvm import KvmFacts, Probe
-from lab.reporters import REPORTERS, ReportInput
-from lab.reporters.model import ReportedRun
-from lab.steps import Steps
+from lab.reports import REPORTERS, ReportInput
+from lab.reports.model import ReportedRun
 from tests.unit.bed import host
 from tests.unit.fakes import cpu_facts, kvm_probe
 from tests.unit.reports import AT, CANARY, MAC

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lab import redact, schema
+from lab.core import redact
+from lab.core.steps import Steps
 from lab.ladder.climb import climb
-from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 from lab.ladder.report import describe, document, summary
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
-from lab.steps import Steps
+from lab.model import schema
+from lab.model.domain import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 from lab.theory.observed import cell_of
 from tests.unit.documents.parts import CELL, UUID, absent, validation
 

@@ -8,14 +8,25 @@ from collections.abc import Callable
 
 import pytest
 
-from lab import evidence, lock
-from lab.commands import choose, emulator, lifecycle
-from lab.commands.session import Session
-from lab.commands.up import up
-from lab.commands.validate import validate
+from lab.core import lock
+from lab.core.errors import (
+    BlockedError,
+    BusyError,
+    InconclusiveError,
+    InterruptedByUser,
+    LabError,
+    UsageError,
+)
+from lab.core.lock import hold
 from lab.engines.protocol import State
-from lab.errors import BlockedError, BusyError, InconclusiveError, InterruptedByUser, LabError, UsageError
-from lab.lock import hold
+from lab.records import evidence
+from lab.tasks.emulator import instances
+from lab.tasks.lab import lifecycle
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.workflow import selection
+from lab.workflow.destroy import destroy
+from lab.workflow.session import Session
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
 
@@ -76,8 +87,8 @@ def test_resume_says_when_l2_is_not_under_kvm(ready: Bed) -> None:
 
 
 def test_resume_asks_every_emulator(ready: Bed) -> None:
-    emulator.up(ready.session(), NAME, "second")
-    emulator.up(ready.session(), NAME, "third")
+    instances.up(ready.session(), NAME, "second")
+    instances.up(ready.session(), NAME, "third")
     ready.world.ended.add("third")
     lifecycle.suspend(ready.session(), NAME)
     second = ready.lab().record().forwards["adb-second"].host_port
@@ -90,7 +101,7 @@ def test_resume_asks_every_emulator(ready: Bed) -> None:
 
 
 def test_resume_does_not_say_that_all_is_back_when_one_emulator_is_not(ready: Bed) -> None:
-    emulator.up(ready.session(), NAME, "second")
+    instances.up(ready.session(), NAME, "second")
     lifecycle.suspend(ready.session(), NAME)
     ready.world.others["second"].hypervisor = TCG
     with pytest.raises(LabError) as lost:
@@ -102,7 +113,7 @@ def test_resume_does_not_say_that_all_is_back_when_one_emulator_is_not(ready: Be
 
 
 def test_resume_names_all_that_are_lost_and_could_not_be_settled(ready: Bed) -> None:
-    emulator.up(ready.session(), NAME, "second")
+    instances.up(ready.session(), NAME, "second")
     lifecycle.suspend(ready.session(), NAME)
     assert ready.world.l2
     ready.world.l2.nonce = ready.world.others["second"].nonce = "of another"
@@ -171,15 +182,15 @@ def test_what_has_no_vm_has_nothing_to_be_done_to(bed: Bed) -> None:
 
 
 def test_destroy_leaves_the_evidence_and_nothing_else(ready: Bed) -> None:
-    document = checked(lifecycle.destroy(ready.session(), NAME))
+    document = checked(destroy(ready.session(), NAME))
     assert (document["state"], document["changed"]) == ("absent", True)
     assert ready.world.state is State.ABSENT
     assert ready.session().store.labs() == []
     assert [path.name.rpartition("-")[2] for path in ready.runs()] == ["up", "destroy"]
     with pytest.raises(UsageError):
-        lifecycle.destroy(ready.session(), NAME)
+        destroy(ready.session(), NAME)
     assert up(ready.session(), NAME).code == 0
-    checked(lifecycle.destroy(ready.session(), NAME, purge=True))
+    checked(destroy(ready.session(), NAME, purge=True))
     assert not (ready.session().store.evidence_folder / NAME).exists()
 
 
@@ -189,14 +200,14 @@ def test_a_full_disk_is_no_reason_to_keep_what_fills_it(ready: Bed, monkeypatch:
 
     for module, name in ((evidence, "write_json"), (evidence, "write_atomic"), (lock, "write_json")):
         monkeypatch.setattr(module, name, full)
-    document = checked(lifecycle.destroy(ready.session(), NAME))
+    document = checked(destroy(ready.session(), NAME))
     assert any("evidence could not be saved: [Errno 28]" in note for note in document["notes"])
     assert ready.world.state is State.ABSENT and ready.session().store.labs() == []
 
 
 def test_a_restore_that_is_refused_beforehand_forgets_no_emulator(ready: Bed) -> None:
     lifecycle.snapshot(ready.session(), NAME, "one")
-    emulator.up(ready.session(), NAME, "second", "canary")
+    instances.up(ready.session(), NAME, "second", "canary")
     before = ready.lab().record()
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BlockedError):
         lifecycle.restore(ready.session(ports={"adb": taken.getsockname()[1]}), NAME, "one")
@@ -206,34 +217,34 @@ def test_a_restore_that_is_refused_beforehand_forgets_no_emulator(ready: Bed) ->
 def test_a_lab_without_a_record_is_destroyed(bed: Bed) -> None:
     bed.session().store.place(NAME)
     with bed.untouched():
-        checked(lifecycle.destroy(bed.session(), NAME))
+        checked(destroy(bed.session(), NAME))
     assert bed.session().store.labs() == []
 
 
 def test_a_lab_without_an_image_is_destroyed(bed: Bed) -> None:
-    choose.record_for(bed.session(), bed.session().store.place(NAME))
+    selection.record_for(bed.session(), bed.session().store.place(NAME))
     with bed.untouched():
-        checked(lifecycle.destroy(bed.session(), NAME))
+        checked(destroy(bed.session(), NAME))
     assert bed.session().store.labs() == []
 
 
 def test_what_an_engine_made_goes_though_the_record_names_no_image(ready: Bed) -> None:
     ready.lab().change(image="")
-    checked(lifecycle.destroy(ready.session(), NAME))
+    checked(destroy(ready.session(), NAME))
     assert "destroy" in ready.world.calls and ready.session().store.labs() == []
 
 
 def test_a_destroy_that_was_cut_short_is_repeated(ready: Bed) -> None:
     ready.world.broken["destroy"] = LabError("the process does not end")
     with pytest.raises(LabError, match="does not end"):
-        lifecycle.destroy(ready.session(), NAME)
+        destroy(ready.session(), NAME)
     assert ready.lab().record().image  # still known: else its VM would be lost
     ready.world.broken.clear()
-    checked(lifecycle.destroy(ready.session(), NAME))
+    checked(destroy(ready.session(), NAME))
     assert ready.world.state is State.ABSENT
 
 
-@pytest.mark.parametrize("act", [lifecycle.halt, lifecycle.suspend, lifecycle.resume, lifecycle.destroy])
+@pytest.mark.parametrize("act", [lifecycle.halt, lifecycle.suspend, lifecycle.resume, destroy])
 def test_one_command_at_a_time(ready: Bed, act: Callable[[Session, str], object]) -> None:
     held = hold(ready.lab().lock_file, "lab.up", "lab")
     with held, ready.untouched(), pytest.raises(BusyError, match=r"lab\.up"):

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from lab import lock
 from lab.adb import AdbServer
-from lab.errors import BusyError, LabError, UsageError
+from lab.core import lock
+from lab.core.errors import BusyError, LabError, UsageError
 from lab.guest import keys
-from lab.store import Lab, Store, new_record
+from lab.records.labs import Lab, Store, new_record
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from lab import lock
+from lab.core import lock
 with lock.hold(Path(sys.argv[1]), "lab.up", "lab x"):
     print("held", flush=True)
     time.sleep(60)
@@ -189,7 +189,7 @@ def test_what_does_not_hold_the_lock_makes_no_folder_of_a_lab_that_is_gone(tmp_p
 def test_asking_who_holds_a_lock_refuses_it_to_nobody(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom lab import lock\nend = time.monotonic() + 4\n"
+        "import sys, time\nfrom pathlib import Path\nfrom lab.core import lock\nend = time.monotonic() + 4\n"
         "print('asks', flush=True)\nwhile time.monotonic() < end:\n    lock.holder(Path(sys.argv[1]))\n"
     )
     asking = subprocess.Popen([sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True)
@@ -261,7 +261,7 @@ def test_a_record_that_the_journal_says_was_written_is_no_half_made_lab(tmp_path
 def test_what_could_not_be_swept_is_no_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.place(".x.0123.gone")
-    monkeypatch.setattr("lab.store.shutil.rmtree", lambda *_, **__: None)
+    monkeypatch.setattr("lab.records.labs.shutil.rmtree", lambda *_, **__: None)
     assert store.labs() == []
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from lab.commands import doctor, image, inspect, mirror, up
-from lab.commands.session import Session
-from lab.commands.workbench import Workbench
+from lab.core.errors import BlockedError, UsageError
 from lab.documents.host import DoctorEngine
-from lab.errors import BlockedError, UsageError
 from lab.host import kvm
 from lab.images import apt_sources, canary
+from lab.tasks.image import images
+from lab.tasks.lab import doctor, inspect, up
+from lab.workflow import mirror
+from lab.workflow.session import Session
+from lab.workflow.workbench import Workbench
 from tests.unit.bed import Bed, checked
 from tests.unit.terminal import environment, on_terminal, script
 
@@ -151,7 +153,7 @@ def test_every_builder_of_the_canary_asks_the_same(bed: Bed, archive: FakeArchiv
     bed.patch.setattr(canary, "build", build)
     session, questions = asked(bed, ADDRESS)
     with pytest.raises(BlockedError, match="as far as"):
-        image.build(session, "canary")
+        images.build(session, "canary")
     checked(up.up(bed.session(), "default"))
     assert Workbench.open(session, "default").place().debian_mirror() == ADDRESS
     assert built == [ADDRESS] and len(questions) == 1
@@ -173,15 +175,17 @@ def test_what_cannot_be_built_here_is_said(bed: Bed, monkeypatch: pytest.MonkeyP
     needed: list[object] = []
     monkeypatch.setattr(Session, "need", lambda _self, purposes: needed.append(purposes))
     for name in ("debian-13", "canary"):
-        bed.patch.setitem(image._BUILDS, name, lambda _session, _step, name=name: wanted.append(name) or name)
-    monkeypatch.setattr(image, "result", lambda _session, name, outcome: _row(name, outcome))
-    document = checked(image.build(bed.session(), ""))
+        bed.patch.setitem(
+            images._BUILDS, name, lambda _session, _step, name=name: wanted.append(name) or name
+        )
+    monkeypatch.setattr(images, "result", lambda _session, name, outcome: _row(name, outcome))
+    document = checked(images.build(bed.session(), ""))
     if system == "Linux":
         assert set(wanted) == {"debian-13", "canary"} and document["notes"] == [] and needed
         return
     assert wanted == ["canary"] and document["notes"] == ["debian-13 is built on Linux only"] and not needed
     with pytest.raises(BlockedError, match="built on Linux only") as caught:
-        image.build(bed.session(), "debian-13")
+        images.build(bed.session(), "debian-13")
     assert "image.fetch" in caught.value.hint
 
 
@@ -209,10 +213,10 @@ def test_ctrl_c_at_the_question_is_an_interruption(tmp_path: Path) -> None:
 def test_a_person_at_a_terminal_is_asked_and_a_dead_address_is_told(tmp_path: Path) -> None:
     """Through the real commands, up to the network: nothing listens there."""
     command = (
-        "from lab.commands import image\n"
+        "from lab.tasks.image import images\n"
         "from lab.images import apt_sources\n"
         "apt_sources.debian_archive = lambda *_: None\n"
-        "return image.build(session, 'canary')"
+        "return images.build(session, 'canary')"
     )
     seen = on_terminal(
         script(command), environment(tmp_path), (b"as apt has it: ", b"http://127.0.0.1:9/debian\n")

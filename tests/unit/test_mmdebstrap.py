@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import BlockedError, CommandError
+from lab.core.errors import BlockedError, CommandError
 from lab.images import apt_sources, mmdebstrap
 from tests.capabilities import needs_linux
 

@@ -18,33 +18,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, evidence, lock
-from lab.commands.nightly import (
-    clock,
-    following,
-    history,
-    install,
-    night,
-    run,
-    status,
-    telling,
-    timetable,
-    uninstall,
-)
-from lab.commands.nightly.judging import judge
-from lab.commands.nightly.showing import history_file, lock_file
-from lab.commands.session import Session
-from lab.commands.up import up
 from lab.config.model import NightlySection, VmSection
+from lab.core import deadline, lock
+from lab.core.errors import BusyError, InterruptedByUser, LabError, UsageError
+from lab.core.steps import JsonLines
+from lab.core.web import Patience
 from lab.engines.protocol import State
-from lab.errors import BusyError, InterruptedByUser, LabError, UsageError
 from lab.history import Claimed, ClimbRecord, History, HistoryError, Night, counted
 from lab.history import model as figures
-from lab.ladder.model import Claim, Verdict
+from lab.model.domain import Claim, Verdict
+from lab.nights import clock, following, history, install, night, run, status, telling, timetable, uninstall
+from lab.nights.judging import judge
+from lab.nights.showing import lock_file
 from lab.notify import github, webhook
+from lab.records import evidence
 from lab.schedule import Systemd
-from lab.steps import JsonLines
-from lab.web import Patience
+from lab.tasks.lab.up import up
+from lab.workflow.session import Session
 from tests.unit import fakes, sinks
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
@@ -184,7 +174,7 @@ def test_an_update_that_costs_a_claim_is_told_everywhere_with_what_was_updated(b
     assert finding["worse"]
     assert said in finding["text"]
     assert said in (Path(found["evidence"]) / "summary.md").read_text()
-    with History(history_file(bed.session())) as past:
+    with History(bed.session().history_file) as past:
         notice = telling.notice_of(past.nights(1)[0])
     assert any(said in line for line in notice.lines)  # mail is these lines
     assert said in notice.document()["findings"][0]["text"]
@@ -231,7 +221,7 @@ def test_what_is_absent_blocks_and_is_not_asked_for_again(bed: Bed) -> None:
 
 
 def _raise_blocked(*_: object) -> None:
-    from lab.errors import BlockedError
+    from lab.core.errors import BlockedError
 
     raise BlockedError("a port is taken")
 
@@ -442,7 +432,7 @@ def _die_in_the_second_look(bed: Bed) -> None:
 
 def test_a_killed_night_is_never_missing(bed: Bed) -> None:
     _die_in_the_second_look(bed)
-    with History(history_file(bed.session())) as past:
+    with History(bed.session().history_file) as past:
         assert past.running()
     (found,) = _past(bed)  # whoever looks first closes it
     assert (found["verdict"], found["state"]) == ("inconclusive", "ended")
@@ -573,7 +563,7 @@ def test_a_disk_that_has_room_again_once_the_lab_is_gone(bed: Bed) -> None:
 
 def test_a_history_that_cannot_be_written_at_all_is_told_and_is_no_success(bed: Bed) -> None:
     (bed.folder / "state").mkdir()
-    history_file(bed.session()).mkdir()
+    bed.session().history_file.mkdir()
     with sinks.http() as sink:
         bed.patch.setenv("LAB_WEBHOOK_URL", sink.url)
         with pytest.raises(HistoryError):
@@ -585,7 +575,7 @@ def test_a_history_that_cannot_be_written_at_all_is_told_and_is_no_success(bed: 
 
 def test_a_damaged_history_costs_no_night(bed: Bed) -> None:
     (bed.folder / "state").mkdir()
-    history_file(bed.session()).write_bytes(b"no database")
+    bed.session().history_file.write_bytes(b"no database")
     _, code = _run(bed)
     assert code == 0
     document = checked(history(bed.session()))
@@ -694,7 +684,7 @@ def test_a_keyring_that_breaks_costs_neither_night_nor_its_reason(bed: Bed, reco
         assert "there is no address" in found["deliveries"][0]["said"]
     else:
         (bed.folder / "state").mkdir()
-        history_file(bed.session()).mkdir()
+        bed.session().history_file.mkdir()
         with pytest.raises(HistoryError, match="could not be used"):
             _run(bed, webhook="json")
 
@@ -724,7 +714,7 @@ def test_the_same_regression_has_the_same_marker_every_night(bed: Bed) -> None:
     for version in ("8.0", "8.1"):
         bed.world.facts = replace(bed.world.facts, version=version)
         _run(bed)
-        with History(history_file(bed.session())) as past:
+        with History(bed.session().history_file) as past:
             (found,) = telling.notice_of(past.nights(1)[0]).findings
         markers.append(found.marker)
     assert markers[0] == markers[1]

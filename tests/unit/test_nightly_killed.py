@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from lab import deadline
-from lab.commands.nightly import following, looks, night, run, telling
-from lab.commands.nightly.showing import history_file
 from lab.config.model import NightlySection
-from lab.errors import InterruptedByUser
+from lab.core import deadline
+from lab.core.errors import InterruptedByUser
+from lab.core.web import Patience
 from lab.history import History, Night
+from lab.nights import following, looks, night, run, telling
 from lab.notify import Webhook
 from lab.notify.webhook import DELIVERY
-from lab.web import Patience
 from tests.unit import sinks
 from tests.unit.bed import Bed
 
@@ -78,9 +77,9 @@ def _at(patch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> C
 
 def _nights(bed: Bed) -> list[Night]:
     """Oldest first, as they stand in the file."""
-    if not history_file(bed.session()).exists():
+    if not bed.session().history_file.exists():
         return []
-    with History(history_file(bed.session())) as past:
+    with History(bed.session().history_file) as past:
         return past.nights()[::-1]
 
 

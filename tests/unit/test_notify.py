@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import redact, schema
+from lab.core import redact
+from lab.core.web import Patience
+from lab.model import schema
 from lab.notify import (
     DeliveryError,
     GitHubIssues,
@@ -32,7 +34,6 @@ from lab.notify import (
     sending,
 )
 from lab.notify.webhook import DELIVERY, SIGNATURE, TIMESTAMP, sign, slack_message
-from lab.web import Patience
 from tests.unit import sinks
 from tests.unit.sinks import Answer, HttpSink, Request
 
@@ -62,7 +63,7 @@ def test_the_token_is_ours_whatever_netrc_has(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password of-somebody-else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr("lab.web.is_loopback", lambda _host: False)  # as if it were elsewhere
+    monkeypatch.setattr("lab.core.web.is_loopback", lambda _host: False)  # as if it were elsewhere
     monkeypatch.setattr(sending, "_checked", lambda url: url)
     sending.send("POST", sink.url, QUICK, headers={"Authorization": "Bearer ours"})
     assert [request.headers["Authorization"] for request in sink.requests] == ["Bearer ours"]
@@ -334,7 +335,7 @@ def test_a_password_goes_encrypted_or_no_further_than_this_machine(monkeypatch: 
         mail.deliver(NOTICE)
         assert [line.split()[0] for line in sink.said if "AUTH" in line] == ["AUTH"]
         sink.said.clear()
-        monkeypatch.setattr("lab.web.is_loopback", lambda _host: False)  # as if it were elsewhere
+        monkeypatch.setattr("lab.core.web.is_loopback", lambda _host: False)  # as if it were elsewhere
         with pytest.raises(DeliveryError, match="offers no encryption"):
             mail.deliver(NOTICE)
         assert [line.split()[0].upper() for line in sink.said] == ["EHLO"]

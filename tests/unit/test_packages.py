@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, BusyError, DeadlineError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, BusyError, DeadlineError
+from lab.core.lock import hold
+from lab.core.steps import Event, Steps
 from lab.host import install, packages
 from lab.host.packages import TABLE, Installer, Requirement, find_program, missing
-from lab.lock import hold
-from lab.steps import Event, Steps
 from tests.capabilities import needs
 
 ROOT = Installer("apt", root=True, sudo=False)

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.commands import carry
-from lab.commands.session import Session
 from lab.config import Settings
-from lab.errors import BlockedError, LabError, UsageError
-from lab.files import sha256
+from lab.core.errors import BlockedError, LabError, UsageError
+from lab.core.files import sha256
+from lab.core.steps import Steps
 from lab.images import cache, canary, portable
 from lab.images.cache import CachedImage
 from lab.images.canary_manifest import CanaryManifest
-from lab.steps import Steps
+from lab.tasks.image import carry
+from lab.workflow.session import Session
 from tests.unit.bed import checked
 
 VERSIONS = {"adbd": "1.0-1", "busybox-static": "1:1.37"}

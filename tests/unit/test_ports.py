@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.host.ports import free_port, holder_of, is_free
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lab import deadline, evidence, files, proc
-from lab.commands import consent
-from lab.commands.nightly import run
-from lab.commands.nightly.showing import history_file
-from lab.commands.session import Session
-from lab.commands.up import up
 from lab.config.model import NightlySection
+from lab.core import deadline, files, proc
 from lab.engines.qemu import process
 from lab.history import History
+from lab.nights import run
+from lab.records import evidence
+from lab.tasks.lab.up import up
+from lab.workflow import consent
+from lab.workflow.session import Session
 from tests.unit.bed import Bed
 from tests.unit.fakes import FakeEngine
 
@@ -63,13 +63,13 @@ def test_what_an_earlier_lab_left_open_is_closed(bed: Bed) -> None:
     state = session.settings.state_dir
     for folder in (state, state / "labs", state / "evidence", state / "evidence" / "default"):
         folder.mkdir(mode=0o755)
-    with History(history_file(session)) as past:
+    with History(session.history_file) as past:
         past.begin(planned=1, evidence="", boot_id="", lab_version="0")
-        wal = history_file(session).with_name("history.db-wal")
-        for path in (history_file(session), wal):
+        wal = session.history_file.with_name("history.db-wal")
+        for path in (session.history_file, wal):
             path.chmod(0o644)
-        with History(history_file(session)):
-            assert (_mode(history_file(session)), _mode(wal)) == (0o600, 0o600)
+        with History(session.history_file):
+            assert (_mode(session.history_file), _mode(wal)) == (0o600, 0o600)
     up(session, "default")
     # The state folder was chosen by its user, who may have let others in: only lab's own are closed.
     assert _open_to_others(state) == {".": "0o755"}

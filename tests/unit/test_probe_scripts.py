@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import BlockedError, CommandError, LabError, UsageError, ending
+from lab.core.errors import BlockedError, CommandError, LabError, UsageError, ending
 from lab.guest import adopt, python
 from lab.guest.keys import KeyPair
 from lab.guest.login import AuthRefusedError

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import proc
-from lab.commands import project
-from lab.commands.session import Session
-from lab.errors import BlockedError
+from lab.core import proc
+from lab.core.errors import BlockedError
+from lab.dev import project
 from lab.host import packages
 from lab.host.packages import Requirement
+from lab.workflow.session import Session
 from tests.unit.bed import Bed, checked
 
 REPORT = """<testsuites><testsuite>

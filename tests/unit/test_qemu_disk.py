@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.core.errors import UsageError
 from lab.engines.qemu.disk import SUSPENDED, parse_saved, snapshots_of, tag_of
-from lab.errors import UsageError
 
 
 def _image(*tags: str) -> dict[str, object]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.core.errors import UsageError
 from lab.engines import NAMES, engine
 from lab.engines.options import Options, QemuOptions
 from lab.engines.protocol import Forward
 from lab.engines.qemu import QemuEngine, capabilities, network
 from lab.engines.qemu import engine as engine_module
 from lab.engines.qemu.launching import port_error
-from lab.errors import UsageError
 
 
 @dataclass

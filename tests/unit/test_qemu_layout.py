@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.core.errors import BlockedError
 from lab.engines.qemu.layout import SOCKET_PATH_BYTES, QemuLayout, make_private
-from lab.errors import BlockedError
 
 UUID = "5b0b2f4e-7a52-4e0f-9d3d-3f0c7d0d8a11"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
 from lab.rehearsal import BochsPc, PcFacts, PcSpec, QemuPc, choice, models, powered, process
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")

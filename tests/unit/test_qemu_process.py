@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
 from lab.engines.protocol import Forward
 from lab.engines.qemu import process
 from lab.engines.qemu.command import Hardware

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from lab import deadline as deadlines
-from lab.deadline import Deadline
+from lab.core import deadline as deadlines
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, InterruptedByUser
 from lab.engines.protocol import Forward
 from lab.engines.qemu import qmp
 from lab.engines.qemu.forwarding import listed
-from lab.errors import DeadlineError, InterruptedByUser
 
 GREETING = {
     "QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}

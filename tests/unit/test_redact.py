@@ -18,7 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lab import redact
+from lab.core import redact
 
 LETTERS = "abcXYZ019 '\"\\$&<>%+/=:@!ü€-_.~"
 SECRETS = st.text(LETTERS, min_size=6, max_size=24).map(str.strip).filter(lambda word: len(word) >= 6)

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from lab import deadline, files, schema
 from lab.cli import perform as performing
 from lab.cli import refusal
-from lab.commands.compare import compare
-from lab.commands.experiment import experiment
-from lab.commands.session import Reply, Session
-from lab.commands.up import up
-from lab.commands.validate import validate
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
-from lab.evidence import Run
+from lab.core import deadline, files
+from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
+from lab.model import schema
+from lab.records.evidence import Run
+from lab.tasks.lab.compare import compare
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.tasks.theory.experiment import experiment
+from lab.workflow.session import Reply, Session
 from tests.unit.bed import Bed
 
 NAME = "default"
@@ -124,10 +125,10 @@ def _stopped(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("command", "where", "hint"),
     [
-        (lambda session: up(session, NAME), "lab.commands.up.climb_lab", "goes on where this one stopped"),
-        (lambda session: validate(session, NAME), "lab.commands.validate.climb_lab", "looks again"),
-        (lambda session: compare(session, NAME, runs=1), "lab.commands.compare._measure", "measures anew"),
-        (lambda session: experiment(session, runs=1), "lab.commands.experiment._take", "measures anew"),
+        (lambda session: up(session, NAME), "lab.tasks.lab.up.climb_lab", "goes on where this one stopped"),
+        (lambda session: validate(session, NAME), "lab.tasks.lab.validate.climb_lab", "looks again"),
+        (lambda session: compare(session, NAME, runs=1), "lab.tasks.lab.compare._measure", "measures anew"),
+        (lambda session: experiment(session, runs=1), "lab.tasks.theory.experiment._take", "measures anew"),
     ],
 )
 def test_the_hint_says_what_the_same_command_does_next(

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, redact
-from lab.deadline import Deadline
-from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.core import deadline, redact
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.images.registry import Learned, Reference, manifests
 from lab.images.registry.challenge import Challenge, challenges
 from lab.images.registry.credentials import Credentials, stored
@@ -120,7 +120,7 @@ def test_a_helper_that_waits_for_its_user_is_not_waited_for(
     assert stored("ghcr.io", config, say=notes.append, deadline=Deadline.after(0.3)) is None
     assert "did not end" in notes[0]
     monkeypatch.setattr(deadline, "cancelled", threading.Event())
-    monkeypatch.setattr("lab.proc.cancelled", deadline.cancelled)
+    monkeypatch.setattr("lab.core.proc.cancelled", deadline.cancelled)
     threading.Timer(0.3, deadline.cancelled.set).start()
     with pytest.raises(InterruptedByUser):
         stored("ghcr.io", config, say=notes.append)

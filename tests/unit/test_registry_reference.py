@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
+from lab.core.errors import UsageError
 from lab.images.registry import Reference
 from lab.images.registry.reference import api_host, scheme
 

@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from lab import lock
 from lab.config.loading import PROJECT
-from lab.deadline import cancelled
-from lab.errors import (
+from lab.core import lock
+from lab.core.deadline import cancelled
+from lab.core.errors import (
     BlockedError,
     CommandError,
     DeadlineError,
@@ -29,13 +29,13 @@ from lab.errors import (
     InterruptedByUser,
     LabError,
 )
-from lab.evidence import Run
+from lab.core.steps import Event, Steps
 from lab.images import uses
+from lab.records.evidence import Run
 from lab.rehearsal import course, place, rehearsal, workdisk
 from lab.rehearsal.image import SystemImage
 from lab.rehearsal.rehearsal import Rehearsal, Rehearsed
 from lab.rehearsal.workdisk import Job
-from lab.steps import Event, Steps
 from tests.unit.fakepc import NAME, FakePc, FakePcs, installed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")

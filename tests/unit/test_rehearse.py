@@ -16,28 +16,28 @@ from typing import Any
 
 import pytest
 
-from lab import schema
-from lab.commands.experiment_result import Experiment
-from lab.commands.image import build, list_images, prune
-from lab.commands.rehearse import rehearse
-from lab.commands.session import Session
 from lab.config import Settings, load
 from lab.config.model import RehearsalSection
-from lab.deadline import cancelled
-from lab.errors import BlockedError, InterruptedByUser, UsageError
+from lab.core.deadline import cancelled
+from lab.core.errors import BlockedError, InterruptedByUser, UsageError
+from lab.core.steps import Event, Steps
+from lab.core.tell import Terminal
+from lab.experiments.result import Experiment
 from lab.host import facts, packages
 from lab.images import cache, canary, debian
 from lab.ladder.climb import Climb
-from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status
 from lab.ladder.report import document
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
+from lab.model import schema
+from lab.model.domain import Cell, Claim, Host, Nesting, Outcome, Status
 from lab.rehearsal import image
 from lab.rehearsal.image import SystemImage
-from lab.reporters import RunFolder, history
-from lab.steps import Event, Steps
-from lab.tell import Terminal
+from lab.reports import RunFolder, history
+from lab.tasks.image.images import build, list_images, prune
+from lab.tasks.theory.rehearse import rehearse
 from lab.theory.experiment import Delivered, TrialOutcome, TurnResult, plan
+from lab.workflow.session import Session
 from tests.unit.bed import host
 from tests.unit.fakepc import NAME, installed
 
@@ -451,7 +451,7 @@ def test_images_that_are_missing_are_built_first(desk: Desk) -> None:
     ):
         desk.patch.setattr(module, "find", lambda _: None)
         desk.patch.setattr(module, "build", built)
-    desk.patch.setattr("lab.commands.mirror.debian", lambda _session: "http://mirror.example/debian")
+    desk.patch.setattr("lab.workflow.mirror.debian", lambda _session: "http://mirror.example/debian")
     found, code, _ = checked(desk)
     assert (found["verdict"], code) == ("confirmed", 0)
     assert desk.needed == [{"rehearsal"}, {"build-image"}]
@@ -493,7 +493,7 @@ def test_the_pcs_image_is_built_beforehand_where_it_is_asked_for(desk: Desk) -> 
     desk.patch.setattr(debian, "build", lambda _cache, _step: desk.images / "debian-13-3")
     canary_3 = cache.find(desk.images, "canary-3")
     desk.patch.setattr(canary, "build", lambda _cache, _step, _archive: canary_3)
-    desk.patch.setattr("lab.commands.mirror.debian", lambda _session: "http://mirror.example/debian")
+    desk.patch.setattr("lab.workflow.mirror.debian", lambda _session: "http://mirror.example/debian")
     both = build(desk.session, "").document
     assert [row["id"] for row in both["results"]] == ["canary-3", "debian-13-3"] and both["notes"] == []
     named = build(desk.session, "rehearsal").document

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import InconclusiveError
+from lab.core.errors import InconclusiveError
+from lab.core.steps import Event, EventStream, Steps
 from lab.rehearsal import course, relay
 from lab.rehearsal.course import Course, Milestone, beating
 from lab.rehearsal.relay import GuestEvent, KernelPanic, Relay, TaskSignal, parse
-from lab.steps import Event, EventStream, Steps
 
 TASKS = ("lab.doctor", "lab.up")
 

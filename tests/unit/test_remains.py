@@ -14,15 +14,16 @@ import psutil
 import pytest
 
 from lab import engines
-from lab.commands import lifecycle, remains
-from lab.commands.up import up
+from lab.core.errors import ExitCode, InconclusiveError, LabError
 from lab.engines import traces
 from lab.engines.protocol import MachineSpec
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.machine import QemuMachine
 from lab.engines.vagrant import link
-from lab.errors import ExitCode, InconclusiveError, LabError
-from lab.store import Lab, Record, Store, new_record
+from lab.records.labs import Lab, Record, Store, new_record
+from lab.tasks.lab.up import up
+from lab.workflow import remains
+from lab.workflow.destroy import destroy
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import FakeEngine
 
@@ -231,7 +232,7 @@ def test_destroy_ends_the_vm_of_a_record_that_cannot_be_read(bed: Bed, how: str)
         "machine",
         lambda self, spec, journal: (asked.append(spec.uuid), machine(self, spec, journal))[1],
     )
-    document = checked(lifecycle.destroy(bed.session(), NAME))
+    document = checked(destroy(bed.session(), NAME))
     assert "destroy" in bed.world.calls and set(asked) == {uuid}
     assert any("cannot be read" in note for note in document["notes"])
     assert bed.session().store.labs() == []
@@ -242,7 +243,7 @@ def test_destroy_does_not_say_gone_of_what_it_cannot_know(bed: Bed) -> None:
     lab.record_file.unlink()
     lab.journal.path.unlink()
     with pytest.raises(InconclusiveError, match="which one cannot be told"):
-        lifecycle.destroy(bed.session(), NAME)
+        destroy(bed.session(), NAME)
     assert lab.folder.is_dir() and "destroy" not in bed.world.calls
     with pytest.raises(InconclusiveError):
         up(bed.session(), NAME, fresh=True)

@@ -13,15 +13,17 @@ import pytest
 import xmlschema
 from hypothesis import HealthCheck, given, settings
 
-from lab import redact, reporters, schema
-from lab.characters import printable
-from lab.ladder.model import Claim, Verdict
+from lab import reports
+from lab.core import redact
+from lab.core.characters import printable
 from lab.ladder.rungs import LADDER
-from lab.reporters import links, markdown, wording
-from lab.reporters.document import document
-from lab.reporters.junit import JUnit
-from lab.reporters.model import ReportedRun, ReportInput
-from lab.reporters.text import seconds
+from lab.model import schema
+from lab.model.domain import Claim, Verdict
+from lab.reports import links, markdown, wording
+from lab.reports.document import document
+from lab.reports.junit import JUnit
+from lab.reports.model import ReportedRun, ReportInput
+from lab.reports.text import seconds
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, HOSTILE, VERDICTS, documents, full, inputs, kept, made
 
@@ -35,7 +37,7 @@ KINDS = pytest.mark.parametrize("kind", DOCUMENTS)
 
 
 def rendered(run: ReportInput) -> dict[str, str]:
-    return {reporter.format: reporter.render(run, HERE) for reporter in reporters.REPORTERS}
+    return {reporter.format: reporter.render(run, HERE) for reporter in reports.REPORTERS}
 
 
 def cases(text: str) -> Iterator[tuple[str, str, Xml.Element | None]]:
@@ -65,7 +67,7 @@ def test_the_documents_are_of_every_kind() -> None:
 @KINDS
 def test_all_are_written_beside_the_evidence(kind: str, tmp_path: Path) -> None:
     folder = kept(tmp_path / "default" / "1-up", DOCUMENTS[kind])
-    written = reporters.write(reporters.read([reporters.RunFolder(folder)]), folder)
+    written = reports.write(reports.read([reports.RunFolder(folder)]), folder)
     assert {form: path.name for form, path in written.items()} == {
         "html": "report.html",
         "json": "report.json",
@@ -73,9 +75,9 @@ def test_all_are_written_beside_the_evidence(kind: str, tmp_path: Path) -> None:
         "markdown": "report.md",
     }
     schema.validate(json.loads(written["json"].read_text()))
-    again = reporters.read([reporters.RunFolder(folder)])
+    again = reports.read([reports.RunFolder(folder)])
     assert not set(again.last.files) & {path.name for path in written.values()}, "a report is no evidence"
-    assert reporters.write(again, folder) == written
+    assert reports.write(again, folder) == written
 
 
 @KINDS
@@ -139,7 +141,7 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
     found = made(name="s3cret-of-the-lab")
     folder = kept(tmp_path / "default" / "1-up", found)
     redact.register("s3cret-of-the-lab")
-    for path in reporters.write(reporters.read([reporters.RunFolder(folder)]), folder).values():
+    for path in reports.write(reports.read([reports.RunFolder(folder)]), folder).values():
         assert "s3cret" not in path.read_text()
 
 
@@ -310,7 +312,7 @@ def test_how_durations_are_said(value: float, said: str) -> None:
 def test_links_lead_to_evidence_and_nowhere_else(tmp_path: Path) -> None:
     folder = kept(tmp_path / "default" / "1-up", DOCUMENTS["confirmed"])
     (tmp_path / "outside.txt").write_text("no evidence")
-    run = reporters.read([reporters.RunFolder(folder)]).last
+    run = reports.read([reports.RunFolder(folder)]).last
     outcome = run.outcomes["nested.boot"]
     for named in (*HOSTILE, "../../outside.txt", str(tmp_path / "outside.txt"), "gone.log"):
         object.__setattr__(outcome, "evidence", (named,))

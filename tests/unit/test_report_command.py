@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from lab import files, reporters
-from lab.commands import lifecycle, theory
-from lab.commands.report import report
-from lab.commands.up import up
-from lab.commands.validate import validate
+from lab import reports
+from lab.core import files
+from lab.core.errors import LabError, UsageError
 from lab.engines.protocol import EngineFacts
-from lab.errors import LabError, UsageError
 from lab.host import facts, kvm
 from lab.host.facts import HostFacts, Kvm, parse_cpuinfo
-from lab.reporters import reading
+from lab.reports import reading
+from lab.tasks.lab.report import report
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
+from lab.tasks.theory import explain
+from lab.workflow.destroy import destroy
 from tests.unit.bed import Bed, checked
 from tests.unit.pages import Page
 
@@ -48,7 +50,7 @@ def test_the_newest_run_is_reported(bed: Bed) -> None:
 
 def test_a_report_outlives_the_lab(bed: Bed) -> None:
     up(bed.session(), "default")
-    lifecycle.destroy(bed.session(), "default")
+    destroy(bed.session(), "default")
     assert checked(report(bed.session(), "default"))["verdict"] == "confirmed"
 
 
@@ -135,7 +137,7 @@ def test_a_run_is_read_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_without_a_verdict_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no verdict"):
-        reporters.read([reporters.RunFolder(tmp_path)])
+        reports.read([reports.RunFolder(tmp_path)])
 
 
 def test_open_hands_the_page_to_a_browser(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +195,11 @@ def test_a_report_predicts_what_theory_explain_does_here(
     monkeypatch.setattr(facts, "read", lambda: here)
     usable = engine.acceleration == "kvm"
     answer = kvm.KvmAnswer(usable, "", nested=True)
-    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: answer)
-    monkeypatch.setattr(theory.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: answer)
+    monkeypatch.setattr(explain.shutil, "which", lambda name: f"/usr/bin/{name}")
     bed.world.facts = engine
     up(bed.session(engine=engine.engine), "default")
-    (expected,) = checked(theory.explain(bed.session(), engine=engine.engine))["engines"]
+    (expected,) = checked(explain.explain(bed.session(), engine=engine.engine))["engines"]
     found = written(checked(report(bed.session(), "default")))["predictions"]
     assert expected["fact"] and expected["fact"]["id"].startswith(fact)
     claims = {claim: said for claim, said in expected["claims"].items() if said != "not applicable"}

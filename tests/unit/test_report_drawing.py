@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.ladder.model import Claim, Verdict
-from lab.reporters import spans
-from lab.reporters.html.drawing import NARROW, WIDE, draw_layers, text_width, ticks, wrapped
-from lab.reporters.html.gantt import draw_stages, draw_steps
-from lab.reporters.html.trend import draw_trend
-from lab.reporters.layers import layers
-from lab.reporters.model import AndroidStage, Past, ReportedRun
-from lab.steps import JsonLines, Steps
+from lab.core.steps import JsonLines, Steps
+from lab.model.domain import Claim, Verdict
+from lab.reports import spans
+from lab.reports.html.drawing import NARROW, WIDE, draw_layers, text_width, ticks, wrapped
+from lab.reports.html.gantt import draw_stages, draw_steps
+from lab.reports.html.trend import draw_trend
+from lab.reports.layers import layers
+from lab.reports.model import AndroidStage, Past, ReportedRun
 from tests.unit.reports import AT, DOCUMENTS, TEXTS, documents, steps
 
 UNHURRIED = settings(deadline=None, max_examples=60)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
-from lab import reporters
-from lab.characters import printable
+from lab import reports
+from lab.core.characters import printable
 from lab.ladder.rungs import LADDER
-from lab.reporters.html import Html
-from lab.reporters.html.images import pictures
-from lab.reporters.model import ReportedRun, ReportInput
+from lab.reports.html import Html
+from lab.reports.html.images import pictures
+from lab.reports.model import ReportedRun, ReportInput
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, full, inputs, kept
 
@@ -23,7 +23,7 @@ UNHURRIED = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 KINDS = pytest.mark.parametrize("kind", DOCUMENTS)
-STYLE = (Path(reporters.__file__).parent / "html" / "style.css").read_text()
+STYLE = (Path(reports.__file__).parent / "html" / "style.css").read_text()
 TAGS = frozenset(
     """html head meta title link style body header main section footer h1 h2 p dl div dt dd ul li table thead
     tbody tr th td figure figcaption details summary a img code b small span bdi time svg defs pattern rect

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from lab import deadline, schema
-from lab.commands.compare import compare
-from lab.commands.experiment_result import Experiment
-from lab.commands.report import report
-from lab.commands.up import up
-from lab.commands.validate import validate
+from lab.core import deadline
+from lab.core.errors import DeadlineError, UsageError
 from lab.engines.protocol import EngineFacts
-from lab.errors import DeadlineError, UsageError
-from lab.evidence import Run
+from lab.experiments.result import Experiment
+from lab.model import schema
+from lab.records.evidence import Run
+from lab.tasks.lab.compare import compare
+from lab.tasks.lab.report import report
+from lab.tasks.lab.up import up
+from lab.tasks.lab.validate import validate
 from lab.theory.experiment import Delivered, TrialOutcome, TurnResult, plan
 from tests.unit.bed import IMAGE, Bed, checked
 from tests.unit.fakes import FakeEmulator

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline
-from lab.deadline import Deadline
+from lab.core import deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, MachineSpec, State
-from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
-from lab.ladder.model import Observation
 from lab.ladder.rungs import LADDER, container, docker, guest, host, nested, vm
 from lab.ladder.site import Site
+from lab.model.domain import Observation
 from lab.probes.kvm import Device, GuestRun, KvmFacts, Probe
 from tests.unit import fakes
 

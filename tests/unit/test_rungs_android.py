@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, InconclusiveError
 from lab.emulators.protocol import BootStage, Check, Diagnosis, Health, NestedProof
 from lab.engines.protocol import EngineFacts
-from lab.errors import BlockedError, InconclusiveError
 from lab.host.facts import HostFacts, parse_cpuinfo
-from lab.ladder.model import Observation
 from lab.ladder.rungs import android, nested
 from lab.ladder.site import Site, deadline_key
+from lab.model.domain import Observation
 from lab.probes.kvm import CpuFacts, KvmFacts, Probe
 from tests.unit import fakes
 

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline as clock
-from lab import files, proc, redact
-from lab.commands.nightly.clock import Budget
-from lab.deadline import Deadline, NotYet, poll
-from lab.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
-from lab.evidence import Run, runs
-from lab.steps import Background, Event, JsonLines, Steps
+from lab.core import deadline as clock
+from lab.core import files, proc, redact
+from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError
+from lab.core.steps import Background, Event, JsonLines, Steps
+from lab.nights.clock import Budget
+from lab.records.evidence import Run, runs
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_a_chatty_browser_leaves_standard_output_alone(tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text("#!/bin/sh\necho Opening $1 in existing session.\n")
     browser.chmod(0o755)
-    program = "from lab import proc; print(proc.browse('http://127.0.0.1:1/'))"
+    program = "from lab.core import proc; print(proc.browse('http://127.0.0.1:1/'))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=os.environ | {"BROWSER": f"{browser} %s"},
@@ -298,7 +298,7 @@ def test_a_signal_that_comes_in_the_middle_of_a_wait_does_not_lock_up() -> None:
     """The handler asks from within whatever the main thread does with the switch just then."""
     script = (
         "import signal, sys\n"
-        "from lab import deadline\n"
+        "from lab.core import deadline\n"
         "signal.signal(signal.SIGALRM, lambda *_: deadline.cancelled.set())\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)\n"
         "for _ in range(20000):\n"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from lab import files
-from lab.errors import BlockedError, LabError
+from lab.core import files
+from lab.core.errors import BlockedError, LabError
 from lab.formats import oci
 from lab.formats.cpio import CpioEntry
 from lab.images import savedimage
@@ -94,7 +94,7 @@ def test_the_file_is_hashed_once_while_it_is_the_same(
         hashed.append(path)
         return real(path)
 
-    monkeypatch.setattr("lab.files.sha256", sha256)
+    monkeypatch.setattr("lab.core.files.sha256", sha256)
     first = savedimage.read(path, state)
     assert savedimage.read(path, state) == first
     assert hashed == [path]

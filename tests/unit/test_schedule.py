@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, proc, schedule
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
+from lab import schedule
+from lab.core import deadline, proc
+from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, installing, plan
 from lab.schedule.systemd import _argument, _quoted
 

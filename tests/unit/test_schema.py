@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from lab import schema
+from lab.core.errors import ExitCode
 from lab.engines.protocol import State
-from lab.errors import ExitCode
-from lab.ladder.model import Claim, Nesting, Status, Verdict
 from lab.ladder.rungs import LADDER
+from lab.model import schema
+from lab.model.domain import Claim, Nesting, Status, Verdict
 from tests.unit.documents import EXAMPLES
 from tests.unit.documents.parts import validation
 

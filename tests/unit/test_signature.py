@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.images.signature import verify_detached
 from tests.capabilities import needs
 from tests.signing import LONG_AGO, Signer

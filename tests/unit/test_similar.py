@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.similar import choices, nearest
+from lab.core.similar import choices, nearest
 
 
 def test_the_nearest_is_one_word_or_none() -> None:

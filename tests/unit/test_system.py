@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import files, system
 from lab.cli import refusal
-from lab.errors import BlockedError, ExitCode, LabError
-from lab.store import Store
+from lab.core import files, system
+from lab.core.errors import BlockedError, ExitCode, LabError
+from lab.records.labs import Store
 
 NOBODY = 65534
 

@@ -20,17 +20,17 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from lab.characters import printable
 from lab.cli.console import LiveSink, PlainSink
-from lab.errors import LabError
+from lab.core.characters import printable
+from lab.core.errors import LabError
+from lab.core.steps import Event
+from lab.core.tell import Terminal, show_error
 from lab.history.model import counted
 from lab.ladder import report
-from lab.ladder.model import Claim, Outcome, Status
+from lab.model.domain import Claim, Outcome, Status
 from lab.notify.github import _body, _title
 from lab.notify.message import Notice, Said
-from lab.reporters import markdown
-from lab.steps import Event
-from lab.tell import Terminal, show_error
+from lab.reports import markdown
 from tests.unit.terminal import ROOT, environment, on_terminal, script
 
 INVOKE = Path(sys.executable).parent / "invoke"
@@ -156,9 +156,9 @@ def test_notices_and_pages_are_text_too(text: str) -> None:
     assert "\n~~~~\n" not in _body(finding, notice)[4:].rpartition("\n~~~~\n")[0]
 
 
-RAW = {"screen.py", "guest/runner.py", "commands/inside.py"}
+RAW = {"core/screen.py", "guest/runner.py", "tasks/lab/inside.py"}
 """Where what a person asked to have as it is goes to the standard streams."""
-ENTRANCE = {"tell.py", "cli/perform.py", "cli/program.py", "cli/streams.py", "documents/__main__.py"}
+ENTRANCE = {"core/tell.py", "cli/perform.py", "cli/program.py", "cli/streams.py", "documents/__main__.py"}
 
 
 def test_nobody_goes_past_the_door() -> None:

@@ -14,18 +14,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lab import deadline
-from lab.commands import theory
-from lab.commands.session import Reply
+from lab.core import deadline
+from lab.core.errors import ExitCode, UsageError
 from lab.engines.protocol import Availability
-from lab.errors import ExitCode, UsageError
 from lab.history import Claimed, Ending, History, cell_columns
 from lab.host import kvm
-from lab.ladder.model import Claim
+from lab.model.domain import Claim
+from lab.tasks.theory import explain
 from lab.theory import documents, knowledge
 from lab.theory.documents import expected_row
 from lab.theory.knowledge import Outlook, table
 from lab.theory.situation import ENGINES, FLAGS, parse_host
+from lab.workflow.session import Reply
 from tests.unit.bed import Bed, checked
 from tests.unit.test_theory_situation import CELL
 
@@ -34,8 +34,8 @@ ANSWER = kvm.KvmAnswer(False, "there is no /dev/kvm", False)
 
 @pytest.fixture
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: ANSWER)
-    monkeypatch.setattr(theory.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: ANSWER)
+    monkeypatch.setattr(explain.shutil, "which", lambda name: f"/usr/bin/{name}")
     yield Bed(tmp_path, monkeypatch)
     deadline.cancelled.clear()
 
@@ -70,7 +70,7 @@ def engines_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_this_host(bed: Bed) -> None:
     with bed.untouched():
-        reply = theory.explain(bed.session())
+        reply = explain.explain(bed.session())
     document = checked(reply)
     assert reply.code == ExitCode.DONE
     assert document["asked"] == {"host": None, "engine": None}
@@ -84,7 +84,7 @@ def test_this_host(bed: Bed) -> None:
 
 def test_an_engine_that_cannot_be_asked_is_explained_all_the_same(bed: Bed) -> None:
     bed.world.available = Availability(False, "QEMU is not installed", "install it")
-    found = engines_of(checked(theory.explain(bed.session())))
+    found = engines_of(checked(explain.explain(bed.session())))
     assert found["qemu"]["available"] is False and found["qemu"]["availability"]
     assert found["qemu"]["fact"]["id"] == "qemu-emulation"
 
@@ -101,19 +101,19 @@ def test_an_engine_that_cannot_be_asked_is_explained_all_the_same(bed: Bed) -> N
 def test_kvm_that_could_not_be_tried_is_not_known(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, answer: kvm.KvmAnswer, installed: bool, expected: bool | None
 ) -> None:
-    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: answer)
-    monkeypatch.setattr(theory.shutil, "which", lambda _: "/usr/bin/qemu" if installed else None)
-    assert theory.here(bed.session()).kvm is expected
+    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: answer)
+    monkeypatch.setattr(explain.shutil, "which", lambda _: "/usr/bin/qemu" if installed else None)
+    assert explain.here(bed.session()).kvm is expected
 
 
 def test_the_probe_says_not_proven_as_expected_here(monkeypatch: pytest.MonkeyPatch) -> None:
     answer, kept = kvm._decide({"qemu": "QEMU 7.2"}, None, "tcg", 1.0, "qemu-system-x86_64")
-    assert not kept and answer.why.startswith(theory._UNPROVEN)
+    assert not kept and answer.why.startswith(explain._UNPROVEN)
 
 
 def test_another_host_is_asked_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: pytest.fail("this host was probed"))
-    reply = theory.explain(bed.session(), host="macos-intel:13", engine="virtualbox:7.1")
+    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: pytest.fail("this host was probed"))
+    reply = explain.explain(bed.session(), host="macos-intel:13", engine="virtualbox:7.1")
     document = checked(reply)
     (row,) = document["engines"]
     assert row["claims"] == {"nesting": "refuted", "android": "refuted", "theory": "refuted"}
@@ -127,7 +127,7 @@ def test_another_host_is_asked_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_depends_on_a_version_is_told_by_version(bed: Bed) -> None:
-    reply = theory.explain(bed.session(), host="macos-intel:13", engine="virtualbox")
+    reply = explain.explain(bed.session(), host="macos-intel:13", engine="virtualbox")
     (row,) = checked(reply)["engines"]
     assert row["fact"] is None and len(row["open"]) == 3
     text = " ".join(shown(reply).split())
@@ -164,7 +164,7 @@ def test_what_depends_on_a_version_is_told_by_version(bed: Bed) -> None:
     ],
 )
 def test_the_answer_in_short(bed: Bed, host: str, engine: str, expected: str) -> None:
-    document = checked(theory.explain(bed.session(), host=host, engine=engine))
+    document = checked(explain.explain(bed.session(), host=host, engine=engine))
     assert document["in_short"].endswith(expected)
 
 
@@ -173,7 +173,7 @@ def test_the_answer_in_short_follows_from_all_that_is_said_under_it(data: st.Dat
     host = data.draw(hosts())
     situation = parse_host(host)
     engine = data.draw(st.sampled_from(["", *ENGINES]))
-    names = theory._names(engine, situation)
+    names = explain._names(engine, situation)
     rows = [expected_row(knowledge.predict(situation.on(name))) for name in names]
     found = documents.explained(situation, rows, host=host, engine=engine).as_json()
     works, said = "is expected to work here with", found["in_short"]
@@ -221,24 +221,24 @@ def test_a_way_names_the_engine_it_takes_where_a_fact_speaks_of_it_there() -> No
 )
 def test_a_host_that_cannot_be_is_refused(bed: Bed, host: str) -> None:
     with pytest.raises(UsageError, match="a host"):
-        theory.explain(bed.session(), host=host)
+        explain.explain(bed.session(), host=host)
 
 
 def test_where_kvm_does_not_work_here_it_hands_nothing_on(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = kvm.KvmAnswer(False, "an ENTRY fails", True)  # the module's parameter is on all the same
-    monkeypatch.setattr(theory.kvm, "functional_probe", lambda *_, **__: answer)
-    situation = checked(theory.explain(bed.session()))["situation"]
+    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: answer)
+    situation = checked(explain.explain(bed.session()))["situation"]
     assert (situation["kvm"], situation["nested"]) == (False, False)
     assert "no usable KVM" in situation["described"] and "hands" not in situation["described"]
 
 
 def test_windows_is_asked_for_its_hypervisor(bed: Bed) -> None:
-    (row,) = checked(theory.explain(bed.session(), "windows-intel:11", "virtualbox"))["engines"]
+    (row,) = checked(explain.explain(bed.session(), "windows-intel:11", "virtualbox"))["engines"]
     assert row["why"] == "it depends on its version and on whether Windows' own hypervisor is active"
 
 
 def test_what_nobody_knows_is_said(bed: Bed) -> None:
-    reply = theory.explain(bed.session(), host="linux-arm", engine="virtualbox")
+    reply = explain.explain(bed.session(), host="linux-arm", engine="virtualbox")
     (row,) = checked(reply)["engines"]
     assert row["claims"]["nesting"] == "unknown"
     assert "lab knows nothing of this combination" in shown(reply)
@@ -247,20 +247,20 @@ def test_what_nobody_knows_is_said(bed: Bed) -> None:
 @pytest.mark.parametrize(("host", "engine"), [("amiga", ""), ("", "bochs"), ("linux-amd", "virtualbox:x")])
 def test_bad_words_are_usage_errors(bed: Bed, host: str, engine: str) -> None:
     with pytest.raises(UsageError):
-        theory.explain(bed.session(), host=host, engine=engine)
+        explain.explain(bed.session(), host=host, engine=engine)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("host", ["", "macos-m3:15", "windows-intel:11", "linux-intel"])
 def test_it_fits_the_terminal(bed: Bed, host: str, width: int) -> None:
-    for reply in (theory.explain(bed.session(), host=host), theory.matrix(bed.session())):
+    for reply in (explain.explain(bed.session(), host=host), explain.matrix(bed.session())):
         lines = shown(reply, width).splitlines()
         assert max(map(len, lines)) <= width
         assert not any(re.search(r"\.\.$", line.rstrip()) for line in lines)
 
 
 def test_the_whole_table(bed: Bed) -> None:
-    reply = theory.matrix(bed.session())
+    reply = explain.matrix(bed.session())
     document = checked(reply)
     assert [row["fact"]["id"] for row in document["rows"]] == [fact.id for fact in table().fact]
     assert (document["observations"], document["contradictions"]) == (0, 0)
@@ -269,10 +269,7 @@ def test_the_whole_table(bed: Bed) -> None:
 
 
 def test_what_nights_found_stands_beside_the_predictions(bed: Bed) -> None:
-    session = bed.session()
-    from lab.commands.nightly import showing
-
-    with History(showing.history_file(session)) as past:
+    with History(bed.session().history_file) as past:
         for verdict, cell in (
             ("confirmed", CELL),
             ("refuted", CELL),
@@ -282,7 +279,7 @@ def test_what_nights_found_stands_beside_the_predictions(bed: Bed) -> None:
             claims = [Claimed("nesting", verdict, "because", {verdict: 3})]
             columns = cell_columns(dataclasses.asdict(cell))
             past.end(night, Ending(verdict, "nesting", "because", 60.0, claims, columns))
-    reply = theory.matrix(session)
+    reply = explain.matrix(bed.session())
     document = checked(reply)
     assert (document["observations"], document["contradictions"]) == (3, 1)
     assert document["rows"][-1]["fact"] is None

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
+from lab.model.domain import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 from lab.theory.knowledge import (
     Fact,
     KnowledgeTable,

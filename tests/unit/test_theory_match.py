@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lab.core.versions import numbers
 from lab.theory.match import Match, Range, Where
 from lab.theory.situation import FLAGS, SYSTEMS, Situation
-from lab.versions import numbers
 from tests.unit.conflicts import meet, meet_ranges, overlap
 
 VERSIONS = ["6.1", "6.1.50", "7", "7.0.0", "7.1.10", "7.2", "7.2.22_Debianr1", "11"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.ladder.model import Claim, Verdict
+from lab.model.domain import Claim, Verdict
 from lab.theory.documents import predictions
 from lab.theory.knowledge import Outlook, predict, table
 from lab.theory.observed import Agreement, PastVerdict, cell_of, compare, matrix

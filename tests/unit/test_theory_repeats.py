@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.ladder.model import Verdict
+from lab.model.domain import Verdict
 from lab.theory.repeats import combine
 
 RUNS = st.lists(st.sampled_from(Verdict), max_size=12)

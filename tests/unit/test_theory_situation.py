@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
+from lab.core.errors import UsageError
 from lab.host.facts import Cpu, HostFacts, Mac, mac_cpu, parse_sysctl
-from lab.ladder.model import Cell, Claim, Host, Nesting
+from lab.model.domain import Cell, Claim, Host, Nesting
 from lab.theory.knowledge import Outlook, predict
 from lab.theory.situation import FLAGS, SYSTEMS, Situation, cpu, of_cell, of_host, parse_engine, parse_host
 

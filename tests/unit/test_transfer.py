@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from lab.core.errors import BlockedError, LabError
+from lab.core.steps import Steps
 from lab.emulators import transfer
 from lab.emulators.transfer import ImageArchive, Transfer
-from lab.errors import BlockedError, LabError
 from lab.guest.ssh import Guest, Result
-from lab.steps import Steps
 
 ID, OTHER = "sha256:of-the-archive", "sha256:of-something-else"
 INSPECTED = json.dumps([{"Id": ID}])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, DeadlineError, LabError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.guest import trial
 from lab.guest.ssh import Result
 from tests.unit.fakes import kvm_probe, word_in

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from lab import deadline
-from lab.commands import choose, preflight
-from lab.commands.session import Session
-from lab.commands.up import up
+from lab.core import deadline
+from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.core.steps import Event
 from lab.engines.protocol import HELD, Availability, EngineFacts, State
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.host import facts
 from lab.host.facts import Mac
 from lab.images.published import PublishedImage
-from lab.steps import Event
+from lab.tasks.lab.up import up
+from lab.workflow import preflight, selection
+from lab.workflow.session import Session
 from tests.unit import fakes
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
@@ -457,7 +457,7 @@ def test_an_image_that_cannot_be_had_blocks(bed: Bed, monkeypatch: pytest.Monkey
     def none(*_: object) -> None:
         raise BlockedError("no image")
 
-    monkeypatch.setattr(choose, "guest_image", none)
+    monkeypatch.setattr(selection, "guest_image", none)
     document, code = _up(bed)
     assert (code, rungs(document)["host.engine"], document["access"]) == (11, "blocked", None)
 

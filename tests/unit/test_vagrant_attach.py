@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from lab.commands import attach, lifecycle
-from lab.commands.session import Session
 from lab.config import Settings
+from lab.core.errors import InconclusiveError, LabError, UsageError
+from lab.core.steps import Steps
 from lab.engines.vagrant import link
-from lab.errors import InconclusiveError, LabError, UsageError
 from lab.guest import adopt, keys
 from lab.guest.login import LockedKeyError
-from lab.steps import Steps
-from lab.store import Record
+from lab.records.labs import Record
+from lab.tasks.lab import attach
+from lab.workflow.destroy import destroy
+from lab.workflow.session import Session
 from tests.unit.bed import checked
 from tests.unit.vagrant_world import World
 
@@ -172,7 +173,7 @@ def test_a_machine_is_one_lab_only(session: Session, make: Callable[..., World],
     assert session.store.find("second") is None
     assert (_record(session), (world.folder / "forwards").read_text()) == (before, forwards)
     assert len(sent) == 1
-    lifecycle.destroy(session, "vagrant")
+    destroy(session, "vagrant")
     assert not [line for line in world.asked() if line.startswith("destroy")]
     assert _attach(session, world, name="second")["lab"] == "second"
 

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 from virtualbox.library import MachineState
 
-from lab import engines, proc, versions
-from lab.deadline import Deadline
+from lab import engines
+from lab.core import proc, versions
+from lab.core.deadline import Deadline
+from lab.core.errors import InconclusiveError, LabError, UsageError
+from lab.core.journal import Journal
 from lab.engines.options import Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError, State
 from lab.engines.qemu.command import cpu_model
@@ -26,8 +29,6 @@ from lab.engines.virtualbox.host import Installed
 from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.manage.machine import settings_of
 from lab.engines.virtualbox.manage.text import fields
-from lab.errors import InconclusiveError, LabError, UsageError
-from lab.journal import Journal
 from tests.unit import fakes
 from tests.unit.fakes import FakeEngine
 from tests.unit.vagrant_world import World

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from lab import files
-from lab.commands import box as box_command
-from lab.commands import choose, lifecycle, up, vagrantfile
-from lab.commands.session import ROOT
+from lab.core import files
+from lab.core.errors import BlockedError, BusyError, UsageError
 from lab.engines.protocol import Availability, Forward, State
 from lab.engines.vagrant import box, link
 from lab.engines.vagrant.box import VagrantBox
-from lab.errors import BlockedError, BusyError, UsageError
 from lab.guest import keys, seed
 from lab.images import cache
-from lab.ladder.model import Nesting
+from lab.model.domain import Nesting
+from lab.tasks.image import box as box_command
+from lab.tasks.lab import up, vagrantfile
+from lab.workflow import selection
+from lab.workflow.destroy import destroy
+from lab.workflow.session import ROOT
 from tests.unit.bed import IMAGE, Bed, checked
 from tests.unit.fakes import FACTS
 from tests.unit.vagrant_world import World
@@ -66,7 +68,7 @@ def test_looking_makes_nothing(bed: Bed) -> None:
     for provider in ("libvirt", "virtualbox"):
         document = checked(vagrantfile.describe(bed.session(), "", provider))
         assert (document["prepared"], document["key"], document["forwards"]) == (False, None, [])
-        assert document["box"]["name"] == f"lab/{choose.UBUNTU}"
+        assert document["box"]["name"] == f"lab/{selection.UBUNTU}"
         other = "virtualbox" if provider == "libvirt" else "libvirt"
         assert document[provider] and document[other] is None
     assert not (bed.folder / "state").exists()
@@ -145,7 +147,7 @@ def test_a_lab_without_its_machine_takes_nobody_elses(bed: Bed, theirs: World) -
     """As after a `vagrant up` that was cut short: there is a record, and no link yet."""
     session = vagrantfile.by_vagrant(bed.session(), "libvirt")
     lab = session.store.place("vagrant")
-    choose.record_for(session, lab)
+    selection.record_for(session, lab)
     with pytest.raises(UsageError, match="lab does not know it"):
         vagrantfile.prepare(bed.session(), "", "libvirt")
     assert link.read(lab.vm_folder) is None, "lab.destroy would destroy what the link says lab made"
@@ -190,7 +192,7 @@ def test_the_cell_is_the_hypervisors(bed: Bed) -> None:
     cell = checked(up.up(bed.session(), "vagrant"))["cell"]
     assert (cell["engine"], cell["engine_version"]) == ("virtualbox", "7.0.20 by Vagrant 2.3.4")
     assert cell["nesting"] == Nesting.HARDWARE
-    lifecycle.destroy(bed.session(), "vagrant")
+    destroy(bed.session(), "vagrant")
     assert checked(vagrantfile.describe(bed.session(), "", "virtualbox"))["prepared"] is False
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import ExitCode
-from lab.ladder.model import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.core.errors import ExitCode
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import exit_code, judge, strongest_claim
+from lab.model.domain import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 
 NAMES = LADDER.names
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.versions import in_range, numbers
+from lab.core.versions import in_range, numbers
 
 PARTS = st.lists(st.integers(0, 999), min_size=1, max_size=4)
 

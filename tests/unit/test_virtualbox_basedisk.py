@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lab import files
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline, poll
+from lab.core import files
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BlockedError, CommandError, LabError, UsageError
 from lab.engines.virtualbox import basedisk
-from lab.errors import BlockedError, CommandError, LabError, UsageError
 
 TOOL = """
 import json, os, sys, time

@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab import deadline
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline
+from lab.core import deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
 from lab.engines.protocol import NestingRefusedError
 from lab.engines.virtualbox import client as client_module
 from lab.engines.virtualbox.client import WorkerClient
 from lab.engines.virtualbox.transport import ForeignError, GlueError, MissingError, WorkerLostError
-from lab.errors import BlockedError, BusyError, DeadlineError, InterruptedByUser, LabError
 
 WORKER = """
 import json, os, sys, time

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from lab.core.errors import BlockedError, DeadlineError, LabError
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.virtualbox import choice, host
 from lab.engines.virtualbox.engine import VirtualBoxEngine
 from lab.engines.virtualbox.host import HostVirtualBox, Installed
 from lab.engines.virtualbox.transport import GlueError, WorkerLostError
-from lab.errors import BlockedError, DeadlineError, LabError
 
 MAC = HostVirtualBox("macos", "Intel Core i7", ("vmx", "hv_support"), bare_metal=True)
 LINUX = HostVirtualBox(

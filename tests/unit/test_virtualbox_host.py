@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.core.errors import DeadlineError
 from lab.engines.virtualbox import host
 from lab.engines.virtualbox.host import HostVirtualBox, glue, installed, parse_version
-from lab.errors import DeadlineError
 from lab.host.facts import Cpu, HostFacts, Kvm, Mac
 
 MODULES = """\

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lab.core.versions import in_range, numbers
 from lab.engines.virtualbox.host import HostVirtualBox
 from lab.engines.virtualbox.issues import IssueTable, matching, table
-from lab.versions import in_range, numbers
 
 LINUX = HostVirtualBox(
     "linux", "AMD EPYC 9115", ("svm",), bare_metal=True, driver_device=True, driver_usable=True

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, LabError, UsageError
 from lab.engines.protocol import DiskFullError, Forward, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox import basedisk, vm
 from lab.engines.virtualbox import machine as machine_module
 from lab.engines.virtualbox.transport import ForeignError
 from lab.engines.virtualbox.vm import vm_processes
-from lab.errors import DeadlineError, LabError, UsageError
 from tests.unit.vbox_client import UUID, FakeClient, converted, machine_in
 
 LOG = """\

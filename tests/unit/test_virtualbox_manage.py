@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, BusyError, LabError
 from lab.engines.protocol import NestingRefusedError
 from lab.engines.virtualbox.manage import Manage, media, options, text
 from lab.engines.virtualbox.manage.command import Program, explain
 from lab.engines.virtualbox.manage.machine import settings_of
 from lab.engines.virtualbox.manage.talk import Talk, inside, is_accessible, state_of
 from lab.engines.virtualbox.transport import ForeignError, MissingError
-from lab.errors import BlockedError, BusyError, LabError
 
 # hashicorp/vagrant#11698 (2020, VirtualBox 6.1), personal details replaced.
 SIX = """\

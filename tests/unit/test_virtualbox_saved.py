@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError, UsageError
 from lab.engines.protocol import State
 from lab.engines.virtualbox import basedisk
-from lab.errors import LabError, UsageError
 from tests.unit.vbox_client import FakeClient, converted, machine_in
 
 

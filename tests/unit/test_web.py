@@ -26,15 +26,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import deadline, web
-from lab.deadline import Deadline
+from lab.core import deadline, web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
+from lab.core.steps import Steps
+from lab.core.web import Patience
 from lab.emulators.docker_android import looking
-from lab.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
 from lab.images.download import download
 from lab.images.small import fetch
 from lab.notify import DeliveryError, Mail, Notice, Webhook
-from lab.steps import Steps
-from lab.web import Patience
 from tests.unit import sinks
 from tests.unit.sinks import endless
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.rehearsal import workdisk
 from lab.rehearsal.workdisk import FILES, MOUNT, Job
 from tests.capabilities import needs, needs_linux

@@ -6,13 +6,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
+from lab.core.journal import Journal
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.transport import MissingError
-from lab.errors import LabError
-from lab.journal import Journal
 
 UUID = "0c9d1c6e-3d7b-4f2b-9f43-2f7a4b1f0001"
 OFF = ("PoweredOff", "Saved", "Aborted", "AbortedSaved")

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Literal
 
 from lab.adb import AdbServer
-from lab.deadline import Deadline, cleaning_up
+from lab.core.deadline import Deadline, cleaning_up
+from lab.core.errors import BlockedError, InconclusiveError
+from lab.core.steps import Step
 from lab.emulators.canary import console
 from lab.emulators.canary.container import DEVICE, ENTRYPOINT, CanaryContainer
 from lab.emulators.container import ending, killed_for_memory
 from lab.emulators.options import Place
 from lab.emulators.protocol import ContainerState, NestedProof, Tell
 from lab.emulators.transfer import ImageArchive, Transfer
-from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
-from lab.steps import Step
 
 __all__ = ["Canary"]
 

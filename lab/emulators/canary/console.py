@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from lab.core.errors import BlockedError, InconclusiveError, LabError
+from lab.core.proc import tail
 from lab.emulators import lastwords
 from lab.emulators.protocol import NestedFailedError, NestedLostError, NestedProof
-from lab.errors import BlockedError, InconclusiveError, LabError
-from lab.proc import tail
 
 READY = "canary: l2 ready after "
 FAILED = "canary: failed "

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, InconclusiveError
+from lab.core.proc import tail
 from lab.emulators import container
 from lab.emulators.canary import console
 from lab.emulators.protocol import ContainerState
-from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
 from lab.images.canary import ADB_PORT
-from lab.proc import tail
 
 ENTRYPOINT = "/opt/canary/entrypoint"
 """What the image starts."""

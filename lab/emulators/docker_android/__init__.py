@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from lab import proc
 from lab.adb import AdbServer
-from lab.deadline import Deadline, NotYet, poll
+from lab.core import proc
+from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.errors import LabError
+from lab.core.steps import Step
 from lab.emulators.container import Container
 from lab.emulators.docker_android import apk as apps
 from lab.emulators.docker_android import (
@@ -31,9 +33,7 @@ from lab.emulators.docker_android.looking import Watch
 from lab.emulators.options import Place
 from lab.emulators.protocol import ContainerState, Health, NestedProof, Reach, Tell
 from lab.emulators.transfer import Transfer
-from lab.errors import LabError
 from lab.guest.ssh import Guest
-from lab.steps import Step
 
 __all__ = ["DockerAndroid"]
 

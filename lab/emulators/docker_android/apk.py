@@ -6,11 +6,11 @@ import contextlib
 import re
 from pathlib import Path
 
-from lab import proc
 from lab.adb import AdbServer
-from lab.deadline import Deadline
-from lab.errors import LabError, UsageError
-from lab.steps import Step
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError, UsageError
+from lab.core.steps import Step
 
 _REMOTE = "/data/local/tmp/lab-install.apk"
 _ZIP = b"PK\x03\x04"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.emulators.container import Container
 from lab.emulators.docker_android import looking
 from lab.emulators.docker_android.contract import SERIAL, Contract
-from lab.errors import LabError
 from lab.guest.ssh import Guest
 
 _LIMIT = 512 << 10

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, LabError
+from lab.core.steps import Step
 from lab.emulators.options import AndroidOptions
 from lab.emulators.transfer import ImageArchive
-from lab.errors import BlockedError, LabError
 from lab.images import cache as cached
 from lab.images import registry, savedimage
 from lab.images.cache import CachedImage
 from lab.images.registry import Reference
 from lab.images.registry.reference import api_host
-from lab.steps import Step
 
 
 @dataclass(frozen=True)

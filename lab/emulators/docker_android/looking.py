@@ -18,17 +18,17 @@ import requests
 import urllib3.exceptions as low
 import websocket
 
-from lab import web
 from lab.adb import AdbServer
-from lab.deadline import Deadline
+from lab.core import web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, LabError
+from lab.core.journal import Journal
 from lab.emulators.docker_android import reading, sighting
 from lab.emulators.docker_android.contract import EMULATORS, Contract
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
 from lab.emulators.docker_android.timeline import Reached
 from lab.emulators.protocol import ContainerState, Reach
-from lab.errors import BlockedError, DeadlineError, LabError
 from lab.guest.ssh import Guest
-from lab.journal import Journal
 from lab.probes.kvm import ContainerLook, parsed, script
 
 _SEEN = 600

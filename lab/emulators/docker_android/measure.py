@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from lab.deadline import Deadline, cleaning_up
+from lab.core.deadline import Deadline, cleaning_up
+from lab.core.errors import BlockedError, InconclusiveError
+from lab.core.journal import Journal
 from lab.emulators.container import Container
 from lab.emulators.docker_android import contract, waiting, within
 from lab.emulators.docker_android.image import AndroidImage
 from lab.emulators.docker_android.looking import Watch
-from lab.errors import BlockedError, InconclusiveError
 from lab.guest.ssh import Guest
-from lab.journal import Journal
 
 _WITHOUT_KVM = "-accel off"
 """The image always says `-accel on`; what is added to the emulator's command line comes after that."""

@@ -6,7 +6,7 @@ import secrets
 import string
 from pathlib import Path
 
-from lab import files, redact
+from lab.core import files, redact
 
 _FILE = "vnc-password"
 _LENGTH = 8

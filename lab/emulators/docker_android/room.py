@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
+from lab.core.errors import BlockedError
 from lab.emulators.options import AndroidOptions
-from lab.errors import BlockedError
 
 _GIB = 1 << 30
 _LEAST_MIB = 1024

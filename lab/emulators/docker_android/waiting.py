@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from lab.deadline import POLL_SECONDS, Deadline, pause
+from lab.core.deadline import POLL_SECONDS, Deadline, pause
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError, LabError
+from lab.core.steps import Step
 from lab.emulators.container import Container
 from lab.emulators.docker_android import within
 from lab.emulators.docker_android.diagnosis import LOOP, Case, diagnose
@@ -22,9 +24,7 @@ from lab.emulators.protocol import (
     NestedProof,
     Reach,
 )
-from lab.errors import BlockedError, DeadlineError, InconclusiveError, LabError
 from lab.guest.ssh import Guest
-from lab.steps import Step
 
 _LOOK_AGAIN_SECONDS = 15.0
 """Between two looks at everything while nothing seems to change: a look takes a slow VM's time."""

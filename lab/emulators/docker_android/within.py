@@ -8,7 +8,8 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from lab.deadline import Deadline, cleaning_up
+from lab.core.deadline import Deadline, cleaning_up
+from lab.core.steps import Step
 from lab.emulators.container import Container
 from lab.emulators.docker_android import contract, reading, sighting
 from lab.emulators.docker_android.contract import SERIAL
@@ -19,7 +20,6 @@ from lab.emulators.options import AndroidOptions
 from lab.emulators.protocol import NestedProof
 from lab.formats import program
 from lab.guest.ssh import Guest
-from lab.steps import Step
 
 _FOLDER = "/data/local/tmp"
 """Where ADB's own user may put programs, and run them."""

@@ -8,10 +8,10 @@ import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.engines.qemu.command import SANDBOX
-from lab.errors import LabError
 
 MINIMUM = (7, 2)
 """Older ones lack PNG screenshots and AMD-V emulation good enough for KVM."""

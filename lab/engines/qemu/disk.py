@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, UsageError
+from lab.core.journal import Journal
 from lab.engines.protocol import Snapshot
-from lab.errors import BlockedError, UsageError
-from lab.journal import Journal
 
 SUSPENDED = "lab:suspended"
 """The tag of a suspended machine's state. Users' snapshots have another prefix."""

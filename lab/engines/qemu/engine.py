@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from lab.core.errors import LabError
+from lab.core.journal import Journal
 from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.qemu.capabilities import MINIMUM, capabilities, version
 from lab.engines.qemu.host import Acceleration, HostQemu, KvmUse
 from lab.engines.qemu.machine import QemuMachine
-from lab.errors import LabError
-from lab.journal import Journal
 
 _KVM = Path("/dev/kvm")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
+from lab.core.errors import LabError
 from lab.engines.protocol import LOOPBACK, Forward
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.launching import Launcher, port_error
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.engines.qemu.qmp import Monitor
-from lab.errors import LabError
 
 _FORWARD_LINE = re.compile(r"TCP\[HOST_FORWARD\]\s+-?\d+\s+(\S+)\s+(\d+)\s+\S+\s+(\d+)")
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import psutil
 
-from lab import bounds, files, proc
-from lab.deadline import Deadline, NotYet, poll
+from lab.core import bounds, files, proc
+from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.errors import BlockedError, InterruptedByUser, LabError
+from lab.core.journal import Journal
 from lab.engines.protocol import LOOPBACK, Forward, MachineSpec, PortTakenError, refuse_full
 from lab.engines.qemu import process, qmp
 from lab.engines.qemu.command import Hardware, build
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.layout import QemuLayout, make_private
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
-from lab.errors import BlockedError, InterruptedByUser, LabError
 from lab.host.ports import is_free
-from lab.journal import Journal
 
 _START_SECONDS = 60.0
 _LOAD_SECONDS = 600.0

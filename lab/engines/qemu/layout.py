@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 
 SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 """What the kernel takes as a socket's path, without the final NUL."""

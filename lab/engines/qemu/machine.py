@@ -9,7 +9,9 @@ from typing import Literal
 
 import psutil
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, InterruptedByUser, LabError, UsageError
+from lab.core.journal import Journal
 from lab.engines import refusals
 from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
 from lab.engines.qemu import launching, process, readback
@@ -20,8 +22,6 @@ from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.layout import QemuLayout
 from lab.engines.qemu.qmp import Monitor, MonitorLostError
 from lab.engines.qemu.saved import SavedStates
-from lab.errors import DeadlineError, InterruptedByUser, LabError, UsageError
-from lab.journal import Journal
 
 _ASK_AGAIN_SECONDS = 5.0
 _QUIT_SECONDS = 10.0

@@ -27,11 +27,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lab import proc
-from lab.deadline import Deadline, check_cancelled, cleaning_up, pause
+from lab.core import proc
+from lab.core.deadline import Deadline, check_cancelled, cleaning_up, pause
+from lab.core.errors import DeadlineError, InterruptedByUser, LabError
 from lab.engines.protocol import LOOPBACK
 from lab.engines.qemu import process
-from lab.errors import DeadlineError, InterruptedByUser, LabError
 from lab.host.packages import find_program
 
 INSIDE = "10.0.2.100"

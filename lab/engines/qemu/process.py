@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 
-from lab.deadline import Deadline, poll
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import BlockedError, DeadlineError, LabError
+from lab.core.files import open_private
 from lab.engines.protocol import Forward
 from lab.engines.qemu.command import Hardware
-from lab.errors import BlockedError, DeadlineError, LabError
-from lab.files import open_private
 
 _START_TOLERANCE = 2.0
 """Seconds: the start time is computed from the boot time, which follows clock adjustments."""

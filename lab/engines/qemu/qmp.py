@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
-from lab.deadline import Deadline, check_cancelled, pause
-from lab.errors import DeadlineError, LabError
+from lab.core.deadline import Deadline, check_cancelled, pause
+from lab.core.errors import DeadlineError, LabError
 
 T = TypeVar("T")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from lab import files
-from lab.deadline import Deadline
+from lab.core import files
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.engines.qemu.command import DISK_NODE, Hardware
 from lab.engines.qemu.disk import QemuImg, SavedState, parse_saved
 from lab.engines.qemu.layout import QemuLayout
 from lab.engines.qemu.qmp import Monitor
-from lab.errors import LabError
 
 _SLOWEST_MIB_PER_SECOND = 20
 _SPARE_MIB = 256

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import files, proc
-from lab.deadline import Deadline
+from lab.core import files, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError, UsageError
+from lab.core.lock import beside, when_free
+from lab.core.steps import Step
 from lab.engines.vagrant import ovf
-from lab.errors import LabError, UsageError
 from lab.images.cache import CachedImage
-from lab.lock import beside, when_free
-from lab.steps import Step
 
 FOLDER = "vagrant"
 """In the cache folder, beside the images."""

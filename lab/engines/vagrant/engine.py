@@ -8,15 +8,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
+from lab.core.journal import Journal
 from lab.engines.protocol import Availability, Engine, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.vagrant import program
 from lab.engines.vagrant.libvirt import URI, VIRSH
 from lab.engines.vagrant.machine import VagrantMachine
 from lab.engines.vagrant.vboxmanage import PROGRAM
-from lab.errors import LabError
-from lab.journal import Journal
 
 _SECONDS = 60.0
 _LIBVIRT_HINT = (

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import CommandError, LabError
 from lab.engines.protocol import LOOPBACK, Forward, State
 from lab.engines.qemu import readback
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.forwarding import listed
 from lab.engines.qemu.launching import IO_ERROR
 from lab.engines.qemu.qmp import Monitor, QmpRefusedError
-from lab.errors import CommandError, LabError
 
 URI = "qemu:///session"
 VIRSH = "virsh"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lab import files, system
+from lab.core import files, system
+from lab.core.errors import LabError
 from lab.engines.protocol import Forward
 from lab.engines.vagrant import Provider
-from lab.errors import LabError
 
 FILE = "vagrant.json"
 

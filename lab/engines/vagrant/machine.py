@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import DeadlineError, InconclusiveError, LabError, UsageError
+from lab.core.journal import Journal
 from lab.engines import refusals
 from lab.engines.protocol import HELD, Forward, MachineSpec, PortTakenError, Snapshot, State
 from lab.engines.vagrant import link as links
@@ -15,8 +17,6 @@ from lab.engines.vagrant.libvirt import VagrantLibvirt
 from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.program import Vagrant
 from lab.engines.vagrant.vboxmanage import VagrantVirtualBox
-from lab.errors import DeadlineError, InconclusiveError, LabError, UsageError
-from lab.journal import Journal
 
 _UP_SECONDS = 1800.0
 _FORCE_SECONDS = 120.0

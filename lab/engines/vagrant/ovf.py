@@ -7,8 +7,8 @@ import re
 import struct
 from pathlib import Path
 
+from lab.core.errors import LabError
 from lab.engines.vagrant.plan import CONTROLLER
-from lab.errors import LabError
 
 DISK = "disk.vmdk"
 _SECTOR = 512

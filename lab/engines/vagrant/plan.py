@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.core.versions import in_range
 from lab.engines.options import QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Forward, MachineSpec
 from lab.engines.qemu.command import NETWORK, Accelerator, cpu_model, forward_options
 from lab.engines.vagrant.libvirt import URI
 from lab.engines.virtualbox import host
-from lab.versions import in_range
 
 CONTROLLER = "SATA"
 """The disk controller of the box for VirtualBox; the seed goes beside the disk."""

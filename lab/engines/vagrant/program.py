@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import UsageError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import UsageError
 
 PROGRAM = "vagrant"
 HOOKS = "VAGRANT_LAB_HOOKS"

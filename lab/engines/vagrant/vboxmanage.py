@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab import bounds
-from lab.deadline import Deadline
+from lab.core import bounds
+from lab.core.deadline import Deadline
 from lab.engines.protocol import LOOPBACK, Forward, State
 from lab.engines.virtualbox import vboxlog
 from lab.engines.virtualbox.manage import power, text

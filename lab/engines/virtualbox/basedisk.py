@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Callable, Container
 from pathlib import Path
 
-from lab import files, proc
-from lab.deadline import Deadline
-from lab.errors import BlockedError, UsageError
-from lab.lock import beside, when_free
+from lab.core import files, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, UsageError
+from lab.core.lock import beside, when_free
 
 FOLDER = "virtualbox"
 """In the cache folder, beside the images."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lab.core.errors import BlockedError, LabError
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.virtualbox.client import client
 from lab.engines.virtualbox.host import Installed
 from lab.engines.virtualbox.manage import Manage
 from lab.engines.virtualbox.transport import GlueError, Transport, WorkerLostError
-from lab.errors import BlockedError, LabError
 
 
 @dataclass(frozen=True)

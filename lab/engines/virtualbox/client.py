@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from lab import proc
-from lab.deadline import Deadline, check_cancelled
+from lab.core import proc
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import DeadlineError, InterruptedByUser, LabError
 from lab.engines.virtualbox.transport import GlueError, WorkerLostError, as_error
-from lab.errors import DeadlineError, InterruptedByUser, LabError
 
 ANSWER_SECONDS = 60.0
 _GOODBYE_SECONDS = 5.0

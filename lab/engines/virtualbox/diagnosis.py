@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from lab.core.versions import in_range
 from lab.engines.options import ExecutionEngine
 from lab.engines.protocol import Availability, EngineFinding
 from lab.engines.virtualbox import issues
 from lab.engines.virtualbox.host import HostVirtualBox, Installed
-from lab.versions import in_range
 
 _INSTALL = {
     "linux": "install it from your distribution or from virtualbox.org, with its kernel module",

@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lab import bounds
+from lab.core import bounds
+from lab.core.errors import BlockedError, LabError
+from lab.core.journal import Journal
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
@@ -15,8 +17,6 @@ from lab.engines.virtualbox.choice import Choice, choose
 from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.transport import Transport
-from lab.errors import BlockedError, LabError
-from lab.journal import Journal
 
 _HOW = {
     "hwvirt": "VirtualBox's own hypervisor, on the processor's VT-x or AMD-V",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lab import proc
-from lab.deadline import Deadline
-from lab.errors import InterruptedByUser, LabError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import InterruptedByUser, LabError
 from lab.host import facts as host_facts
 from lab.host.facts import HostFacts
 from lab.probes.kvm import MODULES, own_module

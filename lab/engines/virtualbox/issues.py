@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lab.core.versions import BOUND, in_range
 from lab.engines.virtualbox.host import HostVirtualBox, System
-from lab.versions import BOUND, in_range
 
 Condition = Literal[
     "bare_metal",

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from lab import bounds
-from lab.deadline import Deadline, poll
+from lab.core import bounds
+from lab.core.deadline import Deadline, poll
+from lab.core.errors import DeadlineError, LabError
+from lab.core.journal import Journal
 from lab.engines import refusals
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import (
@@ -26,9 +28,7 @@ from lab.engines.virtualbox import basedisk, vboxlog
 from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.transport import Transport
 from lab.engines.virtualbox.vm import STATES, RegisteredVm
-from lab.errors import DeadlineError, LabError
 from lab.host.ports import is_free
-from lab.journal import Journal
 
 _LAUNCH_SECONDS = 180.0
 _CONVERT_SECONDS = 900.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, BusyError, LabError
 from lab.engines.protocol import NestingRefusedError
-from lab.errors import BlockedError, BusyError, LabError
 
 
 class WorkerLostError(LabError):

@@ -8,11 +8,11 @@ from typing import Any
 
 import psutil
 
-from lab.deadline import Deadline, NotYet, poll
+from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.errors import DeadlineError, LabError
 from lab.engines import refusals
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox.transport import MissingError, Transport
-from lab.errors import DeadlineError, LabError
 
 STATES = {
     "": State.ABSENT,

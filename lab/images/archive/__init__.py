@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.steps import Step
+from lab.core.web import HttpSession, Patience
 from lab.images.archive.closure import needed
 from lab.images.archive.extract import fetch, unpack
 from lab.images.archive.index import Package, read_index
 from lab.images.archive.release import ArchiveKeys, read_release
-from lab.steps import Step
-from lab.web import HttpSession, Patience
 
 __all__ = ["DebianArchive", "ArchiveKeys", "Package"]
 

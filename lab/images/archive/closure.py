@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.images.archive.index import Alternatives, Package, PackageIndex, satisfies
 
 

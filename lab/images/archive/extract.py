@@ -10,12 +10,12 @@ from pathlib import Path
 from debian.arfile import ArError
 from debian.debfile import DebFile
 
-from lab.deadline import Deadline, check_cancelled
-from lab.errors import BlockedError, DeadlineError
+from lab.core.deadline import Deadline, check_cancelled
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Step
+from lab.core.web import HttpSession, Patience
 from lab.images.archive.index import Package
 from lab.images.download import download
-from lab.steps import Step
-from lab.web import HttpSession, Patience
 
 
 def fetch(

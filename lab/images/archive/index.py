@@ -14,11 +14,11 @@ from typing import Any
 from debian.deb822 import Packages, PkgRelation
 from debian.debian_support import Version
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError
+from lab.core.web import HttpSession, Patience, shown
 from lab.images.archive.release import SuiteRelease
 from lab.images.small import fetch_bytes
-from lab.web import HttpSession, Patience, shown
 
 _FILE = "main/binary-amd64/Packages.xz"
 _LONGEST = 512 << 20

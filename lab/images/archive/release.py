@@ -10,11 +10,11 @@ from pathlib import Path
 
 from debian.deb822 import Release as Deb822Release
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError
+from lab.core.web import HttpSession, Patience, shown
 from lab.images.signature import verify_clearsigned
 from lab.images.small import fetch_bytes
-from lab.web import HttpSession, Patience, shown
 
 _LIMIT = 8 << 20
 """Bytes; that of a Debian release has about 140,000."""

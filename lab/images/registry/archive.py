@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from lab.deadline import check_cancelled
-from lab.errors import BlockedError
+from lab.core.deadline import check_cancelled
+from lab.core.errors import BlockedError
 from lab.images.registry.manifests import Resolved
 
 _BLOCK = 1 << 20

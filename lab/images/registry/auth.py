@@ -16,14 +16,14 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from lab import redact, web
-from lab.deadline import Deadline
-from lab.errors import BlockedError
+from lab.core import redact, web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError
+from lab.core.web import Patience
 from lab.images.errors import DeniedError, RefusedError
 from lab.images.registry.challenge import challenges
 from lab.images.registry.credentials import Credentials
 from lab.images.small import fetch
-from lab.web import Patience
 
 _TOKEN_LIMIT = 1 << 20
 _SENDABLE = re.compile(r"[!-~]+")

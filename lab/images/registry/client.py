@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from lab import redact, web
-from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError, LabError
+from lab.core import redact, web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError, LabError
+from lab.core.steps import Step
+from lab.core.web import Patience, TransientError
 from lab.images.download import Report, download
 from lab.images.errors import (
     DeniedError,
@@ -27,8 +29,6 @@ from lab.images.registry.manifests import Descriptor, Manifest, PlatformIndex, R
 from lab.images.registry.reference import Reference, api_host, check_digest, is_digest, scheme
 from lab.images.small import fetch
 from lab.images.transport import opened
-from lab.steps import Step
-from lab.web import Patience, TransientError
 
 _CONNECT_SECONDS = 3.0
 _LONGEST_BLOB = 64 << 30

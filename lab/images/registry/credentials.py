@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab import files, proc, redact, web
-from lab.deadline import Deadline
-from lab.errors import BlockedError, CommandError, DeadlineError, LabError
+from lab.core import files, proc, redact, web
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.images.registry.reference import DOCKER_HUB, same_registry
 
 _HUB_KEY = "https://index.docker.io/v1/"

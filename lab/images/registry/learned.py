@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lab import files, lock
-from lab.errors import BlockedError
+from lab.core import files, lock
+from lab.core.errors import BlockedError
 from lab.images.registry.reference import Reference
 
 FILE = "image-digests.json"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from lab.errors import BlockedError
+from lab.core.errors import BlockedError
 from lab.images.errors import PlatformError
 from lab.images.registry.reference import Reference
 

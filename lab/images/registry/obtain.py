@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.deadline import Deadline
-from lab.errors import BlockedError, DeadlineError
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Step
+from lab.core.web import Patience
 from lab.images.cache import CachedImage
 from lab.images.errors import NotFoundError
 from lab.images.registry.client import Registry
 from lab.images.registry.learned import Change, Learned
 from lab.images.registry.pull import facts, find, pull
 from lab.images.registry.reference import Reference, check_digest
-from lab.steps import Step
-from lab.web import Patience
 
 _ASK_SECONDS = 5.0
 _ONCE = Patience(connect=3.0, read=_ASK_SECONDS, attempts=1)

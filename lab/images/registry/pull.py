@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab import files
-from lab.deadline import Deadline
-from lab.errors import BlockedError, LabError
+from lab.core import files
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, LabError
+from lab.core.steps import Step
+from lab.core.web import Patience
 from lab.images import cache as images
 from lab.images.registry import archive, manifests
 from lab.images.registry.client import Registry
 from lab.images.registry.manifests import Resolved
 from lab.images.registry.reference import Reference
-from lab.steps import Step
-from lab.web import Patience
 
 KIND = "emulator"
 _FILE = "image.tar"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lab.errors import UsageError
-from lab.web import is_loopback
+from lab.core.errors import UsageError
+from lab.core.web import is_loopback
 
 DOCKER_HUB = "docker.io"
 _HUB_NAMES = {DOCKER_HUB, "index.docker.io", "registry-1.docker.io"}

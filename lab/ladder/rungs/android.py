@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError, InconclusiveError
 from lab.emulators.protocol import ABSENT, AndroidEmulator, BootStage, Check, Diagnosis, Health
-from lab.errors import BlockedError, InconclusiveError
 from lab.ladder.facts import AndroidBoot, AndroidUse, Looked, Recognised, StageFact
-from lab.ladder.model import Claim, Observation
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import nested
 from lab.ladder.site import Site, no_android
+from lab.model.domain import Claim, Observation
 
 _CLAIMS = frozenset({Claim.ANDROID, Claim.THEORY})
 _SHOWN = ("packages", "launcher", "screen", "novnc")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lab.guest import trial
-from lab.ladder.model import Observation
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import docker, guest
 from lab.ladder.site import Site
+from lab.model.domain import Observation
 
 
 def _kvm(site: Site) -> Observation:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lab.errors import BlockedError, InterruptedByUser, LabError
+from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.guest import docker, trial
-from lab.ladder.model import Observation
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import vm
 from lab.ladder.site import Site
+from lab.model.domain import Observation
 
 
 def _engine(site: Site) -> Observation:

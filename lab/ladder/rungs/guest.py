@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from lab.core.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.engines.protocol import NESTING_REFUSED
-from lab.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.guest import kvm as guest_kvm
-from lab.ladder.model import Claim, Observation
 from lab.ladder.rung import NO_CLAIM, Layer, Rung
 from lab.ladder.rungs import vm
 from lab.ladder.site import Site
+from lab.model.domain import Claim, Observation
 from lab.probes.kvm import MODULES, Failure, KvmFacts, Probe, own_module
 
 KVM_SIGNATURE = "KVMKVMKVM"

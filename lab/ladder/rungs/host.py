@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lab.errors import BlockedError
-from lab.ladder.model import Claim, Observation
+from lab.core.errors import BlockedError
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.site import Site
+from lab.model.domain import Claim, Observation
 
 
 def _cpu(site: Site) -> Observation:

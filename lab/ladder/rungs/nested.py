@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import InconclusiveError
 from lab.emulators.protocol import Emulator, NestedFailedError, NestedLostError, NestedProof
-from lab.errors import InconclusiveError
 from lab.ladder.facts import L2Adb, L2Boot, Launches
-from lab.ladder.model import Observation
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import container
 from lab.ladder.rungs.guest import KVM_SIGNATURE
 from lab.ladder.site import Site, no_emulator
+from lab.model.domain import Observation
 
 
 def _boot(site: Site) -> Observation:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import BlockedError
 from lab.engines.protocol import SOFTWARE, State, why_dead
-from lab.errors import BlockedError
 from lab.guest import boot as guest_boot
 from lab.guest.waiting import wait_for_ssh
 from lab.ladder.facts import L1Boot
-from lab.ladder.model import Observation
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import host
 from lab.ladder.site import Site
+from lab.model.domain import Observation
 
 _CLOCK_SECONDS = 10.0
 """An L1 whose clock is this far from the host's was set, or slept; or the host's was."""

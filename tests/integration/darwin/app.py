@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline
+from lab.core import proc
+from lab.core.deadline import Deadline
 from tests.integration.darwin.mac import APP, HOME, Masked
 
 PYTHON = Path("/usr/local/bin/vbox-python3")

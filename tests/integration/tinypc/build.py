@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import files, lock, proc, web
 from lab.config import load
-from lab.deadline import Deadline
+from lab.core import files, lock, proc, web
+from lab.core.deadline import Deadline
+from lab.core.steps import Steps
 from lab.formats import cpio
 from lab.formats.cpio import CpioEntry
 from lab.guest import python
@@ -18,7 +19,6 @@ from lab.images import canary
 from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.probes.kvm import script
-from lab.steps import Steps
 from tests.integration.l2 import debian_archive
 
 _HERE = Path(__file__).parent

@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lab import files, lock, proc
 from lab.config import load
-from lab.deadline import Deadline
+from lab.core import files, lock, proc
+from lab.core.deadline import Deadline
 
 _LOCK = Path(__file__).with_name("wheels.lock")
 _PINNED = re.compile(r"^(vbox-sdk==((\d+\.\d+)\.\d+) --hash=sha256:([0-9a-f]{64}))$", re.MULTILINE)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import proc
 from lab.config.loading import PROJECT
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.host.packages import find_program
 from tests.integration.vboxroot.root import Root
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import files, lock, proc
 from lab.config import load
-from lab.deadline import Deadline
-from lab.errors import LabError
+from lab.core import files, lock, proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.images import apt_sources, mmdebstrap
 
 _HERE = Path(__file__).parent

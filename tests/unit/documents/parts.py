@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from lab.errors import BlockedError, DeadlineError
+from lab.core.errors import BlockedError, DeadlineError
+from lab.core.steps import Steps
 from lab.ladder.climb import climb
-from lab.ladder.model import Cell, Host, Nesting, Observation
 from lab.ladder.report import document
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge, strongest_claim
-from lab.steps import Steps
+from lab.model.domain import Cell, Host, Nesting, Observation
 
 AT = "2026-01-02T03:04:05.678+00:00"
 UUID = "0b0e7a52-7a2c-4f0c-9f2e-0f6e0a3f8f11"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from lab import redact
+from lab.core import redact
 from lab.emulators.docker_android.boots import of_this_boot
 from lab.emulators.docker_android.sighting import Sighting
 from lab.emulators.docker_android.words import LINES

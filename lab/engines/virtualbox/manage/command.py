@@ -6,11 +6,11 @@ import re
 import time
 from pathlib import Path
 
-from lab import proc
-from lab.deadline import Deadline, pause
+from lab.core import proc
+from lab.core.deadline import Deadline, pause
+from lab.core.errors import BlockedError, CommandError
 from lab.engines.virtualbox.transport import as_error
 from lab.engines.virtualbox.worker import faults
-from lab.errors import BlockedError, CommandError
 
 _BUSY_SECONDS = 30.0
 """A VM process that ends lets go of its VM a moment later than VirtualBox says it ended."""

@@ -9,10 +9,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+from lab.core.errors import LabError
 from lab.engines.virtualbox.manage import media, options, power, text
 from lab.engines.virtualbox.manage.talk import Talk, is_accessible, must_be_ours, state_of
 from lab.engines.virtualbox.worker.machine import GROUP, MARK, OS_TYPE, is_whole
-from lab.errors import LabError
 
 
 def look(talk: Talk, uuid: str) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from lab.core.errors import LabError
 from lab.engines.virtualbox.manage import text
 from lab.engines.virtualbox.manage.talk import Talk, inside
 from lab.engines.virtualbox.worker.media import CONTROLLER
-from lab.errors import LabError
 
 _NO_PARENT = "is not found in the media registry"
 _NOTHING = frozenset({"", "none", "emptydrive"})

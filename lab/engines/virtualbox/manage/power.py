@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lab.deadline import pause
+from lab.core.deadline import pause
+from lab.core.errors import LabError
 from lab.engines.protocol import LOOPBACK
 from lab.engines.virtualbox.manage import text
 from lab.engines.virtualbox.manage.talk import Talk, state_of
 from lab.engines.virtualbox.transport import WorkerLostError
 from lab.engines.virtualbox.worker.power import OFF, RUNNING
-from lab.errors import LabError
 
 _ENDING_SECONDS = 15.0
 _UNLOCKING_SECONDS = 10.0

@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+from lab.core.errors import LabError
 from lab.engines.virtualbox.manage import text
 from lab.engines.virtualbox.manage.talk import Talk
-from lab.errors import LabError
 
 
 def snapshots(talk: Talk, uuid: str) -> list[dict[str, Any]]:

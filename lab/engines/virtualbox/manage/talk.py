@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError
 from lab.engines.virtualbox.manage import text
 from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.transport import ForeignError, MissingError
-from lab.errors import LabError
 
 
 class Talk:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab.deadline import Deadline
+from lab.core.deadline import Deadline
 from lab.engines.virtualbox.manage import machine, media, power, snapshots, text
 from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.manage.talk import Talk

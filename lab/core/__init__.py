@@ -1,0 +1,1 @@
+"""What everything else stands on: processes, files, time, errors, locks, the door to the terminal."""

@@ -1,0 +1,1 @@
+"""The tasks for the project itself: test, lint, bench."""

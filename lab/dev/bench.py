@@ -1,0 +1,238 @@
+"""bench: the figures docs/benchmarks.md shows, each taken several times on this machine."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lab import __version__
+from lab.adb import adb_program
+from lab.core import proc
+from lab.core.deadline import Deadline
+from lab.core.errors import LabError, UsageError
+from lab.core.steps import Step
+from lab.documents.measured import Bench, BenchMeasure
+from lab.guest import keys, seed
+from lab.host import facts as host_facts
+from lab.host.ports import free_port
+from lab.images import canary
+from lab.workflow import mirror, selection
+from lab.workflow.session import ROOT, Reply, Session
+
+_INVOKE = Path(sys.executable).parent / "invoke"
+_NAME = "bench"
+_BARE_DEADLINE = 400.0
+_BARE_TRIES = 3
+
+
+class _Runner:
+    """Runs lab's tasks as a user does, in a state folder of its own, and times them."""
+
+    def __init__(self, state: Path) -> None:
+        self.env = {
+            **os.environ,
+            "LAB_STATE_DIR": str(state),
+            "LAB_ENGINE": "qemu",
+            "LAB_IMAGE": selection.DEBIAN,
+        }
+
+    def seconds(self, *words: str) -> float:
+        """Wall-clock seconds of one task. Raises LabError when it does not end with 0."""
+        started = time.monotonic()
+        done = subprocess.run(
+            [str(_INVOKE), *words], cwd=ROOT, env=self.env, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise LabError(
+                f"`invoke {' '.join(words)}` ended with {done.returncode}", tail=done.stderr[-2000:]
+            )
+        return time.monotonic() - started
+
+    def clean_up(self) -> None:
+        """Destroy the lab, whatever state an interruption left it in."""
+        words = [str(_INVOKE), "lab.destroy", "--purge", "--name", _NAME]
+        subprocess.run(words, cwd=ROOT, env=self.env, capture_output=True, check=False)
+
+
+def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
+    """Measure. Nothing is asserted: a figure over its limit is marked, and that is all.
+
+    `cold` also takes the time of a newcomer: a fresh clone with nothing cached, up to the verdict.
+    """
+    if runs < 1:
+        raise UsageError(f"--runs {runs} measures nothing", hint="at least 1")
+    session.again = "the same command measures anew, from the beginning"
+    started = time.monotonic()
+    began = datetime.now(UTC)
+    measures: list[BenchMeasure] = []
+    state = Path(tempfile.mkdtemp(prefix="lab-bench-"))
+    runner = _Runner(state)
+
+    def take(
+        name: str,
+        limit: float | None,
+        once: Callable[[], float],
+        times: int = runs,
+        unit: str = "s",
+        note: str = "",
+    ) -> list[float]:
+        with session.steps.step(f"bench.{name}") as step:
+            values = [round(once(), 3) for _ in range(times)]
+            step.result = ", ".join(f"{value:.2f}" for value in values)
+        measures.append(measure(name, unit, values, limit, note))
+        return values
+
+    try:
+        runner.seconds("image.build")  # what follows is measured with images cached
+        take("invoke --list", 0.7, lambda: runner.seconds("--list"), runs * 3)
+        bare, lab_up = _pairs(session, runner, runs)
+        measures.append(measure("bare script, same steps", "s", bare, None, ""))
+        measures.append(
+            measure("up, images cached", "s", lab_up, None, "each after a run of the bare script")
+        )
+        take("up on a ready lab", 5.0, lambda: runner.seconds("lab.up", "--name", _NAME))
+        take("lab.status --json", 1.0, lambda: runner.seconds("lab.status", "--json", "--name", _NAME))
+        take("suspend and resume", 30.0, lambda: _sleep_and_wake(runner))
+        runner.seconds("lab.destroy", "--purge", "--name", _NAME)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
+            1024 if sys.platform != "darwin" else 2**20
+        )
+        measures.append(
+            measure(
+                "peak memory of one process",
+                "MiB",
+                [round(peak, 1)],
+                None,
+                "the largest child, QEMU left out",
+            )
+        )
+        if cold:
+            take("up from a fresh clone, nothing cached", 900.0, _cold, 1)
+        ratios = [round(up / by_hand, 3) for up, by_hand in zip(lab_up, bare, strict=True)]
+        measures.append(
+            measure("up against the bare script", "ratio", ratios, 1.2, "pairs of runs, in order")
+        )
+    finally:
+        runner.clean_up()
+        shutil.rmtree(state, ignore_errors=True)
+    result = Bench(
+        host=host_facts.read().as_dict(),
+        lab_version=__version__,
+        started=began.isoformat(timespec="milliseconds"),
+        seconds=round(time.monotonic() - started, 3),
+        measures=measures,
+    )
+    return Reply(result.as_json(), lambda console: _show(console, measures))
+
+
+def measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> BenchMeasure:
+    """One figure as bench/1 has it; `within` says whether its median keeps the limit, if it has one."""
+    median = statistics.median(values) if values else None
+    return BenchMeasure(
+        name=name,
+        unit=unit,
+        n=len(values),
+        values=values,
+        median=median,
+        min=min(values, default=None),
+        max=max(values, default=None),
+        limit=limit,
+        within=median <= limit if median is not None and limit is not None else None,
+        note=note,
+    )
+
+
+def _pairs(session: Session, runner: _Runner, times: int) -> tuple[list[float], list[float]]:
+    """The bare script and `lab.up` from no lab, in turns: a shared machine is not as fast all day."""
+    bare, lab_up = [], []
+    for number in range(times):
+        runner.clean_up()
+        with session.steps.step("bench.pair", f"{number + 1} of {times}") as step:
+            bare.append(round(_bare_at_last(session, step), 3))
+            lab_up.append(round(runner.seconds("lab.up", "--name", _NAME), 3))
+            step.result = f"bare {bare[-1]:.1f} s, lab.up {lab_up[-1]:.1f} s"
+    return bare, lab_up
+
+
+def _cold() -> float:
+    """Clone, environment, both images, lab.up; system packages as they are here."""
+    with tempfile.TemporaryDirectory(prefix="lab-cold-") as folder:
+        work = Path(folder)
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(work / "lab")], check=True)
+        env = {
+            "LAB_STATE_DIR": str(work / "state"),
+            "LAB_CACHE_DIR": str(work / "cache"),
+            "LAB_ENGINE": "qemu",
+        }
+        program = str(work / "lab" / "bin" / "invoke")
+        started = time.monotonic()
+        try:
+            if status := proc.passthrough([program, "lab.up"], env=env, to_stderr=True):
+                raise LabError(f"the cold `lab.up` ended with status {status}", hint="its reason is above")
+            return time.monotonic() - started
+        finally:
+            proc.passthrough([program, "lab.destroy"], env=env, to_stderr=True)
+
+
+def _sleep_and_wake(runner: _Runner) -> float:
+    return runner.seconds("lab.suspend", "--name", _NAME) + runner.seconds("lab.resume", "--name", _NAME)
+
+
+def _bare_at_last(session: Session, step: Step) -> float:
+    """A run of the bare script that came through: an emulated kernel may panic, and nothing there minds."""
+    for attempt in range(_BARE_TRIES):
+        try:
+            return _bare(session, step)
+        except LabError as error:
+            if attempt == _BARE_TRIES - 1:
+                raise
+            step.note(f"once more: {error.what}")
+    raise AssertionError("unreachable")
+
+
+def _bare(session: Session, step: Step) -> float:
+    """The bare script's seconds, on the same images, with keys and a seed of its own."""
+    base = session.images / selection.debian_image(session) / "disk.qcow2"
+    image = canary.build(session.images, step, mirror.debian(session))
+    with tempfile.TemporaryDirectory(prefix="lab-bare-") as folder:
+        work = Path(folder)
+        pair = keys.ensure(work / "keys", _NAME)
+        ssh_port = free_port(11022)
+        adb_port = free_port(16555)
+        keys.write_known_hosts(work / "keys" / "known_hosts", pair.host, ssh_port)
+        seed.write(seed.Seed("bench", _NAME, pair), work / "seed.iso")
+        words: list[Path | str] = [
+            ROOT / "benchmarks" / "bare_up.sh",
+            work,
+            base,
+            work / "seed.iso",
+            work / "keys",
+            image.path,
+        ]
+        words += [canary.facts(image)["reference"], adb_program(), str(ssh_port), str(adb_port)]
+        return proc.run(words, deadline=Deadline.after(_BARE_DEADLINE)).seconds
+
+
+def _show(console: Console, measures: list[BenchMeasure]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("measure", "n", "median", "min", "max", "limit", ""):
+        table.add_column(column)
+    for item in measures:
+        unit = "" if item.unit == "ratio" else f" {item.unit}"
+        verdict = {True: "within", False: "OVER", None: ""}[item.within]
+        figures = (item.median, item.min, item.max, item.limit)
+        cells = [f"{figure:.2f}{unit}" if figure is not None else "" for figure in figures]
+        table.add_row(item.name, str(item.n), *cells, verdict)
+    console.print(table)

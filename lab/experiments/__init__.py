@@ -1,0 +1,1 @@
+"""Many runs in turns, and what follows from them: lab.compare and theory.experiment."""

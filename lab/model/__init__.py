@@ -1,0 +1,1 @@
+"""The words of the domain, and what JSON documents are made of."""

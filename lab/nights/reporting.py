@@ -1,0 +1,73 @@
+"""A night's report: of the runs that came to a verdict, with the nights before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from lab import reports
+from lab.history import History, Night
+from lab.history import model as figures
+from lab.model.domain import Claim, Verdict
+from lab.nights.showing import cell_phrase
+from lab.nights.telling import notice_of
+from lab.records import evidence
+from lab.reports.model import Past
+
+SUMMARY = "summary.md"
+_STRIP = 60
+"""How many nights the report looks back at."""
+
+
+def report(night: Night, history: History, folder: Path) -> Path:
+    """Write the reports and the summary into `folder`, the night's; returns what a person opens first.
+
+    The reports know only runs that came to a verdict. Where others make the night's verdict another
+    one (a run that was cut short), the summary stands alone: no page may be greener than its night.
+    """
+    written: dict[str, Path] = {}
+    if folders := [reports.RunFolder(path) for path in _folders(night)]:
+        found = reports.read(folders, history=_past(history.nights(_STRIP)))
+        if found.verdict == night.verdict:
+            written = reports.write(found, folder)
+    summary = _summary(night)
+    if "markdown" in written:
+        summary += "\n" + written["markdown"].read_text()
+    kept = evidence.write_text(folder / SUMMARY, summary)
+    return written.get("html", kept)
+
+
+def _folders(night: Night) -> list[Path]:
+    """Evidence of the runs that can stand in one report: those of the last one's cell and claim."""
+    told = [run for run in night.runs if run.cell and (Path(run.evidence) / "validation.json").is_file()]
+    return [Path(run.evidence) for run in told if (run.cell, run.claim) == (told[-1].cell, told[-1].claim)]
+
+
+def _past(nights: Sequence[Night]) -> tuple[Past, ...]:
+    """Nights as the report shows them, oldest first."""
+    return tuple(
+        Past(
+            when=datetime.fromisoformat(night.started),
+            verdicts={Claim(found.claim): Verdict(found.verdict) for found in night.claims},
+            cell=cell_phrase(night),
+            nested_boot_seconds=next(iter(night.samples(figures.NESTED_BOOT)), None),
+            note=night.reason if not night.claims else "",
+        )
+        for night in reversed(nights)
+        if night.verdict
+    )
+
+
+def _summary(night: Night) -> str:
+    """The night in Markdown: the same sentences a channel would tell."""
+    notice = notice_of(night)
+    lines = "\n".join(f"- {_escaped(line)}" for line in notice.lines)
+    return f"# {_escaped(notice.title)}\n\n{lines}\n"
+
+
+def _escaped(text: str) -> str:
+    """Text whose characters mean nothing to Markdown or HTML."""
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+!|~" else char for char in text).replace(
+        "&", "&amp;"
+    )

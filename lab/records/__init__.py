@@ -1,0 +1,1 @@
+"""What lab keeps of its labs on disk: records, locks, journals, evidence."""

@@ -1,0 +1,1 @@
+"""What Invoke's tasks do: one folder a namespace."""

@@ -1,0 +1,160 @@
+"""lab.doctor: what this host can do, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from rich.console import Console
+
+from lab import engines
+from lab.core.errors import ExitCode, LabError
+from lab.core.web import shown
+from lab.documents.host import DoctorCheck, DoctorEngine, DoctorPackage, LabDoctor
+from lab.host import facts as host_facts
+from lab.host import kvm, packages
+from lab.images import cache, canary
+from lab.workflow import mirror, preflight
+from lab.workflow.session import Reply, Session
+
+_GIB = 2**30
+_WANTED_FREE = 8 * _GIB
+
+
+def doctor(session: Session, deep: bool = False) -> Reply:
+    """Exit 0 when some engine can start a VM here, 11 when none can."""
+    settings = session.settings
+    host = host_facts.read()
+    with session.steps.step("doctor.kvm", "does a kernel really run under this host's KVM?"):
+        answer = kvm.functional_probe(
+            settings.cache_dir, fresh=deep, kernel=session.kernel, qemu=settings.qemu.binary
+        )
+    rows = [_engine(session, name) for name in engines.NAMES]
+    result = LabDoctor(
+        host=host.as_dict(),
+        engines=rows,
+        packages=[_package(item) for item in packages.TABLE if _can_be_had(item)],
+        kvm=answer,
+        checks=[*_resources(session, host), _mirror(session), *(_images(session) if deep else [])],
+    )
+    usable = any(row.usable for row in rows)
+    return Reply(
+        result.as_json(),
+        lambda console: _show(console, result),
+        ExitCode.DONE if usable else ExitCode.BLOCKED,
+    )
+
+
+def _engine(session: Session, name: str) -> DoctorEngine:
+    engine = engines.engine(name, session.engine_options())
+    # One that may not be read hides no other.
+    folders = [lab.vm_folder for lab in session.store.labs() if os.access(lab.vm_folder, os.R_OK | os.X_OK)]
+    found = engine.availability()
+    return DoctorEngine(
+        name=name,
+        usable=found.usable,
+        why=found.why,
+        hint=found.hint,
+        facts=engine.facts() if found.usable else None,
+        findings=engine.findings(folders),
+    )
+
+
+def _can_be_had(item: packages.Requirement) -> bool:
+    """Whether it is here, or this system has a package of it: what a Mac cannot have is no lack."""
+    return packages.Installer.detect().package(item) is not None or not item.absent({})
+
+
+def _package(item: packages.Requirement) -> DoctorPackage:
+    return DoctorPackage(
+        program=", ".join([*item.programs, *(str(path) for path in item.files)]),
+        package=packages.Installer.detect().package(item),
+        present=not item.absent({}),
+        needed_for=", ".join(sorted(item.needed_for)),
+    )
+
+
+def _resources(session: Session, host: host_facts.HostFacts) -> list[DoctorCheck]:
+    settings = session.settings
+    wanted = settings.vm.memory_mib * 2**20
+    enough = host.memory_available >= wanted
+    has = f"{host.memory_available / _GIB:.1f} GiB available"
+    if host.mac:
+        enough = host.memory_total >= wanted + preflight.MAC_KEEPS_BYTES
+        has = f"{host.memory_total / _GIB:.1f} GiB"
+    what = f"{has}, the VM takes {wanted / _GIB:.1f}"
+    checks = [_check("memory", enough, what, "close something, or set vm.memory_mib lower")]
+    for key, folder in (("state_dir", settings.state_dir), ("cache_dir", settings.cache_dir)):
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(place).free
+        checks.append(
+            _check(
+                key,
+                free >= _WANTED_FREE,
+                f"{free / _GIB:.1f} GiB free for {folder}",
+                f"free some space, or set {key} to another place",
+            )
+        )
+    return checks
+
+
+def _mirror(session: Session) -> DoctorCheck:
+    """Where the canary would be built from, if it had to be."""
+    used = mirror.known(session)
+    if used is not None:
+        return _check("debian archive", True, f"{shown(used.address)}, from {used.origin}", "")
+    here = canary.find(session.images) is not None
+    observed = "none is known" + (", and the canary is here already" if here else "")
+    return _check("debian archive", here, observed, mirror.HINT)
+
+
+def _images(session: Session) -> list[DoctorCheck]:
+    checks = []
+    for entry in cache.entries(session.images):
+        with session.steps.step("image.verify", entry.id):
+            try:
+                cache.verify(entry)
+                checks.append(_check(f"image {entry.id}", True, "its hash is as recorded", ""))
+            except LabError as error:
+                checks.append(_check(f"image {entry.id}", False, error.what, error.hint))
+    return checks
+
+
+def _check(name: str, good: bool, observed: str, hint: str) -> DoctorCheck:
+    return DoctorCheck(
+        name=name, status="ok" if good else "warn", observed=observed, hint="" if good else hint
+    )
+
+
+def _show(console: Console, result: LabDoctor) -> None:
+    def line(good: bool, text: str, hint: str = "") -> None:
+        console.print(f"{'✓' if good else '✗'} {text}", markup=False, highlight=False, soft_wrap=True)
+        if hint and not good:
+            console.print(f"    hint: {hint}", markup=False, highlight=False, soft_wrap=True)
+
+    host = result.host
+    cpu = host["cpu"]
+    console.print(
+        f"{host['os']} {host['os_version']}".rstrip()
+        + f", kernel {host['kernel']}, {host['cpus']} CPUs ({cpu['model']}), "
+        f"{host['memory_total'] / _GIB:.0f} GiB",
+        markup=False,
+        highlight=False,
+    )
+    line(bool(cpu["extensions"]), f"virtualization extensions: {', '.join(cpu['extensions']) or 'none'}")
+    if host["mac"] is None and result.kvm:  # KVM is Linux's
+        line(result.kvm.usable, f"hardware KVM: {result.kvm.why}")
+    for engine in result.engines:
+        how = engine.facts.how if engine.facts else engine.why
+        version = f" {engine.facts.version}" if engine.facts else ""
+        line(engine.usable, f"engine {engine.name}{version}: {how}", engine.hint)
+        for finding in engine.findings:
+            source = f" [{finding.source}]" if finding.source else ""
+            line(finding.good, f"  {finding.name}: {finding.observed}{source}", finding.hint)
+    absent = [item for item in result.packages if not item.present]
+    for item in absent:
+        line(False, f"{item.program} ({item.needed_for})", f"package {item.package}")
+    if not absent:
+        line(True, "every program lab needs is installed")
+    for check in result.checks:
+        line(check.status == "ok", f"{check.name}: {check.observed}", check.hint)

@@ -1,0 +1,1 @@
+"""What several tasks do: choose, build, climb, collect evidence, start an emulator."""

@@ -1,0 +1,73 @@
+"""How a person reaches a lab: the ssh command, the ADB address, how to stop it."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich.console import Console
+
+from lab.documents.climbs import LabAccess
+from lab.documents.labs import AdbAccess, ForwardEntry, ScreenAccess, SshAccess
+from lab.emulators import MAIN
+from lab.engines.protocol import LOOPBACK
+from lab.guest.ssh import ssh_command
+from lab.workflow.emulator_status import all_known
+from lab.workflow.workbench import Workbench
+
+
+def forwards(bench: Workbench) -> list[ForwardEntry]:
+    """The lab's forwards."""
+    return [
+        ForwardEntry(name=name, host=LOOPBACK, host_port=forward.host_port, guest_port=forward.guest_port)
+        for name, forward in bench.record.forwards.items()
+    ]
+
+
+def ssh(bench: Workbench) -> SshAccess | None:
+    forward = bench.record.forwards.get("ssh")
+    return (
+        SshAccess(command=shlex.join(ssh_command(bench.guest)), port=forward.host_port) if forward else None
+    )
+
+
+def adb(bench: Workbench) -> AdbAccess | None:
+    return AdbAccess(address=bench.adb_address) if bench.adb_address else None
+
+
+def novnc(bench: Workbench) -> ScreenAccess | None:
+    """The page that shows the main emulator's screen. Its password is not here: `lab.open` gives it."""
+    return next((entry.novnc for entry in all_known(bench) if entry.name == MAIN), None)
+
+
+def access(bench: Workbench, evidence: str | None) -> LabAccess:
+    """How the lab is reached, `evidence` being the folder of the run that says so."""
+    return LabAccess(
+        ssh=ssh(bench),
+        adb=adb(bench),
+        novnc=novnc(bench),
+        ports=forwards(bench),
+        evidence=evidence,
+        stop=_task(bench, "lab.halt"),
+    )
+
+
+def show(console: Console, bench: Workbench, evidence: str | None) -> None:
+    """What the user can do now."""
+    found = access(bench, evidence)
+    lines = [
+        ("log in", _task(bench, "lab.ssh")),
+        ("  or", found.ssh.command if found.ssh else ""),
+        ("adb", f"adb connect {found.adb.address}" if found.adb else ""),
+        ("screen", f"{found.novnc.address}   (open: {_task(bench, 'lab.open')})" if found.novnc else ""),
+        ("stop", f"{found.stop}   (pause: {_task(bench, 'lab.suspend')})"),
+        ("remove", _task(bench, "lab.destroy")),
+        ("evidence", evidence or ""),
+    ]
+    for label, text in lines:
+        if text:
+            console.print(f"{label + ':':<10}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _task(bench: Workbench, task: str) -> str:
+    name = bench.lab.name
+    return f"bin/invoke {task}" + ("" if name == "default" else f" --name {name}")
