@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
-from lab.core.errors import UsageError
-from lab.core.similar import choices
+from lab.core import plugins
 from lab.engines.options import Options
 from lab.engines.protocol import Engine
 from lab.engines.vagrant import INNER
@@ -19,27 +18,12 @@ NAMES = ("virtualbox", "qemu")
 
 def engine(name: str, options: Options) -> Engine:
     """The engine of that name, installed or not. Raises UsageError for an unknown name."""
-    # Imported when used, so that `invoke --list` does not load them.
-    if name == "qemu":
-        from lab.engines.qemu import QemuEngine
-        from lab.host.kvm import functional_probe
-
-        return QemuEngine(
-            kvm=lambda: functional_probe(
-                options.cache_dir, kernel=options.qemu.kernel, qemu=options.qemu.binary
-            ),
-            acceleration=options.qemu.acceleration,
-            binary=options.qemu.binary,
-        )
-    if name == "virtualbox":
-        from lab.engines.virtualbox.engine import VirtualBoxEngine
-
-        return VirtualBoxEngine(options.cache_dir, options.virtualbox)
     if inner := INNER.get(name):
         from lab.engines.vagrant.engine import VagrantEngine
 
         return VagrantEngine(name, engine(inner, options))
-    raise UsageError(f"there is no engine `{name}`", hint=f"nearest: {choices(name, (*NAMES, 'auto'))}")
+    made: Engine = plugins.load("lab.engines", name)(options)
+    return made
 
 
 def prune(cache_dir: Path, images: Container[str]) -> list[tuple[Path, int]]:
