@@ -14,7 +14,6 @@ from lab.model.document import (
     GIVEN,
     Count,
     Factor,
-    Having,
     JsonDocument,
     JsonPart,
     Limited,
@@ -26,7 +25,8 @@ from lab.model.document import (
     Text,
 )
 from lab.model.domain import Nesting
-from lab.theory import conclusion, experiment
+from lab.theory import conclusion
+from lab.theory.experiment import AskedCell, TrialEntry
 
 Route = Literal["nested-kvm", "no-acceleration"]
 
@@ -151,46 +151,11 @@ class LabCompare(JsonDocument):
     lab_version: Text
 
 
-class AskedCell(JsonPart):
-    paravirt: experiment.Paravirt
-    nested: bool
-
-
 class ExperimentCell(JsonPart):
     asked: AskedCell
     planned: Count
     observed: Count
     worked: Count
-
-
-class DeliveredEntry(JsonPart):
-    paravirt: bool | None
-    """KVM's signature and kvm-clock on offer; null when only one of them is"""
-    nested: bool
-    """vmx or svm among the cpu flags"""
-    signature: str
-    clocksources: tuple[str, ...]
-    extensions: tuple[Literal["vmx", "svm"], ...]
-
-
-class TrialEntry(JsonPart):
-    number: Ordinal
-    round: Ordinal
-    asked: AskedCell
-    accepted: (
-        Annotated[dict[str, str], Having("cpus", "memory_mib", "nested", "paravirt", "acceleration")] | None
-    )
-    """the settings as read back from the engine"""
-    delivered: DeliveredEntry | None
-    """what reached the guest, by its own word"""
-    worked: bool | None
-    """a tiny guest ran to its halt under the VM's /dev/kvm; null when not observed"""
-    outcome: experiment.TrialOutcome
-    why: Text
-    """what was observed of /dev/kvm, or why nothing was"""
-    seconds: Seconds
-
-    rules = (MemberRule({"outcome": "observed"}, {"worked": GIVEN, "delivered": GIVEN}, {"worked": None}),)
 
 
 class TheoryExperiment(JsonDocument):

@@ -2,71 +2,69 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lab.core.deadline import Deadline, check_cancelled
 from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
-from lab.documents.measured import MeasurementOutcome
+from lab.documents.measured import MeasurementEntry, MeasurementOutcome, Route
 from lab.emulators.protocol import Emulator
 from lab.engines.protocol import State
+from lab.experiments.turns import Turn
 from lab.host.facts import HostFacts
 from lab.workflow.workbench import Workbench
 
 Acceleration = Literal["kvm", "tcg"]
 
-KVM, TCG, ARM = "nested-kvm", "no-acceleration", "arm"
-TITLES = {KVM: "nested KVM", TCG: "no acceleration", ARM: "ARM image"}
-_ACCELERATION: dict[str, Acceleration] = {KVM: "kvm", TCG: "tcg"}
+KVM: Route = "nested-kvm"
+TCG: Route = "no-acceleration"
+ARM: Literal["arm"] = "arm"
+TITLES: dict[str, str] = {KVM: "nested KVM", TCG: "no acceleration", ARM: "ARM image"}
+_ACCELERATION: dict[Route, Acceleration] = {KVM: "kvm", TCG: "tcg"}
 ROUTES = tuple(_ACCELERATION)
 """The ways to run L2 that can be timed on any lab that is up."""
-
-AGAIN = "what was measured is kept in the evidence; the same command measures anew, from the beginning"
-"""What is said when a measurement is interrupted."""
+_OUTCOMES = {DeadlineError: MeasurementOutcome.TIMEOUT, BlockedError: MeasurementOutcome.BLOCKED}
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One planned measurement. `number` is its place in the order, from 1."""
+class Boot(NamedTuple):
+    """What is timed: a boot of this emulator's L2 by this route."""
 
-    number: int
-    round: int
     emulator: str
-    route: str
+    route: Route
 
 
-@dataclass(frozen=True)
-class Measurement:
-    turn: Turn
-    outcome: MeasurementOutcome
-    seconds: float | None = None
-    """From the launch of L2's monitor to adbd listening in it, on L1's clock; only when measured."""
-    waited: float = 0.0
-    """How long the whole attempt took, as seen from here."""
-    why: str = ""
-    """What went wrong; empty when nothing did."""
+def entry(
+    turn: Turn[Boot],
+    outcome: MeasurementOutcome,
+    *,
+    seconds: float | None = None,
+    waited: float = 0.0,
+    why: str = "",
+) -> MeasurementEntry:
+    """What came of a turn, as lab.compare/1 has it."""
+    return MeasurementEntry(
+        number=turn.number,
+        round=turn.round,
+        **turn.cell._asdict(),
+        outcome=outcome,
+        seconds=seconds,
+        waited=waited,
+        why=why,
+    )
 
 
-def plan(emulators: Sequence[str], runs: int, seed: int) -> list[Turn]:
-    """`runs` rounds, each of them every emulator by every route once, in an order of its own.
-
-    A slow drift of the machine then falls on all of them alike.
-    """
-    chance = random.Random(seed)  # noqa: S311 - an order, no secret
-    turns: list[Turn] = []
-    for number in range(1, runs + 1):
-        once = [(emulator, route) for emulator in emulators for route in ROUTES]
-        chance.shuffle(once)
-        turns += [Turn(len(turns) + place, number, *pair) for place, pair in enumerate(once, 1)]
-    return turns
+def not_taken(turn: Turn[Boot], why: str) -> MeasurementEntry:
+    """The entry of a turn whose boot was not begun."""
+    return entry(turn, MeasurementOutcome.NOT_TAKEN, why=why)
 
 
 def measured(
-    bench: Workbench, turns: Sequence[Turn], emulators: Mapping[str, Emulator], absent: Mapping[str, str]
-) -> Iterator[Measurement]:
+    bench: Workbench,
+    turns: Sequence[Turn[Boot]],
+    emulators: Mapping[str, Emulator],
+    absent: Mapping[str, str],
+) -> Iterator[MeasurementEntry]:
     """Take the turns one after the other; none is left out, whatever comes of it.
 
     `absent` says of an emulator why it cannot be tried. Raises InterruptedByUser.
@@ -75,33 +73,31 @@ def measured(
     for turn in turns:
         check_cancelled()
         if gone:
-            yield Measurement(turn, MeasurementOutcome.NOT_TAKEN, why=gone)
-        elif turn.emulator in absent:
-            yield Measurement(turn, MeasurementOutcome.BLOCKED, why=absent[turn.emulator])
+            yield not_taken(turn, gone)
+        elif why := absent.get(turn.cell.emulator, ""):
+            yield entry(turn, MeasurementOutcome.BLOCKED, why=why)
         else:
-            found = _take(bench, turn, len(turns), emulators[turn.emulator])
-            if found.outcome is not MeasurementOutcome.MEASURED:
+            taken = _take(bench, turn, len(turns), emulators[turn.cell.emulator])
+            if taken.outcome is not MeasurementOutcome.MEASURED:
                 gone = _gone(bench)
-            yield found
+            yield taken
 
 
-def _take(bench: Workbench, turn: Turn, of: int, emulator: Emulator) -> Measurement:
-    what = f"{turn.emulator}, {TITLES[turn.route]}"
+def _take(bench: Workbench, turn: Turn[Boot], of: int, emulator: Emulator) -> MeasurementEntry:
+    what = f"{turn.cell.emulator}, {TITLES[turn.cell.route]}"
     started = time.monotonic()
     try:
         with bench.session.steps.step("compare.boot", f"{turn.number} of {of}: {what}") as step:
-            seconds = emulator.time_boot(bench.guest, _ACCELERATION[turn.route], _deadline(bench, emulator))
+            acceleration = _ACCELERATION[turn.cell.route]
+            seconds = emulator.time_boot(bench.guest, acceleration, _deadline(bench, emulator))
             step.result = f"{what}: {seconds:.1f} s"
     except InterruptedByUser:
         raise
     except LabError as error:
         check_cancelled()  # what an interruption broke did not fail by itself
-        kinds = {DeadlineError: MeasurementOutcome.TIMEOUT, BlockedError: MeasurementOutcome.BLOCKED}
-        kind = next(
-            (kind for family, kind in kinds.items() if isinstance(error, family)), MeasurementOutcome.FAILED
-        )
-        return Measurement(turn, kind, waited=_since(started), why=error.what)
-    return Measurement(turn, MeasurementOutcome.MEASURED, seconds, _since(started))
+        kinds = (kind for family, kind in _OUTCOMES.items() if isinstance(error, family))
+        return entry(turn, next(kinds, MeasurementOutcome.FAILED), waited=_since(started), why=error.what)
+    return entry(turn, MeasurementOutcome.MEASURED, seconds=seconds, waited=_since(started))
 
 
 def _deadline(bench: Workbench, emulator: Emulator) -> Deadline:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lab import emulators
 from lab.core.deadline import check_cancelled, cleaning_up
 from lab.core.errors import BlockedError, BusyError, InterruptedByUser, LabError
 from lab.core.steps import Background
 from lab.engines.protocol import EngineFacts
+from lab.experiments.turns import Turn
 from lab.ladder.climb import Climb, climb
 from lab.ladder.rungs import LADDER, guest, host, vm
 from lab.ladder.site import Site
 from lab.model.domain import Claim, Status
 from lab.records.evidence import Run
 from lab.records.labs import Lab, new_record
-from lab.theory.experiment import PlannedRun, TrialOutcome, TurnResult, delivered
+from lab.theory.experiment import AskedCell, TrialEntry, TrialOutcome, delivered, trial
 from lab.workflow.build import Builder
 from lab.workflow.destroy import destroy
 from lab.workflow.session import Session
@@ -63,25 +65,33 @@ class Trials:
             if lab.name.startswith(PREFIX) and _is_marked(lab):
                 self._destroy(lab)
 
-    def take(self, turn: PlannedRun) -> TurnResult:
-        """Whatever comes of it is a Trial. Raises InterruptedByUser; the VM is removed all the same."""
+    def taken(self, turns: Sequence[Turn[AskedCell]]) -> Iterator[TrialEntry]:
+        """Take the turns one after the other. Raises InterruptedByUser."""
+        for turn in turns:
+            title = f"{turn.number} of {len(turns)}: {turn.cell}"
+            with self._session.steps.step("experiment.trial", title) as step:
+                taken = self.take(turn)
+                step.result = f"{turn.cell}: {taken.result}"
+            yield taken
+
+    def take(self, turn: Turn[AskedCell]) -> TrialEntry:
+        """The trial of one turn, whatever comes of it; its VM is removed. Raises InterruptedByUser."""
         started = time.monotonic()
         lab = self._place(turn)
         try:
             with lab.hold("theory.experiment"):
-                trial = self._look(lab, turn)
+                taken = self._look(lab, turn)
         except (InterruptedByUser, BusyError):
             raise
         except LabError as error:
             check_cancelled()  # what an interruption broke did not fail by itself
-            outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
-            trial = TurnResult(turn, outcome, why=error.what)
+            taken = entry(turn, _outcome(error), error.what)
         finally:
             with cleaning_up():
                 self._destroy(lab)
-        return replace(trial, seconds=round(time.monotonic() - started, 3))
+        return taken.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
 
-    def _place(self, turn: PlannedRun) -> Lab:
+    def _place(self, turn: Turn[AskedCell]) -> Lab:
         """A lab of a free name, marked before anything of it is made."""
         taken = {lab.name for lab in self._session.store.labs()}
         number = next(number for number in range(turn.number, 10_000) if f"{PREFIX}{number}" not in taken)
@@ -89,7 +99,7 @@ class Trials:
         lab.journal.intend(MARK, self._run.path.name, turn=turn.number)
         return lab
 
-    def _look(self, lab: Lab, turn: PlannedRun) -> TurnResult:
+    def _look(self, lab: Lab, turn: Turn[AskedCell]) -> TrialEntry:
         settings = self._session.settings
         lab.create(
             new_record(
@@ -102,8 +112,8 @@ class Trials:
                 cpus=settings.vm.cpus,
                 memory_mib=settings.vm.memory_mib,
                 disk_gib=settings.vm.disk_gib,
-                paravirt=turn.asked.paravirt,
-                nested=turn.asked.nested,
+                paravirt=turn.cell.paravirt,
+                nested=turn.cell.nested,
             )
         )
         bench = Workbench(self._session, lab)
@@ -113,19 +123,19 @@ class Trials:
                 climbed = _climb(bench, site, Builder(bench, background).ensure())
             self._image, self._image_why = bench.record.image, bench.record.image_why
             self._facts = site.engine_facts or self._facts
-            trial = judged(turn, climbed, site)
+            taken = judged(turn, climbed, site)
             self._keep(bench, turn, climbed, site)
         finally:
             bench.close()
-        return trial
+        return taken
 
-    def _keep(self, bench: Workbench, turn: PlannedRun, climbed: Climb, site: Site) -> None:
+    def _keep(self, bench: Workbench, turn: Turn[AskedCell], climbed: Climb, site: Site) -> None:
         """The evidence of one trial: what each rung found, what L1 said of itself, its console."""
         name = f"trials/{turn.number:02d}"
         self._run.json(
             f"{name}.json",
             {
-                "asked": str(turn.asked),
+                "asked": str(turn.cell),
                 "rungs": [outcome.row() for outcome in climbed.outcomes if outcome.rung in _RUNGS],
                 "facts": site.facts.document(),
             },
@@ -162,7 +172,7 @@ def _climb(bench: Workbench, site: Site, ensure: dict[str, Callable[[], None]]) 
     )
 
 
-def judged(turn: PlannedRun, climbed: Climb, site: Site) -> TurnResult:
+def judged(turn: Turn[AskedCell], climbed: Climb, site: Site) -> TrialEntry:
     """What a climb says of the cell.
 
     guest.kvm is looked at on its own: the ladder does not try it where guest.cpu failed, and whether
@@ -177,11 +187,25 @@ def judged(turn: PlannedRun, climbed: Climb, site: Site) -> TurnResult:
         refused = failed or at_fault.status is Status.BLOCKED
         outcome = TrialOutcome.BLOCKED if refused else TrialOutcome.INCONCLUSIVE
         why = f"{at_fault.rung}: {at_fault.hint if failed else at_fault.observed}"
-        return TurnResult(turn, outcome, accepted=accepted, why=why)
+        return entry(turn, outcome, why, accepted=accepted)
     got = delivered(site.kvm.facts)
     try:
         seen = guest.kvm(site)
     except LabError as error:
-        outcome = TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE
-        return TurnResult(turn, outcome, delivered=got, accepted=accepted, why=error.what)
-    return TurnResult(turn, TrialOutcome.OBSERVED, seen.ok, got, accepted, seen.observed)
+        return entry(turn, _outcome(error), error.what, delivered=got, accepted=accepted)
+    observed = {"worked": seen.ok, "delivered": got, "accepted": accepted}
+    return entry(turn, TrialOutcome.OBSERVED, seen.observed, **observed)
+
+
+def entry(turn: Turn[AskedCell], outcome: TrialOutcome, why: str, **observed: Any) -> TrialEntry:
+    """What came of a turn, as theory.experiment/1 has it."""
+    return trial(turn.number, turn.round, turn.cell, outcome, why, **observed)
+
+
+def not_taken(turn: Turn[AskedCell], why: str) -> TrialEntry:
+    """The entry of a turn whose trial was not begun."""
+    return entry(turn, TrialOutcome.NOT_TAKEN, why)
+
+
+def _outcome(error: LabError) -> TrialOutcome:
+    return TrialOutcome.BLOCKED if isinstance(error, BlockedError) else TrialOutcome.INCONCLUSIVE

@@ -27,7 +27,6 @@ from lab.reports.model import (
     ReportedRun,
     Source,
 )
-from lab.theory.experiment import Delivered
 
 Read = TypeVar("Read", LabCompare, TheoryExperiment)
 
@@ -132,7 +131,7 @@ def _experiment(document: TheoryExperiment, folder: Path) -> MeasuredExperiment 
     trials = []
     for cell in document.cells:
         mine = [trial for trial in document.trials if trial.asked == cell.asked]
-        got = [Delivered(**dict(trial.delivered)).words for trial in mine if trial.delivered]
+        got = [trial.delivered.words for trial in mine if trial.delivered]
         lost = [trial.outcome for trial in mine if trial.worked is None]
         without = [f"{lost.count(kind)} {kind}" for kind in dict.fromkeys(lost)]
         trials.append(

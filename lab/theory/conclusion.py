@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lab.theory.experiment import Asked, TrialOutcome, TurnResult
+from lab.theory.experiment import AskedCell, TrialEntry, TrialOutcome
 
 
 class Rule(StrEnum):
@@ -73,13 +73,13 @@ _SEEN = ((Rule.NESTING, Rule.NESTING_SEEN), (Rule.PARAVIRT, Rule.PARAVIRT_SEEN))
 """By setting: the rule, and what it is called while not every combination was seen."""
 
 
-def conclude(trials: Sequence[TurnResult]) -> Conclusion:
+def conclude(trials: Sequence[TrialEntry]) -> Conclusion:
     """What the trials show, with the counts it rests on.
 
     Trials are grouped by what reached the guest. A rule is stated only if no trial contradicts it, and
     as the one that decides only if every combination was seen.
     """
-    observed = [(trial.turn.asked, group, bool(trial.worked)) for trial in trials if (group := _group(trial))]
+    observed = [(trial.asked, group, bool(trial.worked)) for trial in trials if (group := _group(trial))]
     groups: dict[Group, _Count] = {}
     for wanted in _CALLED:
         worked = [ok for _, group, ok in observed if group == wanted]
@@ -90,7 +90,7 @@ def conclude(trials: Sequence[TurnResult]) -> Conclusion:
     return Conclusion(finding, " ".join([_said(finding, groups), *_undelivered(got), *_lost(trials)]))
 
 
-def _group(trial: TurnResult) -> Group | None:
+def _group(trial: TrialEntry) -> Group | None:
     got = trial.delivered
     if trial.outcome is not TrialOutcome.OBSERVED or got is None or got.paravirt is None:
         return None
@@ -191,7 +191,7 @@ def _not_needed(groups: _Groups) -> str:
     return " and ".join(without)
 
 
-def _undelivered(got: Sequence[tuple[Asked, Group]]) -> list[str]:
+def _undelivered(got: Sequence[tuple[AskedCell, Group]]) -> list[str]:
     """Where guests got something else than the engine was asked for, said of each setting."""
     lines = []
     for place, what in enumerate(_SETTINGS):
@@ -204,7 +204,7 @@ def _undelivered(got: Sequence[tuple[Asked, Group]]) -> list[str]:
     return lines
 
 
-def _wants(asked: Asked, place: int) -> bool | None:
+def _wants(asked: AskedCell, place: int) -> bool | None:
     """What was asked of a setting; None when it was left to the engine."""
     return asked.nested if place == 0 else {"kvm": True, "none": False}.get(asked.paravirt)
 
@@ -217,7 +217,7 @@ def _reached(listed: Sequence[bool]) -> str:
     return f"reached the guest in {sum(listed) or 'none'}"
 
 
-def _lost(trials: Sequence[TurnResult]) -> list[str]:
+def _lost(trials: Sequence[TrialEntry]) -> list[str]:
     """How many trials are in no group, and why."""
     kinds = Counter(
         "unclear" if trial.outcome is TrialOutcome.OBSERVED else trial.outcome.value

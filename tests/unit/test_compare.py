@@ -20,7 +20,8 @@ from lab.emulators.canary import Canary
 from lab.emulators.protocol import NestedFailedError
 from lab.engines.protocol import State
 from lab.experiments import measuring
-from lab.experiments.measuring import KVM, TCG, plan
+from lab.experiments.measuring import KVM, TCG
+from lab.experiments.turns import plan
 from lab.guest.ssh import Guest, Result
 from lab.host import facts
 from lab.model import schema
@@ -50,14 +51,18 @@ def outcomes(document: dict[str, Any]) -> list[str]:
     return [row["outcome"] for row in document["measurements"]]
 
 
-@given(st.integers(1, 8), st.integers(0, 2**32), st.lists(st.sampled_from("abc"), min_size=1, unique=True))
-def test_each_round_has_every_boot_once(runs: int, seed: int, names: list[str]) -> None:
-    turns = plan(names, runs, seed)
-    assert turns == plan(names, runs, seed)
+@given(st.integers(1, 8), st.integers(0, 2**32), st.lists(st.integers(), min_size=1, unique=True))
+def test_each_round_has_every_cell_once(runs: int, seed: int, cells: list[int]) -> None:
+    turns = plan(cells, runs, seed)
+    assert turns == plan(cells, runs, seed)
     assert [turn.number for turn in turns] == list(range(1, len(turns) + 1))
     for number in range(1, runs + 1):
-        once = [(turn.emulator, turn.route) for turn in turns if turn.round == number]
-        assert sorted(once) == sorted((name, route) for name in names for route in (KVM, TCG))
+        assert sorted(turn.cell for turn in turns if turn.round == number) == sorted(cells)
+
+
+def test_seeds_give_other_orders_and_a_seed_its_own() -> None:
+    assert len({tuple(turn.cell for turn in plan("abcdef", 1, seed)) for seed in range(20)}) > 10
+    assert "".join(turn.cell for turn in plan("abcdef", 2, 7)) == "eafdbccdbfea"
 
 
 def test_the_ratio_has_n_and_spread_and_the_files_are_there(ready: Bed) -> None:

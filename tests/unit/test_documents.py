@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from lab.documents import emulators, measured, schemas
+from lab.documents import emulators, schemas
 from lab.emulators.protocol import Check, Health
 from lab.ladder import document as climb
 from lab.ladder.verdict import ClaimVerdict
 from lab.model import domain, schema
 from lab.model.document import JsonPart
-from lab.theory.experiment import Delivered
 from tests.unit.documents import EXAMPLES
 from tests.unit.documents.parts import validation
 
@@ -68,7 +67,6 @@ def test_a_document_of_another_kind_is_not_read() -> None:
         (climb.CellEntry, domain.Cell),
         (climb.HostEntry, domain.Host),
         (climb.ClaimEntry, ClaimVerdict),
-        (measured.DeliveredEntry, Delivered),
         (emulators.HealthEntry, Health),
         (emulators.CheckEntry, Check),
     ],

@@ -104,8 +104,8 @@ def test_in_an_emulated_pc_it_is_said_and_drawn_outside(bed: Bed, engine: Engine
     run = Path(document["evidence"])
     assert (run / "experiment.json").is_file() and not (run / "experiment.png").exists()
     kept = json.loads((run / "experiment.json").read_text())
-    read = Experiment.of(TheoryExperiment.read(kept))
-    assert read.document() == kept == document
+    read = Experiment(TheoryExperiment.read(kept))
+    assert read.document.as_json() == kept == document
     assert (read.code, read.conclusion.finding) == (0, "nesting decides")
     read.draw(run)
     assert (run / "experiment.png").read_bytes().startswith(b"\x89PNG")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lab.reports.figures.numbers import BOOTSTRAP_FROM, Spread, ratio
+from lab.experiments.numbers import BOOTSTRAP_FROM, ratio, spread
 from lab.reports.figures.page import PageTable, page
 from lab.reports.figures.picture import Chart, Tile, TimesBar, durations, tiles
 
@@ -22,13 +22,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @given(st.lists(SECONDS, max_size=20))
 def test_a_spread_holds_its_values(values: list[float]) -> None:
-    found = Spread(tuple(values))
-    assert found.n == len(values)
+    figures = spread(values)
+    assert (figures["n"], figures["values"]) == (len(values), values)
     if values:
-        assert found.low is not None and found.median is not None and found.high is not None
-        assert found.low <= found.median <= found.high
+        assert figures["min"] <= figures["median"] <= figures["max"]
     else:
-        assert (found.low, found.median, found.high) == (None, None, None)
+        assert (figures["min"], figures["median"], figures["max"]) == (None, None, None)
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=12), st.lists(SECONDS, min_size=1, max_size=12), st.integers())

@@ -22,7 +22,9 @@ from lab.core.deadline import cancelled
 from lab.core.errors import BlockedError, InterruptedByUser, UsageError
 from lab.core.steps import Event, Steps
 from lab.core.tell import Terminal
+from lab.experiments import trial
 from lab.experiments.result import Experiment
+from lab.experiments.turns import plan
 from lab.host import facts, packages
 from lab.images import cache, canary, debian
 from lab.ladder.climb import Climb
@@ -36,7 +38,7 @@ from lab.rehearsal.image import SystemImage
 from lab.reports import RunFolder, history
 from lab.tasks.image.images import build, list_images, prune
 from lab.tasks.theory.rehearse import rehearse
-from lab.theory.experiment import Delivered, TrialOutcome, TurnResult, plan
+from lab.theory.experiment import CELLS, DeliveredEntry, TrialOutcome
 from lab.workflow.session import Session
 from tests.unit.bed import host
 from tests.unit.fakepc import NAME, installed
@@ -346,11 +348,17 @@ def tried(pc: str = NAME) -> dict[str, Any]:
         "paravirt": "kvm",
         "acceleration": "hwvirt",
     }
-    for turn in plan(1, 7):
-        nested, paravirt = turn.asked.nested, turn.asked.paravirt != "none"
-        clocks = ("kvm-clock", "tsc") if paravirt else ("tsc",)
-        got = Delivered(paravirt, nested, "KVMKVMKVM" if paravirt else "", clocks, ("vmx",) if nested else ())
-        trials.append(TurnResult(turn, TrialOutcome.OBSERVED, nested, got, accepted, "seen", 180.0))
+    for turn in plan(CELLS, 1, 7):
+        nested, paravirt = turn.cell.nested, turn.cell.paravirt != "none"
+        got = DeliveredEntry(
+            paravirt=paravirt,
+            nested=nested,
+            signature="KVMKVMKVM" if paravirt else "",
+            clocksources=("kvm-clock", "tsc") if paravirt else ("tsc",),
+            extensions=("vmx",) if nested else (),
+        )
+        observed = {"worked": nested, "delivered": got, "accepted": accepted, "seconds": 180.0}
+        trials.append(trial.entry(turn, TrialOutcome.OBSERVED, "seen", **observed))
     where = {
         "host": {"os": "Debian GNU/Linux sid", "cpu": "Intel i7-4770", "arch": "x86_64", "pc": pc},
         "engine": "virtualbox",
@@ -359,9 +367,8 @@ def tried(pc: str = NAME) -> dict[str, Any]:
         "nesting": "hardware",
         "image": "debian-13-0a1b",
     }
-    found = Experiment(where, 7, trials, AT, 1080.0, Path("/srv/state/evidence/experiment/1")).document()
-    plain: dict[str, Any] = json.loads(json.dumps(found))
-    return plain
+    known = {"started": AT.isoformat(), "seconds": 1080.0, "evidence": "/srv/state/evidence/experiment/1"}
+    return Experiment.of(trials, where=where, seed=7, lab_version="1", **known).document.as_json()
 
 
 def _left_experiment(desk: Desk, found: dict[str, Any]) -> None:

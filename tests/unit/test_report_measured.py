@@ -12,14 +12,16 @@ import pytest
 from lab.core import deadline
 from lab.core.errors import DeadlineError, UsageError
 from lab.engines.protocol import EngineFacts
+from lab.experiments import trial
 from lab.experiments.result import Experiment
+from lab.experiments.turns import plan
 from lab.model import schema
 from lab.records.evidence import Run
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.report import report
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
-from lab.theory.experiment import Delivered, TrialOutcome, TurnResult, plan
+from lab.theory.experiment import CELLS, DeliveredEntry, TrialOutcome
 from tests.unit.bed import IMAGE, Bed, checked
 from tests.unit.fakes import FakeEmulator
 from tests.unit.pages import Page
@@ -50,17 +52,24 @@ def experimented(bed: Bed, **where: Any) -> Path:
     """An evidence folder as theory.experiment leaves it, of the bed's own cell but for `where`."""
     run = Run(bed.session().store.evidence_folder, "experiment", "experiment")
     trials = []
-    for turn in plan(1, 7):
-        nested = turn.asked.nested
-        if turn.asked.paravirt == "default" and not nested:
-            trials.append(TurnResult(turn, TrialOutcome.INCONCLUSIVE, why="no login"))
+    for turn in plan(CELLS, 1, 7):
+        nested = turn.cell.nested
+        if turn.cell.paravirt == "default" and not nested:
+            trials.append(trial.entry(turn, TrialOutcome.INCONCLUSIVE, "no login"))
             continue
-        got = Delivered(False, nested, "TCGTCGTCGTCG", ("tsc",), ("svm",) if nested else ())
-        trials.append(TurnResult(turn, TrialOutcome.OBSERVED, nested, got, None, "seen"))
+        got = DeliveredEntry(
+            paravirt=False,
+            nested=nested,
+            signature="TCGTCGTCGTCG",
+            clocksources=("tsc",),
+            extensions=("svm",) if nested else (),
+        )
+        trials.append(trial.entry(turn, TrialOutcome.OBSERVED, "seen", worked=nested, delivered=got))
     here = {"host": {"os": "Debian 12", "cpu": "A CPU", "arch": "x86_64"}}
     here |= {"engine": "qemu", "engine_version": "7.2", "acceleration": "kvm", "nesting": "hardware"}
-    measured = Experiment(here | {"image": IMAGE} | where, 7, trials, AT, 60.0, run.path)
-    run.json("experiment.json", measured.document())
+    known = {"started": AT.isoformat(), "seconds": 60.0, "evidence": str(run.path), "lab_version": "1"}
+    measured = Experiment.of(trials, where=here | {"image": IMAGE} | where, seed=7, **known)
+    run.json("experiment.json", measured.document.as_json())
     measured.draw(run.path)
     return run.path
 

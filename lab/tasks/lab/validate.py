@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lab.experiments import measuring
-from lab.experiments.measuring import KVM, TCG, TITLES, Turn
+from lab.experiments.measuring import KVM, TCG, TITLES, Boot
+from lab.experiments.turns import Turn
 from lab.ladder.facts import ComparedBoots
 from lab.ladder.site import Site
 from lab.records.evidence import Run
@@ -43,7 +44,7 @@ def _compare(bench: Workbench, site: Site) -> None:
     emulator = site.emulator
     if emulator is None or site.booted is None:
         return
-    turns = [Turn(number, 1, emulator.name, route) for number, route in enumerate((KVM, TCG), 1)]
+    turns = [Turn(number, 1, Boot(emulator.name, route)) for number, route in enumerate((KVM, TCG), 1)]
     with bench.session.steps.step("nested.compare", "the same L2, with KVM and without") as step:
         taken = list(measuring.measured(bench, turns, {emulator.name: emulator}, {}))
         with_kvm, without = (boot.seconds for boot in taken)
@@ -56,9 +57,7 @@ def _compare(bench: Workbench, site: Site) -> None:
         )
         if ratio is None:
             lost = [boot for boot in taken if boot.seconds is None]
-            compared.why = "; ".join(
-                f"{TITLES[boot.turn.route]}: {boot.outcome}: {boot.why}" for boot in lost
-            )
+            compared.why = "; ".join(f"{TITLES[boot.route]}: {boot.outcome}: {boot.why}" for boot in lost)
             step.result = f"no ratio: {compared.why}"
         else:
             step.result = f"{without:.1f} s without KVM, {with_kvm:.1f} s with it: {ratio:.1f} times"

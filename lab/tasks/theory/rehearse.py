@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.core import files
 from lab.core.errors import BlockedError
-from lab.experiments.measuring import AGAIN
+from lab.experiments.turns import AGAIN
 from lab.host import facts
 from lab.host.packages import Purpose
 from lab.images import canary, debian

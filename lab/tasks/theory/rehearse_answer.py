@@ -87,12 +87,12 @@ def experiment(rehearsed: Rehearsed, pc: str, folder: Path) -> RehearsalAnswer:
     runs = evidence.runs(folder / "evidence", "experiment")
     report = None
     if runs:
-        tried = replace(tried, evidence=runs[-1])
-        report = _written(lambda: _drawn(tried, runs[-1]))
+        tried = Experiment(tried.document.model_copy(update={"evidence": str(runs[-1])}))
+        report = _written(lambda: tried.draw(runs[-1]))
     if rehearsed.trouble:
-        reason = _first(rehearsed.trouble, tried.conclusion.sentence)
+        reason = _first(rehearsed.trouble, tried.sentence)
         return RehearsalAnswer(None, reason, ExitCode.INCONCLUSIVE, experiment=tried, report=report)
-    return RehearsalAnswer(None, tried.conclusion.sentence, tried.code, experiment=tried, report=report)
+    return RehearsalAnswer(None, tried.sentence, tried.code, experiment=tried, report=report)
 
 
 def _first(trouble: LabError | None, then: str) -> str:
@@ -134,9 +134,8 @@ def _climbing(run: ReportedRun, pc: str) -> Climbing:
 def _experiment(document: TheoryExperiment, pc: str) -> Experiment:
     if document.where.host.pc != pc:
         raise InconclusiveError(f"the PC's answer is not of {pc}")
-    tried = _understood(lambda: Experiment.of(document))
-    _understood(tried.document)
-    return tried
+    known = dict(document)
+    return Experiment.of(known.pop("trials"), **known)
 
 
 def _understood(read: Callable[[], T]) -> T:
@@ -157,11 +156,6 @@ def _reported(folder: Path, pc: str) -> Path:
     kept = reports.RunFolder(folder)
     _climbing(kept.run, pc)
     return reports.write(reports.read([kept]), folder)["html"]
-
-
-def _drawn(tried: Experiment, folder: Path) -> Path:
-    tried.draw(folder)
-    return folder / "experiment.html"
 
 
 def _written(write: Callable[[], Path]) -> Path | None:

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from lab import __version__
 from lab.core.tell import show_error
-from lab.documents.measured import TheoryExperiment
 from lab.documents.rehearsals import RehearsedPc, RehearsedTask, TheoryRehearse
 from lab.ladder import report
 from lab.model.domain import Claim
@@ -63,7 +62,7 @@ class RehearsalResult:
             rungs=[outcome.row() for outcome in climbing.outcomes] if climbing else [],
             verdict=self.answer.verdict,
             reason=self.answer.reason,
-            experiment=experiment and TheoryExperiment.made_of(experiment.document()),
+            experiment=experiment and experiment.document,
             shows=self.shows,
             shows_not=_SHOWS_NOT,
             report=str(self.answer.report) if self.answer.report else None,

@@ -15,36 +15,11 @@ _RESAMPLES = 4000
 _LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Spread:
-    """`n` values, their median, the lowest and the highest; no median of none."""
-
-    values: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-    @property
-    def median(self) -> float | None:
-        return statistics.median(self.values) if self.values else None
-
-    @property
-    def low(self) -> float | None:
-        return min(self.values, default=None)
-
-    @property
-    def high(self) -> float | None:
-        return max(self.values, default=None)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "n": self.n,
-            "values": list(self.values),
-            "median": self.median,
-            "min": self.low,
-            "max": self.high,
-        }
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """The members `n`, `values`, `median`, `min` and `max` of a summary; the last three None of no values."""
+    median = statistics.median(values) if values else None
+    least, most = min(values, default=None), max(values, default=None)
+    return {"n": len(values), "values": list(values), "median": median, "min": least, "max": most}
 
 
 @dataclass(frozen=True)
@@ -60,13 +35,10 @@ class Ratio:
     how: str
 
     def as_dict(self) -> dict[str, Any]:
+        """The members of lab.compare/1's ratios, rounded."""
         low, high = (None if edge is None else round(edge, 3) for edge in (self.low, self.high))
         figures = {"value": round(self.value, 3), "n_over": self.over, "n_under": self.under}
         return figures | {"low": low, "high": high, "how": self.how}
-
-    def __str__(self) -> str:
-        spread = f" ({self.low:.1f} to {self.high:.1f})" if self.low is not None else ""
-        return f"{self.value:.1f} times{spread}"
 
 
 def ratio(over: Sequence[float], under: Sequence[float], seed: int = 0) -> Ratio | None:
