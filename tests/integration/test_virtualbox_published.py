@@ -20,6 +20,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import LabError
 from lab.core.journal import Journal
 from lab.core.steps import Steps
+from lab.engines.images import QemuImg
 from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import MachineSpec, State
 from lab.engines.virtualbox import basedisk
@@ -92,7 +93,7 @@ def machine(
     def absent(*words: object) -> None:
         raise AssertionError(f"qemu-img was asked: {words}")
 
-    monkeypatch.setattr(basedisk, "_run", absent)
+    monkeypatch.setattr(QemuImg, "run", absent)
     seed = tmp_path / "seed.iso"
     seed.write_bytes(b"\0" * 65536)
     spec = MachineSpec(

@@ -1,8 +1,7 @@
-"""The overlay disk and the states saved in it, through qemu-img."""
+"""A machine's overlay disk, and the snapshots in it by name."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,18 +9,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from lab.core import proc
-from lab.core.deadline import Deadline
-from lab.core.errors import BlockedError, UsageError
+from lab.core.errors import UsageError
 from lab.core.journal import Journal
-from lab.engines.protocol import Snapshot
+from lab.engines import images
+from lab.engines.images import QemuImg
+from lab.engines.protocol import MachineSpec, Snapshot
+from lab.engines.qemu.layout import QemuLayout
 
 SUSPENDED = "lab:suspended"
 """The tag of a suspended machine's state. Users' snapshots have another prefix."""
 
 _PREFIX = "lab:snapshot:"
 _TAG_BYTES = 200
-_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -61,65 +60,24 @@ def parse_saved(image: Mapping[str, Any]) -> list[SavedState]:
     ]
 
 
-class QemuImg:
-    """qemu-img, for images no process has open."""
+def create_overlay(spec: MachineSpec, layout: QemuLayout, tool: QemuImg, journal: Journal) -> None:
+    """Make the machine's disk, an overlay on its base image; one that exists on this base is kept.
 
-    def __init__(self, tool: str = "qemu-img") -> None:
-        self._tool = tool
-
-    def info(self, path: Path) -> dict[str, Any]:
-        """The image's description. Raises CommandError, for example when it is in use or broken."""
-        done = self._run("info", "--output=json", "-f", "qcow2", str(path))
-        described: dict[str, Any] = json.loads(done.out)
-        return described
-
-    def create_overlay(self, base: Path, target: Path, part: Path, size_gib: int, journal: Journal) -> None:
-        """An overlay of `size_gib` on `base`; one that exists on this base is kept.
-
-        A part left by a crash is made anew. Raises BlockedError when the base is missing,
-        UsageError when it does not fit or the overlay has another base.
-        """
-        if not base.is_file():
-            raise BlockedError(
-                f"the base image {base} is missing",
-                hint="`invoke image.list` shows the images; fetch or build it again",
-            )
-        base = base.resolve()
-        if target.exists():
-            self._check_base(target, base)
-            return
-        wanted = size_gib << 30
-        needed = int(self.info(base)["virtual-size"])
-        if wanted < needed:
-            raise UsageError(
-                f"a disk of {size_gib} GiB is smaller than its image ({needed / 2**30:.1f} GiB)",
-                hint=f"set the disk to at least {-(-needed // 2**30)} GiB",
-            )
-        journal.intend("file", str(target), base=str(base))
-        self._run("create", "-f", "qcow2", "-b", str(base), "-F", "qcow2", str(part), str(wanted))
-        part.rename(target)
-        journal.done("file", str(target))
-
-    def _check_base(self, overlay: Path, base: Path) -> None:
-        actual = self.info(overlay).get("full-backing-filename", "")
+    A part left by a crash is made anew. Raises BlockedError when the base is missing,
+    UsageError when it does not fit or the overlay has another base.
+    """
+    images.must_exist(spec.base_disk)
+    base, target = spec.base_disk.resolve(), layout.disk
+    if target.exists():
+        actual = tool.info(target, "-f", "qcow2").get("full-backing-filename", "")
         if Path(actual).resolve() != base:
             raise UsageError(
                 f"this machine's disk was made on {actual or 'no image'}, not on {base}",
                 hint="destroy the lab, or make it anew with --fresh",
             )
-
-    def saved(self, path: Path) -> list[SavedState]:
-        return parse_saved(self.info(path))
-
-    def save(self, path: Path, tag: str) -> None:
-        self._run("snapshot", "-c", tag, str(path))
-
-    def apply(self, path: Path, tag: str) -> None:
-        """Make the disk what it was. Its present content is lost."""
-        self._run("snapshot", "-a", tag, str(path))
-
-    def delete(self, path: Path, tag: str) -> None:
-        self._run("snapshot", "-d", tag, str(path))
-
-    def _run(self, *words: str) -> proc.Completed:
-        return proc.run([self._tool, *words], deadline=Deadline.after(_SECONDS))
+        return
+    images.must_fit(spec.disk_gib, tool.size(base))
+    journal.intend("file", str(target), base=str(base))
+    tool.grow(base, layout.disk_part, spec.disk_gib)
+    layout.disk_part.rename(target)
+    journal.done("file", str(target))

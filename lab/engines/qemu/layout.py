@@ -6,7 +6,6 @@ import os
 import stat
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.errors import BlockedError
@@ -15,43 +14,24 @@ SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 """What the kernel takes as a socket's path, without the final NUL."""
 
 
-@dataclass(frozen=True)
 class QemuLayout:
-    """Every path the engine writes for one machine."""
+    """Every path the engine writes for one machine: `folder` is the engine's own of the lab."""
 
-    folder: Path
-    uuid: str
-
-    @property
-    def disk(self) -> Path:
+    def __init__(self, folder: Path, uuid: str) -> None:
+        self.folder = folder
+        self.disk = folder / "disk.qcow2"
         """The overlay, which also holds snapshots and a suspended machine's memory."""
-        return self.folder / "disk.qcow2"
-
-    @property
-    def disk_part(self) -> Path:
+        self.disk_part = folder / "disk.qcow2.part"
         """The overlay while it is made; it is renamed when whole."""
-        return self.folder / "disk.qcow2.part"
-
-    @property
-    def process(self) -> Path:
-        return self.folder / "process.json"
-
-    @property
-    def hardware(self) -> Path:
+        self.process = folder / "process.json"
+        self.hardware = folder / "saved-hardware.json"
         """The virtual hardware of each saved state: memory only fits the hardware it was saved on."""
-        return self.folder / "saved-hardware.json"
-
-    @property
-    def pid(self) -> Path:
-        return self.folder / "qemu.pid"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "qemu.log"
-
-    @property
-    def console(self) -> Path:
-        return self.folder / "console.log"
+        self.pid = folder / "qemu.pid"
+        self.log = folder / "qemu.log"
+        self.console = folder / "console.log"
+        self.resolver = folder / "resolv.conf"
+        """What QEMU sees as /etc/resolv.conf in a network namespace of its own."""
+        self._short = f"lab-{os.getuid()}-{uuid.replace('-', '')[:16]}"
 
     @property
     def socket(self) -> Path:
@@ -62,11 +42,6 @@ class QemuLayout:
     def network(self) -> Path:
         """slirp4netns' control socket."""
         return self._socket("net.sock")
-
-    @property
-    def resolver(self) -> Path:
-        """What QEMU sees as /etc/resolv.conf in a network namespace of its own."""
-        return self.folder / "resolv.conf"
 
     def _socket(self, name: str) -> Path:
         """In the folder, or, when that path is too long, in a short one."""
@@ -82,10 +57,6 @@ class QemuLayout:
             hint=f"set TMPDIR to a folder whose path is under {SOCKET_PATH_BYTES - 50} bytes",
         )
 
-    @property
-    def _short(self) -> str:
-        return f"lab-{os.getuid()}-{self.uuid.replace('-', '')[:16]}"
-
     def owns(self, socket: Path) -> bool:
         """Whether a control socket's recorded path is one this layout makes: a record may have been copied
         along with another lab's folder."""
@@ -93,18 +64,8 @@ class QemuLayout:
 
     def files(self) -> list[Path]:
         """All the engine may leave in the folder (the sockets may be elsewhere)."""
-        return [
-            self.disk,
-            self.disk_part,
-            self.process,
-            self.hardware,
-            self.pid,
-            self.log,
-            self.console,
-            self.resolver,
-            self.folder / "qmp.sock",
-            self.folder / "net.sock",
-        ]
+        own = [path for path in vars(self).values() if isinstance(path, Path) and path != self.folder]
+        return [*own, self.folder / "qmp.sock", self.folder / "net.sock"]
 
 
 def _fits(path: Path) -> bool:

@@ -13,10 +13,11 @@ from lab.core.deadline import Deadline
 from lab.core.errors import DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.core.journal import Journal
 from lab.engines import refusals
+from lab.engines.images import QemuImg
 from lab.engines.protocol import Forward, MachineSpec, Snapshot, State
 from lab.engines.qemu import launching, process, readback
 from lab.engines.qemu.command import Hardware, hardware
-from lab.engines.qemu.disk import SUSPENDED, QemuImg, SavedState, snapshots_of, tag_of
+from lab.engines.qemu.disk import SUSPENDED, SavedState, create_overlay, snapshots_of, tag_of
 from lab.engines.qemu.forwarding import Forwarding
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.layout import QemuLayout
@@ -45,9 +46,7 @@ class QemuMachine:
         self.spec.folder.mkdir(parents=True, exist_ok=True)
         if self._launcher.find():
             return  # its disk is in use, so it exists
-        self._images.create_overlay(
-            self.spec.base_disk, self._layout.disk, self._layout.disk_part, self.spec.disk_gib, self._journal
-        )
+        create_overlay(self.spec, self._layout, self._images, self._journal)
 
     def start(self, forwards: Sequence[Forward]) -> None:
         """Power on; a suspended machine is resumed instead, so that its memory is not lost."""

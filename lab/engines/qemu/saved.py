@@ -8,8 +8,9 @@ from typing import Any
 from lab.core import files
 from lab.core.deadline import Deadline
 from lab.core.errors import LabError
+from lab.engines.images import QemuImg
 from lab.engines.qemu.command import DISK_NODE, Hardware
-from lab.engines.qemu.disk import QemuImg, SavedState, parse_saved
+from lab.engines.qemu.disk import SavedState, parse_saved
 from lab.engines.qemu.layout import QemuLayout
 from lab.engines.qemu.qmp import Monitor
 
@@ -26,7 +27,7 @@ class SavedStates:
 
     def all(self, monitor: Monitor | None) -> list[SavedState]:
         if monitor is None:
-            return self._images.saved(self._layout.disk)
+            return parse_saved(self._images.info(self._layout.disk, "-f", "qcow2"))
         for node in monitor.execute("query-named-block-nodes"):
             if node["node-name"] == DISK_NODE:
                 return parse_saved(node["image"])
@@ -49,17 +50,19 @@ class SavedStates:
             raise LabError("QEMU reported the state as saved, and it is not in the disk")
 
     def save_disk(self, tag: str) -> None:
-        self._images.save(self._layout.disk, tag)
+        """Save the disk of a machine that does not run."""
+        self._images.run("snapshot", "-c", tag, self._layout.disk)
 
     def apply_disk(self, tag: str) -> None:
-        self._images.apply(self._layout.disk, tag)
+        """Make the disk of a machine that does not run what it was. Its present content is lost."""
+        self._images.run("snapshot", "-a", tag, self._layout.disk)
 
     def delete(self, tag: str, monitor: Monitor | None) -> bool:
         """Delete a state if there is one of that tag; say whether there was."""
         if not self.has(tag, monitor):
             return False
         if monitor is None:
-            self._images.delete(self._layout.disk, tag)
+            self._images.run("snapshot", "-d", tag, self._layout.disk)
         else:
             monitor.job("snapshot-delete", Deadline.after(120), tag=tag, devices=[DISK_NODE])
         self._forget(tag)

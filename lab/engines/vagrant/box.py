@@ -8,7 +8,6 @@ No key is in a box, and no user: both come with the seed, each machine's own.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import tarfile
@@ -17,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.core import files, proc
-from lab.core.deadline import Deadline
-from lab.core.errors import LabError, UsageError
+from lab.core import files
+from lab.core.errors import LabError
 from lab.core.lock import beside, when_free
 from lab.core.steps import Step
+from lab.engines import images
+from lab.engines.images import QemuImg
 from lab.engines.vagrant import ovf
 from lab.images.cache import CachedImage
 
@@ -63,19 +63,15 @@ def ensure(
     with when_free(beside(path), f"the box of {image.id}", say=step.note):
         if (boxed := known(cache, image.id, provider, gib)) is not None:
             return boxed
-        described = json.loads(_run(image_tool, "info", "--output=json", image.path).out)
-        needed = int(described["virtual-size"])
-        if gib << 30 < needed:
-            raise UsageError(
-                f"a disk of {gib} GiB is smaller than its image ({needed / 2**30:.1f} GiB)",
-                hint=f"set the disk to at least {-(-needed // 2**30)} GiB",
-            )
+        tool = QemuImg(image_tool, _SECONDS)
+        needed = tool.size(image.path)
+        images.must_fit(gib, needed)
         files.require_space(path.parent, 3 * image.path.stat().st_size, "making the box")
         work, part = path.with_suffix(".making"), path.with_suffix(".part")
         try:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
-            members = _members(work, image, provider, gib, needed, image_tool)
+            members = _members(work, image, provider, gib, needed, tool)
             step.note("packing")
             _pack(part, members)
             _check(part, members)
@@ -97,13 +93,9 @@ def verify(box: VagrantBox) -> None:
 
 def prune(cache: Path, keep: Container[str]) -> list[tuple[Path, int]]:
     """Remove the boxes whose image is not in `keep`: (path, bytes on disk) of each."""
-    removed = []
-    for path in sorted((cache / FOLDER).glob("*/*.box")):
-        match = _NAME.fullmatch(path.name)
-        if match and match["image"] not in keep:
-            removed.append((path, path.stat().st_blocks * 512))
-            path.unlink()
-            _sidecar(path).unlink(missing_ok=True)
+    removed = images.prune((cache / FOLDER).glob("*/*.box"), _NAME, keep)
+    for path, _ in removed:
+        _sidecar(path).unlink(missing_ok=True)
     return removed
 
 
@@ -125,32 +117,25 @@ def _path(cache: Path, image: str, provider: str, gib: int) -> Path:
 
 
 def _members(
-    work: Path, image: CachedImage, provider: str, gib: int, virtual: int, tool: str
+    work: Path, image: CachedImage, provider: str, gib: int, virtual: int, tool: QemuImg
 ) -> dict[str, Path]:
     """The box's files by name, what is not the image itself made in `work`; metadata.json first."""
-    metadata = work / "metadata.json"
+    metadata, grown = work / "metadata.json", work / "grown.qcow2"
     if provider == "libvirt":
         files.write_json(metadata, {"provider": "libvirt", "format": "qcow2", "virtual_size": gib})
         if gib << 30 == virtual:
             return {metadata.name: metadata, "box.img": image.path}
         disk = work / "box.img"
-        _run(tool, "convert", "-f", "qcow2", "-O", "qcow2", _grown(work, image, gib, tool), disk)
+        tool.run("convert", "-f", "qcow2", "-O", "qcow2", tool.grow(image.path, grown, gib), disk)
         return {metadata.name: metadata, disk.name: disk}
     files.write_json(metadata, {"provider": "virtualbox"})
     disk = work / ovf.DISK
     words = ["convert", "-f", "qcow2", "-O", "vmdk", "-o", "subformat=streamOptimized"]
-    _run(tool, *words, _grown(work, image, gib, tool), disk)
+    tool.run(*words, tool.grow(image.path, grown, gib), disk)
     ovf.settle(disk)
     described = work / "box.ovf"
     described.write_text(ovf.text(image.id, gib, disk.stat().st_size))
     return {path.name: path for path in (metadata, described, disk)}
-
-
-def _grown(work: Path, image: CachedImage, gib: int, tool: str) -> Path:
-    """An empty overlay of the wanted size: the image itself is read-only and shared."""
-    grown = work / "grown.qcow2"
-    _run(tool, "create", "-q", "-f", "qcow2", "-b", image.path.resolve(), "-F", "qcow2", grown, f"{gib}G")
-    return grown
 
 
 def _pack(target: Path, members: Mapping[str, Path]) -> None:
@@ -173,7 +158,3 @@ def _check(packed: Path, members: Mapping[str, Path]) -> None:
 
 def _sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _run(tool: str, *words: str | Path) -> proc.Completed:
-    return proc.run([tool, *words], deadline=Deadline.after(_SECONDS))

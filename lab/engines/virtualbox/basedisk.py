@@ -5,7 +5,6 @@ VirtualBox converts a published VMDK itself; a qcow2, which lab built on Linux, 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,15 +13,14 @@ import uuid
 from collections.abc import Callable, Container
 from pathlib import Path
 
-from lab.core import files, proc
-from lab.core.deadline import Deadline
-from lab.core.errors import BlockedError, UsageError
+from lab.core import files
 from lab.core.lock import beside, when_free
+from lab.engines import images
+from lab.engines.images import QemuImg
 
 FOLDER = "virtualbox"
 """In the cache folder, beside the images."""
 
-_SECONDS = 900.0
 _UUIDS = 0x188
 """Where a VDI header holds its own UUID and that of its last change, 16 bytes each
 (QEMU's block/vdi.c and VirtualBox's VDICore.h agree)."""
@@ -54,29 +52,18 @@ def ensure(base: Path, gib: int, cache: Path, convert: Convert, image_tool: str 
     with when_free(beside(target.parent / base.parent.name), f"converting {base.parent.name}"):
         if target.is_file():
             return target
-        if not base.is_file():
-            raise BlockedError(
-                f"the base image {base} is missing",
-                hint="`invoke image.list` shows the images; fetch or build it again",
-            )
-        needed = _vmdk_bytes(base)
-        by_virtualbox = needed is not None
-        if needed is None:
-            needed = int(json.loads(_run(image_tool, "info", "--output=json", base).out)["virtual-size"])
-        if gib << 30 < needed:
-            raise UsageError(
-                f"a disk of {gib} GiB is smaller than its image ({needed / 2**30:.1f} GiB)",
-                hint=f"set the disk to at least {-(-needed // 2**30)} GiB",
-            )
+        images.must_exist(base)
+        vmdk, tool = _vmdk_bytes(base), QemuImg(image_tool)
+        images.must_fit(gib, tool.size(base) if vmdk is None else vmdk)
         files.require_space(
             target.parent, _GROWTH * base.stat().st_size, "converting the image for VirtualBox"
         )
         part = target.with_suffix(".part")
         try:
-            if by_virtualbox:
-                _by_virtualbox(base, gib, part, convert)
+            if vmdk is None:
+                _by_qemu_img(base, gib, part, tool)
             else:
-                _by_qemu_img(base, gib, part, image_tool)
+                _by_virtualbox(base, gib, part, convert)
             _put_in_place(part, target)
         finally:
             part.unlink(missing_ok=True)
@@ -103,12 +90,11 @@ def _by_virtualbox(base: Path, gib: int, part: Path, convert: Convert) -> None:
         copy.unlink(missing_ok=True)
 
 
-def _by_qemu_img(base: Path, gib: int, part: Path, tool: str) -> None:
+def _by_qemu_img(base: Path, gib: int, part: Path, tool: QemuImg) -> None:
     grown = part.with_suffix(".grown")
     try:
         # qemu-img grows no VDI: a larger, empty overlay is what is converted.
-        _run(tool, "create", "-f", "qcow2", "-b", base.resolve(), "-F", "qcow2", grown, f"{gib}G")
-        _run(tool, "convert", "-f", "qcow2", "-O", "vdi", grown, part)
+        tool.run("convert", "-f", "qcow2", "-O", "vdi", tool.grow(base, grown, gib), part)
     finally:
         grown.unlink(missing_ok=True)
 
@@ -128,14 +114,4 @@ def _put_in_place(part: Path, target: Path) -> None:
 
 def prune(cache: Path, keep: Container[str]) -> list[tuple[Path, int]]:
     """Remove the VDIs whose image is not in `keep`: (path, bytes on disk) of each."""
-    removed = []
-    for path in sorted((cache / FOLDER).glob("*.vdi")):
-        named = _NAME.fullmatch(path.name)
-        if named and named["image"] not in keep:
-            removed.append((path, path.stat().st_blocks * 512))
-            path.unlink()
-    return removed
-
-
-def _run(tool: str, *words: str | Path) -> proc.Completed:
-    return proc.run([tool, *words], deadline=Deadline.after(_SECONDS))
+    return images.prune((cache / FOLDER).glob("*.vdi"), _NAME, keep)

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
 class VirtualBoxLayout:
-    folder: Path
+    """Every path that VirtualBox writes for one machine in `folder`."""
 
-    @property
-    def settings(self) -> Path:
+    def __init__(self, folder: Path) -> None:
+        self.settings = folder / "lab.vbox"
         """VirtualBox's settings file; its place makes this folder the machine's own."""
-        return self.folder / "lab.vbox"
-
-    @property
-    def settings_before(self) -> Path:
+        self.settings_before = folder / "lab.vbox-prev"
         """The settings as they were before the last change: VirtualBox keeps them."""
-        return self.folder / "lab.vbox-prev"
-
-    @property
-    def disk(self) -> Path:
+        self.disk = folder / "disk.vdi"
         """The difference on the shared base. Snapshots add more of them in `Snapshots/`."""
-        return self.folder / "disk.vdi"
-
-    @property
-    def console(self) -> Path:
-        return self.folder / "console.log"
-
-    @property
-    def console_before(self) -> Path:
+        self.console = folder / "console.log"
+        self.console_before = folder / "console-before.log"
         """What earlier runs wrote: VirtualBox begins the file anew at each start."""
-        return self.folder / "console-before.log"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "Logs" / "VBox.log"
+        self.log = folder / "Logs" / "VBox.log"
 
     def logs(self) -> list[Path]:
         """VirtualBox keeps the logs of the last runs; the newest is VBox.log."""
