@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from lab.core.errors import UsageError
-from lab.emulators.options import MAIN, AndroidOptions, Place
+from lab.emulators.options import AndroidOptions, Place
 from lab.emulators.protocol import Emulator
+from lab.model.domain import MAIN, NONE
 
 __all__ = ["MAIN", "NAMES", "NONE", "AndroidOptions", "Place", "emulator"]
 
-NONE = "none"
-"""The name that stands for a lab without an emulator."""
 NAMES = ("canary", "docker-android")
 
 

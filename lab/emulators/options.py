@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.core.journal import Journal
-
-MAIN = "main"
-"""The emulator `lab.up` starts and the ladder is climbed on; others are started beside it."""
+from lab.model.domain import MAIN
 
 PORTS_APART = 100
 """Between an emulator's ports in L1 and those of the next one."""

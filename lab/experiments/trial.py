@@ -121,7 +121,7 @@ class Trials:
         try:
             with Background() as background:
                 climbed = _climb(bench, site, Builder(bench, background).ensure())
-            self._image, self._image_why = bench.record.image, bench.record.image_why
+            self._image, self._image_why = bench.record().image, bench.record().image_why
             self._facts = site.engine_facts or self._facts
             taken = judged(turn, climbed, site)
             self._keep(bench, turn, climbed, site)

@@ -195,5 +195,9 @@ class Cell:
             raise ValueError(f"the emulator {self.emulator!r} is not Android")
 
 
-NOT_ANDROID = frozenset({"", "none", "canary"})
+MAIN = "main"
+"""The name of the emulator `lab.up` starts and the ladder is climbed on; others are started beside it."""
+NONE = "none"
+"""Stands in the place of an emulator's kind for a lab without one."""
+NOT_ANDROID = frozenset({"", NONE, "canary"})
 """Emulators that can never bear on a claim about Android."""

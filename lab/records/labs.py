@@ -13,12 +13,12 @@ import contextlib
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from lab.config.names import check_name
 from lab.core import lock, system
@@ -26,6 +26,7 @@ from lab.core.errors import LabError, UsageError
 from lab.core.files import private_folder, read_json, sync_folder, write_json
 from lab.core.journal import Journal
 from lab.core.similar import nearest
+from lab.model.domain import MAIN, NONE
 
 _OF_THE_LOCK = {"lock", "lock.holder"}
 
@@ -48,7 +49,7 @@ class Instance(BaseModel):
 
     kind: str
     index: int
-    """0 for the main one; the others' ports in the VM follow from it."""
+    """0 for the main one; an emulator's ports in the VM follow from it."""
     nonce: str = ""
     """Given to its L2 at launch."""
     failed_launches: list[str] = []
@@ -59,7 +60,6 @@ class Saved(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    nonce: str = ""
     boot_id: str = ""
     instances: dict[str, Instance] = {}
 
@@ -69,14 +69,12 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_: Literal["lab.record/1"] = "lab.record/1"
+    schema_: Literal["lab.record/2"] = "lab.record/2"
     name: str
     uuid: str
     created: str
     engine: str
     acceleration: Literal["auto", "kvm", "tcg"] = "auto"
-    emulator: str
-    """The kind of the main emulator, or none."""
     emulator_why: str = ""
     image: str = ""
     """The guest image's id; empty until it is chosen."""
@@ -89,10 +87,6 @@ class Record(BaseModel):
     nested: bool
     docker_package: Literal["docker.io", "docker-ce"] = "docker.io"
     forwards: dict[str, Access] = {}
-    nonce: str = ""
-    """Given to L2 at launch: what answers over ADB must know it."""
-    failed_launches: list[str] = []
-    """What ended the launches of L2 that came before the one that counts: a pass says so."""
     boot_id: str = ""
     """L1's boot id when the ladder was last climbed."""
     verdict: str = ""
@@ -100,9 +94,53 @@ class Record(BaseModel):
     ran: str = ""
     """What ran L1's instructions then."""
     instances: dict[str, Instance] = {}
-    """The emulators beside the main one, by name. Their forwards are named `SERVICE-NAME`."""
+    """The emulators by name, the main one first; a lab without one has no `main`."""
     saved: dict[str, Saved] = {}
     """Snapshot to what belongs to its memory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _carry_over(cls, raw: Any) -> Any:
+        first = isinstance(raw, Mapping) and raw.get("schema_") == "lab.record/1"
+        return _FirstRecord.model_validate(raw).carried_over() if first else raw
+
+    @property
+    def emulator(self) -> str:
+        """The kind of the main emulator, or none."""
+        return self.instances[MAIN].kind if MAIN in self.instances else NONE
+
+
+class _FirstSaved(BaseModel):
+    nonce: str = ""
+    boot_id: str = ""
+    instances: dict[str, Instance] = {}
+
+
+class _FirstRecord(BaseModel):
+    """A record of lab.record/1, in which the main emulator was apart from those beside it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_: Literal["lab.record/1"]
+    emulator: str
+    nonce: str = ""
+    failed_launches: list[str] = []
+    instances: dict[str, Instance] = {}
+    saved: dict[str, _FirstSaved] = {}
+
+    def carried_over(self) -> dict[str, Any]:
+        """The same as the fields of a Record."""
+        saved = {
+            name: Saved(boot_id=then.boot_id, instances=self._with_main(then.instances, nonce=then.nonce))
+            for name, then in self.saved.items()
+        }
+        launched = {"nonce": self.nonce, "failed_launches": self.failed_launches}
+        instances = self._with_main(self.instances, **launched)
+        return (self.model_extra or {}) | {"instances": instances, "saved": saved}
+
+    def _with_main(self, beside: Mapping[str, Instance], **launched: Any) -> dict[str, Instance]:
+        main = Instance(kind=self.emulator, index=0, **launched)
+        return {**({} if self.emulator == NONE else {MAIN: main}), **beside}
 
 
 class Lab:
@@ -286,9 +324,11 @@ def _no_lab(name: str, hint: str) -> UsageError:
     return UsageError(f"there is no lab {name}", hint=hint)
 
 
-def new_record(name: str, **fields: Any) -> Record:
-    """A record with a fresh UUID marker."""
+def new_record(name: str, *, emulator: str, **fields: Any) -> Record:
+    """A record with a fresh UUID marker, of a lab whose main emulator is of the kind `emulator`, or none."""
+    main = Instance(kind=emulator, index=0)
     return Record(
+        instances={} if emulator == NONE else {MAIN: main},
         name=name,
         uuid=str(uuid.uuid4()),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

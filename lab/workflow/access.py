@@ -19,19 +19,20 @@ def forwards(bench: Workbench) -> list[ForwardEntry]:
     """The lab's forwards."""
     return [
         ForwardEntry(name=name, host=LOOPBACK, host_port=forward.host_port, guest_port=forward.guest_port)
-        for name, forward in bench.record.forwards.items()
+        for name, forward in bench.record().forwards.items()
     ]
 
 
 def ssh(bench: Workbench) -> SshAccess | None:
-    forward = bench.record.forwards.get("ssh")
+    forward = bench.record().forwards.get("ssh")
     return (
         SshAccess(command=shlex.join(ssh_command(bench.guest)), port=forward.host_port) if forward else None
     )
 
 
 def adb(bench: Workbench) -> AdbAccess | None:
-    return AdbAccess(address=bench.adb_address) if bench.adb_address else None
+    address = bench.addresses(MAIN).get("adb")
+    return AdbAccess(address=address) if address else None
 
 
 def novnc(bench: Workbench) -> ScreenAccess | None:

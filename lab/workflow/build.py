@@ -66,7 +66,7 @@ class Builder:
             rungs.vm.boot.name: self._begin_inside,
             rungs.docker.engine.name: self._docker,
         }
-        if self._bench.emulator is not None:
+        if self._bench.main_emulator() is not None:
             actions[rungs.nested.boot.name] = self._emulator
         settings = self._session.settings
         plainly = system.explained(settings.state_dir, settings.cache_dir)
@@ -75,10 +75,10 @@ class Builder:
     def _images(self) -> None:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
         bench = self._bench
-        self._session.need(selection.purposes(self._session, bench.record.engine, bench.record.image))
-        if bench.record.engine == "virtualbox" and not bench.engine.availability().usable:
+        self._session.need(selection.purposes(self._session, bench.record().engine, bench.record().image))
+        if bench.record().engine == "virtualbox" and not bench.engine.availability().usable:
             return  # the rung says why; no image helps, and some are large
-        emulator = bench.emulator
+        emulator = bench.main_emulator()
         if emulator is not None and not emulator.to_be_fetched():
             self._prepared = self._background.start(lambda: self._prepare(emulator))
         self._image()
@@ -99,8 +99,8 @@ class Builder:
             state = State.STOPPED
         if state in (State.ABSENT, State.STOPPED):
             self._create()  # what is there is kept: a creation may have been cut short
-        preflight.before_start(self._session, bench.lab, bench.record)
-        if bench.record.nested:
+        preflight.before_start(self._session, bench.lab, bench.record())
+        if bench.record().nested:
             consent.require(self._session, bench.engine)
         if state is not State.SUSPENDED:
             bench.lab.change(boot_id="")  # a boot of lab's own doing is none to tell of
@@ -118,19 +118,19 @@ class Builder:
 
     def _image(self) -> None:
         bench = self._bench
-        if not bench.record.image:
-            image, why = selection.guest_image(self._session, bench.record)
+        if not bench.record().image:
+            image, why = selection.guest_image(self._session, bench.record())
             bench.lab.change(image=image, image_why=why)
             bench.changed_image()
             self._steps.note(f"image: {image} ({why})")
         if bench.base_disk.parent.is_dir():  # another program's VM has none in the cache
-            use = uses.Use(uuid=bench.record.uuid, lab=bench.lab.name, folder=bench.lab.folder.absolute())
-            cache.mark_use(self._session.images, bench.record.image, use)
+            use = uses.Use(uuid=bench.record().uuid, lab=bench.lab.name, folder=bench.lab.folder.absolute())
+            cache.mark_use(self._session.images, bench.record().image, use)
 
     def _create(self) -> None:
         bench = self._bench
         with self._steps.step("vm.create"):
-            record = bench.record
+            record = bench.record()
             own = selection.is_own(record.image)
             grow = not own or record.disk_gib > debian.recipe().disk.size_gib  # a published one is small
             services = {} if own else {_HOLD_KVM.name: _HOLD_KVM.read_text()}
@@ -143,7 +143,7 @@ class Builder:
     def _begin_inside(self) -> None:
         """Install Docker and bring the emulator's image in, while the VM's boot ends and KVM is looked at."""
         self._installed = self._background.start(self._install)
-        if emulator := self._bench.emulator:
+        if emulator := self._bench.main_emulator():
             self._loaded = self._background.start(lambda: self._bring(emulator))
 
     def _docker(self) -> None:
@@ -160,7 +160,7 @@ class Builder:
             if self._slept:
                 clock.set_now(guest)
             deadline = Deadline.after(self._session.settings.deadlines.docker)
-            docker.ensure(guest, self._bench.record.docker_package, step, deadline)
+            docker.ensure(guest, self._bench.record().docker_package, step, deadline)
 
     def _prepare(self, emulator: Emulator) -> None:
         with self._steps.step("emulator.prepare", emulator.name) as step:
@@ -174,7 +174,7 @@ class Builder:
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
         guest = wait_for_ssh(self._bench.new_guest, deadline, lambda: why_dead(self._bench.machine))
-        if not selection.is_own(self._bench.record.image):
+        if not selection.is_own(self._bench.record().image):
             boot.wait_until_over(guest, deadline)
         return guest
 
@@ -218,13 +218,13 @@ class Builder:
 
     def _seconds(self) -> float:
         """How long L2 may take to answer: no less than its rung will wait."""
-        bench, nested = self._bench, self._session.settings.deadlines.nested_boot
-        android = bench.emulator is not None and bench.emulator.android
-        return max(nested, emulator_start.android_seconds(bench)) if android else nested
+        nested = self._session.settings.deadlines.nested_boot
+        android = self._bench.emulator(MAIN).android
+        return max(nested, emulator_start.android_seconds(self._bench)) if android else nested
 
     def _launch(self, guest: Guest) -> None:
         """Launch L2, unless the one launched last still runs."""
-        found = self._bench.emulator_at(MAIN).state(guest)
+        found = self._bench.emulator(MAIN).state(guest)
         if not emulator_start.stands(self._bench, MAIN, found):
             emulator_start.launch(self._bench, MAIN, guest)
             self._launched = True

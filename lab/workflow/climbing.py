@@ -114,11 +114,11 @@ def climb_lab(
         ran = asked.result()
         step.result = f"{len(kept)} files in {run.path}"
     cell = _cell(bench, site, ran)
-    claims = _explained(judge(climbed.outcomes, cell, bench.record.emulator), bench)
+    claims = _explained(judge(climbed.outcomes, cell, bench.record().emulator), bench)
     chosen = claim or strongest_claim(cell)
     document = report.document(
         lab_name=bench.lab.name,
-        lab_uuid=bench.record.uuid,
+        lab_uuid=bench.record().uuid,
         cell=cell,
         climbed=climbed,
         claims=claims,
@@ -134,15 +134,15 @@ def climb_lab(
     # found does not depend on which claim chose the exit code.
     bench.lab.change(
         verdict=claims[strongest_claim(cell)].verdict.value,
-        boot_id=site.boot_id or bench.record.boot_id,
-        ran=cell.acceleration if site.facts.vm_settings is not None else bench.record.ran,
+        boot_id=site.boot_id or bench.record().boot_id,
+        ran=cell.acceleration if site.facts.vm_settings is not None else bench.record().ran,
     )
     return Climbed(climbed, cell, claims, chosen, document, run)
 
 
 def _informative(bench: Workbench, claim: Claim | None) -> tuple[str, ...]:
     """The rungs that only inform; where no claim was named, for each claim that may turn out to be meant."""
-    theory = host_facts.read().mac and bench.record.engine == "virtualbox"
+    theory = host_facts.read().mac and bench.record().engine == "virtualbox"
     meant = claim or (Claim.THEORY if theory else Claim.ANDROID)
     return LADDER.informative(meant)
 
@@ -164,8 +164,8 @@ def _write_report(bench: Workbench, run: Run) -> None:
 
 def _explained(claims: dict[Claim, ClaimVerdict], bench: Workbench) -> dict[Claim, ClaimVerdict]:
     """The verdicts, with why it was no Android that ran where `auto` left that choice to lab."""
-    android, why = claims[Claim.ANDROID], bench.record.emulator_why
-    chosen = bench.record.emulator in NOT_ANDROID and why not in ("", selection.ASKED_FOR)
+    android, why = claims[Claim.ANDROID], bench.record().emulator_why
+    chosen = bench.record().emulator in NOT_ANDROID and why not in ("", selection.ASKED_FOR)
     if chosen and android.verdict is Verdict.BLOCKED:
         claims[Claim.ANDROID] = replace(android, reason=f"{android.reason}; {why}")
     return claims
@@ -196,7 +196,7 @@ def _ran(bench: Workbench, site: Site) -> tuple[str, str]:
     if site.booted is not None:
         with contextlib.suppress(LabError):  # gone since: what was seen of it stands
             state = emulator.state(bench.guest)
-            if state.image and not emulator.runs_with(state, bench.nonce):
+            if state.image and not emulator.runs_with(state, site.tools.nonce):
                 return emulator.name, f"{emulator.name}@{state.image}"
     return emulator.name, emulator.image_id()
 
@@ -204,7 +204,7 @@ def _ran(bench: Workbench, site: Site) -> tuple[str, str]:
 def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
     host = site.host
     facts = site.engine_facts
-    nesting = Nesting(facts.nesting) if facts and bench.record.nested else Nesting.NONE
+    nesting = Nesting(facts.nesting) if facts and bench.record().nested else Nesting.NONE
     return Cell(
         host=Host(
             system="macos" if host.mac else "linux",
@@ -213,13 +213,13 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
             cpu=host.cpu.model or host.arch,
             pc=bench.session.settings.rehearsal.pc,
         ),
-        engine=facts.engine if facts else bench.record.engine,
+        engine=facts.engine if facts else bench.record().engine,
         engine_version=facts.version if facts else "",
         acceleration=facts.acceleration if facts else "",
         nesting=nesting,
         emulated=bool(bench.session.settings.rehearsal.pc) or _emulated(site),
-        paravirt=bench.record.paravirt,
-        image=bench.record.image,
+        paravirt=bench.record().paravirt,
+        image=bench.record().image,
         emulator=ran[0],
         emulator_image=ran[1],
         android=bool(site.emulator and site.emulator.android and not site.emulator.double),

@@ -22,8 +22,8 @@ from lab.workflow.workbench import Workbench
 
 _GUEST_SECONDS = 30.0
 
-_SECRETS: Any = {"nonce": True, "saved": True, "instances": {"__all__": {"nonce"}}}
-"""Of the record: what an emulator must know to be believed."""
+_SECRETS: Any = {"saved": True, "instances": {"__all__": {"nonce"}}}
+"""Of the record: the nonces, which are no evidence any more once they are known."""
 
 _IN_GUEST: dict[str, list[str]] = {
     "dmesg.txt": ["dmesg"],
@@ -71,7 +71,7 @@ def _of_host(bench: Workbench) -> dict[str, Source]:
             {"lab": __version__, "python": platform.python_version(), "engine": bench.engine.facts().version},
             indent=2,
         ),
-        "image.json": lambda: bench.session.images / bench.record.image / "manifest.json",
+        "image.json": lambda: bench.session.images / bench.record().image / "manifest.json",
     }
 
 
@@ -106,10 +106,10 @@ def _raising(error: Exception) -> Source:
 def _of_emulators(bench: Workbench) -> dict[str, Source]:
     """The logs of all of them; a file of one beside the main one has its name in front."""
     found: dict[str, Source] = {}
-    for name, known in bench.instances.items():
+    for name, known in bench.record().instances.items():
         before = "" if name == MAIN else f"{name}-"
         try:
-            logs = bench.emulator_at(name).logs(bench.guest)
+            logs = bench.emulator(name).logs(bench.guest)
         except Exception as error:  # a broken container must not cost the rest of the bundle
             logs = {f"{known.kind}-error.txt": str(error)}
         for file, text in logs.items():

@@ -26,7 +26,7 @@ _KIB_PER_MIB = 1024
 def stands(bench: Workbench, name: str, container: ContainerState) -> bool:
     """Whether the L2 that was launched last still runs, in its container as it is now."""
     nonce = bench.instance(name).nonce
-    return bool(nonce) and bench.emulator_at(name).runs_with(container, nonce)
+    return bool(nonce) and bench.emulator(name).runs_with(container, nonce)
 
 
 def launch(bench: Workbench, name: str, guest: Guest, *, again: bool = False) -> None:
@@ -34,9 +34,9 @@ def launch(bench: Workbench, name: str, guest: Guest, *, again: bool = False) ->
     nonce = secrets.token_hex(16)
     if name == MAIN:
         bench.lab.change(verdict="")  # that was another L2's
-    bench.change_instance(name, nonce=nonce, **({} if again else {"failed_launches": []}))
+    bench.lab.change_instance(name, nonce=nonce, **({} if again else {"failed_launches": []}))
     with bench.session.steps.step("emulator.start", name) as step:
-        bench.emulator_at(name).start(guest, step, nonce=nonce)
+        bench.emulator(name).start(guest, step, nonce=nonce)
 
 
 def boot(bench: Workbench, name: str, seconds: float) -> None:
@@ -45,7 +45,7 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
     One failure may be a fluke of the emulation under it. None is hidden: how many there were is told,
     and the last one is looked at. Raises as Emulator.booted does, but for these two errors.
     """
-    emulator = bench.emulator_at(name)
+    emulator = bench.emulator(name)
     for attempt in range(_LAUNCHES):
         if attempt:
             launch(bench, name, bench.guest, again=True)
@@ -55,7 +55,7 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
         except (NestedFailedError, NestedLostError) as failure:
             bench.session.steps.note(f"L2 did not come up: {failure.what}")
             failed = bench.instance(name).failed_launches
-            bench.change_instance(name, failed_launches=[*failed, failure.what])
+            bench.lab.change_instance(name, failed_launches=[*failed, failure.what])
 
 
 class Launch:
@@ -66,7 +66,7 @@ class Launch:
         self._name = name
         self._session = bench.session
         self._steps = bench.session.steps
-        self._emulator = bench.emulator_at(name)
+        self._emulator = bench.emulator(name)
 
     def bring(self) -> None:
         """Have the image in the VM's Docker."""

@@ -106,7 +106,9 @@ def known(name: str, kind: str, addresses: dict[str, str]) -> KnownEmulator:
 
 def all_known(bench: Workbench) -> list[KnownEmulator]:
     """Every emulator of the lab's record. Reads the record only."""
-    return [known(name, found.kind, bench.addresses(name)) for name, found in bench.instances.items()]
+    return [
+        known(name, found.kind, bench.addresses(name)) for name, found in bench.record().instances.items()
+    ]
 
 
 def reached(service: str, address: str) -> str:
@@ -121,7 +123,7 @@ def look(bench: Workbench, name: str, seconds: float = _ANSWER_SECONDS) -> Sight
 
     `seconds` is how long an L2 that is not Android may take to answer.
     """
-    found, emulator = bench.instance(name), bench.emulator_at(name)
+    found, emulator = bench.instance(name), bench.emulator(name)
     if bench.machine_state() is not State.RUNNING:
         return Sight(name, found.kind, bench.addresses(name))
     container = emulator.state(bench.guest)

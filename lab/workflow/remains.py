@@ -93,7 +93,7 @@ def _record(lab: Lab, raw: Mapping[str, Any], **known: str) -> Record:
         paravirt="unknown",
         nested=False,
     ).model_dump()
-    fields = {name: raw[name] for name in Record.model_fields if name in raw}
+    fields = {name: raw[name] for name in Record.model_fields if name in raw and name != "schema_"}
     fields |= {"name": lab.name, "image": raw.get("image") or "unknown"}
     try:
         return Record.model_validate(blank | fields | known)

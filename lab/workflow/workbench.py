@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from lab import emulators, engines
 from lab.core import redact
@@ -18,6 +17,7 @@ from lab.guest.ssh import Guest
 from lab.host import facts as host_facts
 from lab.images import cache
 from lab.ladder.site import Site
+from lab.model.domain import MAIN, NONE
 from lab.records.labs import Instance, Lab, Record
 from lab.workflow.session import Session
 
@@ -26,7 +26,7 @@ GUEST_SSH_PORT = 22
 
 def forward_name(service: str, instance: str) -> str:
     """What the forward of an emulator's service is called: `adb`, or `adb-second` beside the main one."""
-    return service if instance == emulators.MAIN else f"{service}-{instance}"
+    return service if instance == MAIN else f"{service}-{instance}"
 
 
 class Workbench:
@@ -37,7 +37,7 @@ class Workbench:
         self.session = session
         self.lab = lab
         self._known = record
-        self._others: dict[tuple[str, str, int], Emulator] = {}
+        self._emulators: dict[tuple[str, str, int], Emulator] = {}
 
     @classmethod
     def open(cls, session: Session, name: str) -> Workbench:
@@ -50,13 +50,13 @@ class Workbench:
             self.guest.close()
             del self.__dict__["guest"]
 
-    @property
     def record(self) -> Record:
+        """The lab's record, read anew. UsageError where the lab was never finished being created."""
         return self._known or self.lab.record()
 
     @cached_property
     def engine(self) -> Engine:
-        record = self.record
+        record = self.record()
         return engines.engine(record.engine, self.session.engine_options(record.acceleration))
 
     @cached_property
@@ -65,11 +65,11 @@ class Workbench:
 
     @property
     def base_disk(self) -> Path:
-        return cache.disk(self.session.images, self.record.image)
+        return cache.disk(self.session.images, self.record().image)
 
     @property
     def spec(self) -> MachineSpec:
-        record = self.record
+        record = self.record()
         return MachineSpec(
             uuid=record.uuid,
             name=record.name,
@@ -99,7 +99,7 @@ class Workbench:
 
     def new_guest(self) -> Guest:
         """A connection of its own, for work that goes on beside the rest; the caller closes it."""
-        forward = self.record.forwards.get("ssh")
+        forward = self.record().forwards.get("ssh")
         if forward is None:
             raise BlockedError(
                 f"lab {self.lab.name} has no SSH port: its VM was never started",
@@ -114,28 +114,13 @@ class Workbench:
         """Forget the machine: the image it stands on was chosen just now."""
         self.__dict__.pop("machine", None)
 
-    @cached_property
-    def emulator(self) -> Emulator | None:
-        """The main emulator; None when the lab was made without one."""
-        record = self.record
-        if record.emulator == emulators.NONE:
-            return None
-        return emulators.emulator(record.emulator, self.place())
-
-    @property
-    def instances(self) -> dict[str, Instance]:
-        """Every emulator there is in the lab's record, the main one first."""
-        record = self.record
-        if record.emulator == emulators.NONE:
-            return record.instances
-        main = Instance(
-            kind=record.emulator, index=0, nonce=record.nonce, failed_launches=record.failed_launches
-        )
-        return {emulators.MAIN: main} | record.instances
+    def main_emulator(self) -> Emulator | None:
+        """The emulator the ladder is climbed on; None when the lab was made without one."""
+        return self.emulator(MAIN) if MAIN in self.record().instances else None
 
     def instance(self, name: str) -> Instance:
         """What the record says of one emulator. UsageError with the nearest name when there is none."""
-        known = self.instances
+        known = self.record().instances
         if name in known:
             return known[name]
         near = choices(name, known)
@@ -145,25 +130,16 @@ class Workbench:
             hint=f"there is: {near}" if near else f"`invoke emulator.up NAME{lab}` starts one",
         )
 
-    def change_instance(self, name: str, **fields: Any) -> None:
-        """Change what the record says of one emulator."""
-        if name == emulators.MAIN:
-            self.lab.change(**fields)
-        else:
-            self.lab.change_instance(name, **fields)
-
-    def emulator_at(self, name: str) -> Emulator:
+    def emulator(self, name: str) -> Emulator:
         """An emulator of the lab by name; always the same object. UsageError when there is none."""
-        found = self.instance(name)
-        redact.register(found.nonce)  # Docker's description of the container has it, and goes into evidence
-        if name == emulators.MAIN and self.emulator is not None:
-            return self.emulator
-        key = (name, found.kind, found.index)
-        if key not in self._others:
-            self._others[key] = emulators.emulator(found.kind, self.place(name, found.index))
-        return self._others[key]
+        instance = self.instance(name)
+        redact.register(instance.nonce)  # Docker's description of the container has it: it is evidence
+        key = (name, instance.kind, instance.index)
+        if key not in self._emulators:
+            self._emulators[key] = emulators.emulator(instance.kind, self.place(name, instance.index))
+        return self._emulators[key]
 
-    def reach(self, name: str = emulators.MAIN) -> Reach:
+    def reach(self, name: str = MAIN) -> Reach:
         """How an emulator is reached."""
         nonce = self.instance(name).nonce
         return Reach(self.guest, self.addresses(name), self.lab.adb_folder, nonce)
@@ -171,30 +147,30 @@ class Workbench:
     def addresses(self, name: str) -> dict[str, str]:
         """An emulator's services and where on the host each answers, 127.0.0.1:port."""
         found = {}
-        for forward, access in self.record.forwards.items():
+        for forward, access in self.record().forwards.items():
             service, _, instance = forward.partition("-")
-            if service != "ssh" and (instance or emulators.MAIN) == name:
+            if service != "ssh" and (instance or MAIN) == name:
                 found[service] = f"{LOOPBACK}:{access.host_port}"
         return found
 
     def guest_ports(self) -> dict[str, int]:
         """The name of every forward the lab should have, and the VM's port behind it."""
         found = {"ssh": GUEST_SSH_PORT}
-        for name in self.instances:
+        for name in self.record().instances:
             found |= self.ports_of(name)
         return found
 
     def ports_of(self, name: str) -> dict[str, int]:
         """The same of one emulator."""
-        return {forward_name(service, name): port for service, port in self.emulator_at(name).ports.items()}
+        return {forward_name(service, name): port for service, port in self.emulator(name).ports.items()}
 
-    def place(self, instance: str = emulators.MAIN, index: int = 0) -> emulators.Place:
+    def place(self, instance: str = MAIN, index: int = 0) -> emulators.Place:
         """Where an emulator of this lab lives."""
         android = self.session.android_options()
-        if 0 < self.record.cpus < android.cpus:  # Docker refuses a limit that is more than there is
-            android = replace(android, cpus=float(self.record.cpus))
+        if 0 < self.record().cpus < android.cpus:  # Docker refuses a limit that is more than there is
+            android = replace(android, cpus=float(self.record().cpus))
         return emulators.Place(
-            lab_uuid=self.record.uuid,
+            lab_uuid=self.record().uuid,
             cache=self.session.images,
             secrets=self.lab.folder / "keys",
             state=self.session.settings.state_dir,
@@ -203,9 +179,9 @@ class Workbench:
             instance=instance,
             index=index,
             debian_mirror=self._debian_mirror,
-            vm_memory_mib=self.record.memory_mib,
+            vm_memory_mib=self.record().memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
-            vm_disk_gib=self.record.disk_gib if self.record.engine in engines.NAMES else 0,
+            vm_disk_gib=self.record().disk_gib if self.record().engine in engines.NAMES else 0,
         )
 
     def _debian_mirror(self) -> str:
@@ -213,35 +189,13 @@ class Workbench:
 
         return mirror.debian(self.session)
 
-    @property
-    def adb_address(self) -> str:
-        """The main emulator's, 127.0.0.1:port; empty when the lab has no ADB forward."""
-        forward = self.record.forwards.get("adb")
-        return f"{LOOPBACK}:{forward.host_port}" if forward else ""
-
-    @property
-    def nonce(self) -> str:
-        """What L2 was given at launch; empty before the first one."""
-        return self.record.nonce
-
-    @property
-    def failed_launches(self) -> list[str]:
-        """What ended the launches of L2 before the one that counts."""
-        return self.record.failed_launches
-
-    @property
-    def known_boot_id(self) -> str:
-        """Of the VM's boot that was looked at last; empty when lab has started the VM since."""
-        return self.record.boot_id
-
-    def site(self, *, boot_seconds: float, instance: str = emulators.MAIN) -> Site:
+    def site(self, *, boot_seconds: float, instance: str = MAIN) -> Site:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
-        main = instance == emulators.MAIN
         deadlines = self.session.settings.deadlines
         return Site(
             host=host_facts.read(),
-            tools=self if main else Beside(self, instance),
-            emulator=self.emulator if main else self.emulator_at(instance),
+            tools=EmulatorTools(self, instance),
+            emulator=self.emulator(instance) if instance in self.record().instances else None,
             adb_folder=self.lab.adb_folder,
             boot_seconds=boot_seconds,
             nested_seconds=deadlines.nested_boot,
@@ -254,8 +208,8 @@ class Workbench:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """The lab's tools (lab.ladder.site.Tools) for an emulator beside the main one."""
+class EmulatorTools:
+    """The lab's tools (lab.ladder.site.Tools) for one of its emulators; `name` may be of none."""
 
     bench: Workbench
     name: str
@@ -278,15 +232,19 @@ class Beside:
 
     @property
     def nonce(self) -> str:
-        return self.bench.instance(self.name).nonce
+        return self._instance.nonce
 
     @property
     def failed_launches(self) -> list[str]:
-        return self.bench.instance(self.name).failed_launches
+        return self._instance.failed_launches
 
     @property
     def known_boot_id(self) -> str:
-        return self.bench.known_boot_id
+        return self.bench.record().boot_id
 
     def reach(self) -> Reach:
         return self.bench.reach(self.name)
+
+    @property
+    def _instance(self) -> Instance:
+        return self.bench.record().instances.get(self.name) or Instance(kind=NONE, index=0)

@@ -58,7 +58,7 @@ def running(session: Session) -> Iterator[tuple[Lab, psutil.Process]]:
     bench.spec.seed.write_bytes(bytes(65536))
     bench.machine.create()
     bench.machine.start([])
-    (process,) = _processes(bench.record.uuid)
+    (process,) = _processes(bench.record().uuid)
     yield lab, process
     for left in _processes(bench.spec.uuid if lab.record_file.exists() else _uuid_of(process)):
         left.kill()

@@ -89,7 +89,7 @@ def test_a_machine_becomes_a_lab_and_lab_logs_in_as_itself(
     assert reply.document["state"] == "running"
     assert reply.document["changed"]
     bench = Workbench.open(session, "vagrant")
-    record = bench.record
+    record = bench.record()
     assert record.engine == "vagrant-libvirt"
     assert (record.cpus, record.memory_mib, record.nested) == (2, 3072, True), "as it is, not as configured"
     assert record.paravirt == "none"

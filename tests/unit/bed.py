@@ -22,7 +22,7 @@ from lab.images import registry
 from lab.images.published import PublishedImage
 from lab.ladder.rungs import vm
 from lab.model import schema
-from lab.records.labs import Lab
+from lab.records.labs import Instance, Lab
 from lab.workflow import build, preflight, selection, workbench
 from lab.workflow.session import Reply, Session
 from tests.unit.fakes import FakeAndroid, FakeEmulator, FakeEngine, FakeGuest, World
@@ -87,6 +87,10 @@ class Bed:
 
     def lab(self, name: str = "default") -> Lab:
         return self.session().store.get(name)
+
+    def main(self) -> Instance:
+        """What the record of the lab says of its main emulator."""
+        return self.lab().record().instances["main"]
 
     def runs(self, name: str = "default") -> list[Path]:
         return sorted((self.session().store.evidence_folder / name).iterdir())

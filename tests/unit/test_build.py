@@ -55,7 +55,7 @@ def test_three_launches_that_fell_refute(bed: Bed, monkeypatch: pytest.MonkeyPat
     document, code = _up(bed)
     assert (document["verdict"], code, rungs(document)["nested.boot"]) == ("refuted", 10, "failed")
     assert bed.world.calls.count("launch") == 3
-    assert len(bed.lab().record().failed_launches) == 3
+    assert len(bed.main().failed_launches) == 3
 
 
 def test_every_launch_has_a_nonce_of_its_own(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_every_launch_has_a_nonce_of_its_own(bed: Bed, monkeypatch: pytest.Monke
     start = FakeEmulator.start
 
     def noted(self: FakeEmulator, guest: Any, step: Any, *, nonce: str) -> None:
-        assert bed.lab().record().nonce == nonce  # known before L2 is: a kill in between loses nothing
+        assert bed.main().nonce == nonce  # known before L2 is: a kill in between loses nothing
         nonces.append(nonce)
         start(self, guest, step, nonce=nonce)
 
@@ -78,7 +78,7 @@ def test_silence_of_a_launch_is_not_a_failed_launch(bed: Bed) -> None:
     document, code = _up(bed)
     assert (code, rungs(document)["nested.boot"]) == (12, "inconclusive")
     assert bed.world.calls.count("launch") == 1
-    assert bed.lab().record().failed_launches == []
+    assert bed.main().failed_launches == []
 
 
 @pytest.mark.parametrize(

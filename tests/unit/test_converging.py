@@ -191,10 +191,10 @@ def test_a_snapshot_that_is_there_is_known(bed: Bed, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(FakeMachine, "snapshot", _raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         lifecycle.snapshot(bed.session(), NAME, "good")
-    assert bed.lab().record().saved["good"].nonce == bed.lab().record().nonce
+    assert bed.lab().record().saved["good"].instances["main"].nonce == bed.main().nonce
     run = bed.runs()[-1]
     validate(bed.session(), NAME)
-    assert bed.lab().record().nonce not in (bed.runs()[-1] / "lab.json").read_text()
+    assert bed.main().nonce not in (bed.runs()[-1] / "lab.json").read_text()
     assert run != bed.runs()[-1]
 
 

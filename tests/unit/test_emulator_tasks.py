@@ -106,7 +106,11 @@ def test_more_of_the_same_kind_each_with_a_number_of_its_own(bed: Bed) -> None:
         assert (document["emulator"]["kind"], code) == ("canary", 0)
     instances.down(bed.session(), NAME, "b")
     _up(bed, "d", kind="")
-    assert {name: found.index for name, found in bed.lab().record().instances.items()} == {"c": 2, "d": 1}
+    assert {name: found.index for name, found in bed.lab().record().instances.items()} == {
+        "main": 0,
+        "c": 2,
+        "d": 1,
+    }
     assert sorted(_forwards(bed)) == ["adb", "adb-c", "adb-d", "ssh"]
 
 
@@ -116,7 +120,7 @@ def test_down_frees_what_it_had(bed: Bed) -> None:
     document = checked(instances.down(bed.session(), NAME, "second"))
     assert (document["action"], document["changed"]) == ("down", True)
     assert set(_forwards(bed)) == {"ssh", "adb"}
-    assert bed.lab().record().instances == {} and bed.world.others == {}
+    assert bed.lab().record().instances.keys() == {"main"} and bed.world.others == {}
     assert f"forget {address}" in bed.world.calls
     assert bed.world.l2 is not None, "the main one stays"
     with pytest.raises(UsageError, match="no emulator second"):
@@ -126,7 +130,7 @@ def test_down_frees_what_it_had(bed: Bed) -> None:
 def test_the_main_one_down_and_up_again(bed: Bed) -> None:
     before = _forwards(bed)
     checked(instances.down(bed.session(), NAME))
-    assert bed.world.l2 is None and bed.lab().record().nonce == ""
+    assert bed.world.l2 is None and bed.main().nonce == ""
     reply = instances.status(bed.session(), NAME)
     assert (_row(reply, "main")["container"]["exists"], reply.code) == (False, 12)
     document, code = _up(bed, "main", "")
@@ -313,7 +317,7 @@ def test_a_down_that_was_cut_short_is_repeated(bed: Bed) -> None:
     del bed.world.broken["remove_forward"]
     deadline.cancelled.clear()
     instances.down(bed.session(), NAME, "second")
-    assert set(_forwards(bed)) == {"ssh", "adb"} and bed.lab().record().instances == {}
+    assert set(_forwards(bed)) == {"ssh", "adb"} and bed.lab().record().instances.keys() == {"main"}
 
 
 def test_a_port_lost_in_a_race_is_chosen_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,18 +584,6 @@ def test_a_container_is_never_given_more_processors_than_the_vm_has(
     """Docker refuses that; 0 is not known."""
     bed.lab().change(cpus=of_vm)
     assert Workbench.open(bed.session(), NAME).place().android.cpus == given
-
-
-def test_old_records_are_read(bed: Bed) -> None:
-    """Written before there were several emulators."""
-    lab = bed.lab()
-    file = lab.folder / "lab.json"
-    record = json.loads(file.read_text())
-    del record["instances"], record["emulator_why"]
-    record["saved"] = {"then": {"nonce": "n", "boot_id": "b"}}
-    file.write_text(json.dumps(record))
-    found = lab.record()
-    assert (found.instances, found.saved["then"].nonce, found.saved["then"].instances) == ({}, "n", {})
 
 
 _NAMES = st.sampled_from(["a", "b", "c", "d"])

@@ -337,7 +337,6 @@ def test_marks_of_what_is_gone_are_dropped_and_doubt_keeps(tmp_path: Path) -> No
         uuid="u",
         created="2026-01-01T00:00:00+00:00",
         engine="qemu",
-        emulator="none",
         image="x-1",
         cpus=1,
         memory_mib=1,

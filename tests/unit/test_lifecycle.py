@@ -164,13 +164,13 @@ def test_restoring_a_live_snapshot_asks_l2(ready: Bed) -> None:
 
 def test_a_snapshot_brings_back_the_l2_of_then_though_another_was_launched_since(ready: Bed) -> None:
     lifecycle.snapshot(ready.session(), NAME, "live")
-    then = ready.lab().record().nonce
+    then = ready.main().nonce
     lifecycle.halt(ready.session(), NAME)
     up(ready.session(), NAME)
-    assert ready.lab().record().nonce != then
+    assert ready.main().nonce != then
     restored = checked(lifecycle.restore(ready.session(), NAME, "live"))
     assert restored["state"] == "running"
-    assert ready.lab().record().nonce == then
+    assert ready.main().nonce == then
 
 
 def test_what_has_no_vm_has_nothing_to_be_done_to(bed: Bed) -> None:

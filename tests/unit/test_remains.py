@@ -46,7 +46,7 @@ def lab(tmp_path: Path) -> Lab:
 def _record(**more: Any) -> Record:
     made = new_record(
         "x", engine="qemu", emulator="canary", cpus=2, memory_mib=64, disk_gib=4, paravirt="kvm", nested=True,
-        image="debian-13-abc", nonce="secret",
+        image="debian-13-abc",
     )  # fmt: skip
     return made.model_copy(update={"uuid": UUID, **more})
 
@@ -140,7 +140,7 @@ def test_what_is_usable_of_a_newer_record_is_kept(lab: Lab) -> None:
     _file(lab, "newer")
     found = remains.record(lab)
     assert found is not None
-    assert (found.memory_mib, found.image, found.nonce) == (64, "debian-13-abc", "secret")
+    assert (found.memory_mib, found.image, found.emulator) == (64, "debian-13-abc", "canary")
 
 
 def test_signs_that_tell_of_two_machines_are_not_chosen_among(lab: Lab) -> None:

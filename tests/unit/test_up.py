@@ -42,20 +42,20 @@ def test_from_nothing_to_confirmed(bed: Bed) -> None:
     assert {"validation.json", "console.log", "container.log", "steps.jsonl"} <= {
         file.name for file in run.iterdir()
     }
-    nonce = bed.lab().record().nonce
+    nonce = bed.main().nonce
     assert len(nonce) == 32
     assert nonce not in (run / "lab.json").read_text()
 
 
 def test_what_makes_an_l2_believed_is_in_no_evidence(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     def logs(self: FakeEmulator, guest: Any) -> dict[str, str]:
-        return {"container-inspect.json": json.dumps({"io.lab.nonce": bed.lab().record().nonce})}
+        return {"container-inspect.json": json.dumps({"io.lab.nonce": bed.main().nonce})}
 
     monkeypatch.setattr(FakeEmulator, "logs", logs)
     _up(bed)
     (run,) = bed.runs()
     assert "[redacted]" in (run / "container-inspect.json").read_text()
-    nonce = bed.lab().record().nonce
+    nonce = bed.main().nonce
     assert [file.name for file in run.iterdir() if nonce in file.read_text(errors="replace")] == []
 
 
@@ -254,11 +254,11 @@ def test_what_a_file_says_is_for_new_labs_only(bed: Bed) -> None:
 
 def test_fresh_is_another_lab(bed: Bed) -> None:
     _up(bed)
-    before = bed.lab().record()
+    before, nonce = bed.lab().record(), bed.main().nonce
     document, code = _up(bed, fresh=True)
     assert code == 0
     assert document["lab"]["uuid"] != before.uuid
-    assert bed.lab().record().nonce != before.nonce
+    assert bed.main().nonce != nonce
 
 
 def _too_small(bed: Bed) -> Session:

@@ -35,7 +35,7 @@ def logs(
     require_running(bench)
     try:
         if follow:
-            bench.emulator_at(emulator).follow(bench.guest, _printer())
+            bench.emulator(emulator).follow(bench.guest, _printer())
             return Reply()
         found = _logs(bench, emulator)
         if not capture:
@@ -103,7 +103,7 @@ def shell(
     address = bench.addresses(emulator).get("adb", "")
     if not address:
         raise BlockedError(f"{emulator} has no ADB forward", hint="`invoke emulator.up` makes it")
-    if not bench.emulator_at(emulator).state(bench.guest).running:
+    if not bench.emulator(emulator).state(bench.guest).running:
         raise BlockedError(f"the container of {emulator} does not run", hint="`invoke emulator.up` starts it")
     server = AdbServer(bench.lab.adb_folder, bench.lab.journal)
     ready = Deadline.after(session.settings.deadlines.ssh)
@@ -118,7 +118,7 @@ def shell(
 
 def android_at(bench: Workbench, name: str, task: str) -> AndroidEmulator:
     """The emulator, if it is Android; UsageError when it has nothing `task` could work on."""
-    found = bench.emulator_at(name)
+    found = bench.emulator(name)
     if not found.android:
         raise UsageError(
             f"{name} is {bench.instance(name).kind}, which is not Android: there is nothing for {task} to do",
@@ -128,7 +128,7 @@ def android_at(bench: Workbench, name: str, task: str) -> AndroidEmulator:
 
 
 def _logs(bench: Workbench, name: str) -> dict[str, str]:
-    found = bench.emulator_at(name).logs(bench.guest)
+    found = bench.emulator(name).logs(bench.guest)
     return {file: redact.clean(text) for file, text in found.items()}
 
 

@@ -41,14 +41,15 @@ def restart(session: Session, name: str, emulator: str = emulators.MAIN) -> Repl
 def down(session: Session, name: str, emulator: str = emulators.MAIN) -> Reply:
     """End an emulator. One beside the main one is forgotten, and its ports are free again."""
     with _working(session, name, "emulator.down") as bench:
-        known, found = bench.instance(emulator), bench.emulator_at(emulator)
+        known, found = bench.instance(emulator), bench.emulator(emulator)
         with session.steps.step("emulator.down", emulator):
             changed = found.state(bench.guest).exists
             found.stop(bench.guest)
             if address := bench.addresses(emulator).get("adb"):
                 AdbServer(bench.lab.adb_folder, bench.lab.journal).disconnect(address)
             if emulator == emulators.MAIN:
-                bench.change_instance(emulator, nonce="", failed_launches=[], verdict="")
+                bench.lab.change(verdict="")
+                bench.lab.change_instance(emulator, nonce="", failed_launches=[])
             else:
                 ports.close_at_run_time(bench.lab, bench.machine, bench.ports_of(emulator))
                 bench.lab.forget_instance(emulator)
@@ -62,7 +63,7 @@ def status(session: Session, name: str, emulator: str = "") -> Reply:
     bench = Workbench.open(session, name)
     try:
         bench.lab.record()
-        names = [emulator] if emulator else list(bench.instances)
+        names = [emulator] if emulator else list(bench.record().instances)
         sights = [emulator_status.look(bench, each) for each in names]
         status = EmulatorStatus(
             lab=name, state=bench.machine_state(), emulators=[sight.entry() for sight in sights]
@@ -121,9 +122,9 @@ def require_running(bench: Workbench, what: str = "an emulator") -> None:
 
 
 def free_index(known: Mapping[str, Instance]) -> int:
-    """The lowest number no emulator beside the main one has."""
-    taken = {found.index for found in known.values()}
-    return next(number for number in range(1, len(taken) + 2) if number not in taken)
+    """The lowest number that no emulator of the lab has; 0 is the main one's."""
+    taken = {0, *(instance.index for instance in known.values())}
+    return next(number for number in range(1, len(taken) + 1) if number not in taken)
 
 
 @contextlib.contextmanager
@@ -140,7 +141,7 @@ def _working(session: Session, name: str, verb: str) -> Iterator[Workbench]:
 
 def _claim(bench: Workbench, name: str, kind: str) -> None:
     """Have this emulator in the record before anything of it is made."""
-    if name in bench.instances:
+    if name in bench.record().instances:
         known = bench.instance(name)
         if kind not in ("", "auto", known.kind):
             raise UsageError(
@@ -155,11 +156,11 @@ def _claim(bench: Workbench, name: str, kind: str) -> None:
             f"lab {bench.lab.name} was made without an emulator",
             hint="start one under a name: `invoke emulator.up NAME`",
         )
-    if not kind and bench.emulator is not None:
-        kind = bench.emulator.name  # another of the same
+    if not kind and bench.record().emulator != emulators.NONE:
+        kind = bench.record().emulator  # another of the same
     if kind in ("", "auto"):
-        kind, _ = selection.emulator_kind(bench.session, bench.record.engine)
-    index = free_index(bench.record.instances)
+        kind, _ = selection.emulator_kind(bench.session, bench.record().engine)
+    index = free_index(bench.record().instances)
     emulators.emulator(kind, bench.place(name, index))  # a kind that is none is refused first
     selection.check_emulator(bench.session, kind)
     bench.lab.change_instance(name, kind=kind, index=index)
@@ -194,7 +195,7 @@ def _started(bench: Workbench, name: str, *, anew: bool) -> Reply:
 
 
 def _logs(bench: Workbench, name: str) -> dict[str, Callable[[], str]]:
-    found: dict[str, str] = bench.emulator_at(name).logs(bench.guest)
+    found: dict[str, str] = bench.emulator(name).logs(bench.guest)
     return {file: lambda text=text: text for file, text in found.items()}  # type: ignore[misc]
 
 

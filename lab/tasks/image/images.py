@@ -122,7 +122,7 @@ def _in_use(session: Session) -> dict[str, list[str]]:
     for lab in session.store.labs():
         with contextlib.suppress(LabError):
             record = lab.read()
-            kinds = {record.emulator, *(one.kind for one in record.instances.values())} if record else set()
+            kinds = {known.kind for known in record.instances.values()} if record else set()
             if CANARY in kinds and (built := canary.find(session.images)):
                 used.setdefault(built.id, []).append(lab.name)
             if ANDROID in kinds:

@@ -149,13 +149,13 @@ def _join(bench: Workbench, wanted: VagrantLink, entrance: Entrance, found: Mapp
     """Tie lab and machine together; whether anything was to be done. `found` is what the record is to say."""
     lab = bench.lab
     tied = vagrantfile.link_of(lab)
-    if bench.record.engine != vagrant.engine_of(wanted.provider):
+    if bench.record().engine != vagrant.engine_of(wanted.provider):
         raise UsageError(
-            f"lab {lab.name} is there already, and its engine is {bench.record.engine}",
+            f"lab {lab.name} is there already, and its engine is {bench.record().engine}",
             hint="choose another --name",
         )
     made = tied is not None and tied.made
-    before = bench.record
+    before = bench.record()
     with bench.session.steps.step("vagrant.login", entrance.user) as step:
         folder = lab.folder / "keys"
         if not made:  # the key of one that lab made is known from its seed

@@ -49,7 +49,7 @@ def _measure(bench: Workbench, run: Run, runs: int, seed: int) -> Comparison:
     """What the measurements are of is asked once, before the first."""
     bench.guest.open(Deadline.after(bench.session.settings.deadlines.ssh))
     compared = _emulators(bench)
-    record, engine, host = bench.record, bench.engine.facts(), host_facts.read()
+    record, engine, host = bench.record(), bench.engine.facts(), host_facts.read()
     boot_id = bench.guest.read("/proc/sys/kernel/random/boot_id").strip()
     series = partial(
         Comparison.of,
@@ -82,7 +82,7 @@ def _measure(bench: Workbench, run: Run, runs: int, seed: int) -> Comparison:
 
 def _emulators(bench: Workbench) -> dict[str, Emulator]:
     """The canary, and what the lab runs if that is another."""
-    own = bench.emulator
+    own = bench.main_emulator()
     if own is not None and own.name == _CANARY:
         return {_CANARY: own}
     canary = emulators.emulator(_CANARY, bench.place())

@@ -138,7 +138,7 @@ def _print_file(path: Path, follow: bool) -> None:
 
 
 def _emulator_log(bench: Workbench, source: str, follow: bool) -> Reply:
-    emulator = bench.emulator
+    emulator = bench.main_emulator()
     if emulator is None:
         raise UsageError(f"lab {bench.lab.name} has no emulator", hint="`invoke lab.up --emulator canary`")
     shown = ""

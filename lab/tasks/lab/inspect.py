@@ -144,11 +144,12 @@ def config(session: Session) -> Reply:
 
 def _container(bench: Workbench) -> ContainerState | None:
     """What Docker says, asked for as long as a person would wait; None when it does not answer."""
-    if bench.emulator is None:
+    emulator = bench.main_emulator()
+    if emulator is None:
         return None
     try:
         bench.guest.open(Deadline.after(_GUEST_SECONDS))
-        return bench.emulator.state(bench.guest)
+        return emulator.state(bench.guest)
     except LabError:
         return None
 

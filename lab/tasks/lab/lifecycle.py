@@ -26,7 +26,7 @@ from lab.workflow.workbench import Workbench
 def halt(session: Session, name: str) -> Reply:
     bench = Workbench.open(session, name)
     with bench.lab.hold("lab.halt"), session.steps.step("vm.stop") as step:
-        if not bench.record.image:
+        if not bench.record().image:
             return _reply(bench, "halt", False, ["its VM was never made"])
         AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
         screen.shut(bench.lab)
@@ -82,12 +82,12 @@ def snapshot(session: Session, name: str, snapshot: str) -> Reply:
     bench = Workbench.open(session, name)
     with bench.lab.hold("lab.snapshot"):
         _state_of(bench)
-        record = bench.record
+        record = bench.record()
         with session.steps.step("vm.snapshot", snapshot):
             if any(item.name == snapshot for item in bench.machine.snapshots()):
                 raise UsageError(f"there is a snapshot `{snapshot}` already", hint="choose another name")
             # Before it is taken: one that is there must be known.
-            now = Saved(nonce=record.nonce, boot_id=record.boot_id, instances=record.instances)
+            now = Saved(boot_id=record.boot_id, instances=record.instances)
             bench.lab.change(saved=record.saved | {snapshot: now})
             bench.machine.snapshot(snapshot)
         return _reply(bench, "snapshot", True, [f"`lab.restore {snapshot}` goes back to it"])
@@ -99,9 +99,10 @@ def restore(session: Session, name: str, snapshot: str) -> Reply:
     with bench.lab.hold("lab.restore"):
         _state_of(bench)
         with session.steps.step("vm.restore", snapshot):
-            before = bench.record
+            before = bench.record()
             # In that memory are the emulators of then, on their ports, with their nonces.
-            then = before.saved.get(snapshot, Saved(nonce=before.nonce, boot_id=before.boot_id))
+            main = {name: known for name, known in before.instances.items() if name == MAIN}
+            then = before.saved.get(snapshot, Saved(boot_id=before.boot_id, instances=main))
             bench.lab.change(instances=then.instances)
             begun = False
 
@@ -116,14 +117,14 @@ def restore(session: Session, name: str, snapshot: str) -> Reply:
                 if not begun or isinstance(error, UsageError):  # nothing was done
                     bench.lab.change(instances=before.instances, forwards=before.forwards)
                 raise
-            bench.lab.change(nonce=then.nonce, boot_id=then.boot_id)
+            bench.lab.change(boot_id=then.boot_id)
         running = bench.machine.status() is State.RUNNING
         return _reply(bench, "restore", True, _back(bench) if running else ["the VM is off, as it was then"])
 
 
 def snapshots(session: Session, name: str) -> Reply:
     bench = Workbench.open(session, name)
-    found = bench.machine.snapshots() if bench.record.image else []
+    found = bench.machine.snapshots() if bench.record().image else []
     rows = [SnapshotEntry(name=item.name, created=item.created.isoformat(), live=item.live) for item in found]
 
     def tell(console: Console) -> None:
@@ -137,7 +138,7 @@ def snapshots(session: Session, name: str) -> Reply:
 
 
 def _state_of(bench: Workbench) -> State:
-    if not bench.record.image:
+    if not bench.record().image:
         raise UsageError(
             f"lab {bench.lab.name} has no VM yet", hint=f"`invoke lab.up --name {bench.lab.name}` makes it"
         )
@@ -160,10 +161,10 @@ def _back(bench: Workbench) -> list[str]:
     _set_clock(bench)
     notes: list[str] = []
     lost: dict[str, LabError] = {}
-    for name, known in bench.instances.items():
+    for name, known in bench.record().instances.items():
         if not known.nonce:
             continue
-        if name != MAIN and not bench.emulator_at(name).state(bench.guest).running:
+        if name != MAIN and not bench.emulator(name).state(bench.guest).running:
             notes.append(f"{name} does not run")  # nor did it before: a container does not end in its sleep
             continue
         try:
@@ -196,7 +197,7 @@ def _answers(bench: Workbench, name: str) -> str:
     """Ask one L2 over ADB. Raises LabError with what it said when it is not what it was."""
     main = name == MAIN
     site = bench.site(boot_seconds=bench.session.settings.deadlines.ssh, instance=name)
-    site.boot_id = bench.record.boot_id
+    site.boot_id = bench.record().boot_id
     with bench.session.steps.step(nested.adb.name, "" if main else name) as step:
         seen = nested.adb(site)
         step.result = seen.observed

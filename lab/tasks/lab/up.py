@@ -109,17 +109,17 @@ def _ready(bench: Workbench) -> Reply | None:
     lab launched, by its image's content too, and the L2 that was confirmed must give its nonce back over
     ADB, under KVM, from the same boot. Where it is Android, that must have been usable, and be it now.
     """
-    last = _remembered(bench)
-    if last is None or not _runs(bench) or bench.emulator is None:
+    last, emulator = _remembered(bench), bench.main_emulator()
+    if last is None or not _runs(bench) or emulator is None:
         return None
-    if bench.record.verdict != Verdict.CONFIRMED or not bench.record.boot_id:
+    if bench.record().verdict != Verdict.CONFIRMED or not bench.record().boot_id:
         return None  # it was looked at since, and something else was found
     site = bench.site(boot_seconds=_READY_SECONDS)
     site.adb_seconds = _READY_SECONDS
-    site.boot_id = bench.record.boot_id
+    site.boot_id = bench.record().boot_id
     try:
         with bench.session.steps.step("container", "is it still the one that was launched?") as step:
-            if not emulator_start.stands(bench, MAIN, bench.emulator.state(bench.guest)):
+            if not emulator_start.stands(bench, MAIN, emulator.state(bench.guest)):
                 step.result = "it is gone, or another, or the settings or its image are others now"
                 return None
         with bench.session.steps.step(nested.adb.name, "is it still what was confirmed?") as step:
@@ -149,7 +149,7 @@ def _remembered(bench: Workbench) -> LabUp | None:
         return None  # it only saves a climb
     if last.lab_version != __version__:
         return None  # what another lab called confirmed, this one may not
-    confirmed = last.verdict is Verdict.CONFIRMED and last.lab.uuid == bench.record.uuid
+    confirmed = last.verdict is Verdict.CONFIRMED and last.lab.uuid == bench.record().uuid
     return last if confirmed else None
 
 
@@ -158,12 +158,13 @@ def _usable(bench: Workbench, last: LabUp) -> bool:
 
     Raises LabError.
     """
-    if bench.emulator is None or not bench.emulator.android:
+    emulator = bench.emulator(MAIN)
+    if not emulator.android:
         return True
     if not any(row.rung == android.usable.name and row.status is Status.PASSED for row in last.rungs):
         return False
     with bench.session.steps.step(android.usable.name, "is it still what was confirmed?") as step:
-        health = cast(AndroidEmulator, bench.emulator).health(bench.reach())
+        health = cast(AndroidEmulator, emulator).health(bench.reach())
         step.result = "usable" if health.usable else "not usable"
     return health.usable
 
@@ -178,7 +179,7 @@ def _runs(bench: Workbench) -> bool:
 
 def _code(bench: Workbench, climbed: Climbed) -> int:
     """The verdict's code, but for a lab without an emulator: it is done when all it asked for is."""
-    if bench.record.emulator != selection.NONE:
+    if bench.record().emulator != selection.NONE:
         return climbed.code
     informative = LADDER.informative(Claim.NESTING)
     needed = [outcome for outcome in climbed.climb.outcomes if outcome.rung not in informative]

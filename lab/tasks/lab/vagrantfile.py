@@ -109,7 +109,7 @@ def _must_be_ours(lab: Lab, record: Record, provider: Provider) -> None:
 
 
 def _seed(bench: Workbench) -> None:
-    record = bench.record
+    record = bench.record()
     grow = record.disk_gib > debian.recipe().disk.size_gib
     bench.lab.journal.intend("file", str(bench.spec.seed))
     seed.write(seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow), bench.spec.seed)
@@ -149,10 +149,10 @@ def _must_be_absent(wanted: link.VagrantLink) -> None:
 def _ports(bench: Workbench, wanted: link.VagrantLink) -> None:
     """Link and ports of a machine that is to be made; one that is there keeps those it was made with."""
     found, state = link.read(bench.lab.vm_folder), bench.machine.status()
-    if found is None or not found.forwards or not bench.record.forwards:
+    if found is None or not found.forwards or not bench.record().forwards:
         _must_be_absent(wanted)
     if found is None or state is State.ABSENT:
-        preflight.before_start(bench.session, bench.lab, bench.record)
+        preflight.before_start(bench.session, bench.lab, bench.record())
         fixed = bench.session.settings.ports.model_dump()
         chosen = ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps)
         known = {item.name: (item.host_port, item.guest_port) for item in chosen}
