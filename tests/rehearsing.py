@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.model import schema
+from tests import schema
 from tests.e2e.conftest import Lab, lab_environment
 
 SECONDS = 5400.0

@@ -15,8 +15,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from lab.core.files import PUBLIC, write_atomic
-from lab.model import schema
 from lab.model.document import JsonDocument, JsonPart
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+"""One file a schema: `lab.status/1` is in lab.status-1.json."""
 
 OWNERS = (
     "lab.documents.climbs",
@@ -32,6 +34,11 @@ OWNERS = (
     "lab.ladder.document",
 )
 """The modules with models of documents."""
+
+
+def file_of(schema: str) -> Path:
+    """The file that holds a schema named like `lab.status/1`."""
+    return SCHEMAS / f"{schema.replace('/', '-')}.json"
 
 
 def models() -> dict[str, type[JsonDocument]]:
@@ -52,7 +59,7 @@ def made(model: type[JsonDocument]) -> dict[str, Any]:
     body = model.model_json_schema(schema_generator=_Plain)
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": schema.file_of(model.tag).name,
+        "$id": file_of(model.tag).name,
         "title": body.pop("description"),
     }
     parts = body.pop("$defs", {})
@@ -70,7 +77,7 @@ def write() -> list[Path]:
     """Write every schema's file; returns those that changed."""
     changed = []
     for model in models().values():
-        path, new = schema.file_of(model.tag), text(model)
+        path, new = file_of(model.tag), text(model)
         if not path.exists() or path.read_text() != new:
             write_atomic(path, new, PUBLIC)
             changed.append(path)

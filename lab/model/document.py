@@ -27,7 +27,16 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from lab.model.schema import SchemaError
+from lab.core.errors import LabError
+
+
+class SchemaError(LabError):
+    """A document is not what its schema says. `path` is the JSON path of the fault, `$` the whole."""
+
+    def __init__(self, what: str, path: str = "$", *, schema: str = "") -> None:
+        super().__init__(what, hint="this is a fault of lab; please report it with the document")
+        self.path = path
+        self.schema = schema
 
 
 class Limited:

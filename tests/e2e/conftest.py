@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lab.model import schema
+from tests import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 

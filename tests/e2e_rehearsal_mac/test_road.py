@@ -23,11 +23,11 @@ import pytest
 
 from lab.config import load
 from lab.images import canary, debian
-from lab.model import schema
 from lab.records.evidence import Run
 from lab.rehearsal import image
 from lab.rehearsal.rehearsal import Rehearsed
 from lab.rehearsal.workdisk import TaskResult
+from tests import schema
 from tests.e2e.conftest import Lab, lab_environment
 from tests.e2e_rehearsal_mac import road
 from tests.rehearsing import rungs

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from lab.ladder.rungs import LADDER
-from lab.model import schema
 from lab.model.domain import Claim
+from tests import schema
 from tests.e2e_vagrant.road import NAME, Answer, Road
 
 pytestmark = pytest.mark.timeout(1800)

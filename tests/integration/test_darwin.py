@@ -21,7 +21,7 @@ from imageserver import ImageServer, Served, image_server, make_certificate
 
 from lab.core import proc
 from lab.core.deadline import Deadline
-from lab.model import schema
+from tests import schema
 from tests.checkout import copy_project
 from tests.integration.darwin import CHECKOUT, HOME, MACS, Completed, Masked, app, disguise
 from tests.integration.vboxroot import Root, mounted

@@ -19,11 +19,11 @@ from lab.core.steps import Steps
 from lab.engines.protocol import State
 from lab.guest import adopt
 from lab.guest.login import HostKeyError, UnreachableError
-from lab.model import schema
 from lab.tasks.lab import attach
 from lab.workflow.destroy import destroy
 from lab.workflow.session import Session
 from lab.workflow.workbench import Workbench
+from tests import schema
 from tests.unit.vagrant_world import World
 
 pytestmark = [

@@ -21,10 +21,10 @@ from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.images import registry
 from lab.images.published import PublishedImage
 from lab.ladder.rungs import vm
-from lab.model import schema
 from lab.records.labs import Instance, Lab
 from lab.workflow import build, preflight, selection, workbench
 from lab.workflow.session import Reply, Session
+from tests import schema
 from tests.unit.fakes import FakeAndroid, FakeEmulator, FakeEngine, FakeGuest, World
 
 IMAGE = "debian-13-fake"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab.model import schema
+from tests import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 INVOKE = Path(sys.executable).parent / "invoke"

@@ -24,10 +24,10 @@ from lab.experiments.measuring import KVM, TCG
 from lab.experiments.turns import plan
 from lab.guest.ssh import Guest, Result
 from lab.host import facts
-from lab.model import schema
 from lab.tasks.lab import lifecycle
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.up import up
+from tests import schema
 from tests.unit.bed import Bed, checked, host
 from tests.unit.fakes import FakeEmulator
 

@@ -12,8 +12,9 @@ from lab.documents import emulators, schemas
 from lab.emulators.protocol import Check, Health
 from lab.ladder import document as climb
 from lab.ladder.verdict import ClaimVerdict
-from lab.model import domain, schema
+from lab.model import domain
 from lab.model.document import JsonPart
+from tests import schema
 from tests.unit.documents import EXAMPLES
 from tests.unit.documents.parts import validation
 

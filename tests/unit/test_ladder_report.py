@@ -14,9 +14,9 @@ from lab.ladder.climb import climb
 from lab.ladder.report import describe, document, summary
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
-from lab.model import schema
 from lab.model.domain import Cell, Claim, Host, Nesting, Outcome, Status, Verdict
 from lab.theory.observed import cell_of
+from tests import schema
 from tests.unit.documents.parts import CELL, UUID, absent, validation
 
 

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from lab.core import redact
 from lab.core.web import Patience
-from lab.model import schema
 from lab.notify import (
     DeliveryError,
     GitHubIssues,
@@ -34,6 +33,7 @@ from lab.notify import (
     sending,
 )
 from lab.notify.webhook import DELIVERY, SIGNATURE, TIMESTAMP, sign, slack_message
+from tests import schema
 from tests.unit import sinks
 from tests.unit.sinks import Answer, HttpSink, Request
 

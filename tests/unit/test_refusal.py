@@ -17,13 +17,13 @@ from lab.cli import perform as performing
 from lab.cli import refusal
 from lab.core import deadline, files
 from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError
-from lab.model import schema
 from lab.records.evidence import Run
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.tasks.theory.experiment import experiment
 from lab.workflow.session import Reply, Session
+from tests import schema
 from tests.unit.bed import Bed
 
 NAME = "default"

@@ -31,7 +31,6 @@ from lab.ladder.climb import Climb
 from lab.ladder.report import document
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
-from lab.model import schema
 from lab.model.domain import Cell, Claim, Host, Nesting, Outcome, Status
 from lab.rehearsal import image
 from lab.rehearsal.image import SystemImage
@@ -40,6 +39,7 @@ from lab.tasks.image.images import build, list_images, prune
 from lab.tasks.theory.rehearse import rehearse
 from lab.theory.experiment import CELLS, DeliveredEntry, TrialOutcome
 from lab.workflow.session import Session
+from tests import schema
 from tests.unit.bed import host
 from tests.unit.fakepc import NAME, installed
 

@@ -17,13 +17,13 @@ from lab import reports
 from lab.core import redact
 from lab.core.characters import printable
 from lab.ladder.rungs import LADDER
-from lab.model import schema
 from lab.model.domain import Claim, Verdict
 from lab.reports import links, markdown, wording
 from lab.reports.document import document
 from lab.reports.junit import JUnit
 from lab.reports.model import ReportedRun, ReportInput
 from lab.reports.text import seconds
+from tests import schema
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, HOSTILE, VERDICTS, documents, full, inputs, kept, made
 

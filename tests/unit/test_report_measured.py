@@ -15,13 +15,13 @@ from lab.engines.protocol import EngineFacts
 from lab.experiments import trial
 from lab.experiments.result import Experiment
 from lab.experiments.turns import plan
-from lab.model import schema
 from lab.records.evidence import Run
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.report import report
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.theory.experiment import CELLS, DeliveredEntry, TrialOutcome
+from tests import schema
 from tests.unit.bed import IMAGE, Bed, checked
 from tests.unit.fakes import FakeEmulator
 from tests.unit.pages import Page

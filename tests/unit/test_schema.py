@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 from lab.core.errors import ExitCode
 from lab.engines.protocol import State
 from lab.ladder.rungs import LADDER
-from lab.model import schema
 from lab.model.domain import Claim, Nesting, Status, Verdict
+from tests import schema
 from tests.unit.documents import EXAMPLES
 from tests.unit.documents.parts import validation
 

@@ -12,7 +12,7 @@ import pytest
 
 import tasks
 from lab.cli import perform
-from lab.model.schema import SCHEMAS
+from lab.documents.schemas import SCHEMAS
 
 FLAGS = {str(context.name): context.args for context in tasks.namespace.to_contexts()}
 """Task to its flags; asked once, since a task gives its help texts away."""

@@ -18,8 +18,8 @@ from lab.emulators.protocol import AndroidEmulator
 from lab.engines.protocol import State
 from lab.ladder.facts import Facts
 from lab.ladder.rungs import LADDER, android, nested
+from lab.model.document import SchemaError
 from lab.model.domain import Claim, Status, Verdict
-from lab.model.schema import SchemaError
 from lab.records.evidence import Run
 from lab.records.labs import Lab, Record
 from lab.workflow import emulator_start, preflight, selection

@@ -18,9 +18,8 @@ from lab.documents.host import ErrorDocument
 from lab.documents.measured import TheoryExperiment
 from lab.experiments.result import Experiment
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge
-from lab.model.document import JsonDocument
+from lab.model.document import JsonDocument, SchemaError
 from lab.model.domain import Cell, Claim, Outcome, Verdict
-from lab.model.schema import SchemaError
 from lab.records import evidence
 from lab.rehearsal.rehearsal import Rehearsed
 from lab.reports.model import ReportedRun

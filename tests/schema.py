@@ -1,34 +1,17 @@
-"""The JSON documents lab prints, and the schemas they keep to (docs/schemas/)."""
+"""Whether a document keeps to its schema in docs/schemas/, as a stranger's validator sees it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lab.core.errors import LabError
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
-
-SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
-"""One file a schema: `lab.status/1` is in lab.status-1.json."""
-
-
-class SchemaError(LabError):
-    """A document is not what its schema says. `path` is the JSON path of the fault, `$` the whole."""
-
-    def __init__(self, what: str, path: str = "$", *, schema: str = "") -> None:
-        super().__init__(what, hint="this is a fault of lab; please report it with the document")
-        self.path = path
-        self.schema = schema
-
-
-def file_of(schema: str) -> Path:
-    """The file that holds a schema named like `lab.status/1`."""
-    return SCHEMAS / f"{schema.replace('/', '-')}.json"
+from lab.documents.schemas import SCHEMAS, file_of
+from lab.model.document import SchemaError
 
 
 def names() -> list[str]:
@@ -56,8 +39,6 @@ def validate(document: Mapping[str, Any]) -> None:
         plain = json.loads(json.dumps(document, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise SchemaError(f"a {name} document is not JSON: {error}", schema=name) from error
-    from jsonschema.exceptions import best_match
-
     fault = best_match(_validator(name).iter_errors(plain))
     if fault is not None:
         raise SchemaError(
@@ -67,6 +48,4 @@ def validate(document: Mapping[str, Any]) -> None:
 
 @cache
 def _validator(name: str) -> Draft202012Validator:
-    from jsonschema import Draft202012Validator
-
     return Draft202012Validator(load(name))
