@@ -489,7 +489,7 @@ def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -
 )
 def nightly_run(session: Session, claim: str = "") -> Reply:
     """One night, now: a fresh VM, several looks, a comparison, a report; recorded whatever happens."""
-    from lab.nights.night import run
+    from lab.tasks.nightly.run import run
 
     return run(session, claim=claim)
 
@@ -497,7 +497,7 @@ def nightly_run(session: Session, claim: str = "") -> Reply:
 @does("nightly.history/1", name="history", help={"limit": "how many nights, 0 for all"})
 def nightly_history(session: Session, limit: int = 14) -> Reply:
     """The nights that were, newest first."""
-    from lab.nights.past import history
+    from lab.tasks.nightly.history import history
 
     return history(session, limit=limit)
 
@@ -509,7 +509,7 @@ def nightly_history(session: Session, limit: int = 14) -> Reply:
 )
 def nightly_install(session: Session, at: str = "03:30", print: bool = False) -> Reply:
     """Have a night run every day: launchd, systemd or the Task Scheduler."""
-    from lab.nights.timetable import install
+    from lab.tasks.nightly.schedule import install
 
     return install(session, at=at, print_only=print)
 
@@ -517,7 +517,7 @@ def nightly_install(session: Session, at: str = "03:30", print: bool = False) ->
 @does("nightly.schedule/1", name="uninstall")
 def nightly_uninstall(session: Session) -> Reply:
     """Take the night out of the scheduler again."""
-    from lab.nights.timetable import uninstall
+    from lab.tasks.nightly.schedule import uninstall
 
     return uninstall(session)
 
@@ -525,7 +525,7 @@ def nightly_uninstall(session: Session) -> Reply:
 @does("nightly.schedule/1", name="status")
 def nightly_status(session: Session) -> Reply:
     """Whether a night is installed or runs, and how the last one ended."""
-    from lab.nights.timetable import status
+    from lab.tasks.nightly.schedule import status
 
     return status(session)
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.core import lock
+from lab.core import lock, system
 from lab.core.deadline import Deadline
-from lab.core.errors import LabError
+from lab.core.errors import BlockedError, LabError
 from lab.core.files import open_private, private_folder
 
 _BUSY_SECONDS = 10.0
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_ROOM_BYTES = 1 << 20
+"""Less room than SQLite needs for its files: an I/O error is then one of a full disk."""
 _FILES = ("", "-wal", "-shm")
 """What SQLite keeps a database in, by what follows its name."""
 
@@ -125,7 +130,11 @@ MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD, PC)
 
 
 class HistoryError(LabError):
-    """The history could not be read or written: full disk, no access, a newer lab's file."""
+    """The history could not be read or written."""
+
+
+class HistoryBlockedError(HistoryError, BlockedError):
+    """What the history needs is missing: room on the disk, or access to its file."""
 
 
 def open_database(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
@@ -134,19 +143,19 @@ def open_database(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3
     A damaged one is moved aside beside it, and the new one says so in its table `events`: nothing is
     lost silently. Raises HistoryError, BusyError.
     """
-    with told(path):
+    with as_history_error(path):
         if not path.parent.exists():
             private_folder(path.parent)
     # Two commands that find the same damage must not both move the file.
     alone = lock.when_free(lock.beside(path), "opening the history", deadline=Deadline.after(_BUSY_SECONDS))
-    with told(path), alone:
+    with as_history_error(path), alone:
         for ending in _FILES:  # SQLite makes its own as open as the database is
             if not ending or path.with_name(path.name + ending).exists():
                 open_private(path.with_name(path.name + ending), "ab").close()
         try:
             return _ready(path, migrations)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if _code(error) not in _DAMAGED:  # such as a full disk, or a lock
                 raise
             damage = error
         kept = _move_aside(path)
@@ -162,22 +171,39 @@ def event(connection: sqlite3.Connection, text: str) -> None:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """SQLite's errors in here, as ones a person can act on."""
+def as_history_error(path: Path) -> Iterator[None]:
+    """Errors of SQLite and the system leave this block as HistoryError, with what mends them."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
+        cause = error if isinstance(error, OSError) else _disk_full(error, path)
+        if cause and (plain := system.explain(cause, (path.parent,))):
+            raise HistoryBlockedError(plain.what, hint=plain.hint, evidence=[path]) from error
         raise HistoryError(
             f"the history could not be used: {error}",
             evidence=[path],
-            hint="is the disk full, or the folder not writable? Nothing in the file was changed by this",
+            hint="nothing in the file was changed by this; `nightly.run` tries it again",
         ) from error
+
+
+def _disk_full(error: sqlite3.Error, path: Path) -> OSError | None:
+    """The system's error for a full disk, where that is what SQLite met."""
+    code = _code(error)
+    crowded = code == sqlite3.SQLITE_IOERR and shutil.disk_usage(path.parent).free < _ROOM_BYTES
+    if code == sqlite3.SQLITE_FULL or crowded:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return None
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error of Python's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 @contextlib.contextmanager
 def writing(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
     """One transaction: wholly there, flushed to the disk, or not at all."""
-    with told(path):
+    with as_history_error(path):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -208,11 +234,6 @@ def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file itself is bad; a full disk or a lock is not."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 def _move_aside(path: Path) -> Path:

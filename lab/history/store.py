@@ -13,7 +13,7 @@ from typing import Any, Self
 from lab.core import redact
 from lab.core.errors import LabError
 from lab.history import retention, rows
-from lab.history.database import HistoryError, open_database, told, writing
+from lab.history.database import HistoryError, as_history_error, open_database, writing
 from lab.history.model import ENDED, RUNNING, ClimbRecord, Delivery, Ending, Night, NightFinding, Observed
 
 INCONCLUSIVE = "inconclusive"
@@ -254,7 +254,7 @@ class History:
 
     def last_claim(self, before: int | None = None) -> str:
         """What the newest ended night (before the one of that id) that names a claim was about; or empty."""
-        with told(self.path):
+        with as_history_error(self.path):
             row = self._connection.execute(
                 "SELECT claim FROM nights WHERE claim != '' AND state = ? AND id < coalesce(?, id + 1)"
                 " ORDER BY id DESC LIMIT 1",
@@ -274,12 +274,12 @@ class History:
         ]
 
     def _read(self, clause: str, values: tuple[Any, ...]) -> list[Night]:
-        with told(self.path):
+        with as_history_error(self.path):
             return rows.nights(self._connection, clause, values)
 
     def events(self) -> list[tuple[str, str]]:
         """What happened to the history itself: (when, what), oldest first."""
-        with told(self.path):
+        with as_history_error(self.path):
             return [(row["at"], row["text"]) for row in self._connection.execute("SELECT * FROM events")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -45,15 +46,16 @@ class Budget:
 
 
 class WallClock:
-    """How far the wall clock moved against the monotonic one, between looks."""
+    """How far the wall clock moved against the monotonic one, between looks. `wall` tells its time."""
 
-    def __init__(self) -> None:
-        self._wall, self._steady = time.time(), time.monotonic()
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._read = wall
+        self._wall, self._steady = wall(), time.monotonic()
         self.jump = 0.0
         """The largest move so far, in seconds; 0.0 below JUMP_SECONDS."""
 
     def look(self) -> None:
-        wall, steady = time.time(), time.monotonic()
+        wall, steady = self._read(), time.monotonic()
         moved = (wall - self._wall) - (steady - self._steady)
         self._wall, self._steady = wall, steady
         if abs(moved) >= JUMP_SECONDS and abs(moved) > abs(self.jump):

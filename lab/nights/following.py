@@ -1,22 +1,23 @@
 """What follows from a night on record: findings, its report, telling of it. None of it changes the verdict.
 
-Each part is done once, however often this is begun: what a killed command left of it, the next night does.
+Each part is done once, however often this is begun: what a killed command left undone, the next night does.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from lab.core.errors import InterruptedByUser
 from lab.history import History, Night, findings
 from lab.nights import telling
 from lab.nights.reporting import report
+from lab.notify import Channel
 from lab.workflow.session import Session
 
 LATE = "its command was ended before it could tell of this night: a later one does"
 
 
-def follow(session: Session, history: History, key: int) -> Night:
+def follow(session: Session, history: History, channels: Sequence[Channel], key: int) -> Night:
     """Do what is left to be done of an ended night; returns what it became.
 
     Raises InterruptedByUser and HistoryError; then the night stays untold.
@@ -25,28 +26,28 @@ def follow(session: Session, history: History, key: int) -> Night:
     history.found(key, findings(night, history.alike(night, back), history.before(night, back)))
     if not night.report:
         _report(history, history.night(key))
-    if telling.tell(session, history.night(key), history):
+    if telling.tell(session, history.night(key), history, channels):
         history.settle(key)
     return history.night(key)
 
 
-def catch_up(session: Session, history: History, tonight: int) -> None:
+def catch_up(session: Session, history: History, channels: Sequence[Channel], tonight: int) -> None:
     """Tell of the nights before that nobody was told of, oldest first.
 
-    Where lab can tell nobody itself, a note of tonight does.
+    Where there is nobody to tell, a note of tonight tells it.
     """
     for night in history.untold(tonight):
         if not night.deliveries:
             _note(history, night, LATE)
-        if not telling.heard(session):
+        if session.settings.nightly.notify == "never" or not channels:
             what = f"{night.claim or 'the night'} {night.verdict}: {night.reason}"
             history.note(tonight, f"nobody was told of the night of {night.started[:10]}: {what}")
-        follow(session, history, night.id)
+        follow(session, history, channels, night.id)
 
 
 def _report(history: History, night: Night) -> None:
     try:
-        history.reported(night.id, str(report(night, history, Path(night.evidence))))
+        history.reported(night.id, str(report(night, history)))
     except InterruptedByUser:
         raise
     except Exception as error:

@@ -1,32 +1,38 @@
-"""nightly.run: a fresh VM, n looks at it, a comparison; a record of the night whatever happens in it."""
+"""One night: a fresh VM, several looks at it, a comparison; a record of it whatever happens.
+
+A full disk blocks the night. The run that met it says which folder and what to do; what could not be written
+to the history is written once the night's VM is gone, since that makes room. Where that fails as well, the
+command ends blocked (exit code 11), the night is told over its channels, and the next night closes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from lab import __version__
-from lab.core import lock
+from lab.core import lock, system
 from lab.core.deadline import cleaning_up
 from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.core.files import write_atomic
 from lab.documents.nights import NightlyRun
-from lab.history import Ending, History, HistoryError, Night
+from lab.history import ClimbRecord, Ending, History, HistoryError, Night
 from lab.host import facts as host_facts
 from lab.ladder.rungs import nested
 from lab.ladder.verdict import exit_code
 from lab.model.domain import Verdict
-from lab.nights import following, past, telling
+from lab.nights import following, keeping, telling
 from lab.nights.clock import Budget, WallClock
-from lab.nights.judging import Judged, judge
-from lab.nights.looks import COMPARE, UP, VALIDATE, Looks
-from lab.nights.showing import NAME, lock_file, show
+from lab.nights.judging import judge
+from lab.nights.keeping import NAME
+from lab.nights.runs import COMPARE, UP, VALIDATE, NightRuns
+from lab.nights.showing import show
+from lab.notify import Channel
 from lab.records.evidence import Run
-from lab.tasks.lab.up import up
-from lab.tasks.lab.validate import validate
 from lab.workflow import preflight, selection
 from lab.workflow.climbing import check_claim
 from lab.workflow.destroy import destroy
@@ -36,16 +42,54 @@ MARK = "made-by-nightly"
 """In the folder of a lab that nightly.run made: no other is destroyed."""
 
 
-def run(session: Session, claim: str = "") -> Reply:
+@dataclass(frozen=True)
+class Roads:
+    """What a night is made of. lab.tasks.nightly.run has lab's own; a test hands in others."""
+
+    up: Callable[[Session, str], Reply]
+    """lab.up of the lab of that name."""
+    validate: Callable[[Session, str, str], Reply]
+    """lab.validate of the lab of that name, for a claim; empty: the strongest it can test."""
+    compare: Callable[[Session, str, str], Reply]
+    """The same, with a boot of L2 with KVM and one without."""
+    destroy: Callable[[Session, str], object] = destroy
+    history: Callable[[Path], History] = History
+    budget: Callable[[float], Budget] = Budget
+    clock: Callable[[], WallClock] = WallClock
+    channels: Callable[[Session], Sequence[Channel]] = telling.channels
+    """Whom to tell."""
+
+
+def run(session: Session, roads: Roads, claim: str = "") -> Reply:
     """One night, now. The exit code is that of its verdict; BusyError while another night runs.
 
-    The night is in the history before anything of it happens. HistoryError when it cannot be, or
-    when what it found could not be written down in the end: that is never a success.
+    The night is in the history before anything of it happens. HistoryError when it cannot be, or when its
+    result could not be written down in the end: that is never a success.
     """
     check_claim(claim)
     session.again = "what was found is on record; the same command is another night"
-    with lock.hold(lock_file(session), "nightly.run", "the night"):
-        return _Night(session, claim).go()
+    with lock.hold(keeping.lock_file(session), "nightly.run", "the night"):
+        try:
+            with contextlib.ExitStack() as stack:
+                folder = Run(session.store.evidence_folder, NAME, "night")
+                history = stack.enter_context(roads.history(session.history_file))
+                night = _Night(session, roads, claim, history, folder)
+                opened = stack.pop_all()
+        except InterruptedByUser:
+            raise  # before the night was on record there was none; after it, the next one tells of it
+        except (LabError, OSError) as error:
+            # Nothing can be written down, but somebody can still be told.
+            plain = (
+                system.explain(error, (session.settings.state_dir,)) if isinstance(error, OSError) else error
+            )
+            telling.unrecorded(session, plain or error, roads.channels(session))
+            if plain:
+                raise plain from error
+            raise HistoryError(f"the night could not be recorded: {error}") from error
+        with opened:
+            session.evidence = folder.path
+            session.steps.subscribe(folder.steps)
+            return night.spend()
 
 
 class _Writes:
@@ -61,152 +105,132 @@ class _Writes:
 
     def again(self) -> None:
         self.fault = None
-        try:
-            while self._waiting:
-                self._waiting[0]()
-                self._waiting.pop(0)
-        except HistoryError as error:
-            self.fault = error
+        while self._waiting and self.fault is None:
+            write = self._waiting.pop(0)
+            try:
+                write()
+            except HistoryError as error:
+                self._waiting.insert(0, write)
+                self.fault = error
 
 
 class _Night:
-    def __init__(self, session: Session, claim: str) -> None:
-        self.session, self.claim = session, claim
+    """A night that is on record as running."""
+
+    def __init__(self, session: Session, roads: Roads, claim: str, history: History, folder: Run) -> None:
+        self.session, self.roads, self.claim, self.history, self.folder = (
+            session,
+            roads,
+            claim,
+            history,
+            folder,
+        )
         self.settings = session.settings.nightly
+        self.budget = roads.budget(60.0 * self.settings.budget_minutes)
+        self.runs = NightRuns(session, folder, self.budget)
+        self.clock = roads.clock()
         self.notes: list[str] = []
         self.writes = _Writes()
-        self.last_claim = ""
-        """What the last night was about: so is one that breaks before it is about anything."""
         self.made = False
         """Whether the lab of that name is this night's."""
-
-    def go(self) -> Reply:
-        try:
-            with contextlib.ExitStack() as stack:
-                folder = Run(self.session.store.evidence_folder, NAME, "night")
-                history = stack.enter_context(History(self.session.history_file))
-                key = self._begin(history, folder)
-                opened = stack.pop_all()
-        except InterruptedByUser:
-            raise  # before the night was on record there was none; after it, the next one tells of it
-        except (LabError, OSError) as error:
-            # Nothing can be written down, but somebody can still be told.
-            telling.unrecorded(self.session, error)
-            if isinstance(error, LabError):
-                raise
-            raise HistoryError(f"the night could not be recorded: {error}") from error
-        with opened:
-            self.session.evidence = folder.path
-            self.session.steps.subscribe(folder.steps)
-            return self._through(history, key, folder)
-
-    def _begin(self, history: History, folder: Run) -> int:
-        past.close_dead(history, "its command was killed, or crashed")
-        self.last_claim = history.last_claim()
-        return history.begin(
-            planned=self._planned,
+        keeping.close_dead(history)
+        self.default_claim = history.last_claim()
+        """The claim of a night that fails before it knows its own: that of the night before."""
+        self.key = history.begin(
+            planned=self.settings.runs + int(self.settings.compare),
             evidence=str(folder.path),
             boot_id=host_facts.read().boot_id or "",
             lab_version=__version__,
         )
 
-    @property
-    def _planned(self) -> int:
-        return self.settings.runs + int(self.settings.compare)
-
-    def _through(self, history: History, key: int, folder: Run) -> Reply:
-        clock, began = WallClock(), time.monotonic()
-        budget = Budget(60.0 * self.settings.budget_minutes)
-        looks = Looks(self.session, folder, budget)
-        before = _folders(self.session)
+    def spend(self) -> Reply:
+        """All of the night. Raises what stopped it, and HistoryError when it could not be written down."""
+        began = time.monotonic()
+        before = keeping.evidence_folders(self.session)
         stopped: BaseException | None = None
-        missing, why = 0, ""
+        missing, why = 0, f"the budget of {self.settings.budget_minutes} minutes was spent"
         try:
-            self._catch_up(history, key)
-            with budget:
-                missing = self._look(looks, lambda: self._record(history, key, looks, clock))
-            why = f"the budget of {self.settings.budget_minutes} minutes was spent"
+            self._catch_up()
+            with self.budget:
+                missing = self._run_all()
         except (InterruptedByUser, KeyboardInterrupt) as interruption:
-            stopped, why = interruption, f"the night was stopped: {interruption}"
-            missing = max(1, self._left(looks))  # whatever it was at: a night that was stopped is not whole
+            stopped = interruption
+            missing, why = max(1, self._left), f"the night was stopped: {interruption}"
         except Exception as error:  # the lab is removed and the night recorded, whatever broke
-            missing, why = max(1, self._left(looks)), f"the night broke: {error!r}"
-        clock.look()
-        if doubt := _doubt(clock, looks):
-            self.notes.append(doubt)
-        judged = judge(looks.runs, missing, why, self.claim, self.last_claim, doubt)
+            missing, why = max(1, self._left), f"the night broke: {error!r}"
         try:
-            self._end(history, key, judged, time.monotonic() - began, clock.jump)
+            self._end(missing, why, began)
         finally:
             stopped = self._clean_up() or stopped
         for note in self.notes:
-            self.writes(partial(history.note, key, note))
+            self.writes(partial(self.history.note, self.key, note))
         self.writes.again()  # the lab's disk is gone: there may be room now
         with contextlib.suppress(OSError):  # still a full disk: nothing of it may cost the answer
-            folder.json("night.json", {"night": key, "folders": sorted(_folders(self.session) - before)})
+            new = sorted(keeping.evidence_folders(self.session) - before)
+            self.folder.json("night.json", {"night": self.key, "folders": new})
         if stopped is not None:
             raise stopped
         if self.writes.fault is not None:
-            self._tell_unrecorded(history, key, self.writes.fault)
+            self._tell_unrecorded(self.writes.fault)
             raise self.writes.fault
-        return self._afterwards(history, key, folder)
+        return self._afterwards()
 
-    def _tell_unrecorded(self, history: History, key: int, fault: HistoryError) -> None:
-        began: Night | None = None
+    def _tell_unrecorded(self, fault: HistoryError) -> None:
+        night: Night | None = None
         with contextlib.suppress(HistoryError):  # what cannot be written can be read, as a rule
-            began = history.night(key)
-        telling.unrecorded(self.session, fault, began)
+            night = self.history.night(self.key)
+        telling.unrecorded(self.session, fault, self.roads.channels(self.session), night)
 
-    def _catch_up(self, history: History, key: int) -> None:
-        """Tell of nights that were told to nobody. What goes wrong in it costs this night nothing."""
+    def _catch_up(self) -> None:
+        """Tell of earlier nights that nobody was told of. What goes wrong in it costs this night nothing."""
         try:
-            following.catch_up(self.session, history, key)
+            following.catch_up(self.session, self.history, self.roads.channels(self.session), self.key)
         except InterruptedByUser:
             raise
         except Exception as error:
             self.notes.append(f"a night before could not be told: {error}")
 
-    def _look(self, looks: Looks, record: Callable[[], None]) -> int:
-        """All climbs, each recorded as it ends. Returns how many were planned and did not happen."""
-        first = looks.take(UP, self._up)
-        record()
-        nothing = looks.up is None or looks.up["access"] is None
-        if nothing and first.verdict not in (Verdict.CONFIRMED, Verdict.REFUTED) and not looks.cut:
+    def _run_all(self) -> int:
+        """All runs, each recorded as it ends. Returns how many were planned and did not happen."""
+        runs, validate, compare = self.runs, self.roads.validate, self.roads.compare
+        first = self._run_once(UP, self._up)
+        settled = first.verdict in (Verdict.CONFIRMED, Verdict.REFUTED)
+        if not (runs.reachable or settled or runs.over):
             return 0  # no VM to look at again, and nothing seen that a second look could bear out
-        while len(looks.runs) < self.settings.runs:
-            if looks.cut or looks.budget.spent:
-                return self._left(looks)
-            looks.take(VALIDATE, lambda session: validate(session, NAME, self.claim))
-            record()
-        booted = any(row.rung == nested.boot.name and row.status == "passed" for row in looks.runs[-1].rungs)
+        while self._left > 0:
+            if runs.over:
+                return self._left
+            self._run_once(VALIDATE, lambda session: validate(session, NAME, self.claim))
+        rungs = runs.records[-1].rungs
+        booted = any(row.rung == nested.boot.name and row.status == "passed" for row in rungs)
         if not self.settings.compare or not booted:
             return 0  # nothing was to be compared, or there is nothing to compare
-        if looks.cut or looks.budget.spent:
+        if runs.over:
             self.notes.append("nothing was compared: the budget was spent")
             return 1
-        compared = looks.take(COMPARE, lambda session: validate(session, NAME, self.claim, compare=True))
-        record()
-        if why := compared.error or looks.uncompared:
+        compared = self._run_once(COMPARE, lambda session: compare(session, NAME, self.claim))
+        if why := compared.error or runs.not_compared:
             self.notes.append(f"nothing was compared: {why}")
         return 0
 
-    def _left(self, looks: Looks) -> int:
-        """How many looks were planned and did not happen."""
-        return self.settings.runs - sum(run.kind != COMPARE for run in looks.runs)
+    def _run_once(self, kind: str, command: Callable[[Session], Reply]) -> ClimbRecord:
+        record = self.runs.run_once(kind, command)
+        self.clock.look()
+        self.writes(partial(self.history.add, self.key, record))
+        return record
 
-    def _record(self, history: History, key: int, looks: Looks, clock: WallClock) -> None:
-        found = looks.runs[-1]
-        clock.look()
-        self.writes(lambda: history.add(key, found))
+    @property
+    def _left(self) -> int:
+        """How many looks were planned and did not happen."""
+        return self.settings.runs - sum(run.kind != COMPARE for run in self.runs.records)
 
     def _up(self, session: Session) -> Reply:
         selection.planned(session, NAME)  # settings that are refused cost nothing that is there
         self._remove(session)
         preflight.before_anything(session)
-        lab = session.store.place(NAME)
-        write_atomic(lab.folder / MARK, "")
+        write_atomic(session.store.place(NAME).folder / MARK, "")
         self.made = True
-        return up(session, NAME)
+        return self.roads.up(session, NAME)
 
     def _remove(self, session: Session) -> None:
         """Destroy the lab a night left. BlockedError for one that somebody else made."""
@@ -218,7 +242,7 @@ class _Night:
                 f"there is a lab {NAME} that nightly.run did not make: it is left alone",
                 hint=f"`invoke lab.destroy --name {NAME}`, if nobody needs it",
             )
-        destroy(session, NAME)
+        self.roads.destroy(session, NAME)
 
     def _clean_up(self) -> BaseException | None:
         """Remove the night's lab. Returns the interruption that ended this, if one did."""
@@ -234,40 +258,39 @@ class _Night:
             return error if isinstance(error, InterruptedByUser | KeyboardInterrupt) else None
         return None
 
-    def _end(self, history: History, key: int, judged: Judged, seconds: float, jump: float) -> None:
+    def _end(self, missing: int, why_missing: str, began: float) -> None:
+        """Judge, and write down how the night ended."""
+        self.clock.look()
+        if doubt := self._doubt():
+            self.notes.append(doubt)
+        judged = judge(self.runs.records, missing, why_missing, self.claim, self.default_claim, doubt)
         ending = Ending(
             verdict=judged.verdict.value,
             claim=judged.claim,
             reason=judged.reason,
-            seconds=round(seconds, 3),
+            seconds=round(time.monotonic() - began, 3),
             claims=judged.claims,
             cell=judged.cell,
-            clock_jump=jump,
+            clock_jump=self.clock.jump,
             notes=self.notes,
         )
         self.notes = []
-        self.writes(lambda: history.end(key, ending))
+        self.writes(lambda: self.history.end(self.key, ending))
 
-    def _afterwards(self, history: History, key: int, folder: Run) -> Reply:
-        done = following.follow(self.session, history, key)
-        past.prune(self.session, history)
+    def _doubt(self) -> str:
+        """Why the night settles nothing: this machine's clock or L1's was set; empty when neither was."""
+        if moved := self.clock.jump:
+            return f"the wall clock moved by {moved:+.0f} s during the night: it was set, or the host slept"
+        if moved := self.runs.vm_clock_jump:
+            return (
+                f"the VM's clock moved by {moved:+.0f} s during the night: it was set, or the VM stood still"
+            )
+        return ""
+
+    def _afterwards(self) -> Reply:
+        night = following.follow(self.session, self.history, self.roads.channels(self.session), self.key)
+        keeping.prune(self.session, self.history)
         with contextlib.suppress(OSError):
-            folder.json("history.json", done.as_dict())
-        answer = NightlyRun(night=done.as_dict()).as_json()
-        return Reply(answer, lambda console: show(console, done), exit_code(Verdict(done.verdict)))
-
-
-def _doubt(clock: WallClock, looks: Looks) -> str:
-    """Why nothing seen in the night settles anything: this machine's clock and L1's do not fit together."""
-    if clock.jump:
-        return f"the wall clock moved by {clock.jump:+.0f} s during the night: it was set, or the host slept"
-    if looks.vm_clock_jump:
-        moved = looks.vm_clock_jump
-        return f"the VM's clock moved by {moved:+.0f} s during the night: it was set, or the VM stood still"
-    return ""
-
-
-def _folders(session: Session) -> set[str]:
-    """The evidence folders there are of nights."""
-    base = session.store.evidence_folder / NAME
-    return {path.name for path in base.iterdir() if path.is_dir()} if base.is_dir() else set()
+            self.folder.json("history.json", night.as_dict())
+        answer = NightlyRun(night=night.as_dict()).as_json()
+        return Reply(answer, lambda console: show(console, night), exit_code(Verdict(night.verdict)))

@@ -20,17 +20,17 @@ _STRIP = 60
 """How many nights the report looks back at."""
 
 
-def report(night: Night, history: History, folder: Path) -> Path:
-    """Write the reports and the summary into `folder`, the night's; returns what a person opens first.
+def report(night: Night, history: History) -> Path:
+    """Write the reports and the summary beside the night's evidence; returns what a person opens first.
 
     The reports know only runs that came to a verdict. Where others make the night's verdict another
     one (a run that was cut short), the summary stands alone: no page may be greener than its night.
     """
-    written: dict[str, Path] = {}
+    folder, written = Path(night.evidence), dict[str, Path]()
     if folders := [reports.RunFolder(path) for path in _folders(night)]:
-        found = reports.read(folders, history=_past(history.nights(_STRIP)))
-        if found.verdict == night.verdict:
-            written = reports.write(found, folder)
+        model = reports.read(folders, history=_past(history.nights(_STRIP)))
+        if model.verdict == night.verdict:
+            written = reports.write(model, folder)
     summary = _summary(night)
     if "markdown" in written:
         summary += "\n" + written["markdown"].read_text()
@@ -40,8 +40,8 @@ def report(night: Night, history: History, folder: Path) -> Path:
 
 def _folders(night: Night) -> list[Path]:
     """Evidence of the runs that can stand in one report: those of the last one's cell and claim."""
-    told = [run for run in night.runs if run.cell and (Path(run.evidence) / "validation.json").is_file()]
-    return [Path(run.evidence) for run in told if (run.cell, run.claim) == (told[-1].cell, told[-1].claim)]
+    runs = [run for run in night.runs if run.cell and (Path(run.evidence) / "validation.json").is_file()]
+    return [Path(run.evidence) for run in runs if (run.cell, run.claim) == (runs[-1].cell, runs[-1].claim)]
 
 
 def _past(nights: Sequence[Night]) -> tuple[Past, ...]:
@@ -49,7 +49,7 @@ def _past(nights: Sequence[Night]) -> tuple[Past, ...]:
     return tuple(
         Past(
             when=datetime.fromisoformat(night.started),
-            verdicts={Claim(found.claim): Verdict(found.verdict) for found in night.claims},
+            verdicts={Claim(claimed.claim): Verdict(claimed.verdict) for claimed in night.claims},
             cell=cell_phrase(night),
             nested_boot_seconds=next(iter(night.samples(figures.NESTED_BOOT)), None),
             note=night.reason if not night.claims else "",

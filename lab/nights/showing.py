@@ -1,96 +1,67 @@
-"""Where a night's files are, and how a night looks."""
+"""A night for a person."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lab.history import Night, cell_document
-from lab.history import model as figures
 from lab.ladder.report import describe
-from lab.model.domain import Cell, Host, Verdict
-from lab.workflow.session import Session
-
-NAME = "nightly"
-"""The lab of a night, and its folder of evidence."""
+from lab.model.domain import Cell, Host
 
 _STYLES = {
-    Verdict.CONFIRMED: "green",
-    Verdict.REFUTED: "bold red",
-    Verdict.BLOCKED: "yellow",
-    Verdict.INCONCLUSIVE: "yellow",
+    "": "cyan",
+    "confirmed": "green",
+    "refuted": "bold red",
+    "blocked": "yellow",
+    "inconclusive": "yellow",
 }
 
 
-def lock_file(session: Session) -> Path:
-    return session.settings.state_dir / "nightly.lock"
-
-
-def log_file(session: Session) -> Path:
-    """What a scheduler writes a night's output to."""
-    return session.settings.state_dir / "nightly.log"
+def style(verdict: str) -> str:
+    """How a night's or a run's verdict is printed; empty is that of a night that still runs."""
+    return _STYLES.get(verdict, "")
 
 
 def cell_phrase(night: Night) -> str:
     """The night's cell in one phrase; empty when no run got to know it."""
     if night.cell is None:
         return ""
-    found = cell_document(night.cell)
-    return describe(Cell(**(found | {"host": Host(**found["host"])})))
+    members = cell_document(night.cell)
+    return describe(Cell(**(members | {"host": Host(**members["host"])})))
+
+
+def table(*columns: str) -> Table:
+    """An empty table with these columns."""
+    rows = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        rows.add_column(column, overflow="fold")
+    return rows
 
 
 def show(console: Console, night: Night) -> None:
-    """A night for a person: verdict first."""
-
-    def line(text: str, style: str = "") -> None:
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-    line(
-        f"{night.claim or 'night'}: {night.verdict}: {night.reason}", _STYLES.get(Verdict(night.verdict), "")
-    )
-    if phrase := cell_phrase(night):
-        line(f"for {phrase}", "dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("run", "kind", "verdict", "seconds", "reason"):
-        table.add_column(column, overflow="fold")
+    """A night that has ended: verdict first."""
+    runs = table("run", "kind", "verdict", "seconds", "reason")
     for run in night.runs:
-        verdict = Text(run.verdict, _STYLES.get(Verdict(run.verdict), ""))
-        table.add_row(str(run.number), run.kind, verdict, f"{run.seconds:.0f}", Text(run.reason))
-    console.print(table)
-    for found in night.findings:
-        line(f"{'worse' if found.worse else 'better'}: {found.text}", "bold red" if found.worse else "green")
-    for note in night.notes:
-        line(f"note: {note}", "yellow")
-    for told in night.deliveries:
-        line(f"{told.channel}: {'told' if told.delivered else 'NOT told'}: {told.said}")
-    for label, path in (("report", night.report), ("evidence", night.evidence)):
-        if path:
-            line(f"{label}: {path}")
+        verdict = Text(run.verdict, style(run.verdict))
+        runs.add_row(str(run.number), run.kind, verdict, f"{run.seconds:.0f}", Text(run.reason))
+    phrase = cell_phrase(night)
+    lines = [(f"{night.claim or 'night'}: {night.verdict}: {night.reason}", style(night.verdict))]
+    lines += [(f"for {phrase}", "dim")] if phrase else []
+    _print(console, lines)
+    console.print(runs)
+    turns = {True: ("worse", "bold red"), False: ("better", "green")}
+    lines = [(f"{turns[item.worse][0]}: {item.text}", turns[item.worse][1]) for item in night.findings]
+    lines += [(f"note: {note}", "yellow") for note in night.notes]
+    for item in night.deliveries:
+        lines.append((f"{item.channel}: {'told' if item.delivered else 'NOT told'}: {item.said}", ""))
+    paths = {"report": night.report, "evidence": night.evidence}
+    _print(console, [*lines, *((f"{label}: {path}", "") for label, path in paths.items() if path)])
 
 
-def show_all(console: Console, nights: list[Night], events: list[tuple[str, str]]) -> None:
-    """The nights for a person, newest first."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("night", "started", "claim", "verdict", "runs", "L2 boot", "findings"):
-        table.add_column(column, overflow="fold")
-    for night in nights:
-        boots = night.samples(figures.NESTED_BOOT)
-        verdict = night.verdict or night.state
-        table.add_row(
-            str(night.id),
-            night.started[:16].replace("T", " "),
-            night.claim,
-            Text(verdict, _STYLES.get(Verdict(night.verdict), "") if night.verdict else "cyan"),
-            f"{len(night.runs)} of {night.planned}",
-            f"{boots[0]:.1f} s" if boots else "",
-            Text("; ".join(found.text for found in night.findings)),
-        )
-    if nights:
-        console.print(table)
-    else:
-        console.print("no nights: `bin/invoke nightly.run` is the first", markup=False, highlight=False)
-    for at, text in events:
-        console.print(f"{at[:16]} {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+def _print(console: Console, lines: Iterable[tuple[str, str]]) -> None:
+    for text, look in lines:
+        console.print(text, style=look, soft_wrap=True)

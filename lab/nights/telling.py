@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from lab.core import redact
-from lab.core.errors import InterruptedByUser, LabError
+from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.history import VERDICT, Delivery, History, Night, NightFinding, counted
 from lab.model.domain import Verdict
 from lab.nights.showing import cell_phrase
@@ -26,16 +27,16 @@ TRIES = 3
 def channels(session: Session) -> list[Channel]:
     """What is set up, each with its secret from the environment or the keyring."""
     settings = session.settings.nightly
-    found: list[Channel] = []
+    channels: list[Channel] = []
     if settings.webhook == "json":
-        found.append(Webhook(secret("webhook-url"), secret("webhook-secret")))
+        channels.append(Webhook(secret("webhook-url"), secret("webhook-secret")))
     elif settings.webhook == "slack":
-        found.append(Slack(secret("webhook-url")))
+        channels.append(Slack(secret("webhook-url")))
     if settings.github:
-        found.append(GitHubIssues(settings.github, secret("github-token"), settings.github_api))
+        channels.append(GitHubIssues(settings.github, secret("github-token"), settings.github_api))
     if settings.mail_to:
         password = secret("smtp-password") if settings.mail_user else ""
-        found.append(
+        channels.append(
             Mail(
                 settings.mail_server,
                 settings.mail_from or settings.mail_to,
@@ -44,15 +45,10 @@ def channels(session: Session) -> list[Channel]:
                 password=password,
             )
         )
-    return found
+    return channels
 
 
-def heard(session: Session) -> bool:
-    """Whether there is anybody to tell."""
-    return session.settings.nightly.notify != "never" and bool(channels(session))
-
-
-def tell(session: Session, night: Night, history: History) -> bool:
+def tell(session: Session, night: Night, history: History, channels: Sequence[Channel]) -> bool:
     """Tell of a night, as the settings want it told, over each channel that did not take it yet.
 
     What came of each is on record before the next is begun. False while a channel is to be tried again.
@@ -61,7 +57,7 @@ def tell(session: Session, night: Night, history: History) -> bool:
     if not _worth_telling(session, night, history):
         return True
     notice, done = notice_of(night), True
-    for channel in channels(session):
+    for channel in channels:
         before = [delivery.delivered for delivery in night.deliveries if delivery.channel == channel.name]
         if any(before) or len(before) >= TRIES:
             continue
@@ -71,12 +67,17 @@ def tell(session: Session, night: Night, history: History) -> bool:
     return done
 
 
-def unrecorded(session: Session, error: Exception, night: Night | None = None) -> None:
+def unrecorded(
+    session: Session, error: Exception, channels: Sequence[Channel], night: Night | None = None
+) -> None:
     """Tell of a night that could not be written down. What cannot be told either is on the terminal.
 
     `night` is what of it could be. It is told again once its end is on record, under the same id.
     """
+    if session.settings.nightly.notify == "never":
+        return
     what = error.what if isinstance(error, LabError) else str(error)
+    verdict = Verdict.BLOCKED if isinstance(error, BlockedError) else Verdict.INCONCLUSIVE
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     notice = Notice(
         night=night.id if night else 0,
@@ -84,17 +85,18 @@ def unrecorded(session: Session, error: Exception, night: Night | None = None) -
         host=socket.gethostname(),
         started=night.started if night else now,
         claim="",
-        verdict=Verdict.INCONCLUSIVE.value,
+        verdict=verdict.value,
         reason=f"the night could not be recorded: {what}",
         cell="",
         counts=counted({}),
     )
-    for channel in channels(session) if session.settings.nightly.notify != "never" else []:
+    for channel in channels:
         _deliver(session, channel, notice)
 
 
 def notice_of(night: Night) -> Notice:
-    counts = next((found.counts for found in night.claims if found.claim == night.claim), {})
+    """What a channel is told of this night."""
+    counts = next((claimed.counts for claimed in night.claims if claimed.claim == night.claim), {})
     return Notice(
         night=night.id,
         uuid=night.uuid,
@@ -105,7 +107,7 @@ def notice_of(night: Night) -> Notice:
         reason=night.reason,
         cell=cell_phrase(night),
         counts=counted(counts),
-        findings=[Said(_marker(found, night), found.text, found.worse) for found in night.findings],
+        findings=[Said(_marker(item, night), item.text, item.worse) for item in night.findings],
         notes=night.notes,
         report=night.report,
         evidence=night.evidence,

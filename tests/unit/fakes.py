@@ -12,7 +12,7 @@ import re
 import tarfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,6 +112,8 @@ class World:
     """How every Android looks, once its container runs."""
     broken: dict[str, BaseException] = field(default_factory=dict)
     """Errors by the name of the call that raises them."""
+    before: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What happens just before the call of that name."""
     calls: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -119,7 +121,12 @@ class World:
     def l1_boot_id(self) -> str:
         return f"boot-of-l1-{self.l1_boots}"
 
+    def happen(self, call: str) -> None:
+        if call in self.before:
+            self.before[call]()
+
     def did(self, call: str) -> None:
+        self.happen(call)
         with self.lock:
             self.calls.append(call)
         if call in self.broken:
@@ -214,6 +221,7 @@ class FakeMachine:
         }
 
     def console(self) -> Path:
+        self.world.happen("console")
         return self.spec.folder / "console.log"
 
     def screenshot(self, target: Path) -> None:

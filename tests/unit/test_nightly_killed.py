@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ from lab.core import deadline
 from lab.core.errors import InterruptedByUser
 from lab.core.web import Patience
 from lab.history import History, Night
-from lab.nights import following, looks, night, run, telling
+from lab.nights import following, night, telling
+from lab.nights.night import Roads
 from lab.notify import Webhook
+from lab.notify.message import Notice
 from lab.notify.webhook import DELIVERY
+from lab.tasks.nightly.run import ROADS
 from tests.unit import sinks
 from tests.unit.bed import Bed
+from tests.unit.nights import before_comparing
 
 WRITES = ("begin", "add", "end", "note", "found", "reported", "delivered", "settle", "prune")
-SEAMS = (
-    *((History, name) for name in WRITES),
-    (looks.Looks, "take"),
-    (night._Night, "_remove"),
-    (Webhook, "deliver"),
-)
 ENDED = 4
 """What a child that was killed ends with here."""
 
@@ -47,12 +46,13 @@ def _bed(folder: Path, patch: pytest.MonkeyPatch, url: str, kvm_ok: bool) -> Bed
     return bed
 
 
-def _night(bed: Bed, **more: Any) -> None:
-    run(bed.session(nightly=NightlySection(**({"runs": 1, "webhook": "json", "notify": "always"} | more))))
+def _night(bed: Bed, roads: Roads = ROADS, **more: Any) -> None:
+    settings = {"runs": 1, "webhook": "json", "notify": "always"} | more
+    night.run(bed.session(nightly=NightlySection(**settings)), roads)
 
 
-def _at(patch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> Callable[[], int]:
-    """Let something happen before or after the seam of that number; what is returned counts them."""
+def _at(number: int, happen: Callable[[], None]) -> tuple[Roads, Callable[[], int]]:
+    """Roads on which something happens before or after the step of that number; the second counts them."""
     passed = 0
 
     def tick() -> None:
@@ -62,17 +62,27 @@ def _at(patch: pytest.MonkeyPatch, number: int, happen: Callable[[], None]) -> C
             happen()
 
     def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
-        def seam(*words: Any, **more: Any) -> Any:
+        def step(*words: Any, **more: Any) -> Any:
             tick()
             answer = real(*words, **more)
             tick()
             return answer
 
-        return seam
+        return step
 
-    for owner, name in SEAMS:
-        patch.setattr(owner, name, wrapped(getattr(owner, name)))
-    return lambda: passed
+    class Ticking(Webhook):
+        def deliver(self, notice: Notice) -> str:
+            return str(wrapped(super().deliver)(notice))
+
+    roads = Roads(
+        up=wrapped(ROADS.up),
+        validate=wrapped(ROADS.validate),
+        compare=wrapped(ROADS.compare),
+        destroy=wrapped(ROADS.destroy),
+        history=type("Ticking", (History,), {name: wrapped(getattr(History, name)) for name in WRITES}),
+        channels=lambda _session: [Ticking(os.environ["LAB_WEBHOOK_URL"])],
+    )
+    return roads, lambda: passed
 
 
 def _nights(bed: Bed) -> list[Night]:
@@ -88,9 +98,7 @@ def _killed(bed: Bed, number: int) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            with pytest.MonkeyPatch.context() as patch:
-                _at(patch, number, lambda: os._exit(ENDED))
-                _night(bed)
+            _night(bed, _at(number, lambda: os._exit(ENDED))[0])
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == ENDED
@@ -101,15 +109,14 @@ def _interrupted(bed: Bed, number: int) -> bool:
         deadline.cancelled.set()
         raise InterruptedByUser("stopped by SIGTERM")
 
-    with pytest.MonkeyPatch.context() as patch:
-        count = _at(patch, number, stop)
-        try:
-            _night(bed)
-        except InterruptedByUser:
-            pass
-        finally:
-            deadline.cancelled.clear()
-        return count() >= number
+    roads, count = _at(number, stop)
+    try:
+        _night(bed, roads)
+    except InterruptedByUser:
+        pass
+    finally:
+        deadline.cancelled.clear()
+    return count() >= number
 
 
 @pytest.mark.parametrize("ended", [_killed, _interrupted])
@@ -142,9 +149,9 @@ def test_every_night_is_told_once_wherever_it_was_ended(
             twice = {each.uuid: 1 + unrecorded for each in before}
             assert posts == {each.uuid: twice.get(each.uuid, 1) for each in nights}, where
             for each in before:
-                (first,) = [found for found in nights if found.uuid == each.uuid]
-                told = [post.json["verdict"] for post in sink.requests if post.json["uuid"] == each.uuid]
-                assert set(told) == {first.verdict}, where
+                (first,) = [after for after in nights if after.uuid == each.uuid]
+                posted = [post.json["verdict"] for post in sink.requests if post.json["uuid"] == each.uuid]
+                assert set(posted) == {first.verdict}, where
                 if each.verdict:
                     assert first.verdict == each.verdict, where
                 wanted = "confirmed" if kvm_ok else "refuted"
@@ -161,37 +168,33 @@ def test_a_night_that_is_stopped_in_its_comparison_is_not_confirmed(
     """Not every run that was planned was made."""
     with sinks.http() as sink:
         bed = _bed(tmp_path / "bed", monkeypatch, sink.url, kvm_ok=True)
-        real = night.validate
 
-        def validate(session: Any, name: str, claim: str = "", compare: bool = False) -> Any:
-            if not compare:
-                return real(session, name, claim, compare)
+        def stopped() -> None:
             raise InterruptedByUser("interrupted")
 
-        monkeypatch.setattr(night, "validate", validate)
         with pytest.raises(InterruptedByUser):
-            _night(bed, runs=2)
-        (found,) = _nights(bed)
-    assert (found.verdict, [look.verdict for look in found.runs][:2]) == ("inconclusive", ["confirmed"] * 2)
+            _night(bed, before_comparing(stopped), runs=2)
+        (result,) = _nights(bed)
+    assert (result.verdict, [look.verdict for look in result.runs][:2]) == ("inconclusive", ["confirmed"] * 2)
 
 
 def test_a_channel_that_is_down_is_tried_again_by_the_next_nights_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impatient(url: str, secret: str) -> Webhook:
-        return Webhook(url, secret, Patience(attempts=1, backoff=0.01, read=5.0))
-
-    monkeypatch.setattr(telling, "Webhook", impatient)
+    patience = Patience(attempts=1, backoff=0.01, read=5.0)
+    roads = replace(
+        ROADS, channels=lambda _session: [Webhook(os.environ["LAB_WEBHOOK_URL"], patience=patience)]
+    )
     with sinks.http(lambda _: sinks.Answer(503)) as down:
         bed = _bed(tmp_path / "bed", monkeypatch, down.url, kvm_ok=False)
         for _ in range(telling.TRIES + 1):
-            _night(bed)
+            _night(bed, roads)
     first = _nights(bed)[0]
     assert [each.delivered for each in first.deliveries] == [False] * telling.TRIES
     assert first.notes == []  # its command was not ended: nobody took what it had to tell
     with sinks.http() as up:
         monkeypatch.setenv("LAB_WEBHOOK_URL", up.url)
-        _night(bed)
-        told = [post.headers[DELIVERY] for post in up.requests]
-    assert told == [each.uuid for each in _nights(bed)[2:]]  # oldest first; the first two had their tries
+        _night(bed, roads)
+        posted = [post.headers[DELIVERY] for post in up.requests]
+    assert posted == [each.uuid for each in _nights(bed)[2:]]  # oldest first; the first two had their tries
     assert following.LATE not in _nights(bed)[2].notes

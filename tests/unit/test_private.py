@@ -13,9 +13,9 @@ from lab.config.model import NightlySection
 from lab.core import deadline, files, proc
 from lab.engines.qemu import process
 from lab.history import History
-from lab.nights import run
 from lab.records import evidence
 from lab.tasks.lab.up import up
+from lab.tasks.nightly.run import run
 from lab.workflow import consent
 from lab.workflow.session import Session
 from tests.unit.bed import Bed

@@ -1,0 +1,63 @@
+"""Where a night's files are, and keeping them: dead nights are closed, old ones forgotten by the rule."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+from lab.core import lock
+from lab.history import History, Night
+from lab.host import facts as host_facts
+from lab.workflow.session import Session
+
+NAME = "nightly"
+"""The lab of a night, and its folder of evidence."""
+
+
+def lock_file(session: Session) -> Path:
+    """What the night at work holds."""
+    return session.settings.state_dir / "nightly.lock"
+
+
+def evidence_folders(session: Session) -> set[str]:
+    """The names of all evidence folders of nights and their runs."""
+    base = session.store.evidence_folder / NAME
+    return {path.name for path in base.iterdir() if path.is_dir()} if base.is_dir() else set()
+
+
+def opened(session: Session) -> History:
+    """The history, in which no night is said to run that does not. Raises HistoryError."""
+    history = History(session.history_file)
+    try:
+        # The lock is looked at second: a night that runs has held it since before it was on record.
+        if history.running() and lock.holder(lock_file(session)) is None:
+            close_dead(history)
+    except BaseException:
+        history.close()
+        raise
+    return history
+
+
+def close_dead(history: History) -> None:
+    """Close every night still said to run, for a caller who knows that none does."""
+    boot_id = host_facts.read().boot_id or ""
+    history.close_dead(history.running(), "its command was killed, or crashed", boot_id)
+
+
+def prune(session: Session, history: History) -> None:
+    """Forget the nights the rule no longer keeps (lab.history.retention), with their evidence."""
+    settings = session.settings.nightly
+    base = session.store.evidence_folder / NAME
+    for night in history.prune(settings.keep_days, settings.keep_nights):
+        for name in _folders_of(night):
+            shutil.rmtree(base / name, ignore_errors=True)
+
+
+def _folders_of(night: Night) -> set[str]:
+    """The evidence folders of a night, by name: what its own list says, and what its runs name."""
+    names = {Path(path).name for path in (night.evidence, *(run.evidence for run in night.runs)) if path}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        names |= set(json.loads((Path(night.evidence) / "night.json").read_text())["folders"])
+    return {name for name in names if name == Path(name).name and name not in ("", ".", "..")}
