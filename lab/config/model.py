@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lab.core import plugins
+
 GUEST_IMAGES = Path(__file__).resolve().parents[2] / "images" / "guest"
 PREFIX = "LAB_"
 DELIMITER = "__"
@@ -80,8 +82,21 @@ def _server(value: str) -> str:
     return value
 
 
+def engine_names() -> list[str]:
+    """What `engine` can be: `auto`, lab's engines, and those that installed packages bring."""
+    return ["auto", *plugins.names("lab.engines")]
+
+
+def _engine(name: str) -> str:
+    if name not in ("auto", *plugins.OWN["lab.engines"]) and name not in (known := engine_names()):
+        *others, last = map(repr, known)
+        raise ValueError(f"should be {', '.join(others)} or {last}")
+    return name
+
+
 Folder = Annotated[Path, BeforeValidator(_folder)]
 Program = Annotated[str, Field(min_length=1), AfterValidator(_program)]
+EngineName = Annotated[str, AfterValidator(_engine)]
 File = Annotated[str, AfterValidator(_program)]
 Digest = Annotated[str, AfterValidator(_digest)]
 Variable = Annotated[str, AfterValidator(_variable)]
@@ -198,7 +213,7 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
     )
 
-    engine: Literal["auto", "virtualbox", "qemu"] = "auto"
+    engine: EngineName = "auto"
     image: GuestImage = "auto"
     install: Literal["auto", "never"] = "auto"
     state_dir: Folder = Field(default_factory=lambda: user_state_path("lab", appauthor=False))

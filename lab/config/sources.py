@@ -13,7 +13,7 @@ from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import EnvSettingsSource, SettingsError
 
-from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, leaves, sections
+from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, engine_names, leaves, sections
 from lab.core import caller, files, redact
 from lab.core.similar import nearest
 
@@ -87,7 +87,8 @@ class Layers:
             self.origins[key] = origin
         except ValidationError as error:
             wrong = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            near = _nearest_choice(str(value), [str(choice) for choice in get_args(info.annotation)])
+            known = engine_names() if key == "engine" else get_args(info.annotation)
+            near = _nearest_choice(str(value), [str(choice) for choice in known])
             self.problem(
                 f"{where or f'{origin}: {key}'} = {value!r} {wrong}", near and f"did you mean {near!r}?"
             )

@@ -3,11 +3,12 @@
 A package brings one by an entry point in its pyproject.toml:
 
     [project.entry-points."lab.engines"]
-    mine = "my_package.engine:create"
+    mine = "my_package.engine:KIND"
 
 What the reference names is called once for each use, and its answer keeps the group's protocol:
 
-- `lab.engines`: called with lab.engines.options.Options; a lab.engines.protocol.Engine.
+- `lab.engines`: a lab.engines.kind.EngineKind; called with lab.engines.options.Options it gives a
+  lab.engines.protocol.Engine.
 - `lab.emulators`: called with lab.emulators.options.Place; a lab.emulators.protocol.Emulator.
 - `lab.reporters`: called without arguments; a lab.reports.protocol.Reporter.
 
@@ -31,8 +32,8 @@ Group = Literal["lab.engines", "lab.emulators", "lab.reporters"]
 
 OWN: dict[Group, dict[str, str]] = {
     "lab.engines": {
-        "virtualbox": "lab.engines.virtualbox.engine:create",
-        "qemu": "lab.engines.qemu.engine:create",
+        "virtualbox": "lab.engines.virtualbox.kind:KIND",
+        "qemu": "lab.engines.qemu.kind:KIND",
     },
     "lab.emulators": {
         "canary": "lab.emulators.canary:Canary",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.history.model import SLOWER_IS_WORSE, Night, NightFinding
+from lab.model.domain import engine_title
 
 RECENT = 2
 NIGHTS = 5
@@ -46,7 +47,6 @@ _NAMED = {
 """Columns of a cell that may change on one host and engine, with what stands before their values.
 
 `emulated` and `android` follow from these."""
-_ENGINES = {"virtualbox": "VirtualBox", "qemu": "QEMU"}
 _OF_THE_ENGINE = ("acceleration", "nesting")
 """What a cell cannot know when it does not know the engine's version."""
 
@@ -103,7 +103,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         follows = name == "emulator_image" and then["emulator"] != now["emulator"]
         if old and new and old != new and name not in unknown and not follows:
             engine = str(now["engine"])
-            before = f"{_ENGINES.get(engine, engine)} " if name == "engine_version" else label
+            before = f"{engine_title(engine)} " if name == "engine_version" else label
             lines.append(f"{before}{_short(old)} → {_short(new)}")
     return lines
 

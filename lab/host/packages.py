@@ -16,14 +16,6 @@ Purpose = Literal[
     "qemu", "convert-disk", "ssh", "adb", "build-image", "rehearsal", "rehearsal-amd", "tests", "vagrant"
 ]
 
-ENGINE_PURPOSES: Mapping[str, frozenset[Purpose]] = {
-    "qemu": frozenset({"qemu", "ssh", "adb"}),
-    "virtualbox": frozenset({"ssh", "adb"}),
-    "vagrant-libvirt": frozenset({"qemu", "ssh", "adb"}),
-    "vagrant-virtualbox": frozenset({"convert-disk", "ssh", "adb"}),
-}
-"""What each engine needs to be installed. VirtualBox, and Vagrant, are the user's to install."""
-
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Not on an ordinary Debian user's PATH, and where mke2fs and sfdisk are."""
 

@@ -160,6 +160,11 @@ class Host:
     pc: str = ""
 
 
+def engine_title(name: str) -> str:
+    """An engine as prose calls it: VirtualBox for `virtualbox`; one that lab did not bring by its name."""
+    return {"virtualbox": "VirtualBox", "qemu": "QEMU"}.get(name, name)
+
+
 @dataclass(frozen=True)
 class Cell:
     """The combination a verdict holds for, and no other.

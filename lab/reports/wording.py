@@ -8,7 +8,7 @@ from datetime import UTC
 from lab.ladder import report
 from lab.ladder.report import limits
 from lab.ladder.rungs import LADDER
-from lab.model.domain import INFORMS, Cell, Claim, Outcome, Status, Verdict
+from lab.model.domain import INFORMS, Cell, Claim, Outcome, Status, Verdict, engine_title
 from lab.reports.model import MeasuredComparison, Prediction, ReportedRun, ReportInput, Source
 from lab.theory.observed import Agreement, compare
 from lab.theory.repeats import combine
@@ -42,7 +42,6 @@ MEANS: dict[Verdict, str] = {
     Verdict.NOT_APPLICABLE: "The claim is about another kind of machine than this one.",
 }
 _HINTED = (Status.FAILED, Status.INCONCLUSIVE, Status.BLOCKED)
-_ENGINES = {"qemu": "QEMU", "virtualbox": "VirtualBox"}
 
 
 def headline(run: ReportInput) -> str:
@@ -60,7 +59,7 @@ def headline(run: ReportInput) -> str:
 
 
 def engine(cell: Cell) -> str:
-    return f"{_ENGINES.get(cell.engine, cell.engine)} {cell.engine_version}".strip()
+    return f"{engine_title(cell.engine)} {cell.engine_version}".strip()
 
 
 def short(cell: Cell) -> str:

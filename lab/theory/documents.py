@@ -61,7 +61,7 @@ def expected_row(
     return ExpectedEngine(
         engine=situation.engine,
         version=situation.engine_version,
-        driven=situation.engine in engines.NAMES,
+        driven=situation.engine in engines.names(),
         available=available,
         availability=availability,
         claims={claim.value: outlook for claim, outlook in expected.claims.items()},

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lab.core.versions import BOUND, in_range, numbers
+from lab.model.domain import engine_title
 from lab.theory.situation import (
     FLAGS,
     SYSTEM_NAMES,
@@ -19,7 +20,6 @@ from lab.theory.situation import (
 
 SETS = ("system", "cpu")
 RANGES = ("os_version", "engine_version", "generation")
-_LAB_ENGINES = {"virtualbox": "VirtualBox", "qemu": "QEMU"}
 
 
 class Range(BaseModel):
@@ -144,9 +144,7 @@ class Match(Where):
 
     def describe(self) -> str:
         """The engine with its versions, and the host."""
-        engine = " ".join(
-            filter(None, [_LAB_ENGINES.get(self.engine, self.engine), self.engine_version.describe()])
-        )
+        engine = " ".join(filter(None, [engine_title(self.engine), self.engine_version.describe()]))
         return f"{engine}: {super().describe()}"
 
 

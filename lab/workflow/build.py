@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
+from lab import engines
 from lab.core import system
 from lab.core.deadline import POLL_SECONDS, Deadline, check_cancelled
 from lab.core.errors import BlockedError, CommandError
@@ -76,7 +77,7 @@ class Builder:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
         bench = self._bench
         self._session.need(selection.purposes(self._session, bench.record().engine, bench.record().image))
-        if bench.record().engine == "virtualbox" and not bench.engine.availability().usable:
+        if not engines.kind(bench.record().engine).boots_kernel and not bench.engine.availability().usable:
             return  # the rung says why; no image helps, and some are large
         emulator = bench.main_emulator()
         if emulator is not None and not emulator.to_be_fetched():

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from lab import engines
 from lab.adb import AdbServer
 from lab.config.names import check_name
 from lab.core import system
 from lab.core.errors import LabError
 from lab.documents.labs import LabAction
-from lab.engines import traces
 from lab.engines.protocol import State
 from lab.records.evidence import Run
 from lab.records.labs import Lab, Record
@@ -47,7 +47,7 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
                 notes.append(f"its last evidence could not be saved: {error}")
             bench.close()
         AdbServer(bench.lab.adb_folder, bench.lab.journal).stop()
-        if record is not None and (record.image or not traces.is_empty(bench.lab.vm_folder)):
+        if record is not None and (record.image or not engines.is_empty(bench.lab.vm_folder)):
             bench.machine.destroy()
         bench.lab.remove()
     session.evidence = None

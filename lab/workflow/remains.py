@@ -13,13 +13,8 @@ from lab import emulators, engines
 from lab.core import system
 from lab.core.errors import InconclusiveError
 from lab.core.files import read_object
-from lab.engines import traces
-from lab.engines.traces import Trace
-from lab.engines.vagrant import INNER
+from lab.engines.kind import Trace
 from lab.records.labs import Lab, Record, new_record
-
-_MADE_BY = {"vm": "virtualbox", "process": "qemu"}
-"""Kinds of the journal whose key is the machine's UUID, and whose they are."""
 
 
 def record(lab: Lab, read: Record | None = None) -> Record | None:
@@ -30,18 +25,19 @@ def record(lab: Lab, read: Record | None = None) -> Record | None:
     saying what to look at, when an engine made something and these do not tell one machine by one engine.
     """
     raws = [read.model_dump()] if read else _written(lab)
-    made = [*_journalled(lab), *traces.traces(lab.vm_folder)]
+    made = [*_journalled(lab), *engines.traces(lab.vm_folder)]
     signs = [
         Trace(str(raw.get("engine", "")), str(raw.get("uuid", "")), str(lab.record_file)) for raw in raws
     ]
     uuids = {sign.uuid for sign in (*signs, *made) if _is_uuid(sign.uuid)}
-    names = {sign.engine for sign in (*signs, *made) if sign.engine in (*engines.NAMES, *INNER)}
+    kinds = {kind.name: kind for kind in engines.kinds()}
+    names = {sign.engine for sign in (*signs, *made) if sign.engine in kinds}
     if read is not None and uuids <= {read.uuid}:
         return read
-    if len(names) == 1 and (len(uuids) == 1 or (not uuids and names <= set(INNER))):
+    if len(names) == 1 and (len(uuids) == 1 or (not uuids and all(kinds[name].by_folder for name in names))):
         raw = raws[0] if raws else {}
         return _record(lab, raw, engine=names.pop(), uuid=uuids.pop() if uuids else str(uuid.uuid4()))
-    if not made and traces.is_empty(lab.vm_folder):
+    if not made and engines.is_empty(lab.vm_folder):
         return None
     folder = shlex.quote(str(lab.folder))
     raise InconclusiveError(
@@ -74,10 +70,11 @@ def _written(lab: Lab) -> list[Mapping[str, Any]]:
 
 
 def _journalled(lab: Lab) -> list[Trace]:
+    made_by = {kind.journal: kind.name for kind in engines.kinds() if kind.journal}
     return [
-        Trace(_MADE_BY[entry.kind], entry.key, str(lab.journal.path))
+        Trace(made_by[entry.kind], entry.key, str(lab.journal.path))
         for entry in lab.journal.entries()
-        if entry.kind in _MADE_BY and _is_uuid(entry.key)
+        if entry.kind in made_by and _is_uuid(entry.key)
     ]
 
 

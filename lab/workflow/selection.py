@@ -13,7 +13,7 @@ from lab.core.errors import BlockedError, LabError, UsageError
 from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
 from lab.host import facts, packages
-from lab.host.packages import ENGINE_PURPOSES, Purpose
+from lab.host.packages import Purpose
 from lab.images import cache, debian, registry
 from lab.images.published import PublishedImage
 from lab.images.registry import Reference
@@ -79,7 +79,7 @@ def engine_name(session: Session) -> str:
     """
     if session.settings.engine != "auto":
         return session.settings.engine
-    *preferred, last = engines.NAMES
+    *preferred, last = engines.automatic()
     refusals = []
     for name in preferred:
         engine = engines.engine(name, session.engine_options())
@@ -265,7 +265,7 @@ def purposes(session: Session, engine: str, image: str = "") -> frozenset[Purpos
 
     `image` is the one it stands on, empty while it has none. Raises BlockedError where none can be had.
     """
-    wanted = ENGINE_PURPOSES[engine]
+    wanted = engines.kind(engine).purposes
     return wanted | {"build-image"} if not image and _to_be_built(session, engine) else wanted
 
 
@@ -283,7 +283,7 @@ def published(name: str, engine: str) -> PublishedImage:
     if name not in PUBLISHED:
         raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
     manifest = GUEST_IMAGES / f"{name}.toml"
-    image = PublishedImage(manifest, "vmdk" if engine == "virtualbox" else "qcow2")
+    image = PublishedImage(manifest, engines.kind(engine).disk_format)
     if image.name != name:
         raise UsageError(f"{manifest} is of an image named {image.name}", hint=f"name it {image.name}.toml")
     return image

@@ -181,7 +181,7 @@ class Workbench:
             debian_mirror=self._debian_mirror,
             vm_memory_mib=self.record().memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
-            vm_disk_gib=self.record().disk_gib if self.record().engine in engines.NAMES else 0,
+            vm_disk_gib=self.record().disk_gib if self.record().engine in engines.names() else 0,
         )
 
     def _debian_mirror(self) -> str:

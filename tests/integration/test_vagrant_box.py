@@ -146,8 +146,8 @@ def test_a_damaged_box_is_noticed_and_one_cut_short_made_anew(
 
 def test_boxes_go_with_their_image(tmp_path: Path, image: CachedImage, step: Step) -> None:
     made = box.ensure(tmp_path / "cache", image, "libvirt", 1, step)
-    assert box.prune(tmp_path / "cache", {image.id}) == []
-    assert [path for path, _ in box.prune(tmp_path / "cache", set())] == [made.path]
+    assert box.prune(tmp_path / "cache", {image.id}, "libvirt") == []
+    assert [path for path, _ in box.prune(tmp_path / "cache", set(), "libvirt")] == [made.path]
     assert list(made.path.parent.iterdir()) == []
 
 

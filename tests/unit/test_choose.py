@@ -16,7 +16,6 @@ from lab.core.steps import Event, Steps
 from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
 from lab.host import packages
-from lab.host.packages import ENGINE_PURPOSES
 from lab.images import debian, registry
 from lab.workflow import consent, selection
 from lab.workflow.session import Session
@@ -300,7 +299,7 @@ def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None
     for name in ("default", "another"):  # the second finds it installed
         session = bed.session(engine="virtualbox")
         assert selection.record_for(session, session.store.place(name)).emulator == "docker-android"
-    assert installed == [ENGINE_PURPOSES["virtualbox"]]
+    assert installed == [engines.kind("virtualbox").purposes]
 
 
 @pytest.mark.parametrize("interactive", [False, True])
@@ -414,9 +413,9 @@ def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
     bed.patch.setattr(selection, "published", lambda *_: FakePublished(ubuntu, away))
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
     wants = {"build-image"} if expected else set()
-    assert selection.purposes(session, "virtualbox") - ENGINE_PURPOSES["virtualbox"] == wants
+    assert selection.purposes(session, "virtualbox") - engines.kind("virtualbox").purposes == wants
     made = selection.purposes(session, "virtualbox", "debian-13-made-from")
-    assert made == ENGINE_PURPOSES["virtualbox"]
+    assert made == engines.kind("virtualbox").purposes
 
 
 def test_what_a_lab_needs_is_asked_for_at_once(bed: Bed) -> None:
@@ -428,7 +427,7 @@ def test_what_a_lab_needs_is_asked_for_at_once(bed: Bed) -> None:
     bed.patch.setattr(Session, "need", lambda _session, purposes: asked.append(purposes))
     session = bed.session(engine="virtualbox")
     selection.record_for(session, session.store.place("default"))
-    assert asked == [ENGINE_PURPOSES["virtualbox"] | {"build-image"}]
+    assert asked == [engines.kind("virtualbox").purposes | {"build-image"}]
 
 
 def test_where_no_image_can_be_built_ubuntus_is_not_replaced(bed: Bed) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import engines
 from lab.config.loading import PROJECT
 from lab.core import plugins
 from lab.core.errors import BlockedError, UsageError
@@ -83,7 +84,7 @@ def test_a_package_cannot_replace_labs_own_nor_take_a_word_of_lab(site: Path) ->
         "[lab.emulators]\nnone = false_for_lab:create\n",
     )
     assert plugins.names("lab.engines") == ("virtualbox", "qemu")
-    assert plugins.load("lab.engines", "qemu").__module__ == "lab.engines.qemu.engine"
+    assert plugins.load("lab.engines", "qemu") is engines.kind("qemu")
     assert plugins.names("lab.emulators") == ("canary", "docker-android")
 
 

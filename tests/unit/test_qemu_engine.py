@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import UsageError
-from lab.engines import NAMES, engine
+from lab.engines import engine, names
 from lab.engines.options import Options, QemuOptions
 from lab.engines.protocol import Forward
 from lab.engines.qemu import QemuEngine, capabilities, network
@@ -101,7 +101,7 @@ def test_all_taken_ports_are_found(tmp_path: Path) -> None:
 
 def test_the_registry(tmp_path: Path) -> None:
     options = Options(tmp_path, QemuOptions("tcg"))
-    assert [engine(name, options).name for name in NAMES] == ["virtualbox", "qemu"]
+    assert [engine(name, options).name for name in names()] == ["virtualbox", "qemu"]
     with pytest.raises(UsageError) as caught:
         engine("qmeu", options)
     assert "qemu" in caught.value.hint

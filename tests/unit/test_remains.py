@@ -15,7 +15,6 @@ import pytest
 
 from lab import engines
 from lab.core.errors import ExitCode, InconclusiveError, LabError
-from lab.engines import traces
 from lab.engines.protocol import MachineSpec
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.machine import QemuMachine
@@ -180,7 +179,7 @@ def test_a_process_tells_by_its_arguments_whose_it_is(lab: Lab) -> None:
     with subprocess.Popen([*argv, "-pidfile", str(lab.vm_folder / "qemu.pid")]) as process:
         try:
             assert (UUID, f"process {process.pid}") in [
-                (trace.uuid, trace.sign) for trace in traces.traces(lab.vm_folder)
+                (trace.uuid, trace.sign) for trace in engines.traces(lab.vm_folder)
             ]
             found = remains.record(lab)
             assert found is not None and found.uuid == UUID
@@ -258,7 +257,3 @@ def test_up_makes_no_second_vm_in_the_place_of_one_whose_record_was_lost(bed: Be
     assert "lab.destroy" in refused.value.hint
     assert up(bed.session(), NAME, fresh=True).code == 0
     assert bed.world.calls.count("destroy") == 1
-
-
-def test_names_of_engines_are_those_of_the_registry() -> None:
-    assert set(remains._MADE_BY.values()) == set(engines.NAMES)

@@ -449,7 +449,7 @@ def test_a_machine_whose_link_was_lost_is_not_said_to_be_gone(
 
 
 def test_auto_never_takes_it(tmp_path: Path) -> None:
-    assert not set(INNER) & set(engines.NAMES)
+    assert not set(INNER) & set(engines.names())
     for name in INNER:
         assert engines.engine(name, Options(tmp_path)).name == name
 

@@ -11,24 +11,12 @@ from typing import Literal
 
 from lab.core.errors import LabError
 from lab.core.journal import Journal
-from lab.engines.options import Options
 from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.qemu.capabilities import MINIMUM, capabilities, version
 from lab.engines.qemu.host import Acceleration, HostQemu, KvmUse
 from lab.engines.qemu.machine import QemuMachine
-from lab.host.kvm import functional_probe
 
 _KVM = Path("/dev/kvm")
-
-
-def create(options: Options) -> QemuEngine:
-    """The engine as lab's settings have it (see lab.core.plugins)."""
-    qemu = options.qemu
-    return QemuEngine(
-        kvm=lambda: functional_probe(options.cache_dir, kernel=qemu.kernel, qemu=qemu.binary),
-        acceleration=qemu.acceleration,
-        binary=qemu.binary,
-    )
 
 
 class QemuEngine:

@@ -91,9 +91,9 @@ def verify(box: VagrantBox) -> None:
         raise LabError(f"the box {box.path} is damaged", hint="remove it: `invoke image.box` makes it anew")
 
 
-def prune(cache: Path, keep: Container[str]) -> list[tuple[Path, int]]:
-    """Remove the boxes whose image is not in `keep`: (path, bytes on disk) of each."""
-    removed = images.prune((cache / FOLDER).glob("*/*.box"), _NAME, keep)
+def prune(cache: Path, keep: Container[str], provider: str) -> list[tuple[Path, int]]:
+    """Remove the boxes for a provider whose image is not in `keep`: (path, bytes on disk) of each."""
+    removed = images.prune((cache / FOLDER / provider).glob("*.box"), _NAME, keep)
     for path, _ in removed:
         _sidecar(path).unlink(missing_ok=True)
     return removed

@@ -10,7 +10,7 @@ from typing import Any
 from lab.core import bounds
 from lab.core.errors import BlockedError, LabError
 from lab.core.journal import Journal
-from lab.engines.options import Options, VirtualBoxOptions
+from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
 from lab.engines.virtualbox.choice import Choice, choose
@@ -23,11 +23,6 @@ _HOW = {
     "native": "the host's own hypervisor (Hypervisor.framework, or KVM), which VirtualBox drives",
     "interpreter": "VirtualBox's interpreter: software runs every instruction, and nothing is nested",
 }
-
-
-def create(options: Options) -> VirtualBoxEngine:
-    """The engine as lab's settings have it (see lab.core.plugins)."""
-    return VirtualBoxEngine(options.cache_dir, options.virtualbox)
 
 
 class VirtualBoxEngine:

@@ -29,7 +29,7 @@ def doctor(session: Session, deep: bool = False) -> Reply:
         answer = kvm.functional_probe(
             settings.cache_dir, fresh=deep, kernel=session.kernel, qemu=settings.qemu.binary
         )
-    rows = [_engine(session, name) for name in engines.NAMES]
+    rows = [_engine(session, name) for name in engines.names()]
     result = LabDoctor(
         host=host.as_dict(),
         engines=rows,
@@ -46,7 +46,10 @@ def doctor(session: Session, deep: bool = False) -> Reply:
 
 
 def _engine(session: Session, name: str) -> DoctorEngine:
-    engine = engines.engine(name, session.engine_options())
+    try:
+        engine = engines.engine(name, session.engine_options())
+    except LabError as error:  # of another package, and broken
+        return DoctorEngine(name=name, usable=False, why=error.what, hint=error.hint, facts=None, findings=[])
     # One that may not be read hides no other.
     folders = [lab.vm_folder for lab in session.store.labs() if os.access(lab.vm_folder, os.R_OK | os.X_OK)]
     found = engine.availability()

@@ -99,9 +99,9 @@ def _names(name: str, situation: Situation) -> list[str]:
     """The engine asked for, or lab's own and then those of which something is known there."""
     if name:
         return [name]
-    others = [each for each in ENGINES if each not in engines.NAMES]
+    others = [each for each in ENGINES if each not in engines.names()]
     known = [each for each in others if _known(knowledge.predict(situation.on(each)))]
-    return [*engines.NAMES, *known]
+    return [*engines.names(), *known]
 
 
 def _known(expected: Expectation) -> bool:
@@ -110,10 +110,10 @@ def _known(expected: Expectation) -> bool:
 
 def _on_this_host(session: Session, name: str, version: str, situation: Situation) -> ExpectedEngine:
     """An engine as it is here; one that lab does not drive is not looked for."""
-    if name not in engines.NAMES or version:
+    if name not in engines.names() or version:
         return expected_row(knowledge.predict(situation.on(name, version)))
-    engine = engines.engine(name, session.engine_options())
     try:
+        engine = engines.engine(name, session.engine_options())
         found = engine.availability()
         facts = engine.facts() if found.usable else None
     except LabError as error:
