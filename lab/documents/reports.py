@@ -1,14 +1,26 @@
-"""A report as data, and the files of one."""
+"""A report as data, and the files of one.
+
+What is shown beside the runs may come from damaged files: its members are checked, and made printable,
+whenever they are made and not only when they are read.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import AfterValidator, AwareDatetime, Field
+
+from lab.core.characters import printable
 from lab.ladder.document import Validation
-from lab.model.document import Count, Factor, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
+from lab.model.document import MOMENT, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
 from lab.model.domain import Claim, Verdict
-from lab.theory.knowledge import Outlook
+from lab.theory.answers import Prediction
 from lab.theory.observed import Agreement
+
+Words = Annotated[str, AfterValidator(printable)]
+Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Times = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Runs = Annotated[int, Field(ge=0)]
 
 
 class ReportCount(JsonPart):
@@ -39,13 +51,7 @@ class ReportRun(JsonPart):
     """the host's clock was set during the run: starts are uncertain"""
 
 
-class ReportPrediction(JsonPart):
-    claim: Claim
-    predicted: Outlook
-    why: str
-    source: str
-    grade: str
-    """what kind of evidence it rests on"""
+class ReportPrediction(Prediction):
     observed: Verdict
     came: Agreement
     """answers: nobody knew, and now it was seen"""
@@ -57,60 +63,66 @@ class PastClaim(JsonPart):
 
 
 class PastRun(JsonPart):
-    when: Moment
-    cell: str
-    nested_boot_seconds: Seconds | None
-    note: str
+    when: Annotated[AwareDatetime, Field(json_schema_extra={"pattern": MOMENT})]
+    cell: Words
+    nested_boot_seconds: Duration | None
+    note: Words
     verdicts: tuple[PastClaim, ...]
+
+    def verdict_on(self, claim: Claim) -> Verdict | None:
+        """Its verdict on that claim; None where it was not looked at."""
+        return next((each.verdict for each in self.verdicts if each.claim is claim), None)
 
 
 class ReportMeasure(JsonPart):
-    name: str
-    seconds: tuple[Seconds, ...]
-    note: str
+    name: Words
+    seconds: tuple[Duration, ...]
+    note: Words
 
 
 class ReportRatio(JsonPart):
-    name: str
-    ratio: Factor
-    n: Ordinal
-    low: Factor | None
-    high: Factor | None
+    name: Words
+    """what over what"""
+    ratio: Times
+    n: Annotated[int, Field(ge=1)]
+    low: Times | None
+    """the ratio's bounds, where there was more than one pair"""
+    high: Times | None
 
 
 class ReportSource(JsonPart):
     """The run that measured it, where that is not the reported one"""
 
-    run: str
+    run: Words
     """its evidence folder's name"""
-    lab: str
-    when: Annotated[str, Limited(json_schema_extra={"format": "date-time"})]
+    lab: Words
+    when: AwareDatetime
 
 
 class ReportComparison(JsonPart):
     measures: tuple[ReportMeasure, ...]
     ratios: tuple[ReportRatio, ...]
-    note: str
+    note: Words
     source: ReportSource | None
 
 
 class ReportStage(JsonPart):
-    name: str
-    seconds: Seconds | None
+    name: Words
+    seconds: Duration | None
     """from the container's start; null when it was not reached"""
 
 
 class ReportTrial(JsonPart):
-    paravirt: str
+    paravirt: Words
     nested: bool
-    runs: Count
-    worked: Count
+    runs: Runs
+    worked: Runs
     """runs in which /dev/kvm worked in L1"""
-    note: str
+    note: Words
 
 
 class ReportExperiment(JsonPart):
-    sentence: str
+    sentence: Words
     """what follows from the data"""
     trials: tuple[ReportTrial, ...]
     seed: int | None

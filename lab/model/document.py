@@ -98,13 +98,8 @@ Seconds = Annotated[int, Limited(ge=0)] | Annotated[float, Limited(ge=0)]
 Factor = Annotated[int, Limited(gt=0)] | Annotated[float, Limited(gt=0)]
 Port = Annotated[int, Limited(ge=1, le=65535)]
 Sha256 = Annotated[str, Limited(pattern="^[0-9a-f]{64}$")]
-Moment = Annotated[
-    str,
-    Limited(
-        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$",
-        json_schema_extra={"format": "date-time"},
-    ),
-]
+MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$"
+Moment = Annotated[str, Limited(pattern=MOMENT, json_schema_extra={"format": "date-time"})]
 """A time with its zone, ISO 8601."""
 
 GIVEN, FILLED = object(), object()

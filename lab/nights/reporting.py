@@ -7,13 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from lab import reports
+from lab.documents.reports import PastClaim, PastRun
 from lab.history import History, Night
 from lab.history import model as figures
-from lab.model.domain import Claim, Verdict
 from lab.nights.showing import cell_phrase
 from lab.nights.telling import notice_of
 from lab.records import evidence
-from lab.reports.model import Past
 
 SUMMARY = "summary.md"
 _STRIP = 60
@@ -44,12 +43,12 @@ def _folders(night: Night) -> list[Path]:
     return [Path(run.evidence) for run in runs if (run.cell, run.claim) == (runs[-1].cell, runs[-1].claim)]
 
 
-def _past(nights: Sequence[Night]) -> tuple[Past, ...]:
+def _past(nights: Sequence[Night]) -> tuple[PastRun, ...]:
     """Nights as the report shows them, oldest first."""
     return tuple(
-        Past(
+        PastRun(
             when=datetime.fromisoformat(night.started),
-            verdicts={Claim(claimed.claim): Verdict(claimed.verdict) for claimed in night.claims},
+            verdicts=[PastClaim(claim=each.claim, verdict=each.verdict) for each in night.claims],
             cell=cell_phrase(night),
             nested_boot_seconds=next(iter(night.samples(figures.NESTED_BOOT)), None),
             note=night.reason if not night.claims else "",

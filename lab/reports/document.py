@@ -9,7 +9,7 @@ from typing import Any
 
 from lab import __version__
 from lab.core.characters import printable
-from lab.documents.reports import LabReport, PastClaim, ReportCount, ReportPrediction, ReportRun
+from lab.documents.reports import LabReport, ReportCount, ReportRun
 from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.reports import wording
@@ -35,22 +35,11 @@ def document(run: ReportInput) -> dict[str, Any]:
         counts=[ReportCount(verdict=verdict, runs=count) for verdict, count in run.combined.counts.items()],
         not_proven=wording.not_proven(run),
         runs=[_run(each) for each in run.runs],
-        predictions=[
-            ReportPrediction(**dict(foretold.prediction), observed=foretold.observed, came=foretold.came)
-            for foretold in wording.foretold(run)
-        ],
-        history=[
-            row.model_dump(mode="json", exclude={"verdicts"})
-            | {
-                "verdicts": [
-                    PastClaim(claim=claim, verdict=verdict) for claim, verdict in row.verdicts.items()
-                ]
-            }
-            for row in run.history
-        ],
-        comparison=run.comparison and run.comparison.model_dump(mode="json"),
+        predictions=wording.foretold(run),
+        history=run.history,
+        comparison=run.comparison,
         android=run.android,
-        experiment=run.experiment and run.experiment.model_dump(mode="json"),
+        experiment=run.experiment,
         written=run.written.astimezone(UTC).isoformat(timespec="seconds"),
         lab_version=__version__,
     ).as_json()

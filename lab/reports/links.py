@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lab.core.characters import printable
+from lab.documents.reports import ReportSource
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Outcome
-from lab.reports.model import ReportedRun, Source
+from lab.reports.model import ReportedRun
 
 _MEASURED = tuple(f"{kind}.{form}" for kind in ("compare", "experiment") for form in ("html", "png", "json"))
 
@@ -36,7 +37,7 @@ def of_rung(run: ReportedRun, outcome: Outcome, folder: Path) -> list[EvidenceLi
     return [link for link in links if link.bytes or not link.href]
 
 
-def measured(run: ReportedRun, source: Source, folder: Path) -> list[EvidenceLink]:
+def measured(run: ReportedRun, source: ReportSource, folder: Path) -> list[EvidenceLink]:
     """What the run that measured left, in the store in which `run` is; nothing where it is gone."""
     if run.folder is None:
         return []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.core.characters import one_line, printable
+from lab.documents.reports import ReportExperiment
 from lab.ladder.report import describe
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim, Outcome
@@ -14,7 +15,7 @@ from lab.reports import links, text, wording
 from lab.reports.figures.page import PageTable
 from lab.reports.layers import layers
 from lab.reports.links import EvidenceLink
-from lab.reports.model import MeasuredExperiment, ReportedRun, ReportInput
+from lab.reports.model import ReportedRun, ReportInput
 
 _MARKS = {
     "confirmed": "✅",
@@ -123,8 +124,8 @@ def _more(run: ReportInput) -> list[str]:
     if run.predictions:
         rows = [
             (
-                foretold.prediction.claim.value,
-                foretold.prediction.predicted.value,
+                foretold.claim.value,
+                foretold.predicted.value,
                 foretold.observed.value,
                 wording.CAME[foretold.came],
             )
@@ -138,7 +139,7 @@ def _more(run: ReportInput) -> list[str]:
     return parts
 
 
-def _experiment(experiment: MeasuredExperiment) -> list[str]:
+def _experiment(experiment: ReportExperiment) -> list[str]:
     rows = [
         (trial.paravirt, "on" if trial.nested else "off", f"{trial.worked} of {trial.runs}", trial.note)
         for trial in experiment.trials

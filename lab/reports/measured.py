@@ -16,17 +16,17 @@ from pydantic import ValidationError
 from lab.core.errors import LabError
 from lab.core.files import read_json
 from lab.documents.measured import LabCompare, MeasuredPlace, TheoryExperiment
+from lab.documents.reports import (
+    ReportComparison,
+    ReportExperiment,
+    ReportMeasure,
+    ReportRatio,
+    ReportSource,
+    ReportTrial,
+)
 from lab.model.domain import Cell
 from lab.records import evidence
-from lab.reports.model import (
-    CellTrials,
-    Compared,
-    Measure,
-    MeasuredComparison,
-    MeasuredExperiment,
-    ReportedRun,
-    Source,
-)
+from lab.reports.model import ReportedRun
 
 Read = TypeVar("Read", LabCompare, TheoryExperiment)
 
@@ -35,7 +35,7 @@ PAGES = ("compare.html", "experiment.html")
 """What such a run shows by itself."""
 
 
-def comparison(run: ReportedRun) -> MeasuredComparison | None:
+def comparison(run: ReportedRun) -> ReportComparison | None:
     """The newest lab.compare of the run's cell on the lab of that name; None when there is none."""
     where = _where(run.cell) | {"nesting": run.cell.nesting.value}
     for folder, document in _newest(_beside(run, run.document["lab"]["name"]), COMPARE, LabCompare):
@@ -45,7 +45,7 @@ def comparison(run: ReportedRun) -> MeasuredComparison | None:
     return None
 
 
-def experiment(run: ReportedRun) -> MeasuredExperiment | None:
+def experiment(run: ReportedRun) -> ReportExperiment | None:
     """The newest theory.experiment of the run's host, engine and VM image; None when there is none."""
     where = _where(run.cell)
     for folder, document in _newest(_beside(run), EXPERIMENT, TheoryExperiment):
@@ -90,10 +90,10 @@ def _alike(where: MeasuredPlace, wanted: Mapping[str, Any]) -> bool:
     return all((dict(where) | host)[key] == value for key, value in wanted.items())
 
 
-def _comparison(document: LabCompare, folder: Path) -> MeasuredComparison | None:
+def _comparison(document: LabCompare, folder: Path) -> ReportComparison | None:
     titles = {route.route: route.title for route in document.routes}
     measures = [
-        Measure(
+        ReportMeasure(
             name=f"{row.emulator}, {titles[row.route]}",
             seconds=tuple(row.values),
             note="; ".join([f"{row.n} of {row.planned}", *row.without]),
@@ -101,7 +101,7 @@ def _comparison(document: LabCompare, folder: Path) -> MeasuredComparison | None
         for row in document.summary
     ]
     ratios = [
-        Compared(
+        ReportRatio(
             name=f"{ratio.emulator}: L2's boot with {titles[ratio.over]} over {titles[ratio.under]}",
             ratio=ratio.value,
             n=min(ratio.n_over, ratio.n_under),
@@ -117,7 +117,7 @@ def _comparison(document: LabCompare, folder: Path) -> MeasuredComparison | None
         *(f"{route.title}: {route.why_not}" for route in document.routes if route.why_not),
     ]
     try:
-        return MeasuredComparison(
+        return ReportComparison(
             measures=tuple(measures),
             ratios=tuple(ratios),
             note="; ".join(notes),
@@ -127,7 +127,7 @@ def _comparison(document: LabCompare, folder: Path) -> MeasuredComparison | None
         return None
 
 
-def _experiment(document: TheoryExperiment, folder: Path) -> MeasuredExperiment | None:
+def _experiment(document: TheoryExperiment, folder: Path) -> ReportExperiment | None:
     trials = []
     for cell in document.cells:
         mine = [trial for trial in document.trials if trial.asked == cell.asked]
@@ -135,7 +135,7 @@ def _experiment(document: TheoryExperiment, folder: Path) -> MeasuredExperiment 
         lost = [trial.outcome for trial in mine if trial.worked is None]
         without = [f"{lost.count(kind)} {kind}" for kind in dict.fromkeys(lost)]
         trials.append(
-            CellTrials(
+            ReportTrial(
                 paravirt=cell.asked.paravirt,
                 nested=cell.asked.nested,
                 runs=cell.observed,
@@ -143,7 +143,7 @@ def _experiment(document: TheoryExperiment, folder: Path) -> MeasuredExperiment 
                 note="; ".join([*dict.fromkeys(got), *without]),
             )
         )
-    return MeasuredExperiment(
+    return ReportExperiment(
         sentence=document.sentence,
         trials=tuple(trials),
         seed=document.seed,
@@ -151,5 +151,7 @@ def _experiment(document: TheoryExperiment, folder: Path) -> MeasuredExperiment 
     )
 
 
-def _source(document: LabCompare | TheoryExperiment, folder: Path) -> Source:
-    return Source(run=folder.name, lab=folder.parent.name, when=datetime.fromisoformat(document.started))
+def _source(document: LabCompare | TheoryExperiment, folder: Path) -> ReportSource:
+    return ReportSource(
+        run=folder.name, lab=folder.parent.name, when=datetime.fromisoformat(document.started)
+    )

@@ -7,107 +7,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
-
-from lab.core.characters import printable
+from lab.documents.reports import PastRun, ReportComparison, ReportExperiment, ReportStage
 from lab.ladder.facts import Facts
 from lab.model.domain import Cell, Claim, Outcome, Verdict
 from lab.reports.spans import Timeline
 from lab.reports.text import plain
-from lab.theory.knowledge import Outlook
+from lab.theory.answers import Prediction
 from lab.theory.observed import cell_of
 from lab.theory.repeats import Combined, combine
-
-Text = Annotated[str, AfterValidator(printable)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Ratio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Prediction(_Part):
-    """What was to be expected of a claim, by what is known (lab.theory)."""
-
-    claim: Claim
-    predicted: Outlook
-    why: Text
-    source: Text = ""
-    grade: Text = ""
-    """What kind of evidence it rests on."""
-
-
-class Past(_Part):
-    """One run of the history, or one night."""
-
-    when: AwareDatetime
-    verdicts: dict[Claim, Verdict]
-    cell: Text
-    """The cell in one phrase: a verdict flips for a reason when its cell changed."""
-    nested_boot_seconds: Seconds | None = None
-    note: Text = ""
-
-
-class Measure(_Part):
-    """One thing that was timed, n times."""
-
-    name: Text
-    seconds: tuple[Seconds, ...]
-    note: Text = ""
-
-
-class Compared(_Part):
-    """`name` says what over what; `low` and `high` bound it where there was more than one pair."""
-
-    name: Text
-    ratio: Ratio
-    n: int = Field(ge=1)
-    low: Ratio | None = None
-    high: Ratio | None = None
-
-
-class Source(_Part):
-    """The run that measured it, where that is not the reported one."""
-
-    run: Text
-    """Its evidence folder's name."""
-    lab: Text
-    when: AwareDatetime
-
-
-class MeasuredComparison(_Part):
-    measures: tuple[Measure, ...] = ()
-    ratios: tuple[Compared, ...] = ()
-    note: Text = ""
-    source: Source | None = None
-
-
-class AndroidStage(_Part):
-    """A stage of Android's boot; `seconds` from the container's start, None when it was not reached."""
-
-    name: Text
-    seconds: Seconds | None = None
-
-
-class CellTrials(_Part):
-    """One cell of the experiment: settings asked for, and in how many runs /dev/kvm worked in L1."""
-
-    paravirt: Text
-    nested: bool
-    runs: int = Field(ge=0)
-    worked: int = Field(ge=0)
-    note: Text = ""
-
-
-class MeasuredExperiment(_Part):
-    sentence: Text
-    """What follows from the data."""
-    trials: tuple[CellTrials, ...]
-    seed: int | None = None
-    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -159,11 +68,11 @@ class ReportInput:
 
     runs: tuple[ReportedRun, ...]
     predictions: tuple[Prediction, ...] = ()
-    history: tuple[Past, ...] = ()
-    comparison: MeasuredComparison | None = None
-    android: tuple[AndroidStage, ...] = ()
+    history: tuple[PastRun, ...] = ()
+    comparison: ReportComparison | None = None
+    android: tuple[ReportStage, ...] = ()
     """The stages of Android's boot in the last run."""
-    experiment: MeasuredExperiment | None = None
+    experiment: ReportExperiment | None = None
     written: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

@@ -12,21 +12,21 @@ from pydantic import ValidationError
 from lab.core.errors import LabError, UsageError
 from lab.core.files import read_json
 from lab.documents.climbs import LabUp
+from lab.documents.reports import (
+    PastClaim,
+    PastRun,
+    ReportComparison,
+    ReportMeasure,
+    ReportRatio,
+    ReportStage,
+)
 from lab.host.facts import HostFacts
 from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.probes.kvm import own_module
 from lab.reports import measured, spans
-from lab.reports.model import (
-    AndroidStage,
-    Compared,
-    Measure,
-    MeasuredComparison,
-    Past,
-    Prediction,
-    ReportedRun,
-    ReportInput,
-)
+from lab.reports.model import ReportedRun, ReportInput
+from lab.theory.answers import Prediction
 from lab.theory.documents import predictions
 from lab.theory.knowledge import Outlook, predict
 from lab.theory.situation import Situation, of_cell, of_host
@@ -106,7 +106,7 @@ def read(folders: Iterable[RunFolder], **known: Any) -> ReportInput:
     return ReportInput(runs, **known)
 
 
-def history(folders: Iterable[RunFolder]) -> tuple[Past, ...]:
+def history(folders: Iterable[RunFolder]) -> tuple[PastRun, ...]:
     """Every run in `folders`, oldest first, that came to a verdict; what cannot be read is left out."""
     rows = []
     for folder in folders:
@@ -114,19 +114,26 @@ def history(folders: Iterable[RunFolder]) -> tuple[Past, ...]:
             run = ReportedRun(folder.document)
         except LabError:
             continue
-        verdicts = {name: claim["verdict"] for name, claim in run.document["claims"].items()}
+        verdicts = [
+            PastClaim(claim=name, verdict=claim["verdict"]) for name, claim in run.document["claims"].items()
+        ]
         boot = run.facts.nested_boot
         seconds = boot.seconds if boot is not None and boot.seconds >= 0 else None
         rows.append(
-            Past(when=run.started, verdicts=verdicts, cell=describe(run.cell), nested_boot_seconds=seconds)
+            PastRun(
+                when=run.started,
+                verdicts=verdicts,
+                cell=describe(run.cell),
+                nested_boot_seconds=seconds,
+                note="",
+            )
         )
     return tuple(rows)
 
 
 def _predictions(run: ReportedRun) -> tuple[Prediction, ...]:
     """What theory.explain says of that engine on the run's host, which its evidence describes."""
-    documents = predictions(predict(of_cell(run.cell, _host(run))))
-    known = (Prediction.model_validate(document) for document in documents)
+    known = predictions(predict(of_cell(run.cell, _host(run))))
     return tuple(each for each in known if each.predicted is not Outlook.NOT_APPLICABLE)
 
 
@@ -143,7 +150,7 @@ def _host(run: ReportedRun) -> Situation | None:
     return of_host(host, None, nested)
 
 
-def _comparison(run: ReportedRun) -> MeasuredComparison | None:
+def _comparison(run: ReportedRun) -> ReportComparison | None:
     """The pair of boots that `lab.validate --compare` measures; a boot may have given no figure."""
     boots = run.facts.nested_compare
     if boots is None:
@@ -151,22 +158,24 @@ def _comparison(run: ReportedRun) -> MeasuredComparison | None:
     pair = {"with KVM": boots.with_kvm_seconds, "without KVM": boots.without_kvm_seconds}
     try:
         measures = tuple(
-            Measure(name=f"L2's boot {name}", seconds=() if took is None else (took,))
+            ReportMeasure(name=f"L2's boot {name}", seconds=() if took is None else (took,), note="")
             for name, took in pair.items()
         )
         if boots.ratio is None:
-            return MeasuredComparison(measures=measures, note=f"no ratio: {boots.why}")
-        ratio = Compared(name="without KVM over with it", ratio=boots.ratio, n=boots.n)
-        return MeasuredComparison(measures=measures, ratios=(ratio,))
+            return ReportComparison(measures=measures, ratios=(), note=f"no ratio: {boots.why}", source=None)
+        ratio = ReportRatio(
+            name="without KVM over with it", ratio=boots.ratio, n=boots.n, low=None, high=None
+        )
+        return ReportComparison(measures=measures, ratios=(ratio,), note="", source=None)
     except ValidationError:
         return None
 
 
-def _stages(run: ReportedRun) -> tuple[AndroidStage, ...]:
+def _stages(run: ReportedRun) -> tuple[ReportStage, ...]:
     """The stages of Android's boot; none where they were not kept, or contradict themselves."""
     boot = run.facts.android_boot
     try:
         timeline = boot.timeline if boot is not None else []
-        return tuple(AndroidStage(name=stage.name, seconds=stage.seconds) for stage in timeline)
+        return tuple(ReportStage(name=stage.name, seconds=stage.seconds) for stage in timeline)
     except ValidationError:
         return ()

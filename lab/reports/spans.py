@@ -10,30 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.core.characters import printable
+from lab.documents.reports import ReportStep
 
 _JUMP_SECONDS = 5.0
 """More than this between what the wall clock and the monotonic clock say of one step is a jump."""
 
 
 @dataclass(frozen=True)
-class Span:
-    """One step. `start` is in seconds since the log's first event, by the wall clock."""
-
-    step: int
-    parent: int
-    """The step within which it was begun; 0 at the top."""
-    name: str
-    start: float
-    seconds: float
-    state: Literal["finished", "failed", "cut short"]
-    text: str = ""
-
-
-@dataclass(frozen=True)
 class Timeline:
     """All steps of one run, in the order in which they began."""
 
-    spans: tuple[Span, ...] = ()
+    spans: tuple[ReportStep, ...] = ()
     clock_jumped: bool = False
     """The wall clock was set during the run: starts cannot be compared across that moment."""
 
@@ -41,7 +28,7 @@ class Timeline:
     def seconds(self) -> float:
         return max((span.start + span.seconds for span in self.spans), default=0.0)
 
-    def depth(self, span: Span) -> int:
+    def depth(self, span: ReportStep) -> int:
         """How many steps it is nested in."""
         parents = {other.step: other.parent for other in self.spans}
         depth, passed, parent = 0, {span.step}, span.parent
@@ -90,14 +77,14 @@ def timeline(events: Iterable[dict[str, Any]]) -> Timeline:
             step.state, step.seconds, step.text = event["kind"], event["seconds"], event["text"]
             step.jump = abs(moment - step.start - event["seconds"])
     spans = [
-        Span(
-            number,
-            step.parent,
-            printable(step.name),
-            round(max(0.0, step.start), 3),
-            round(last - step.start if step.seconds is None else step.seconds, 3),
-            step.state,
-            printable(step.text),
+        ReportStep(
+            step=number,
+            parent=step.parent,
+            name=printable(step.name),
+            start=round(max(0.0, step.start), 3),
+            seconds=round(last - step.start if step.seconds is None else step.seconds, 3),
+            state=step.state,
+            text=printable(step.text),
         )
         for number, step in steps.items()
     ]

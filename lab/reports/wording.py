@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC
 
+from lab.documents.reports import ReportComparison, ReportPrediction, ReportSource
 from lab.ladder import report
 from lab.ladder.report import limits
 from lab.ladder.rungs import LADDER
 from lab.model.domain import INFORMS, Cell, Claim, Outcome, Status, Verdict, engine_title
-from lab.reports.model import MeasuredComparison, Prediction, ReportedRun, ReportInput, Source
+from lab.reports.model import ReportedRun, ReportInput
 from lab.theory.observed import Agreement, compare
 from lab.theory.repeats import combine
 
@@ -115,21 +115,12 @@ CAME: dict[Agreement, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Foretold:
-    """A prediction beside what was observed."""
-
-    prediction: Prediction
-    observed: Verdict
-    came: Agreement
-
-
-def foretold(run: ReportInput) -> list[Foretold]:
+def foretold(run: ReportInput) -> list[ReportPrediction]:
     """Each of the report's predictions with what all its runs observed."""
-    pairs = [(prediction, verdict_of(run, prediction.claim)[0]) for prediction in run.predictions]
+    observed = [verdict_of(run, prediction.claim)[0] for prediction in run.predictions]
     return [
-        Foretold(prediction, observed, compare(prediction.predicted, observed))
-        for prediction, observed in pairs
+        ReportPrediction(**dict(prediction), observed=verdict, came=compare(prediction.predicted, verdict))
+        for prediction, verdict in zip(run.predictions, observed, strict=True)
     ]
 
 
@@ -140,7 +131,7 @@ def verdict_of(run: ReportInput, claim: Claim) -> tuple[Verdict, str]:
     return combined.verdict, judged[-1]["reason"] if len(combined.counts) == 1 else combined.reason
 
 
-def compared(comparison: MeasuredComparison) -> list[str]:
+def compared(comparison: ReportComparison) -> list[str]:
     """The ratios and what they rest on, a sentence each."""
     sentences = []
     for ratio in comparison.ratios:
@@ -155,7 +146,7 @@ def compared(comparison: MeasuredComparison) -> list[str]:
     return [*sentences, measured(comparison.source)] if comparison.source else sentences
 
 
-def measured(source: Source) -> str:
+def measured(source: ReportSource) -> str:
     """Which run measured it, and when."""
     when = source.when.astimezone(UTC)
     return f"measured by the run {source.run} of lab {source.lab}, {when:%Y-%m-%d %H:%M} UTC"

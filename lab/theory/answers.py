@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import AfterValidator
+
+from lab.core.characters import printable
 from lab.ladder.document import RungName
 from lab.model.document import Count, JsonDocument, JsonPart, Limited, Moment, Ordinal, Text
 from lab.model.domain import Claim, Verdict
@@ -14,6 +17,15 @@ from lab.theory.situation import Engine, System, Vendor
 Applicable = Literal[Outlook.CONFIRMED, Outlook.REFUTED, Outlook.BLOCKED, Outlook.UNKNOWN]
 Sources = Annotated[tuple[Text, ...], Limited(min_length=1)]
 Day = Annotated[str, Limited(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date"})]
+
+
+class Prediction(JsonPart):
+    claim: Claim
+    predicted: Outlook
+    why: Annotated[str, AfterValidator(printable)]
+    source: Annotated[str, AfterValidator(printable)]
+    grade: Annotated[str, AfterValidator(printable)]
+    """what kind of evidence it rests on"""
 
 
 class FactEntry(JsonPart):

@@ -14,6 +14,7 @@ from lab.theory.answers import (
     ExpectedEngine,
     FactEntry,
     MatrixRow,
+    Prediction,
     SeenVerdict,
     SituationEntry,
     TheoryExplain,
@@ -71,17 +72,17 @@ def expected_row(
     )
 
 
-def predictions(expected: Expectation) -> list[dict[str, str]]:
-    """The prediction for each claim, for a report: claim, predicted, why, source, grade."""
+def predictions(expected: Expectation) -> list[Prediction]:
+    """The prediction for each claim, for a report."""
     fact = expected.fact
     return [
-        {
-            "claim": claim.value,
-            "predicted": outlook.value,
-            "why": _why(expected),
-            "source": "; ".join(fact.sources) if fact else "",
-            "grade": fact.grade.value if fact else "",
-        }
+        Prediction(
+            claim=claim,
+            predicted=outlook,
+            why=_why(expected),
+            source="; ".join(fact.sources) if fact else "",
+            grade=fact.grade.value if fact else "",
+        )
         for claim, outlook in expected.claims.items()
     ]
 

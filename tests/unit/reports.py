@@ -14,25 +14,26 @@ from PIL import Image
 
 from lab.core.errors import BlockedError, DeadlineError
 from lab.core.steps import Steps
+from lab.documents.reports import (
+    PastClaim,
+    PastRun,
+    ReportComparison,
+    ReportExperiment,
+    ReportMeasure,
+    ReportRatio,
+    ReportSource,
+    ReportStage,
+    ReportTrial,
+)
 from lab.ladder.climb import Climb, climb
 from lab.ladder.report import document
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.model.domain import Cell, Claim, Host, Nesting, Observation, Outcome, Verdict
 from lab.reports import ReportInput
-from lab.reports.model import (
-    AndroidStage,
-    CellTrials,
-    Compared,
-    Measure,
-    MeasuredComparison,
-    MeasuredExperiment,
-    Past,
-    Prediction,
-    ReportedRun,
-    Source,
-)
+from lab.reports.model import ReportedRun
 from lab.reports.spans import Timeline, timeline
+from lab.theory.answers import Prediction
 from lab.theory.knowledge import Outlook
 
 NAMES = LADDER.names
@@ -295,9 +296,10 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
     ]
     words = ["confirmed"] * 9 + ["inconclusive", "confirmed", "refuted", "blocked"] + ["confirmed"] * 12
     history = tuple(
-        Past(
+        PastRun(
             when=AT - timedelta(days=len(words) - 1 - index),
-            verdicts={Claim.NESTING: Verdict(word)},
+            verdicts=[PastClaim(claim=Claim.NESTING, verdict=word)],
+            note="",
             cell=cells[index > 10],
             nested_boot_seconds=7.0 + (index * 37 % 11) / 5 if word == "confirmed" else None,
         )
@@ -317,35 +319,38 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
                 claim=Claim.ANDROID,
                 predicted=Outlook.UNKNOWN,
                 why="nobody has said what becomes of Android there",
+                source="",
                 grade="inference",
             ),
         ),
         history=history,
-        comparison=MeasuredComparison(
+        comparison=ReportComparison(
             measures=(
-                Measure(name="L2's boot with KVM", seconds=(7.6, 7.4, 7.9)),
-                Measure(name="L2's boot without KVM", seconds=(88.1, 91.0), note="one of three timed out"),
+                ReportMeasure(name="L2's boot with KVM", seconds=(7.6, 7.4, 7.9), note=""),
+                ReportMeasure(
+                    name="L2's boot without KVM", seconds=(88.1, 91.0), note="one of three timed out"
+                ),
             ),
-            ratios=(Compared(name="without KVM over with it", ratio=11.7, n=2, low=11.2, high=12.3),),
+            ratios=(ReportRatio(name="without KVM over with it", ratio=11.7, n=2, low=11.2, high=12.3),),
             note="the ARM emulator cannot run here",
-            source=Source(run="20261126T071200.000Z-compare", lab="default", when=AT),
+            source=ReportSource(run="20261126T071200.000Z-compare", lab="default", when=AT),
         ),
         android=(
-            AndroidStage(name="container", seconds=0.0),
-            AndroidStage(name="kvm-open", seconds=3.2),
-            AndroidStage(name="adb-online", seconds=41.0),
-            AndroidStage(name="boot-completed", seconds=212.5),
-            AndroidStage(name="launcher"),
+            ReportStage(name="container", seconds=0.0),
+            ReportStage(name="kvm-open", seconds=3.2),
+            ReportStage(name="adb-online", seconds=41.0),
+            ReportStage(name="boot-completed", seconds=212.5),
+            ReportStage(name="launcher", seconds=None),
         ),
-        experiment=MeasuredExperiment(
+        experiment=ReportExperiment(
             sentence="/dev/kvm worked in every cell with nesting and in none without: nesting decides.",
             trials=tuple(
-                CellTrials(paravirt=paravirt, nested=nested, runs=3, worked=3 if nested else 0)
+                ReportTrial(paravirt=paravirt, nested=nested, runs=3, worked=3 if nested else 0, note="")
                 for paravirt in ("kvm", "none", "default")
                 for nested in (True, False)
             ),
             seed=20261125,
-            source=Source(run="20261126T072212.419Z-experiment", lab="experiment", when=AT),
+            source=ReportSource(run="20261126T072212.419Z-experiment", lab="experiment", when=AT),
         ),
         written=AT + timedelta(minutes=2),
     )
@@ -428,10 +433,11 @@ def inputs(draw: st.DrawFn) -> ReportInput:
         for _ in range(draw(st.integers(0, 8)))
     ]
     measured = st.one_of(st.none(), st.floats(0, 1e5))
+    claims = draw(st.lists(st.sampled_from(Claim), unique=True))
     history = tuple(
-        Past(
+        PastRun(
             when=AT + timedelta(days=day),
-            verdicts=draw(st.dictionaries(st.sampled_from(list(Claim)), st.sampled_from(list(Verdict)))),
+            verdicts=[PastClaim(claim=claim, verdict=draw(st.sampled_from(Verdict))) for claim in claims],
             cell=draw(TEXTS),
             nested_boot_seconds=draw(measured),
             note=draw(TEXTS),
@@ -446,16 +452,20 @@ def inputs(draw: st.DrawFn) -> ReportInput:
         source=draw(TEXTS),
         grade=draw(TEXTS),
     )
-    trial = CellTrials(paravirt=draw(TEXTS), nested=draw(st.booleans()), runs=2, worked=1, note=draw(TEXTS))
+    trial = ReportTrial(paravirt=draw(TEXTS), nested=draw(st.booleans()), runs=2, worked=1, note=draw(TEXTS))
     return ReportInput(
         (ReportedRun(found, Path("/nowhere/evidence"), files, timeline(events)),),
         predictions=(prediction,),
         history=history,
-        comparison=MeasuredComparison(
-            measures=(Measure(name=draw(TEXTS), seconds=(), note=draw(TEXTS)),),
+        comparison=ReportComparison(
+            measures=(ReportMeasure(name=draw(TEXTS), seconds=(), note=draw(TEXTS)),),
+            ratios=(),
             note=draw(TEXTS),
-            source=Source(run=draw(TEXTS), lab=draw(TEXTS), when=AT),
+            source=ReportSource(run=draw(TEXTS), lab=draw(TEXTS), when=AT),
         ),
-        android=(AndroidStage(name=draw(TEXTS), seconds=draw(measured)), AndroidStage(name=draw(TEXTS))),
-        experiment=MeasuredExperiment(sentence=draw(TEXTS), trials=(trial,)),
+        android=(
+            ReportStage(name=draw(TEXTS), seconds=draw(measured)),
+            ReportStage(name=draw(TEXTS), seconds=None),
+        ),
+        experiment=ReportExperiment(sentence=draw(TEXTS), trials=(trial,), seed=None, source=None),
     )

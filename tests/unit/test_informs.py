@@ -14,6 +14,7 @@ from lab.cli.console import LiveSink, PlainSink
 from lab.core import deadline
 from lab.core.steps import Event, JsonLines, Steps
 from lab.core.tell import Terminal
+from lab.documents.reports import ReportStep
 from lab.host.facts import HostFacts
 from lab.ladder.climb import climb
 from lab.ladder.report import table, word
@@ -23,7 +24,7 @@ from lab.reports.html import Html
 from lab.reports.junit import JUnit
 from lab.reports.markdown import Markdown
 from lab.reports.model import ReportedRun, ReportInput
-from lab.reports.spans import Span, Timeline
+from lab.reports.spans import Timeline
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.workflow import climbing
@@ -100,7 +101,10 @@ def test_the_ladders_table() -> None:
 
 @pytest.mark.parametrize("kind", ["confirmed", "inconclusive", "android blocked"])
 def test_the_reports(kind: str, tmp_path: Path) -> None:
-    spans = (Span(1, 0, "host.cpu", 0.0, 1.0, "failed"), Span(2, 0, "vm.boot", 1.0, 1.0, "failed"))
+    spans = tuple(
+        ReportStep(step=step, parent=0, name=name, start=step, seconds=1.0, state="failed", text="")
+        for step, name in enumerate(("host.cpu", "vm.boot"), 1)
+    )
     run = ReportInput((ReportedRun(DOCUMENTS[kind], steps=Timeline(spans)),))
     text = Html().render(run, tmp_path)
     rows = [row for row in Page(text).all("tr") if "informs" in (row.attributes.get("class") or "").split()]

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.core.steps import JsonLines, Steps
+from lab.documents.reports import PastClaim, PastRun, ReportStage
 from lab.model.domain import Claim, Verdict
 from lab.reports import spans
 from lab.reports.html.drawing import NARROW, WIDE, draw_layers, text_width, ticks, wrapped
 from lab.reports.html.gantt import draw_stages, draw_steps
 from lab.reports.html.trend import draw_trend
 from lab.reports.layers import layers
-from lab.reports.model import AndroidStage, Past, ReportedRun
+from lab.reports.model import ReportedRun
 from tests.unit.reports import AT, DOCUMENTS, TEXTS, documents, steps
 
 UNHURRIED = settings(deadline=None, max_examples=60)
@@ -122,8 +123,8 @@ RUNGS = {row["rung"] for row in DOCUMENTS["confirmed"]["rungs"]}
 
 @WIDTHS
 @UNHURRIED
-@given(st.lists(st.builds(AndroidStage, name=TEXTS, seconds=st.none() | st.floats(0, 1e5)), max_size=8))
-def test_stages_follow_one_another(width: float, stages: list[AndroidStage]) -> None:
+@given(st.lists(st.builds(ReportStage, name=TEXTS, seconds=st.none() | st.floats(0, 1e5)), max_size=8))
+def test_stages_follow_one_another(width: float, stages: list[ReportStage]) -> None:
     drawing = draw_stages(stages, width)
     assert len(drawing.bars) == sum(stage.seconds is not None for stage in stages)
     assert all(bar.x >= 0 and bar.x + bar.width <= width + 0.01 for bar in drawing.bars)
@@ -141,10 +142,11 @@ def test_the_trend_shows_the_newest_runs(
     width: float, rows: list[tuple[Verdict | None, float | None, str]]
 ) -> None:
     history = [
-        Past(
+        PastRun(
             when=AT + timedelta(days=day),
-            verdicts={Claim.NESTING: verdict} if verdict else {},
+            verdicts=[PastClaim(claim=Claim.NESTING, verdict=verdict)] if verdict else [],
             cell=cell,
+            note="",
             nested_boot_seconds=boot,
         )
         for day, (verdict, boot, cell) in enumerate(rows)

@@ -87,14 +87,14 @@ def test_a_cell_that_no_fact_decides_is_kept_apart() -> None:
 
 def test_the_predictions_of_a_report() -> None:
     rows = predictions(predict(parse_host("macos-intel:13").on("virtualbox", "7.1")))
-    assert [(row["claim"], row["predicted"]) for row in rows] == [
+    assert [(row.claim, row.predicted) for row in rows] == [
         ("nesting", "refuted"),
         ("android", "refuted"),
         ("theory", "refuted"),
     ]
-    assert {row["grade"] for row in rows} == {"source code"} and "rgl/proxmox-ve#23" in rows[0]["source"]
+    assert {row.grade for row in rows} == {"source code"} and "rgl/proxmox-ve#23" in rows[0].source
     nothing = predictions(predict(parse_host("linux-arm").on("virtualbox", "7.2")))
-    assert [(row["predicted"], row["source"], row["grade"]) for row in nothing] == [
+    assert [(row.predicted, row.source, row.grade) for row in nothing] == [
         ("unknown", "", ""),
         ("unknown", "", ""),
         ("not applicable", "", ""),

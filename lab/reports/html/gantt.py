@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from lab.documents.reports import ReportStage, ReportStep
 from lab.ladder.rungs import LADDER
 from lab.reports import text
 from lab.reports.html.drawing import WIDE, text_width, ticks, wrapped
-from lab.reports.model import AndroidStage
-from lab.reports.spans import Span, Timeline
+from lab.reports.spans import Timeline
 
 SHORTEST = 0.05
 """Seconds. Steps shorter than this are only in the table, unless they failed."""
@@ -56,7 +56,7 @@ def draw_steps(timeline: Timeline, width: float, informing: Collection[str] = ()
     return _draw(rows, timeline.seconds, width, len(timeline.spans) - len(shown))
 
 
-def draw_stages(stages: Sequence[AndroidStage], width: float) -> Gantt:
+def draw_stages(stages: Sequence[ReportStage], width: float) -> Gantt:
     """Each reached stage from the one before it to its own moment."""
     rows, before = [], 0.0
     for stage in stages:
@@ -103,7 +103,7 @@ def _tick(x: float, mark: float, width: float) -> Tick:
     return Tick(x, label, "start" if not mark else "end" if beyond else "middle")
 
 
-def _kind(span: Span, informing: Collection[str]) -> str:
+def _kind(span: ReportStep, informing: Collection[str]) -> str:
     if span.state == "failed" and span.name in informing:
         return "informs"
     if span.state != "finished":
@@ -111,5 +111,5 @@ def _kind(span: Span, informing: Collection[str]) -> str:
     return "rung" if span.name in LADDER else "work"
 
 
-def _indented(timeline: Timeline, span: Span) -> str:
+def _indented(timeline: Timeline, span: ReportStep) -> str:
     return "· " * timeline.depth(span) + span.name

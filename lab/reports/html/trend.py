@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.documents.reports import PastRun
 from lab.model.domain import Claim
 from lab.reports.html.drawing import ticks
 from lab.reports.html.gantt import Tick
-from lab.reports.model import Past
 
 _PLOT = 110.0
 _TOP = 34.0
@@ -16,7 +16,7 @@ _TOP = 34.0
 
 @dataclass(frozen=True)
 class Point:
-    row: Past
+    row: PastRun
     verdict: str
     x: float
     y: float | None
@@ -39,7 +39,7 @@ class Trend:
     left: float
 
 
-def draw_trend(history: Sequence[Past], claim: Claim, width: float) -> Trend:
+def draw_trend(history: Sequence[PastRun], claim: Claim, width: float) -> Trend:
     """The newest runs that fit, evenly spaced."""
     left, gap = 48.0, 20.0
     fits = int((width - left - 20.0) // gap)
@@ -60,8 +60,7 @@ def draw_trend(history: Sequence[Past], claim: Claim, width: float) -> Trend:
         else:
             pen = "M"
         changed = index > 0 and row.cell != shown[index - 1].cell
-        verdict = row.verdicts.get(claim)
-        points.append(Point(row, verdict.value if verdict else "not looked at", x, y, changed))
+        points.append(Point(row, row.verdict_on(claim) or "not looked at", x, y, changed))
     marks = tuple(
         Tick(bottom - mark / most * _PLOT, f"{mark:g} s" if mark else "0")
         for mark in (ticks(most, 6) if most > 0 else [])
