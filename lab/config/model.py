@@ -11,22 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from platformdirs import user_cache_path, user_state_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lab.core import plugins
 
 GUEST_IMAGES = Path(__file__).resolve().parents[2] / "images" / "guest"
-PREFIX = "LAB_"
-DELIMITER = "__"
 FOLDERS = ("state_dir", "cache_dir")
 """Keys whose empty value means the platform's own folder."""
 
 _LOWEST_PORT = 1024
 _HIGHEST_PORT = 65535
 _DAY = 24 * 3600
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 
 
 def _folder(value: object) -> Path:
@@ -51,28 +45,15 @@ def _port(value: int) -> int:
     return value
 
 
-def _digest(value: str) -> str:
-    if value and not _DIGEST.fullmatch(value):
-        raise ValueError("should be empty, or sha256: and 64 hexadecimal digits")
-    return value
+def _matching(pattern: str, meant: str) -> AfterValidator:
+    """Refuses a text that is not wholly as the pattern is; `meant` says what it should be."""
 
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.DOTALL):
+            raise ValueError(f"should be {meant}")
+        return value
 
-def _variable(value: str) -> str:
-    if not _VARIABLE.fullmatch(value):
-        raise ValueError("should be KEY=VALUE")
-    return value
-
-
-def _repository(value: str) -> str:
-    if value and not _REPOSITORY.fullmatch(value):
-        raise ValueError("should be empty, or owner/name")
-    return value
-
-
-def _address(value: str) -> str:
-    if value and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", value):
-        raise ValueError("should be empty, or an address that begins with http:// or https://")
-    return value
+    return AfterValidator(check)
 
 
 def _server(value: str) -> str:
@@ -98,11 +79,14 @@ Folder = Annotated[Path, BeforeValidator(_folder)]
 Program = Annotated[str, Field(min_length=1), AfterValidator(_program)]
 EngineName = Annotated[str, AfterValidator(_engine)]
 File = Annotated[str, AfterValidator(_program)]
-Digest = Annotated[str, AfterValidator(_digest)]
-Variable = Annotated[str, AfterValidator(_variable)]
+Digest = Annotated[str, _matching("(sha256:[0-9a-f]{64})?", "empty, or sha256: and 64 hexadecimal digits")]
+Variable = Annotated[str, _matching("[A-Za-z_][A-Za-z0-9_]*=.*", "KEY=VALUE")]
 Port = Annotated[int, AfterValidator(_port)]
-Address = Annotated[str, AfterValidator(_address)]
-Repository = Annotated[str, AfterValidator(_repository)]
+Address = Annotated[
+    str,
+    _matching(r"(https?://[^\s/?#]+[^\s?#]*)?", "empty, or an address that begins with http:// or https://"),
+]
+Repository = Annotated[str, _matching("([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)?", "empty, or owner/name")]
 Server = Annotated[str, AfterValidator(_server)]
 Seconds = Annotated[int, Field(ge=1, le=_DAY)]
 
@@ -206,12 +190,10 @@ class NightlySection(Section):
     mail_user: str = ""
 
 
-class Settings(BaseSettings):
+class Settings(Section):
     """What a command works with. Made by `lab.config.load`, which also tells where each value is from."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter=DELIMITER
-    )
+    model_config = ConfigDict(validate_default=True)
 
     engine: EngineName = "auto"
     image: GuestImage = "auto"
@@ -246,18 +228,6 @@ class Settings(BaseSettings):
         for part in key.split("."):
             value = getattr(value, part)
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing is read behind the caller's back: `load` reads every source and keeps its origin."""
-        return (init_settings,)
 
 
 def leaves() -> dict[str, FieldInfo]:

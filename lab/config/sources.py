@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
-from pydantic_settings import EnvSettingsSource, SettingsError
 
-from lab.config.model import DELIMITER, FOLDERS, PREFIX, Settings, engine_names, leaves, sections
+from lab.config.model import FOLDERS, engine_names, leaves, sections
 from lab.core import caller, files, redact
 from lab.core.similar import nearest
+
+_PREFIX, _DELIMITER = "LAB_", "__"
+"""How a variable of the environment begins, and what is between section and key there."""
 
 NOT_KEYS = (
     "LAB_CONFIG",
@@ -158,25 +161,24 @@ def user_file(layers: Layers) -> Path | None:
 def read_environment(layers: Layers) -> None:
     """Read LAB_*; a variable that is set and empty counts as not set."""
     spelled = {variable(key): key for key in leaves()}
-    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and value}
+    given = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX) and value}
     for name in sorted(given.keys() - spelled.keys() - set(NOT_KEYS)):
-        key = name.removeprefix(PREFIX).lower().replace(DELIMITER, ".")
+        key = name.removeprefix(_PREFIX).lower().replace(_DELIMITER, ".")
         layers.unknown(
             f"environment: {name} is not a variable lab knows", key, {v: k for k, v in spelled.items()}
         )
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {name.lower(): given[name] for name in given if name in spelled}
-    try:
-        document = source()
-    except SettingsError as error:
-        layers.problem(f"environment: {error}", 'lists are written as JSON: ["KEY=VALUE"]')
-        return
     for name, key in spelled.items():
-        if name in given:
-            value: Any = document
-            for part in key.split("."):
-                value = value[part]
-            layers.take(key, value, f"environment {name}", where=f"environment: {name}", text=True)
+        if name not in given:
+            continue
+        value: Any = given[name]
+        if get_origin(leaves()[key].annotation) is list:
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError) as error:
+                hint = 'lists are written as JSON: ["KEY=VALUE"]'
+                layers.problem(f"environment: {name} is not JSON: {error}", hint)
+                continue
+        layers.take(key, value, f"environment {name}", where=f"environment: {name}", text=True)
 
 
 def read_flags(layers: Layers, flags: Mapping[str, Any]) -> None:
@@ -193,7 +195,7 @@ def read_flags(layers: Layers, flags: Mapping[str, Any]) -> None:
 
 def variable(key: str) -> str:
     """The environment variable of a dotted key."""
-    return PREFIX + key.replace(".", DELIMITER).upper()
+    return _PREFIX + key.replace(".", _DELIMITER).upper()
 
 
 def nearest_key(key: str) -> str:

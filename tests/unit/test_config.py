@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from platformdirs import user_cache_path, user_state_path
+from platformdirs import user_cache_path, user_config_path, user_state_path
 
 from lab.config import Settings, check_name, check_snapshot_name, effective, load
 from lab.config.loading import PROJECT
@@ -23,7 +23,7 @@ def host(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("LAB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("lab.config.sources.user_config_path", lambda *_, **__: tmp_path / "config/lab")
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("lab.config.loading.host_limits", lambda: (8, 16384))
 
 
@@ -32,7 +32,7 @@ def mine(monkeypatch, tmp_path):
     """Writes the user's own file."""
 
     def write(text: str) -> Path:
-        path = tmp_path / "config/lab/lab.toml"
+        path = user_config_path("lab", appauthor=False) / "lab.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
@@ -313,3 +313,11 @@ def test_a_path_is_relative_to_its_file_or_to_where_the_user_stands(mine, monkey
     mine("[emulator]\narchive = ''\n")
     monkeypatch.delenv("LAB_EMULATOR__ARCHIVE")
     assert load().emulator.archive == ""
+
+
+def test_a_list_in_the_environment_is_written_as_json(monkeypatch):
+    monkeypatch.setenv("LAB_EMULATOR__ENV", "A=B")
+    monkeypatch.setenv("LAB_VM__CPUS", "3")
+    error = refusal()
+    assert "environment: LAB_EMULATOR__ENV is not JSON" in error.what and "CPUS" not in error.what
+    assert error.hint == 'lists are written as JSON: ["KEY=VALUE"]'

@@ -82,7 +82,7 @@ def test_a_verdict_that_cannot_be_written_is_blocked_and_never_green(
             raise OSError(code, os.strerror(code), str(path))
         real(path, content, mode)
 
-    bed.patch.setattr("lab.evidence.write_atomic", write)
+    bed.patch.setattr("lab.records.evidence.write_atomic", write)
     ended, document, err = performed(bed, capsys, lambda session: validate(session, NAME))
     run = bed.runs()[-1]
     assert ended == document["error"]["exit_code"] == 11
@@ -127,8 +127,8 @@ def _stopped(*_: object, **__: object) -> None:
     [
         (lambda session: up(session, NAME), "lab.tasks.lab.up.climb_lab", "goes on where this one stopped"),
         (lambda session: validate(session, NAME), "lab.tasks.lab.validate.climb_lab", "looks again"),
-        (lambda session: compare(session, NAME, runs=1), "lab.tasks.lab.compare._measure", "measures anew"),
-        (lambda session: experiment(session, runs=1), "lab.tasks.theory.experiment._take", "measures anew"),
+        (lambda session: compare(session, NAME, runs=1), "lab.experiments.turns.conduct", "measures anew"),
+        (lambda session: experiment(session, runs=1), "lab.experiments.turns.conduct", "measures anew"),
     ],
 )
 def test_the_hint_says_what_the_same_command_does_next(
