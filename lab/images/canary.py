@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import lzma
 import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,8 @@ from lab.core.steps import Step
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
 from lab.images import cache as images
-from lab.images import debtree
-from lab.images.archive import ArchiveKeys, DebianArchive, Package
+from lab.images import debtree, making
+from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 from lab.images.recipe import digest_of
@@ -80,10 +78,8 @@ def recipe_hash() -> str:
 
 
 def find(cache: Path) -> images.CachedImage | None:
-    """The newest image made from this recipe, or None. Asks nobody."""
-    wanted = recipe_hash()
-    matching = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
-    return max(matching, key=lambda entry: entry.manifest.created, default=None)
+    """The newest image made from this recipe, or None. Reads the cache only."""
+    return making.newest(cache, recipe_hash())
 
 
 def archive(mirror: str) -> DebianArchive:
@@ -106,20 +102,18 @@ def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
     step.note(f"asking Debian {made.suite} for the canary's packages")
     debian = archive(mirror)
     packages = debian.resolve(made.packages, deadline)
-    image_id = id_of(_versions(packages))
-    with images.lock(cache, image_id, say=step.note):
-        if there := images.find(cache, image_id):
-            return there
+    versions = {package.name: package.version for package in packages}
+    image_id = id_of(versions)
+
+    def fill(work: Path) -> CanaryManifest:
         files.require_space(cache, _SPACE, "building the canary image")
-        with files.building(cache / image_id) as work:
-            downloads = images.downloads(cache) / image_id
-            debian.extract(packages, downloads, work / "debian.tar", step, deadline)
-            _make(work, made, _versions(packages), step)
-            shutil.rmtree(downloads)
-    built = images.find(cache, image_id)
-    if built is None:
-        raise LabError(f"image {image_id} vanished while it was built")
-    return built
+        downloads = images.downloads(cache) / image_id
+        debian.extract(packages, downloads, work / "debian.tar", step, deadline)
+        manifest = _fill(work, made, image_id, versions, step)
+        shutil.rmtree(downloads)
+        return manifest
+
+    return making.make(cache, image_id, step, fill)
 
 
 def facts(entry: images.CachedImage) -> dict[str, str]:
@@ -130,8 +124,7 @@ def facts(entry: images.CachedImage) -> dict[str, str]:
 
 def id_of(versions: Mapping[str, str]) -> str:
     """The id of the image that this recipe makes of packages, given as name to version."""
-    digest = hashlib.sha256(json.dumps([recipe_hash(), dict(versions)], sort_keys=True).encode())
-    return images.image_id(recipe().release, digest.hexdigest())
+    return making.id_of(recipe().release, recipe_hash(), versions)
 
 
 def reference_of(image_id: str) -> str:
@@ -139,16 +132,13 @@ def reference_of(image_id: str) -> str:
     return f"{REPOSITORY}:{image_id.rpartition('-')[2]}"
 
 
-def _versions(packages: Sequence[Package]) -> dict[str, str]:
-    return {package.name: package.version for package in packages}
-
-
-def _make(work: Path, made: CanaryRecipe, versions: dict[str, str], step: Step) -> None:
-    """The image out of `debian.tar` in the folder `work`, and its manifest."""
+def _fill(
+    work: Path, made: CanaryRecipe, image_id: str, versions: dict[str, str], step: Step
+) -> CanaryManifest:
+    """Make the image out of `debian.tar` in the folder `work`; its manifest."""
     tar = work / "debian.tar"
     step.note("packing the canary image")
     target = work / FILE
-    image_id = id_of(versions)
     reference = reference_of(image_id)
     with DebianTree(tar) as tree:
         entries = container(tree, made)
@@ -158,16 +148,14 @@ def _make(work: Path, made: CanaryRecipe, versions: dict[str, str], step: Step) 
     kernel = entries["opt/canary/vmlinuz"].data
     (work / KERNEL).write_bytes(kernel)
     tar.unlink()
-    manifest = CanaryManifest(
+    return making.describe(
+        CanaryManifest,
+        target,
         id=image_id,
         kind="canary",
         name=made.release,
         recipe=recipe_hash(),
-        file=FILE,
         format=FORMAT,
-        bytes=target.stat().st_size,
-        sha256=files.sha256(target),
-        created=datetime.now(UTC),
         packages=versions,
         image_id=written.image_id,
         layer=written.layer,
@@ -175,7 +163,6 @@ def _make(work: Path, made: CanaryRecipe, versions: dict[str, str], step: Step) 
         reference=reference,
         kernel=hashlib.sha256(kernel).hexdigest(),
     )
-    images.seal(work, manifest)
 
 
 def container(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:

@@ -1,33 +1,32 @@
 """Builds disks with Debian from this machine's apt sources; no loop device, no root needed.
 
-A disk's recipe is a folder: recipe.toml, the hooks, and what they read. The lab VM's own is the default.
+A disk's recipe is a folder: recipe.toml, the hooks, and what they read.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from lab.core import files
 from lab.core.deadline import Deadline
-from lab.core.errors import LabError
 from lab.core.steps import Step
 from lab.images import cache as images
-from lab.images import disk, mmdebstrap
+from lab.images import disk, making, mmdebstrap
 from lab.images.recipe import digest_of
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "guest" / "debian-13"
 KERNEL = "vmlinuz"
 """The image's kernel, kept beside the disk: the probe of the host's KVM boots it."""
+OUT = "/tmp/lab-out"  # noqa: S108 - inside the root that is being built
+"""Where the hooks of every disk put what is taken out of the root."""
 
 _BUILDERS = (Path(__file__), Path(disk.__file__))
 _BUILD_SECONDS = 1200.0
 _SPACE = 4 << 30
-_OUT = "/tmp/lab-out"  # noqa: S108 - inside the root that is being built
 _BOOT = (KERNEL, "initrd.img", "syslinux.cfg")
 
 
@@ -37,35 +36,33 @@ class _Disk(BaseModel):
     boot_mib: int
 
 
-class DebianRecipe(BaseModel):
-    """recipe.toml. `apt_options` are lines of apt's configuration while the image is built."""
+class ReleaseRecipe(mmdebstrap.RootRecipe):
+    """The part of recipe.toml that every disk has. `release` begins the image's id."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    suite: str
-    components: list[str] = ["main"]
-    apt_options: list[str] = []
     release: str
-    packages: list[str]
-    docker: list[str] = []
+
+
+class DebianRecipe(ReleaseRecipe):
+    """recipe.toml of the lab VM's disk. `docker` are packages that lie in it, not installed."""
+
+    docker: tuple[str, ...] = ()
     disk: _Disk
 
 
-def recipe(sources: Path = SOURCES) -> DebianRecipe:
-    return DebianRecipe.model_validate(files.read_toml(sources / "recipe.toml"))
+def recipe() -> DebianRecipe:
+    """The recipe of the lab VM's disk, as the file has it."""
+    return DebianRecipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
-def recipe_hash(sources: Path = SOURCES) -> str:
+def recipe_hash() -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
-    return digest_of(sources, _BUILDERS)
+    return digest_of(SOURCES, _BUILDERS)
 
 
-def find(cache: Path, sources: Path = SOURCES) -> Path | None:
-    """The folder of the newest image made from this recipe, or None. Asks nobody."""
-    wanted = recipe_hash(sources)
-    matching = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
-    newest = max(matching, key=lambda entry: entry.manifest.created, default=None)
-    return newest.folder if newest else None
+def find(cache: Path) -> Path | None:
+    """The folder of the newest image made from this recipe, or None. Reads the cache only."""
+    entry = making.newest(cache, recipe_hash())
+    return entry.folder if entry else None
 
 
 def kernel(cache: Path) -> Path | None:
@@ -73,45 +70,59 @@ def kernel(cache: Path) -> Path | None:
     return next((path for path in sorted(cache.glob(f"*/{KERNEL}")) if path.is_file()), None)
 
 
-def build(cache: Path, step: Step, sources: Path = SOURCES) -> Path:
-    """Make the image of today's packages, unless it is there. One process builds, others wait.
+def build(cache: Path, step: Step) -> Path:
+    """The folder of the image of today's packages, made unless it is there. One process builds, others wait.
 
     Raises BlockedError (mirror, disk, packages, mmdebstrap itself), DeadlineError, InterruptedByUser.
     """
-    made = recipe(sources)
-    deadline = Deadline.after(_BUILD_SECONDS)
-    step.note(f"asking Debian {made.suite} for the image's packages")
-    versions = mmdebstrap.resolve_versions(
-        made.suite,
-        [*made.packages, *made.docker],
-        deadline=deadline,
-        components=made.components,
-        apt_options=made.apt_options,
-    )
-    digest = hashlib.sha256(json.dumps([recipe_hash(sources), versions], sort_keys=True).encode()).hexdigest()
-    image_id = images.image_id(made.release, digest)
-    with images.lock(cache, image_id, say=step.note):
-        if there := images.find(cache, image_id):
-            return there.folder
+    made = recipe()
+    wanted = made.model_copy(update={"packages": [*made.packages, *made.docker]})
+
+    def fill(work: Path, deadline: Deadline) -> Path:
         files.require_space(cache, _SPACE, "building the Debian image")
-        with files.building(cache / image_id) as work:
-            _make(work, image_id, sources, versions, step, deadline)
-    built = images.find(cache, image_id)
-    if built is None:
-        raise LabError(f"image {image_id} vanished while it was built")
-    return built.folder
+        return _fill(work, made, step, deadline)
+
+    return build_release(cache, step, wanted, "guest", recipe_hash(), Deadline.after(_BUILD_SECONDS), fill)
 
 
-def _make(
-    work: Path, image_id: str, sources: Path, versions: dict[str, str], step: Step, deadline: Deadline
-) -> None:
-    made = recipe(sources)
+def build_release(
+    cache: Path,
+    step: Step,
+    wanted: ReleaseRecipe,
+    kind: Literal["guest", "rehearsal"],
+    recipe_hash: str,
+    deadline: Deadline,
+    fill: Callable[[Path, Deadline], Path],
+) -> Path:
+    """The folder of an image of `wanted.packages` as they are today, made by `fill` unless it is there.
+
+    `fill` gets the folder to work in, and returns the disk that it made there. Raises as `build` does.
+    """
+    step.note(f"asking Debian {wanted.suite} for the packages of {wanted.release}")
+    versions = mmdebstrap.resolve_versions(wanted, deadline=deadline)
+    image_id = making.id_of(wanted.release, recipe_hash, versions)
+
+    def described(work: Path) -> images.Manifest:
+        target = fill(work, deadline)
+        return making.describe(
+            images.Manifest,
+            target,
+            id=image_id,
+            kind=kind,
+            name=wanted.release,
+            recipe=recipe_hash,
+            format=target.suffix[1:],
+            packages=versions,
+        )
+
+    return making.make(cache, image_id, step, described).folder
+
+
+def _fill(work: Path, made: DebianRecipe, step: Step, deadline: Deadline) -> Path:
     outputs = (*_BOOT, "root.qcow2", "packages")
     mmdebstrap.build(
-        suite=made.suite,
-        packages=made.packages,
-        hooks=sorted((sources / "hooks").iterdir()),
-        output=None,
+        made,
+        sources=SOURCES,
         log=work / "build.log",
         deadline=deadline,
         env={
@@ -119,10 +130,7 @@ def _make(
             "LAB_ROOT_MIB": str(made.disk.size_gib * 1024 - made.disk.boot_mib - disk.BOOT_START // disk.MIB),
             "INITRD": "No",
         },
-        components=made.components,
-        apt_options=made.apt_options,
-        sources=sources,
-        downloads={f"{_OUT}/{name}": work / name for name in outputs},
+        downloads={f"{OUT}/{name}": work / name for name in outputs},
         on_progress=step.progress,
     )
     step.note("assembling the disk")
@@ -137,16 +145,4 @@ def _make(
     )
     for name in ("root.qcow2", "initrd.img", "syslinux.cfg"):
         (work / name).unlink()
-    manifest = images.Manifest(
-        id=image_id,
-        kind="guest",
-        name=made.release,
-        recipe=recipe_hash(sources),
-        file=target.name,
-        format="qcow2",
-        bytes=target.stat().st_size,
-        sha256=files.sha256(target),
-        created=datetime.now(UTC),
-        packages=versions,
-    )
-    images.seal(work, manifest)
+    return target

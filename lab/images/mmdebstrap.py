@@ -12,8 +12,10 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from lab.core import proc
 from lab.core.deadline import Deadline
@@ -29,49 +31,55 @@ Progress = Callable[[float, float | None, str], None]
 """Packages set up, packages known to be wanted, what goes on: the shape of `Step.progress`."""
 
 
-def build(
-    *,
-    suite: str,
-    packages: Sequence[str],
-    hooks: Sequence[Path],
-    output: Path | None,
-    log: Path,
-    deadline: Deadline | None = None,
-    env: Mapping[str, str] | None = None,
-    variant: str = "minbase",
-    components: Sequence[str] = ("main",),
-    apt_options: Sequence[str] = (),
-    on_progress: Progress | None = None,
-    downloads: Mapping[str, Path] | None = None,
-    sources: Path | None = None,
-) -> None:
-    """Make a root file system of `packages`, run `hooks` on it, write `output`.
+class RootRecipe(BaseModel):
+    """What a root file system is made of. `apt_options` are lines of apt's configuration for the build."""
 
-    Hooks are executable files, run in order after the packages are installed, outside the root
-    with its folder as first argument and `env` in their environment (as root of the user
-    namespace when an ordinary user builds). `sources` is the folder with the hooks and all they
-    read: they run from a copy of it. `output` names what to make by its ending (.tar,
-    .tar.gz, .squashfs, a folder), or is None when only `downloads` are wanted: path in the
-    root to path outside, taken after the last hook. `log` receives all output.
-    `apt_options` are lines of apt's configuration.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    suite: str
+    packages: list[str] = []
+    components: list[str] = ["main"]
+    apt_options: list[str] = []
+    variant: str = "minbase"
+    """mmdebstrap's name for what comes beside `packages`."""
+
+
+def build(
+    recipe: RootRecipe,
+    *,
+    log: Path,
+    archive: str = "",
+    sources: Path | None = None,
+    output: Path | None = None,
+    downloads: Mapping[str, Path] | None = None,
+    env: Mapping[str, str] | None = None,
+    deadline: Deadline | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """Make a root file system, run the hooks in `sources`/hooks on it, and write `output`.
+
+    Hooks are executable files, run in the order of their names after the packages are installed, outside the
+    root with its folder as first argument and `env` in their environment (as root of the user namespace when
+    an ordinary user builds). They run from a copy of `sources`. `output` names what to make by its ending
+    (.tar, .tar.gz, .squashfs, a folder), or is None when only `downloads` are wanted: path in the
+    root to path outside, taken after the last hook. `log` receives all output. `archive` are apt's source
+    lines; without them they are this machine's, whose keys must be installed.
     Raises BlockedError (mirror, disk, keyring, packages, mmdebstrap itself), CommandError when
     a hook fails, DeadlineError, InterruptedByUser.
     """
-    archive = apt_sources.lines_for(suite, components=components)
-    _require_keyring()
+    archive = archive or _checked_sources(recipe)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(log.parent) as scratch, _readable(sources, scratch) as copy:
-        words: list[str | Path] = [*_common(packages, variant, apt_options), *_trimming()]
-        for hook in hooks:
-            place = copy / hook.relative_to(sources) if copy and sources else hook.resolve()
-            words.append(f"--customize-hook={place}")
-        for inside, outside in (downloads or {}).items():
-            wanted = f"download {shlex.quote(inside)} {shlex.quote(str(outside.absolute()))}"
-            words.append(f"--customize-hook={wanted}")
-        words += [suite, "-", "--format=null"] if output is None else [suite, output.absolute()]
+    with _scratch(log.parent) as scratch, _readable_hooks(sources, scratch) as hooks:
+        taken = [
+            f"download {shlex.quote(inside)} {shlex.quote(str(outside.absolute()))}"
+            for inside, outside in (downloads or {}).items()
+        ]
+        words: list[str | Path] = [*_apart(), *common_options(recipe), *trimming_options()]
+        words += [f"--customize-hook={hook}" for hook in (*hooks, *taken)]
+        words += [recipe.suite, "-", "--format=null"] if output is None else [recipe.suite, output.absolute()]
         try:
             proc.run(
-                [*_apart(), *words, "-"],
+                [*words, "-"],
                 deadline=deadline,
                 env={
                     "SOURCE_DATE_EPOCH": str(EPOCH),
@@ -84,7 +92,7 @@ def build(
                 stdin=archive,
             )
         except CommandError as error:
-            raise _explained(error, suite, log) from error
+            raise _explained(error, recipe.suite, log) from error
 
 
 def _apart() -> list[str]:
@@ -108,47 +116,30 @@ def _scratch(beside: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _readable(sources: Path | None, scratch: Path) -> Iterator[Path | None]:
-    """A copy of `sources` that the root of a user namespace may read: homes are often closed to it."""
+def _readable_hooks(sources: Path | None, scratch: Path) -> Iterator[list[Path]]:
+    """The hooks, in a copy of `sources` that the root of a user namespace may read, as it may no home."""
     if sources is None:
-        yield None
+        yield []
         return
     with tempfile.TemporaryDirectory(prefix="lab-hooks-", dir=scratch) as folder:
         copy = Path(folder) / "sources"
         shutil.copytree(sources, copy)
         for path in [Path(folder), copy, *copy.rglob("*")]:
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        yield copy
+        yield sorted((copy / "hooks").iterdir())
 
 
-def resolve_versions(
-    suite: str,
-    packages: Sequence[str],
-    *,
-    deadline: Deadline | None = None,
-    variant: str = "minbase",
-    components: Sequence[str] = ("main",),
-    apt_options: Sequence[str] = (),
-) -> dict[str, str]:
+def resolve_versions(recipe: RootRecipe, *, deadline: Deadline | None = None) -> dict[str, str]:
     """Name and version of every package that `build` would install now. Asks the mirror.
 
     Raises as `build` does.
     """
-    sources = apt_sources.lines_for(suite, components=components)
-    _require_keyring()
-    with tempfile.TemporaryDirectory(prefix="lab-resolve-") as folder:
-        log = Path(folder) / "mmdebstrap.log"
-        try:
-            done = proc.run(
-                [
-                    *_common(packages, variant, apt_options),
-                    *("--simulate", "--format=null", suite, "-", "-"),
-                ],
-                deadline=deadline,
-                stdin=sources,
-            )
-        except CommandError as error:
-            raise _explained(error, suite, log) from error
+    archive = _checked_sources(recipe)
+    words = [*common_options(recipe), "--simulate", "--format=null", recipe.suite, "-", "-"]
+    try:
+        done = proc.run(words, deadline=deadline, stdin=archive)
+    except CommandError as error:
+        raise _explained(error, recipe.suite) from error
     return parse_simulation((done.out + "\n" + done.err).splitlines())
 
 
@@ -158,34 +149,37 @@ def parse_simulation(lines: Iterable[str]) -> dict[str, str]:
     return {match[1]: match[2] for match in matches if match}
 
 
-def _common(packages: Sequence[str], variant: str, apt_options: Sequence[str] = ()) -> list[str]:
+def common_options(recipe: RootRecipe) -> list[str]:
+    """The command that makes the root of a recipe, but for the suite and where it goes."""
     own = ('APT::Install-Recommends "false"', 'Acquire::Languages "none"', 'Acquire::Retries "3"')
     return [
         "mmdebstrap",
         "--verbose",
         "--mode=auto",
         "--architectures=amd64",
-        f"--variant={variant}",
-        *([f"--include={','.join(packages)}"] if packages else []),
-        *(f"--aptopt={option}" for option in (*own, *apt_options)),
+        f"--variant={recipe.variant}",
+        *([f"--include={','.join(recipe.packages)}"] if recipe.packages else []),
+        *(f"--aptopt={option}" for option in (*own, *recipe.apt_options)),
     ]
 
 
-def _trimming() -> list[str]:
-    """Nobody reads manuals in an image; copyright files stay, as the licences ask."""
+def trimming_options() -> list[str]:
+    """Options that leave manuals and translations out; copyright files stay, as the licences ask."""
     options = [f"path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "info", "locale")]
     options += ["path-include=/usr/share/doc/*/copyright", "path-include=/usr/share/locale/locale.alias"]
     return [f"--dpkgopt={option}" for option in options]
 
 
-def _require_keyring() -> None:
-    if not shutil.which("mmdebstrap"):
-        return  # proc.run says it better
-    if not any((folder / _KEYRING).exists() for folder in _KEYRINGS):
+def _checked_sources(recipe: RootRecipe) -> str:
+    """apt's source lines for a recipe. Raises BlockedError: there are none, or no keys to check them by."""
+    lines = apt_sources.lines_for(recipe.suite, components=recipe.components)
+    # Where mmdebstrap itself is missing, running it says so.
+    if shutil.which("mmdebstrap") and not any((folder / _KEYRING).exists() for folder in _KEYRINGS):
         raise BlockedError(
             "Debian's archive keys are not installed, so its packages cannot be checked",
             hint="install the package debian-archive-keyring",
         )
+    return lines
 
 
 class _Reader:
@@ -238,9 +232,9 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _explained(error: CommandError, suite: str, log: Path) -> CommandError | BlockedError:
+def _explained(error: CommandError, suite: str, log: Path | None = None) -> CommandError | BlockedError:
     """The BlockedError behind mmdebstrap's last words; the CommandError itself if unknown."""
-    evidence = [log] if log.exists() else []
+    evidence = [log] if log and log.exists() else []
     for pattern, what, hint in _CAUSES:
         if re.search(pattern, error.tail):
             return BlockedError(

@@ -23,7 +23,7 @@ from lab.core.deadline import check_cancelled
 from lab.core.errors import BlockedError
 from lab.core.steps import Step
 from lab.images import cache as images
-from lab.images import canary
+from lab.images import canary, making
 from lab.images.canary_manifest import FILE, KERNEL, CanaryManifest
 
 LIMITS = {images.MANIFEST: 1 << 20, FILE: 256 << 20, KERNEL: 64 << 20}
@@ -75,20 +75,20 @@ def read(path: Path, cache: Path, step: Step) -> tuple[images.CachedImage, bool]
 def _read(stream: IO[bytes], path: Path, cache: Path, step: Step) -> tuple[images.CachedImage, bool]:
     manifest = _manifest(b"".join(_blocks(stream, images.MANIFEST, path)), path)
     _require_own(manifest, path)
-    with images.lock(cache, manifest.id, say=step.note):
-        there = images.find(cache, manifest.id)
-        if there is not None:
-            _unpack(stream, manifest, None, path)
-            images.check(there)
-            return there, False
+    imported = False
+
+    def fill(work: Path) -> CanaryManifest:
+        nonlocal imported
         files.require_space(cache, sum(LIMITS.values()), f"importing {path.name}")
-        with files.building(cache / manifest.id) as work:
-            _unpack(stream, manifest, work, path)
-            images.seal(work, manifest)
-    imported = images.find(cache, manifest.id)
-    if imported is None:
-        raise BlockedError(f"image {manifest.id} was removed while it was imported", hint="import it again")
-    return imported, True
+        _unpack(stream, manifest, work, path)
+        imported = True
+        return manifest
+
+    entry = making.make(cache, manifest.id, step, fill)
+    if not imported:
+        _unpack(stream, manifest, None, path)
+        images.check(entry)
+    return entry, imported
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from lab.core.errors import BlockedError, DeadlineError, UsageError
 from lab.core.steps import Step
 from lab.core.web import Patience, TransientError
 from lab.images import cache as images
+from lab.images import making
 from lab.images.download import download
 from lab.images.signature import verify_detached
 from lab.images.small import fetch_bytes
@@ -92,13 +92,8 @@ class PublishedImage:
         Only an image that is unchanged since it was verified counts.
         """
         mine = [entry for entry in images.entries(cache) if self._made(entry)]
-        for entry in sorted(mine, key=lambda entry: entry.manifest.created, reverse=True):
-            try:
-                images.check(entry)
-            except BlockedError:
-                continue
-            return entry.folder
-        return None
+        by_age = sorted(mine, key=lambda entry: entry.manifest.created, reverse=True)
+        return next((entry.folder for entry in by_age if not making.damage_of(entry)), None)
 
     def fetch(self, cache: Path, step: Step, deadline: Deadline) -> Path:
         """The current release's folder in the cache (its name is the image id).
@@ -109,36 +104,33 @@ class PublishedImage:
         """
         sha256 = self._signed_hash(step, deadline)
         name = images.image_id(self.name, sha256)
-        with images.lock(cache, name, say=step.note, deadline=deadline):
-            present = images.find(cache, name)
-            if present:
-                try:
-                    images.check(present)
-                except BlockedError as error:
-                    step.note(f"{error.what}: fetching it again")
-                else:
-                    step.result = f"{name} is already here"
-                    return present.folder
-            return self._fetch_locked(cache, name, sha256, step, deadline)
+        step.result = f"{name} is already here"
 
-    def _fetch_locked(self, cache: Path, name: str, sha256: str, step: Step, deadline: Deadline) -> Path:
-        url = self.base + self.file
-        arrived = download(
-            url,
-            images.downloads(cache) / name,
-            sha256=sha256,
-            step=step,
-            deadline=deadline,
-            session=self._session,
-            patience=self.patience,
-        )
-        self._check_format(arrived)
-        file = f"disk.{self.format}"
-        with files.building(cache / name) as work:
-            arrived.rename(work / file)
-            images.seal(work, self._manifest(name, sha256, file, (work / file).stat().st_size))
-        step.result = f"{name}, verified with {self.publication.fingerprint[-16:]}"
-        return cache / name
+        def fill(work: Path) -> images.Manifest:
+            arrived = download(
+                self.base + self.file,
+                images.downloads(cache) / name,
+                sha256=sha256,
+                step=step,
+                deadline=deadline,
+                session=self._session,
+                patience=self.patience,
+            )
+            self._check_format(arrived)
+            disk = arrived.rename(work / f"disk.{self.format}")
+            step.result = f"{name}, verified with {self.publication.fingerprint[-16:]}"
+            return making.describe(
+                images.Manifest,
+                disk,
+                id=name,
+                kind="guest",
+                name=self.name,
+                url=web.shown(self.base + self.file),
+                format=self.format,
+                sha256=sha256,
+            )
+
+        return making.make(cache, name, step, fill, again="fetching it again", deadline=deadline).folder
 
     def _signed_hash(self, step: Step, deadline: Deadline) -> str:
         """The hash the publisher's signed list gives the image."""
@@ -174,19 +166,6 @@ class PublishedImage:
             head = stream.read(4)
         if head != _MAGIC[self.format]:
             raise BlockedError(f"{web.shown(self.base + self.file)} is no {self.format} disk")
-
-    def _manifest(self, name: str, sha256: str, file: str, size: int) -> images.Manifest:
-        return images.Manifest(
-            id=name,
-            kind="guest",
-            name=self.name,
-            url=web.shown(self.base + self.file),
-            file=file,
-            format=self.format,
-            bytes=size,
-            sha256=sha256,
-            created=datetime.now(UTC).replace(microsecond=0),
-        )
 
     def _made(self, entry: images.CachedImage) -> bool:
         manifest = entry.manifest

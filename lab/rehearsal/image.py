@@ -5,29 +5,21 @@ One image serves every kind of emulated PC. It is kept in lab's image cache, nam
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from lab.config.loading import PROJECT
 from lab.core import files, proc
 from lab.core.deadline import Deadline
-from lab.core.errors import LabError
 from lab.core.steps import Step
-from lab.images import cache as images
-from lab.images import mmdebstrap
+from lab.images import debian, making, mmdebstrap
 from lab.images.recipe import digest_of
 from lab.rehearsal.bochs import disk_bytes
 
 SOURCES = PROJECT / "images" / "rehearsal"
-KIND = "rehearsal"
 PROGRAM = (
     "bin",
     "lab",
@@ -42,22 +34,14 @@ PROGRAM = (
 
 _ENVIRONMENT = ("requirements.lock", "pyproject.toml", "bin/invoke", "bin/make_venv.py")
 _DISK, _KERNEL, _INITRAMFS = "disk.raw", "vmlinuz", "initramfs"
-_OUT = "/tmp/lab-out"  # noqa: S108 - inside the root that is being built
 _SPACE = 8 << 30
 _BUILD_SECONDS = 1800.0
 _ASK_SECONDS = 60.0
 
 
-class SystemRecipe(BaseModel):
-    """recipe.toml. `apt_options` are lines of apt's configuration while the image is built."""
+class SystemRecipe(debian.ReleaseRecipe):
+    """recipe.toml of the system disk."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    suite: str
-    components: list[str]
-    release: str
-    apt_options: list[str]
-    packages: list[str]
     size_mib: int
 
 
@@ -86,6 +70,7 @@ class SystemImage:
 
 
 def recipe() -> SystemRecipe:
+    """The recipe of the system disk, as the file has it."""
     return SystemRecipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
@@ -95,37 +80,23 @@ def recipe_hash() -> str:
 
 
 def find(cache: Path) -> SystemImage | None:
-    """The newest image in the cache of today's recipe and lock; None without one. Asks nobody."""
-    wanted = recipe_hash()
-    made = [entry for entry in images.entries(cache) if entry.manifest.recipe == wanted]
-    newest = max(made, key=lambda entry: entry.manifest.created, default=None)
-    return SystemImage(newest.folder) if newest else None
+    """The newest image in the cache of today's recipe and lock; None without one. Reads the cache only."""
+    entry = making.newest(cache, recipe_hash())
+    return SystemImage(entry.folder) if entry else None
 
 
 def build(cache: Path, step: Step) -> SystemImage:
-    """Make the image of today's packages, unless it is there. One process builds, others wait.
+    """The image of today's packages, made unless it is there. One process builds, others wait.
 
     Raises BlockedError (mirror, package index, disk, mmdebstrap itself), DeadlineError, InterruptedByUser.
     """
     made, deadline = recipe(), Deadline.after(_BUILD_SECONDS)
-    step.note(f"asking Debian {made.suite} for the packages of the emulated PC")
-    versions = mmdebstrap.resolve_versions(
-        made.suite,
-        made.packages,
-        deadline=deadline,
-        components=made.components,
-        apt_options=made.apt_options,
-    )
-    digest = hashlib.sha256(json.dumps([recipe_hash(), versions], sort_keys=True).encode()).hexdigest()
-    image_id = images.image_id(made.release, digest)
-    with images.lock(cache, image_id, say=step.note):
-        if images.find(cache, image_id) is None:
-            files.require_space(cache, _SPACE, "building the system disk of an emulated PC")
-            with files.building(cache / image_id) as work:
-                _make(work, image_id, versions, step, deadline)
-    if (entry := images.find(cache, image_id)) is None:
-        raise LabError(f"image {image_id} vanished while it was built")
-    return SystemImage(entry.folder)
+
+    def fill(work: Path, deadline: Deadline) -> Path:
+        files.require_space(cache, _SPACE, "building the system disk of an emulated PC")
+        return _fill(work, made, step, deadline)
+
+    return SystemImage(debian.build_release(cache, step, made, "rehearsal", recipe_hash(), deadline, fill))
 
 
 def copy_program(target: Path) -> None:
@@ -140,24 +111,20 @@ def copy_program(target: Path) -> None:
             shutil.copy2(source, copy)
 
 
-def _make(work: Path, image_id: str, versions: dict[str, str], step: Step, deadline: Deadline) -> None:
-    made, sources = recipe(), work / "sources"
+def _fill(work: Path, made: SystemRecipe, step: Step, deadline: Deadline) -> Path:
+    sources = work / "sources"
     shutil.copytree(SOURCES, sources)
     copy_program(sources / "project")
     # The project's metadata names it, and installing the environment reads that.
     shutil.copy2(PROJECT / "README.md", sources / "project")
+    outputs = ("root.qcow2", _KERNEL, _INITRAMFS, "packages")
     mmdebstrap.build(
-        suite=made.suite,
-        packages=made.packages,
-        hooks=sorted((sources / "hooks").iterdir()),
-        output=None,
+        made,
+        sources=sources,
         log=work / "build.log",
         deadline=deadline,
         env={"LAB_ROOT_MIB": str(made.size_mib), "INITRD": "No", **_package_index()},
-        components=made.components,
-        apt_options=made.apt_options,
-        sources=sources,
-        downloads={f"{_OUT}/{name}": work / name for name in ("root.qcow2", _KERNEL, _INITRAMFS, "packages")},
+        downloads={f"{debian.OUT}/{name}": work / name for name in outputs},
         on_progress=step.progress,
     )
     shutil.rmtree(sources)
@@ -166,19 +133,7 @@ def _make(work: Path, image_id: str, versions: dict[str, str], step: Step, deadl
     proc.run(["qemu-img", "convert", "-O", "raw", root, target], deadline=deadline)
     root.unlink()
     os.truncate(target, disk_bytes(target.stat().st_size))
-    manifest = images.Manifest(
-        id=image_id,
-        kind=KIND,
-        name=made.release,
-        recipe=recipe_hash(),
-        file=target.name,
-        format="raw",
-        bytes=target.stat().st_size,
-        sha256=files.sha256(target),
-        created=datetime.now(UTC),
-        packages=versions,
-    )
-    images.seal(work, manifest)
+    return target
 
 
 def _package_index() -> dict[str, str]:

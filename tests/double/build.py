@@ -109,13 +109,10 @@ def _build(work: Path, name: str) -> None:
     recipe = tomllib.loads((HERE / "recipe.toml").read_text())
     tar = work / "debian.tar"
     mmdebstrap.build(
-        suite=recipe["suite"],
-        packages=recipe["packages"],
-        hooks=[],
+        mmdebstrap.RootRecipe(suite=recipe["suite"], packages=recipe["packages"], variant="extract"),
         output=tar,
         log=work / "build.log",
         deadline=Deadline.after(_BUILD_SECONDS),
-        variant="extract",
     )
     with DebianTree(tar) as tree:
         entries = container(tree, recipe, work)

@@ -43,14 +43,16 @@ def built() -> Path:
 
 
 def _digest(recipe: dict[str, Any], sources: str) -> str:
-    versions = mmdebstrap.resolve_versions(
-        recipe["suite"], recipe["packages"], deadline=Deadline.after(_SECONDS)
-    )
+    versions = mmdebstrap.resolve_versions(_root(recipe), deadline=Deadline.after(_SECONDS))
     digest = hashlib.sha256(json.dumps([versions, sources], sort_keys=True).encode())
     made_of = [path for path in _SOURCES.rglob("*") if path.is_file()]
     for path in [*sorted(made_of), Path(__file__), Path(bootdisk.__file__)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _root(recipe: dict[str, Any]) -> mmdebstrap.RootRecipe:
+    return mmdebstrap.RootRecipe(suite=recipe["suite"], packages=recipe["packages"])
 
 
 def _bootstrap(work: Path, recipe: dict[str, Any], sources: str) -> None:
@@ -59,7 +61,7 @@ def _bootstrap(work: Path, recipe: dict[str, Any], sources: str) -> None:
     proc.run(
         [
             *("unshare", "--mount", "--propagation=private"),
-            *mmdebstrap._common(recipe["packages"], "minbase"),
+            *mmdebstrap.common_options(_root(recipe)),
             *("--format=directory", f"--essential-hook={hooks / '10-answers'}"),
             *(f"--customize-hook={hooks / '50-system'}", recipe["suite"], work / "tree", "-"),
         ],

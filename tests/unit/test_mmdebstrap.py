@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 
 from lab.core.errors import BlockedError, CommandError
-from lab.images import apt_sources, mmdebstrap
+from lab.images import mmdebstrap
 from tests.capabilities import needs_linux
 
 pytestmark = needs_linux  # as mmdebstrap does
 
 
+ARCHIVE = "deb http://mirror.example/debian trixie main\n"
+ROOT = mmdebstrap.RootRecipe(suite="trixie", packages=["a"])
+
+
 def fake_mmdebstrap(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """An mmdebstrap on PATH that runs `script`, and an apt that knows a Debian archive."""
+    """An mmdebstrap on PATH that runs `script`."""
     program = folder / "bin" / "mmdebstrap"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(
-        apt_sources, "lines_for", lambda suite, **_: f"deb http://mirror.example/debian {suite} main\n"
-    )
-    monkeypatch.setattr(mmdebstrap, "_require_keyring", lambda: None)
 
 
 def test_versions_come_from_apts_simulation() -> None:
@@ -55,7 +55,7 @@ def test_a_known_cause_is_said_with_a_hint_and_the_log(
     fake_mmdebstrap(tmp_path, monkeypatch, f'cat >/dev/null; echo "{said}" >&2; exit 25')
     log = tmp_path / "out" / "build.log"
     with pytest.raises(BlockedError, match=what) as caught:
-        mmdebstrap.build(suite="trixie", packages=["a"], hooks=[], output=None, log=log)
+        mmdebstrap.build(ROOT, archive=ARCHIVE, log=log)
     assert caught.value.hint
     assert caught.value.evidence == [str(log)]
     assert said in log.read_text()
@@ -66,7 +66,7 @@ def test_a_failing_hook_stays_a_command_error_with_the_last_lines(
 ) -> None:
     fake_mmdebstrap(tmp_path, monkeypatch, "echo 'hook: no such thing' >&2; exit 25")
     with pytest.raises(CommandError) as caught:
-        mmdebstrap.build(suite="trixie", packages=[], hooks=[], output=None, log=tmp_path / "log")
+        mmdebstrap.build(ROOT, archive=ARCHIVE, log=tmp_path / "log")
     assert "no such thing" in caught.value.tail
 
 
@@ -89,11 +89,9 @@ def test_hooks_run_from_a_copy_any_user_may_read(tmp_path: Path, monkeypatch: py
         esac; done >{report}; cat >>{report}""",
     )
     mmdebstrap.build(
-        suite="trixie",
-        packages=["a", "b"],
-        hooks=[hook],
+        ROOT,
+        archive=ARCHIVE,
         sources=sources,
-        output=None,
         log=tmp_path / "log",
         downloads={"/out/disk": tmp_path / "a disk"},
     )
@@ -110,7 +108,7 @@ def test_nothing_stays_of_a_build_that_died_half_way(tmp_path: Path, monkeypatch
     monkeypatch.setattr("lab.images.mmdebstrap.os.geteuid", lambda: 0)
     work = tmp_path / "work"
     with pytest.raises(CommandError) as caught:
-        mmdebstrap.build(suite="trixie", packages=[], hooks=[], output=None, log=work / "build.log")
+        mmdebstrap.build(ROOT, archive=ARCHIVE, log=work / "build.log")
     assert f"root in {work}" in caught.value.tail
     assert [path.name for path in work.iterdir()] == ["build.log"]
 
@@ -126,10 +124,8 @@ def test_progress_counts_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     seen: list[tuple[float, float | None, str]] = []
     mmdebstrap.build(
-        suite="trixie",
-        packages=[],
-        hooks=[],
-        output=None,
+        ROOT,
+        archive=ARCHIVE,
         log=tmp_path / "log",
         on_progress=lambda done, total, text: seen.append((done, total, text)),
     )

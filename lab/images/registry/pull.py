@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lab.core import files
 from lab.core.deadline import Deadline
-from lab.core.errors import BlockedError, LabError
+from lab.core.errors import BlockedError
 from lab.core.steps import Step
 from lab.core.web import Patience
 from lab.images import cache as images
+from lab.images import making
 from lab.images.registry import archive, manifests
 from lab.images.registry.client import Registry
 from lab.images.registry.manifests import Resolved
@@ -63,19 +63,18 @@ def pull(
     with Registry(reference, mirror, deadline, patience, step.note) as registry:
         resolved = registry.resolve(digest)
         name = images.image_id(reference.name, resolved.manifest.removeprefix("sha256:"))
-        with images.lock(cache, name, say=step.note, deadline=deadline):
+
+        def fill(work: Path) -> images.Manifest:
             blobs = images.downloads(cache) / name
-            if not _is_good(images.find(cache, name), step):
-                if fits is not None:
-                    fits(resolved.size)
-                _require_space(cache, blobs, resolved)
-                _fetch(registry, resolved, blobs, step)
-                with files.building(cache / name) as work:
-                    images.seal(work, _pack(work, name, registry, resolved, blobs, step))
+            if fits is not None:
+                fits(resolved.size)
+            _require_space(cache, blobs, resolved)
+            _fetch(registry, resolved, blobs, step)
+            manifest = _pack(work, name, registry, resolved, blobs, step)
             shutil.rmtree(blobs, ignore_errors=True)
-    entry = images.find(cache, name)
-    if entry is None:
-        raise LabError(f"image {name} vanished while it was pulled")
+            return manifest
+
+        entry = making.make(cache, name, step, fill, again="pulling it again", deadline=deadline)
     step.result = f"{name}, {resolved.digest}"
     return entry
 
@@ -85,7 +84,7 @@ def find(cache: Path, digest: str) -> images.CachedImage | None:
     for entry in images.entries(cache):
         if entry.manifest.kind == KIND:
             known = facts(entry)
-            if digest in (known.digest, known.manifest_digest) and _is_good(entry):
+            if digest in (known.digest, known.manifest_digest) and not making.damage_of(entry):
                 return entry
     return None
 
@@ -100,18 +99,6 @@ def facts(entry: images.CachedImage) -> PulledFacts:
         manifest_digest=str(extra["manifest_digest"]),
         compressed_bytes=int(extra["compressed_bytes"]),
     )
-
-
-def _is_good(entry: images.CachedImage | None, step: Step | None = None) -> bool:
-    if entry is None:
-        return False
-    try:
-        images.check(entry)
-    except BlockedError as error:
-        if step:
-            step.note(f"{error.what}: pulling it again")
-        return False
-    return True
 
 
 def _require_space(cache: Path, blobs: Path, image: Resolved) -> None:
@@ -154,16 +141,15 @@ def _pack(
 
     target = work / _FILE
     sha256 = archive.write(target, image, blobs, report)
-    return images.Manifest(
+    return making.describe(
+        images.Manifest,
+        target,
         id=name,
         kind=KIND,
         name=image.reference.name,
         url=f"{registry.url}/manifests/{image.manifest}",
-        file=target.name,
         format="docker-archive",
-        bytes=target.stat().st_size,
         sha256=sha256,
-        created=datetime.now(UTC).replace(microsecond=0),
         reference=image.reference.tagged,
         image_id=image.config.digest,
         layers=config.layers,

@@ -17,12 +17,17 @@ _HERE = Path(__file__).parent
 _STAND_IN = _HERE / "vboxheadless_driverless.c"
 _SECTOR = _HERE / "boot.s"
 _SUITE = "sid"
-_PACKAGES = ("python3", "virtualbox")
-_COMPONENTS = ("main", "contrib")
-_RECIPE = [
+_COMPONENTS = ["main", "contrib"]
+_ROOT = mmdebstrap.RootRecipe(
+    suite=_SUITE,
+    packages=["python3", "virtualbox"],
+    components=_COMPONENTS,
     # An old signature does: what is tested here is VirtualBox, and a mirror may be frozen in time.
-    *mmdebstrap._common(_PACKAGES, "minbase", ['Acquire::Check-Valid-Until "false"']),
-    *mmdebstrap._trimming(),
+    apt_options=['Acquire::Check-Valid-Until "false"'],
+)
+_RECIPE = [
+    *mmdebstrap.common_options(_ROOT),
+    *mmdebstrap.trimming_options(),
     "--format=directory",
     _SUITE,
 ]
