@@ -1,9 +1,10 @@
-"""docs/glossary.md: a word of the field is in the code under the name that it says."""
+"""docs/glossary.md and docs/design.md: words, rooms and places are in the code under the names they say."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
+
+import pytest
 
 from lab.config.loading import PROJECT
 
@@ -18,9 +19,24 @@ def test_every_class_it_names_is_one() -> None:
     assert named <= classes, named - classes
 
 
-def test_every_place_it_names_is_there() -> None:
-    places = re.findall(r"`(lab/[\w/.]+)`", _TEXT)
-    assert places and all((Path(PROJECT) / place).exists() for place in places)
+@pytest.mark.parametrize("page", ["glossary.md", "design.md", "extending.md", "nightly.md"])
+def test_every_place_it_names_is_there(page: str) -> None:
+    places = re.findall(r"`(lab/[\w/.]+)`", (PROJECT / "docs" / page).read_text())
+    assert [place for place in places if not (PROJECT / place).exists()] == []
+
+
+def test_what_the_design_says_is_in_a_module_is_there() -> None:
+    """Its table "Where is …?", which is read before the code."""
+    table = (PROJECT / "docs" / "design.md").read_text().split("\n## ")[1]
+    named = re.findall(r"`(\w+)`(?:: [^`|]+)? in `(lab/[\w/]+\.py)`", table)
+    assert len(named) > 4
+    assert [pair for pair in named if not re.search(rf"\b{pair[0]}\b", (PROJECT / pair[1]).read_text())] == []
+
+
+def test_every_room_is_in_the_plan() -> None:
+    plan = (PROJECT / "docs" / "design.md").read_text()
+    rooms = {f"lab/{path.name}" for path in (PROJECT / "lab").iterdir() if (path / "__init__.py").exists()}
+    assert {room for room in rooms if f"`{room}`" not in plan} == set()
 
 
 def test_a_word_stands_once() -> None:
