@@ -142,6 +142,11 @@ def parse_cpuinfo(text: str) -> Cpu:
     )
 
 
+def linux_cpu(root: Path = Path("/")) -> Cpu:
+    """The first CPU as /proc/cpuinfo has it; an empty one where that cannot be read."""
+    return parse_cpuinfo(_text(root / "proc/cpuinfo"))
+
+
 def parse_sysctl(text: str) -> dict[str, str]:
     """`name: value` lines, as macOS's sysctl prints them."""
     pairs = (line.partition(":") for line in text.splitlines())
@@ -231,7 +236,7 @@ def _read_linux(root: Path) -> HostFacts:
         kernel=platform.release(),
         arch=platform.machine(),
         cpu=replace(
-            parse_cpuinfo(_text(root / "proc/cpuinfo")),
+            linux_cpu(root),
             signature=signature() if root == Path("/") else None,
             board=", ".join(filter(None, (_text(root / "sys/class/dmi/id" / name) for name in _BOARD))),
         ),

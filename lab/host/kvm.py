@@ -13,6 +13,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +23,10 @@ from pydantic import TypeAdapter
 from lab.core import files, proc
 from lab.core.deadline import Deadline
 from lab.core.errors import DeadlineError, LabError, ending
-from lab.host import tiny_guest
-from lab.host.facts import parse_cpuinfo
+from lab.host import facts, tiny_guest
 from lab.probes.kvm import Probe, own_module, parse_probe, script
 
 DEVICE = Path("/dev/kvm")
-MODULES = Path("/sys/module")
-CPUINFO = Path("/proc/cpuinfo")
 BOOT_SECONDS = 20.0
 """How long the tiny guest may take to its user space: about a second on working hardware."""
 
@@ -69,26 +67,31 @@ def functional_probe(
     accel: Accelerator = "kvm",
     seconds: float = BOOT_SECONDS,
     qemu: str = _QEMU,
+    asking: Asking | None = None,
 ) -> KvmAnswer:
     """Decide, or recall the decision made since this host booted with this kernel and QEMU.
 
     `kernel` is an x86-64 Linux kernel to boot; without it, one of the host's own. Where no
-    kernel can be had the answer is "not proven", hence not usable, and is not kept. `accel`
-    is for tests of the probe itself. Raises InterruptedByUser; a broken KVM is an answer.
+    kernel can be had the answer is "not proven", hence not usable, and is not kept. `accel` and `asking`
+    are for tests of the probe itself. Raises InterruptedByUser; a broken KVM is an answer.
     """
-    if refusal := _refusal(accel, qemu):
-        return KvmAnswer(False, refusal, nested_parameter(), {})
-    key = _identity(qemu)
+    asking = asking or Asking()
+    device, nested = asking.root / "dev/kvm", nested_parameter(asking.root)
+    if refusal := _refusal(device, accel, qemu):
+        return KvmAnswer(False, refusal, nested)
+    key = asking.identity(qemu)
     kept = cache_dir / _CACHE.format(accel=accel)
-    if not fresh and (answer := _recalled(kept, key)):
+    if not fresh and (answer := _recalled(kept, key, nested)):
         return answer
-    answer, final = _decide(key, kernel or host_kernel(), accel, seconds, qemu)
+    checked: dict[str, Any] = {**key, "accelerator": accel}
+    usable, why, final = _decide(asking, checked, kernel or host_kernel(asking.root), accel, seconds, qemu)
+    answer = KvmAnswer(usable, why, nested, checked)
     if final:
         files.write_json(kept, asdict(answer), files.PUBLIC)
     return answer
 
 
-def _refusal(accel: Accelerator, qemu: str) -> str:
+def _refusal(device: Path, accel: Accelerator, qemu: str) -> str:
     """Why there is nothing to probe: cheap to find out, so never kept."""
     if platform.system() != "Linux":
         return f"KVM is Linux's, and this host runs {platform.system()}"
@@ -96,10 +99,10 @@ def _refusal(accel: Accelerator, qemu: str) -> str:
         return f"this host's CPU is {platform.machine()}: x86-64 guests are emulated on it"
     if shutil.which(qemu) is None:
         return f"{qemu} is not installed"
-    if accel == "kvm" and not DEVICE.exists():
-        return f"there is no {DEVICE}"
-    if accel == "kvm" and not os.access(DEVICE, os.R_OK | os.W_OK):
-        return f"this user may not open {DEVICE} (group kvm may)"
+    if accel == "kvm" and not device.exists():
+        return f"there is no {device}"
+    if accel == "kvm" and not os.access(device, os.R_OK | os.W_OK):
+        return f"this user may not open {device} (group kvm may)"
     return ""
 
 
@@ -112,42 +115,48 @@ def _identity(qemu: str) -> dict[str, str]:
     }
 
 
-def _recalled(kept: Path, key: dict[str, str]) -> KvmAnswer | None:
+def _recalled(kept: Path, key: dict[str, str], nested: bool) -> KvmAnswer | None:
     try:
         answer = _REMEMBERED.validate_python(files.read_json(kept))
     except (OSError, ValueError):
         return None
     same = all(answer.checked.get(name) == value for name, value in key.items())
-    return answer if same and answer.nested == nested_parameter() else None
+    return answer if same and answer.nested == nested else None
 
 
 def _decide(
-    key: dict[str, str], kernel: Path | None, accel: Accelerator, seconds: float, qemu: str
-) -> tuple[KvmAnswer, bool]:
-    """The answer, and whether it is one to keep: not where a tool, memory or a right was missing."""
-    nested = nested_parameter()
-    checked: dict[str, Any] = {**key, "accelerator": accel, "kernel": str(kernel) if kernel else ""}
+    asking: Asking,
+    checked: dict[str, Any],
+    kernel: Path | None,
+    accel: Accelerator,
+    seconds: float,
+    qemu: str,
+) -> tuple[bool, str, bool]:
+    """Whether KVM is usable, why, and whether to keep that; what it rests on is added to `checked`.
+
+    It is not kept where a tool, memory or a right was missing.
+    """
+    checked["kernel"] = str(kernel) if kernel else ""
     if accel == "kvm":
-        run = _tiny_entries()
+        run = asking.entries()
         checked["entries"] = run.model_dump() if run else "the probe did not run"
         if run is not None and run.device.error:
-            return KvmAnswer(False, run.device.error, nested, checked), False
+            return False, run.device.error, False
         if run is not None and not (run.real_mode and run.real_mode.ok):
             lasting = run.real_mode is not None and run.real_mode.failure in ("kvm", "timeout")
             what = "KVM does not run a guest's first instructions" if lasting else "not proven"
-            return KvmAnswer(False, f"{what}: {run.why}", nested, checked), lasting
+            return False, f"{what}: {run.why}", lasting
     if kernel is None:
         why = "not proven: there is no kernel here yet to boot under it (lab's guest image brings one)"
-        return KvmAnswer(False, why, nested, checked), False
+        return False, why, False
     try:
-        failure = boot(kernel, accel, Deadline.after(seconds), qemu)
+        failure = asking.boot(kernel, accel, Deadline.after(seconds), qemu)
     except OSError as error:
-        return KvmAnswer(False, f"not proven: {error}", nested, checked), False
+        return False, f"not proven: {error}", False
     if failure:
         lasting = _KVMS_WORD.search(failure) is not None and not _PASSING.search(failure)
-        return KvmAnswer(False, failure if lasting else f"not proven: {failure}", nested, checked), lasting
-    why = f"a kernel boots to user space under it ({kernel.name}, {key['qemu']})"
-    return KvmAnswer(True, why, nested, checked), True
+        return False, failure if lasting else f"not proven: {failure}", lasting
+    return True, f"a kernel boots to user space under it ({kernel.name}, {checked['qemu']})", True
 
 
 def _tiny_entries() -> Probe | None:
@@ -176,9 +185,9 @@ def boot(kernel: Path, accel: Accelerator, deadline: Deadline, qemu: str = _QEMU
                 tiny_guest.command(qemu, accel, kernel, archive, serial), deadline=deadline, check=False
             )
         except DeadlineError:
-            output = _text(serial)
+            output = _printed(serial)
             return "" if word in output else _silence(output, deadline.seconds)
-        output = _text(serial)
+        output = _printed(serial)
     if word in output:
         return ""
     reason = proc.tail(done.err, 1) or proc.tail(output, 1) or ending(done.status)
@@ -191,20 +200,27 @@ def _silence(output: str, seconds: float) -> str:
     return f"a kernel booted under it does not reach user space in {seconds:.0f} s ({heard})"
 
 
-def _text(path: Path) -> str:
+def _printed(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def host_kernel() -> Path | None:
+def host_kernel(root: Path = Path("/")) -> Path | None:
     """The newest readable kernel in /boot, if any: on many hosts only root may read them."""
-    kernels = [path for path in Path("/boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
+    kernels = [path for path in (root / "boot").glob("vmlinuz-*") if os.access(path, os.R_OK)]
     return max(kernels, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], default=None)
 
 
-def nested_parameter() -> bool:
+def nested_parameter(root: Path = Path("/")) -> bool:
     """Whether KVM's module for this processor lets its guests have vmx or svm."""
-    try:
-        module = own_module(parse_cpuinfo(CPUINFO.read_text()).extensions)
-        return (MODULES / (module or "none") / "parameters/nested").read_text().strip() in ("Y", "1")
-    except OSError:
-        return False
+    module = own_module(facts.linux_cpu(root).extensions)
+    return facts.read_kvm(root).parameters.get(f"{module}.nested") in ("Y", "1")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What the probe asks of a host whose files are below `root`: this one's, or a test's."""
+
+    root: Path = Path("/")
+    identity: Callable[[str], dict[str, str]] = _identity
+    entries: Callable[[], Probe | None] = _tiny_entries
+    boot: Callable[[Path, Accelerator, Deadline, str], str] = boot

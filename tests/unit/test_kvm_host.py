@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,64 +15,70 @@ from lab.host import kvm
 from lab.probes.kvm import Probe
 from tests.unit.fakes import kvm_entry, kvm_probe
 
+KEY = {"boot_id": "1", "host_kernel": "k", "qemu": "q"}
+
+
+@dataclass
+class Host:
+    """A Linux host whose QEMU, device and modules are files of a test's."""
+
+    root: Path
+    answer: str = ""
+    """What a boot says; empty: it came to user space."""
+    boots: int = 0
+    key: dict[str, str] = field(default_factory=lambda: dict(KEY))
+    entries: Probe | None = None
+
+    def probe(self, *, fresh: bool = False, kernel: bool = True) -> kvm.KvmAnswer:
+        return kvm.functional_probe(
+            self.root / "cache",
+            fresh=fresh,
+            kernel=self.root / "vmlinuz" if kernel else None,
+            qemu=str(self.root / "qemu"),
+            asking=kvm.Asking(self.root, lambda _qemu: self.key, lambda: self.entries, self._boot),
+        )
+
+    def _boot(self, *_: object) -> str:
+        self.boots += 1
+        return self.answer
+
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Linux host whose QEMU, device and modules are files of ours."""
-    monkeypatch.setattr(kvm.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(kvm.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(kvm, "DEVICE", tmp_path / "kvm")
-    monkeypatch.setattr(kvm, "MODULES", tmp_path / "modules")
-    monkeypatch.setattr(kvm, "_tiny_entries", lambda: None)
-    monkeypatch.setattr(kvm, "_identity", lambda qemu: {"boot_id": "1", "host_kernel": "k", "qemu": "q"})
-    (tmp_path / "kvm").touch()
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/kvm").touch()
     (tmp_path / "vmlinuz").write_bytes(b"kernel")
     qemu = tmp_path / "qemu"
     qemu.write_text("#!/bin/sh\n")
     qemu.chmod(qemu.stat().st_mode | stat.S_IXUSR)
-    return tmp_path
-
-
-@pytest.fixture
-def boots(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often a kernel was booted; the answer is the list's last text (empty: it booted)."""
-    asked: list[str] = []
-    monkeypatch.setattr(kvm, "boot", lambda *_: asked.append("x") or ANSWERS.get("now", ""))
-    ANSWERS.clear()
-    return asked
-
-
-ANSWERS: dict[str, str] = {}
-
-
-def _probe(host: Path, fresh: bool = False) -> kvm.KvmAnswer:
-    return kvm.functional_probe(host / "cache", fresh=fresh, kernel=host / "vmlinuz", qemu=str(host / "qemu"))
+    return Host(tmp_path)
 
 
 def test_answer_is_kept_for_this_boot_this_kernel_and_this_qemu(
-    host: Path, boots: list[str], monkeypatch: pytest.MonkeyPatch
+    host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = _probe(host)
+    first = host.probe()
     assert first.usable
-    assert _probe(host) == first
-    assert len(boots) == 1
+    assert host.probe() == first
+    assert host.boots == 1
     for changed in ("boot_id", "host_kernel", "qemu"):
-        key = {"boot_id": "1", "host_kernel": "k", "qemu": "q"} | {changed: "other"}
-        monkeypatch.setattr(kvm, "_identity", lambda qemu, key=key: key)
-        _probe(host)
-    assert len(boots) == 4
-    _probe(host, fresh=True)
-    assert len(boots) == 5
+        host.key = KEY | {changed: "other"}
+        host.probe()
+    assert host.boots == 4
+    host.probe(fresh=True)
+    assert host.boots == 5
 
 
-def test_negative_answer_is_kept_too_with_its_reason(host: Path, boots: list[str]) -> None:
-    ANSWERS["now"] = "a kernel booted under it does not reach user space in 20 s"
-    assert not _probe(host).usable
-    ANSWERS["now"] = ""
-    again = _probe(host)
+def test_negative_answer_is_kept_too_with_its_reason(host: Host) -> None:
+    host.answer = "a kernel booted under it does not reach user space in 20 s"
+    assert not host.probe().usable
+    host.answer = ""
+    again = host.probe()
     assert not again.usable
     assert "does not reach user space" in again.why
-    assert _probe(host, fresh=True).usable
+    assert host.probe(fresh=True).usable
 
 
 @pytest.mark.parametrize(
@@ -94,12 +102,12 @@ def test_negative_answer_is_kept_too_with_its_reason(host: Path, boots: list[str
         ("a kernel booted under it does not reach user space in 20 s (it said nothing)", True),
     ],
 )
-def test_only_what_will_fail_again_is_kept(host: Path, boots: list[str], failure: str, kept: bool) -> None:
-    ANSWERS["now"] = failure
-    answer = _probe(host)
+def test_only_what_will_fail_again_is_kept(host: Host, failure: str, kept: bool) -> None:
+    host.answer = failure
+    answer = host.probe()
     assert not answer.usable and answer.why.startswith("not proven") is not kept
-    ANSWERS["now"] = ""
-    assert _probe(host).usable is not kept
+    host.answer = ""
+    assert host.probe().usable is not kept
 
 
 @pytest.mark.parametrize(
@@ -107,21 +115,20 @@ def test_only_what_will_fail_again_is_kept(host: Path, boots: list[str], failure
     [("kvm", True), ("timeout", True), ("resource", False), ("killed", False), ("tool", False)],
 )
 def test_a_tiny_guest_that_failed_by_itself_is_no_lasting_answer(
-    host: Path, boots: list[str], monkeypatch: pytest.MonkeyPatch, failure: str, kept: bool
+    host: Host, monkeypatch: pytest.MonkeyPatch, failure: str, kept: bool
 ) -> None:
     entry = kvm_entry(False, failure=failure, error="it failed")
-    probed = Probe.model_validate(kvm_probe(real_mode=entry, long_mode=entry))
-    monkeypatch.setattr(kvm, "_tiny_entries", lambda: probed)
-    answer = _probe(host)
+    host.entries = Probe.model_validate(kvm_probe(real_mode=entry, long_mode=entry))
+    answer = host.probe()
     assert not answer.usable and "it failed" in answer.why
     assert answer.why.startswith("not proven") is not kept
-    monkeypatch.setattr(kvm, "_tiny_entries", lambda: None)
-    assert _probe(host).usable is not kept
+    host.entries = None
+    assert host.probe().usable is not kept
 
 
-def test_damaged_memory_of_an_answer_is_no_answer(host: Path, boots: list[str]) -> None:
-    _probe(host)
-    (kept,) = (host / "cache").iterdir()
+def test_damaged_memory_of_an_answer_is_no_answer(host: Host) -> None:
+    host.probe()
+    (kept,) = (host.root / "cache").iterdir()
     whole = kept.read_text()
     for text in (
         "",
@@ -131,31 +138,32 @@ def test_damaged_memory_of_an_answer_is_no_answer(host: Path, boots: list[str]) 
         whole.replace('"usable": true', '"usable": "perhaps"'),
     ):
         kept.write_text(text)
-        _probe(host)
-    assert len(boots) == 6
+        host.probe()
+    assert host.boots == 6
 
 
 def test_without_a_kernel_it_is_not_proven_and_asked_again(
-    host: Path, boots: list[str], monkeypatch: pytest.MonkeyPatch
+    host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kvm, "host_kernel", lambda: None)
-    answer = kvm.functional_probe(host / "cache", qemu=str(host / "qemu"))
+    answer = host.probe(kernel=False)
     assert not answer.usable
     assert "not proven" in answer.why
-    assert _probe(host).usable, "a kernel that came later is used"
+    assert host.probe().usable, "a kernel that came later is used"
 
 
-def test_refusals_are_not_remembered(host: Path, boots: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    (host / "kvm").unlink()
-    assert _probe(host).why.startswith("there is no")
-    (host / "kvm").touch()
-    monkeypatch.setattr(kvm.platform, "system", lambda: "Darwin")
-    assert "Darwin" in _probe(host).why
-    monkeypatch.setattr(kvm.platform, "system", lambda: "Linux")
+def test_refusals_are_not_remembered(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    (host.root / "dev/kvm").unlink()
+    assert host.probe().why.startswith("there is no")
+    (host.root / "dev/kvm").touch()
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    assert "Darwin" in host.probe().why
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
     allowed = os.access
-    monkeypatch.setattr(kvm.os, "access", lambda path, mode: path != kvm.DEVICE and allowed(path, mode))
-    assert "may not open" in _probe(host).why
-    assert boots == []
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not str(path).endswith("/kvm") and allowed(path, mode)
+    )
+    assert "may not open" in host.probe().why
+    assert host.boots == 0
 
 
 @pytest.mark.parametrize(
@@ -171,11 +179,11 @@ def test_refusals_are_not_remembered(host: Path, boots: list[str], monkeypatch: 
     ],
 )
 def test_nested_comes_from_the_processors_own_module(
-    host: Path, monkeypatch: pytest.MonkeyPatch, flag: str, module: str, text: str, nested: bool
+    host: Host, flag: str, module: str, text: str, nested: bool
 ) -> None:
-    (host / "cpuinfo").write_text(f"flags : fpu {flag}\n")
-    monkeypatch.setattr(kvm, "CPUINFO", host / "cpuinfo")
-    parameters = host / "modules" / module / "parameters"
+    (host.root / "proc").mkdir()
+    (host.root / "proc/cpuinfo").write_text(f"flags : fpu {flag}\n")
+    parameters = host.root / "sys/module" / module / "parameters"
     parameters.mkdir(parents=True)
     (parameters / "nested").write_text(f"{text}\n")
-    assert kvm.nested_parameter() is nested
+    assert kvm.nested_parameter(host.root) is nested
