@@ -99,7 +99,7 @@ def _prepared(session: Session, tier: str) -> tuple[list[str], list[str]]:
     folders = TIERS[tier]
     if tier == "unit":
         return folders, []
-    lacking = packages.impossible(_NEEDED)
+    lacking = session.factories.impossible(_NEEDED)
     if not lacking:
         session.need(_NEEDED)
         return folders, []

@@ -28,6 +28,9 @@ class Tools(Protocol):
     @property
     def guest(self) -> Guest: ...
 
+    def log_in(self, deadline: Deadline) -> Guest:
+        """Log in to L1 as soon as it lets lab in. Raises LabError when its VM is dead, DeadlineError."""
+
     @property
     def adb_address(self) -> str:
         """127.0.0.1:port, or empty when there is no emulator."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lab.core import lock
 from lab.history import History, Night
-from lab.host import facts as host_facts
 from lab.workflow.session import Session
 
 NAME = "nightly"
@@ -33,16 +32,16 @@ def opened(session: Session) -> History:
     try:
         # The lock is looked at second: a night that runs has held it since before it was on record.
         if history.running() and lock.holder(lock_file(session)) is None:
-            close_dead(history)
+            close_dead(session, history)
     except BaseException:
         history.close()
         raise
     return history
 
 
-def close_dead(history: History) -> None:
+def close_dead(session: Session, history: History) -> None:
     """Close every night still said to run, for a caller who knows that none does."""
-    boot_id = host_facts.read().boot_id or ""
+    boot_id = session.factories.host().boot_id or ""
     history.close_dead(history.running(), "its command was killed, or crashed", boot_id)
 
 

@@ -21,7 +21,6 @@ from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.core.files import write_atomic
 from lab.documents.nights import NightlyRun
 from lab.history import ClimbRecord, Ending, History, HistoryError, Night
-from lab.host import facts as host_facts
 from lab.ladder.rungs import nested
 from lab.ladder.verdict import exit_code
 from lab.model.domain import Verdict
@@ -133,13 +132,13 @@ class _Night:
         self.writes = _Writes()
         self.made = False
         """Whether the lab of that name is this night's."""
-        keeping.close_dead(history)
+        keeping.close_dead(session, history)
         self.default_claim = history.last_claim()
         """The claim of a night that fails before it knows its own: that of the night before."""
         self.key = history.begin(
             planned=self.settings.runs + int(self.settings.compare),
             evidence=str(folder.path),
-            boot_id=host_facts.read().boot_id or "",
+            boot_id=self.session.factories.host().boot_id or "",
             lab_version=__version__,
         )
 

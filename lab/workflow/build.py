@@ -14,10 +14,9 @@ from lab.core.errors import BlockedError, CommandError
 from lab.core.steps import Background
 from lab.emulators import MAIN
 from lab.emulators.protocol import Emulator
-from lab.engines.protocol import HELD, State, why_dead
+from lab.engines.protocol import HELD, State
 from lab.guest import boot, clock, docker, seed
 from lab.guest.ssh import Guest
-from lab.guest.waiting import wait_for_ssh
 from lab.images import cache, debian, uses
 from lab.ladder import rungs
 from lab.model.domain import Outcome
@@ -120,7 +119,7 @@ class Builder:
     def _image(self) -> None:
         bench = self._bench
         if not bench.record().image:
-            image, why = selection.guest_image(self._session, bench.record())
+            image, why = self._session.factories.guest_image(self._session, bench.record())
             bench.lab.change(image=image, image_why=why)
             bench.changed_image()
             self._steps.note(f"image: {image} ({why})")
@@ -174,7 +173,7 @@ class Builder:
         setting itself up.
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
-        guest = wait_for_ssh(self._bench.new_guest, deadline, lambda: why_dead(self._bench.machine))
+        guest = self._bench.log_in(deadline, self._bench.new_guest)
         if not selection.is_own(self._bench.record().image):
             boot.wait_until_over(guest, deadline)
         return guest

@@ -15,7 +15,6 @@ from lab.core.deadline import cleaning_up
 from lab.core.errors import LabError, UsageError
 from lab.core.steps import Background
 from lab.engines.protocol import SOFTWARE
-from lab.host import facts as host_facts
 from lab.host.cpuid import SOFTWARE_SIGNATURES
 from lab.ladder import report
 from lab.ladder.climb import Climb, climb
@@ -142,7 +141,7 @@ def climb_lab(
 
 def _informative(bench: Workbench, claim: Claim | None) -> tuple[str, ...]:
     """The rungs that only inform; where no claim was named, for each claim that may turn out to be meant."""
-    theory = host_facts.read().mac and bench.record().engine == "virtualbox"
+    theory = bench.session.factories.host().mac and bench.record().engine == "virtualbox"
     meant = claim or (Claim.THEORY if theory else Claim.ANDROID)
     return LADDER.informative(meant)
 

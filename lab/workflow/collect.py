@@ -16,7 +16,6 @@ from lab.core.steps import Background
 from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.guest.gather import gather
-from lab.host import facts as host_facts
 from lab.records.evidence import Run
 from lab.workflow.workbench import Workbench
 
@@ -60,7 +59,7 @@ def collect(bench: Workbench, run: Run, *, reach_guest: bool = True) -> list[str
 def _of_host(bench: Workbench) -> dict[str, Source]:
     settings = bench.session.settings
     return {
-        "host.json": lambda: json.dumps(host_facts.read().as_dict(), indent=2, default=str),
+        "host.json": lambda: json.dumps(bench.session.factories.host().as_dict(), indent=2, default=str),
         "config.json": lambda: json.dumps(
             [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
             indent=2,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from lab import engines
-from lab.core import files
 from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.engines.protocol import HELD, State
-from lab.host import facts
 from lab.images import canary
 from lab.records.labs import Lab, Record
 from lab.workflow import consent, mirror, ports, selection
@@ -46,7 +43,7 @@ def before_replacing(session: Session, plan: Record, old: Lab) -> None:
     Raises BlockedError: then the old one is better than none.
     """
     session.need(selection.purposes(session, plan.engine))
-    engine = engines.engine(plan.engine, session.engine_options())
+    engine = session.engine(plan.engine)
     usable = engine.availability()
     if not usable.usable:
         raise BlockedError(f"{plan.engine} cannot be used: {usable.why}", hint=usable.hint)
@@ -68,12 +65,12 @@ def before_replacing(session: Session, plan: Record, old: Lab) -> None:
 def before_start(session: Session, lab: Lab, record: Record) -> None:
     """Memory and disk for the VM are there. Raises BlockedError."""
     _must_have_memory(session, record)
-    files.require_space(lab.folder, _DISK_BYTES, f"the disk of lab {lab.name}")
+    session.factories.require_space(lab.folder, _DISK_BYTES, f"the disk of lab {lab.name}")
 
 
 def _must_have_memory(session: Session, record: Record, freed_mib: int = 0) -> None:
     """`freed_mib` is what another VM gives back first. Raises BlockedError."""
-    host, wanted = facts.read(), record.memory_mib * _MIB
+    host, wanted = session.factories.host(), record.memory_mib * _MIB
     available = host.memory_available + freed_mib * _MIB
     what = f"the VM takes {record.memory_mib} MiB of memory, and {available // _MIB} MiB is available"
     if available >= wanted:

@@ -12,9 +12,8 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, LabError, UsageError
 from lab.emulators import NONE, AndroidOptions
 from lab.emulators.docker_android import image, room
-from lab.host import facts, packages
 from lab.host.packages import Purpose
-from lab.images import cache, debian, registry
+from lab.images import cache, debian
 from lab.images.published import PublishedImage
 from lab.images.registry import Reference
 from lab.records.labs import Lab, Record, new_record
@@ -82,7 +81,7 @@ def engine_name(session: Session) -> str:
     *preferred, last = engines.automatic()
     refusals = []
     for name in preferred:
-        engine = engines.engine(name, session.engine_options())
+        engine = session.engine(name)
         found = engine.availability()
         if found.broken and sys.platform == "darwin":
             raise BlockedError(
@@ -119,7 +118,7 @@ def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
 def _not_installed(session: Session, engine: str) -> str:
     """Have the engine installed: one that is still to be says nothing of itself. Why it cannot be, if so."""
     with contextlib.suppress(LabError):
-        if engines.engine(engine, session.engine_options()).availability().usable:
+        if session.engine(engine).availability().usable:
             return ""
     try:
         session.need(purposes(session, engine))
@@ -166,7 +165,7 @@ def _android_size(session: Session) -> tuple[int, int, int | None]:
     size = found.bytes if found else None
     memory, disk = settings.vm.memory_mib, settings.vm.disk_gib
     if not _is_set(settings, "vm.memory_mib"):
-        memory = max(memory, min(room.memory_mib(android), facts.read().memory_total >> 20))
+        memory = max(memory, min(room.memory_mib(android), session.factories.host().memory_total >> 20))
     if not _is_set(settings, "vm.disk_gib"):
         disk = max(disk, room.disk_gib(size))
     return memory, disk, size
@@ -184,7 +183,8 @@ def _no_image(session: Session, android: AndroidOptions) -> str:
     except LabError as error:  # what is known of images is damaged, or the name is none
         return f"whether {android.image} is here cannot be told ({error.what})"
     try:
-        unreachable = registry.reachable(Reference.parse(android.image), android.registry, _REACH_SECONDS)
+        reference, ask = Reference.parse(android.image), session.factories.registry_unreachable
+        unreachable = ask(reference, android.registry, _REACH_SECONDS)
     except UsageError as error:
         unreachable = error.what
     return f"{android.image} is not here, and cannot be fetched ({unreachable})" if unreachable else ""
@@ -194,7 +194,7 @@ def _no_hardware_nesting(session: Session, engine: str) -> str:
     if not session.settings.vm.nested:
         return "nesting is switched off"
     try:
-        nesting = engines.engine(engine, session.engine_options()).facts().nesting
+        nesting = session.engine(engine).facts().nesting
     except LabError as error:  # its rung will say so, too
         return f"{engine} does not say whether it nests ({error.what})"
     if nesting == "hardware":
@@ -218,7 +218,7 @@ def guest_image(session: Session, record: Record) -> tuple[str, str]:
         )
     kind, why = image_kind(session, record.engine)
     if kind != DEBIAN:
-        known = published(kind, record.engine).find(session.images)
+        known = session.factories.published(kind, record.engine).find(session.images)
         return (known.name if known else published_image(session, kind, record.engine)), why
     if why != ASKED_FOR:
         session.steps.note(f"image: {DEBIAN}, because {why}")
@@ -234,13 +234,13 @@ def image_kind(session: Session, engine: str) -> tuple[str, str]:
     if wanted == DEBIAN:
         return DEBIAN, ASKED_FOR
     name = UBUNTU if wanted == "auto" else wanted
-    image = published(name, engine)
+    image = session.factories.published(name, engine)
     if image.find(session.images):
         return name, ASKED_FOR if wanted == name else "cached"
     unreachable = image.reachable(_REACH_SECONDS)
     if unreachable is None:
         return name, ASKED_FOR if wanted == name else "its server can be reached"
-    foreign = bool(packages.impossible({"build-image"}))
+    foreign = bool(session.factories.impossible({"build-image"}))
     if wanted == name or (foreign and debian.find(session.images) is None):
         other = ", or use `--image debian-13`, built from this machine's apt sources"
         raise BlockedError(
@@ -292,7 +292,7 @@ def published(name: str, engine: str) -> PublishedImage:
 def published_image(session: Session, name: str, engine: str) -> str:
     with session.steps.step("image.fetch", name) as step:
         deadline = Deadline.after(session.settings.deadlines.download)
-        return published(name, engine).fetch(session.images, step, deadline).name
+        return session.factories.published(name, engine).fetch(session.images, step, deadline).name
 
 
 def is_own(image_id: str) -> bool:

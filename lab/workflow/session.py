@@ -15,9 +15,10 @@ from lab.core.errors import ExitCode
 from lab.core.steps import Steps
 from lab.emulators.options import AndroidOptions
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
-from lab.host import facts, install
+from lab.engines.protocol import Engine
 from lab.host.packages import Purpose
 from lab.records.labs import Store
+from lab.workflow.factories import REAL, Factories
 
 ROOT = Path(__file__).resolve().parents[2]
 """The project's folder: lab.toml, images/, docs/schemas/."""
@@ -25,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Session:
+    """What a task is given: settings, a way to tell of its steps, a person to ask, the world outside."""
+
     settings: Settings
     steps: Steps
     interactive: bool
@@ -33,6 +36,7 @@ class Session:
     """Ask a person something that is answered by yes or no."""
     ask_for: Callable[[str], str] = lambda _question: ""
     """Ask a person for a line of text; empty when none is given."""
+    factories: Factories = REAL
     evidence: Path | None = None
     """The evidence folder of the run at work, once there is one: errors name it."""
     again: str = "run the same command again: it goes on where this one stopped"
@@ -47,7 +51,7 @@ class Session:
 
         Raises BlockedError with the exact command where it is not.
         """
-        install.ensure(
+        self.factories.install(
             purposes,
             policy=self.settings.install,
             steps=self.steps,
@@ -64,6 +68,10 @@ class Session:
         from lab.images import debian  # no other task needs what it takes to build one
 
         return debian.kernel(self.images)
+
+    def engine(self, name: str, acceleration: Acceleration | None = None) -> Engine:
+        """The engine of that name; `acceleration` is a lab's own. Raises UsageError for an unknown name."""
+        return self.factories.engine(name, self.engine_options(acceleration))
 
     def engine_options(self, acceleration: Acceleration | None = None) -> Options:
         """What engines are made with; `acceleration` is a lab's own, kept from when it was made."""
@@ -98,7 +106,7 @@ class Session:
 
     def host(self) -> dict[str, str]:
         """This host as a measurement names it."""
-        host, pc = facts.read(), self.settings.rehearsal.pc
+        host, pc = self.factories.host(), self.settings.rehearsal.pc
         named = {"os": f"{host.os} {host.os_version}".strip(), "cpu": host.cpu.model, "arch": host.arch}
         return named | ({"pc": pc} if pc else {})
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from lab import emulators, engines
 from lab.core import redact
+from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, UsageError
 from lab.core.similar import choices
 from lab.emulators.protocol import Emulator, Reach
-from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State
+from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State, why_dead
 from lab.guest import keys
 from lab.guest.ssh import Guest
-from lab.host import facts as host_facts
 from lab.images import cache
 from lab.ladder.site import Site
 from lab.model.domain import MAIN, NONE
@@ -57,7 +58,7 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         record = self.record()
-        return engines.engine(record.engine, self.session.engine_options(record.acceleration))
+        return self.session.engine(record.engine, record.acceleration)
 
     @cached_property
     def keys(self) -> keys.Keys:
@@ -108,7 +109,16 @@ class Workbench:
         known = keys.write_known_hosts(
             self.lab.folder / "keys" / "known_hosts", self.keys.host, forward.host_port
         )
-        return Guest(port=forward.host_port, key=self.keys.user.private, known_hosts=known)
+        make = self.session.factories.guest
+        return make(port=forward.host_port, key=self.keys.user.private, known_hosts=known)
+
+    def log_in(self, deadline: Deadline, make: Callable[[], Guest] | None = None) -> Guest:
+        """Log in to L1 as soon as it lets lab in: by the shared connection, or by the one that `make` gives.
+
+        Raises LabError at once when the VM is dead, DeadlineError naming the last obstacle.
+        """
+        alive = lambda: why_dead(self.machine)  # noqa: E731
+        return self.session.factories.log_in(make or (lambda: self.guest), deadline, alive)
 
     def changed_image(self) -> None:
         """Forget the machine: the image it stands on was chosen just now."""
@@ -136,7 +146,8 @@ class Workbench:
         redact.register(instance.nonce)  # Docker's description of the container has it: it is evidence
         key = (name, instance.kind, instance.index)
         if key not in self._emulators:
-            self._emulators[key] = emulators.emulator(instance.kind, self.place(name, instance.index))
+            make = self.session.factories.emulator
+            self._emulators[key] = make(instance.kind, self.place(name, instance.index))
         return self._emulators[key]
 
     def reach(self, name: str = MAIN) -> Reach:
@@ -193,7 +204,7 @@ class Workbench:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
         deadlines = self.session.settings.deadlines
         return Site(
-            host=host_facts.read(),
+            host=self.session.factories.host(),
             tools=EmulatorTools(self, instance),
             emulator=self.emulator(instance) if instance in self.record().instances else None,
             adb_folder=self.lab.adb_folder,
@@ -225,6 +236,9 @@ class EmulatorTools:
     @property
     def guest(self) -> Guest:
         return self.bench.guest
+
+    def log_in(self, deadline: Deadline) -> Guest:
+        return self.bench.log_in(deadline)
 
     @property
     def adb_address(self) -> str:

@@ -10,13 +10,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from bootsector import VIRTUALBOX, base_disk
 
-from lab import engines
 from lab.config import Settings
 from lab.core import files
 from lab.core.steps import Steps
@@ -25,6 +25,7 @@ from lab.engines.virtualbox.manage.machine import settings_of
 from lab.engines.virtualbox.manage.text import fields
 from lab.images import cache, debian
 from lab.tasks.lab import vagrantfile
+from lab.workflow.factories import Factories
 from lab.workflow.session import ROOT, Session
 from tests.integration.vboxroot import Instance
 from tests.unit.fakes import FakeEngine, World
@@ -115,9 +116,9 @@ def prepared(
 
     def prepare(provider: str) -> dict[str, object]:
         with monkeypatch.context() as patch:
-            patch.setattr(engines, "engine", lambda *_: FakeEngine(World()))
+            made = replace(session, factories=Factories(engine=lambda *_: FakeEngine(World())))
             patch.setenv("VAGRANT_DOTFILE_PATH", env["VAGRANT_DOTFILE_PATH"])
-            return vagrantfile.prepare(session, "", provider).document
+            return vagrantfile.prepare(made, "", provider).document
 
     return prepare
 

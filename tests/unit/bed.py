@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import emulators, engines
 from lab.config import Settings
-from lab.core import deadline
+from lab.config.model import GUEST_IMAGES
+from lab.core.deadline import Deadline
 from lab.core.errors import UsageError
 from lab.core.steps import Steps
-from lab.guest import docker
-from lab.host import facts, packages
+from lab.emulators import Place
 from lab.host.facts import HostFacts, parse_cpuinfo
-from lab.images import registry
 from lab.images.published import PublishedImage
-from lab.ladder.rungs import vm
 from lab.records.labs import Instance, Lab
-from lab.workflow import build, preflight, selection, workbench
+from lab.workflow import selection
+from lab.workflow.factories import Factories
 from lab.workflow.session import Reply, Session
 from tests import schema
 from tests.unit.fakes import FakeAndroid, FakeEmulator, FakeEngine, FakeGuest, World
@@ -35,38 +33,56 @@ def host(cpu: str = "A CPU", memory: int = 1 << 36, signature: str | None = "") 
     return HostFacts("Debian", "12", "6.1", "x86_64", cpuinfo, 2, memory, memory, "boot-of-l0")
 
 
-def _emulator(world: World, kind: str, place: emulators.Place) -> FakeEmulator:
+def _emulator(world: World, kind: str, place: Place) -> FakeEmulator:
     made = {"canary": FakeEmulator, "docker-android": FakeAndroid}
     if kind not in made:
         raise UsageError(f"there is no emulator {kind!r}")
     return made[kind](world, instance=place.instance, index=place.index)
 
 
+def _log_in(make: Callable[[], Any], _deadline: Deadline, alive: Callable[[], str | None]) -> Any:
+    assert alive() is None
+    return make()
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published images, on a server that answers or, for a reason, does not."""
+
+    unreachable: str | None = None
+
+    def __call__(self, name: str, engine: str) -> PublishedImage:
+        image = selection.published(name, engine)
+        why = self.unreachable
+
+        class Served(PublishedImage):
+            def reachable(self, timeout: float = 10.0) -> str | None:
+                return why
+
+        return Served(GUEST_IMAGES / f"{name}.toml", image.format)
+
+
 class Bed:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.patch, self.world = folder, patch, World()
         world = self.world
+        self.factories = Factories(
+            engine=lambda *_: FakeEngine(world),
+            emulator=lambda kind, place: _emulator(world, kind, place),
+            guest=lambda **more: FakeGuest(world, **more),
+            log_in=_log_in,
+            host=host,
+            install=lambda *_, **__: None,
+            impossible=lambda _purposes: [],  # as on Debian
+            require_space=lambda *_: None,
+            published=Published(),
+            registry_unreachable=lambda *_: "its name does not resolve",
+            guest_image=lambda *_: (IMAGE, "cached"),
+        )
 
-        def logged_in(make: Callable[[], Any], _deadline: object, alive: Callable[[], str | None]) -> Any:
-            assert alive() is None
-            return make()
-
-        patch.setattr(engines, "engine", lambda *_: FakeEngine(world))
-        patch.setattr(emulators, "emulator", lambda kind, place: _emulator(world, kind, place))
-        patch.setattr(workbench, "Guest", lambda **more: FakeGuest(world, **more))
-        for module in (vm, build):
-            patch.setattr(module, "wait_for_ssh", logged_in)
-        patch.setattr(docker, "ensure", lambda *_: world.did("docker"))
-        patch.setattr(docker, "answers", lambda _guest: True)
-        patch.setattr(docker, "facts", lambda _guest: {"version": "26.1", "storage": "overlay2"})
-        patch.setattr(facts, "read", host)
-        patch.setattr(preflight, "_DISK_BYTES", 1)
-        patch.setattr(selection, "guest_image", lambda *_: (IMAGE, "cached"))
-        patch.setattr(PublishedImage, "reachable", lambda *_: None)
-        patch.setattr(registry, "reachable", lambda *_: "its name does not resolve")
-        patch.setattr(Session, "need", lambda *_: None)
-        patch.setattr(packages, "impossible", lambda _purposes: [])  # as on Debian
-        patch.setattr(deadline, "pause", lambda _seconds: deadline.check_cancelled())
+    def use(self, **factories: Any) -> None:
+        """Replace some of the factories of the sessions from now on."""
+        self.factories = replace(self.factories, **factories)
 
     def session(self, **flags: Any) -> Session:
         """A command's session; `flags` are settings given by flag, `vm` and `ports` whole sections.
@@ -83,7 +99,7 @@ class Bed:
                 | flags
             )
         )
-        return Session(settings.with_origins(origins), Steps(), False)
+        return Session(settings.with_origins(origins), Steps(), False, factories=self.factories)
 
     def lab(self, name: str = "default") -> Lab:
         return self.session().store.get(name)

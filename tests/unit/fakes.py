@@ -99,6 +99,8 @@ class World:
     boot_jobs: str = ""
     """What systemctl shows of the units that have a job then."""
     kvm_ok: bool = True
+    docker: str = "26.1"
+    """The version of L1's Docker; empty where none answers."""
     to_be_fetched: bool = False
     """The emulator's image is gigabytes, and not here."""
     l1_memory_mib: int = 8000
@@ -305,6 +307,13 @@ class FakeGuest:
             return json.dumps(kvm_probe(self.world.kvm_ok))
         if argv[0] == "python3":
             return json.dumps(cpu_facts())
+        if argv[:2] == ["docker", "version"]:
+            return self.world.docker
+        if argv[:2] == ["docker", "info"]:
+            return json.dumps({"ServerVersion": self.world.docker, "Driver": "overlay2"})
+        if argv[:2] == ["sh", "-c"] and argv[3:4] == ["look"]:  # lab.guest.docker.ensure
+            self.world.did("docker")
+            return self.world.docker
         if argv[:2] == ["sh", "-c"]:  # many commands in one (lab.guest.gather)
             mark = "".join(re.findall(r"mark=(\w+); mark=\$\{mark\}(\w+)", argv[2])[0])
             return f"{mark}\nsaid\n" * argv[2].count("\necho $mark; cat")

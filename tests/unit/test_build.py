@@ -199,7 +199,7 @@ def test_a_published_image_gets_what_labs_own_has(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, image: str, gib: int, grows: bool, holds: bool
 ) -> None:
     """The room that its VM's disk has, which is larger than what was published; and the idle KVM guest."""
-    monkeypatch.setattr(selection, "guest_image", lambda *_: (image, "cached"))
+    bed.use(guest_image=lambda *_: (image, "cached"))
     up(bed.session(vm={"disk_gib": gib}), "default")
     made = seed.read(Workbench.open(bed.session(), "default").spec.seed)["user-data"]
     config = json.loads(made.removeprefix(b"#cloud-config"))
@@ -211,7 +211,7 @@ def test_a_published_image_gets_what_labs_own_has(
 
 def test_the_image_is_chosen_once(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     _up(bed)
-    monkeypatch.setattr(selection, "guest_image", lambda *_: ("debian-13-other", "newer"))
+    bed.use(guest_image=lambda *_: ("debian-13-other", "newer"))
     bed.world.state = State.STOPPED
     document, _ = _up(bed)
     assert document["cell"]["image"] == "debian-13-fake"

@@ -16,9 +16,8 @@ from lab.core.steps import Event, Steps
 from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
 from lab.host import packages
-from lab.images import debian, registry
+from lab.images import debian
 from lab.workflow import consent, selection
-from lab.workflow.session import Session
 from tests.unit.bed import Bed
 
 real_guest_image = selection.guest_image
@@ -45,9 +44,9 @@ def _choose(
     bed: Bed, wanted: str, cached: bool, unreachable: str | None
 ) -> tuple[tuple[str, str], list[str]]:
     heard: list[Event] = []
+    bed.use(published=lambda *_: FakePublished(cached, unreachable))
     session = bed.session(image=wanted, emulator="canary")
     session.steps = Steps(heard.append)
-    bed.patch.setattr(selection, "published", lambda *_: FakePublished(cached, unreachable))
     bed.patch.setattr(debian, "find", lambda _images: None)
     bed.patch.setattr(debian, "build", lambda images, _step: images / "debian-13-built")
     record = selection.record_for(session, session.store.place("default"))
@@ -162,9 +161,9 @@ def test_auto_prefers_virtualbox_where_it_can_start_a_vm_and_may(
     bed: Bed, found: FakeVirtualBox, nested: bool, allowed: bool, chosen: str, because: str
 ) -> None:
     heard: list[Event] = []
+    bed.use(engine=lambda *_: found)
     session = bed.session(engine="auto", vm={"nested": nested}, virtualbox={"allow_nested_on_host": allowed})
     session.steps = Steps(heard.append)
-    bed.patch.setattr(engines, "engine", lambda *_: found)
     record = selection.record_for(session, session.store.place("default"))
     assert record.engine == chosen
     assert [event.text for event in heard if because in event.text]
@@ -193,9 +192,9 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
     found = FakeVirtualBox(True)
     facts = EngineFacts("virtualbox", "7.2.22", "hwvirt", acceleration, "as the test says")
     bed.patch.setattr(found, "facts", lambda: facts)
-    bed.patch.setattr(engines, "engine", lambda *_: found)
+    bed.use(engine=lambda *_: found)
     bed.patch.setattr(image, "find", lambda *_: FakeImage() if cached else None)
-    bed.patch.setattr(registry, "reachable", lambda *_: unreachable)
+    bed.use(registry_unreachable=lambda *_: unreachable)
     heard: list[Event] = []
     session = bed.session(vm={"nested": nested})
     session.steps = Steps(heard.append)
@@ -211,8 +210,8 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
 def _with_hardware(bed: Bed) -> None:
     """Where `auto` would take Android, but for what the test adds."""
     found = FakeVirtualBox(True)
-    bed.patch.setattr(engines, "engine", lambda *_: found)
-    bed.patch.setattr(registry, "reachable", lambda *_: None)
+    bed.use(engine=lambda *_: found)
+    bed.use(registry_unreachable=lambda *_: None)
 
 
 def test_what_is_known_of_images_being_damaged_is_a_reason_and_no_end(bed: Bed) -> None:
@@ -288,14 +287,14 @@ def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None
             raise BlockedError("`qemu-system-x86_64` is not installed")
         return facts
 
-    def install(_session: Session, purposes: object) -> None:
+    def install(purposes: object, **_: object) -> None:
         installed.append(purposes)
         found.usable = True
 
     bed.patch.setattr(found, "facts", answer)
-    bed.patch.setattr(engines, "engine", lambda *_: found)
-    bed.patch.setattr(registry, "reachable", lambda *_: None)
-    bed.patch.setattr(Session, "need", install)
+    bed.use(engine=lambda *_: found)
+    bed.use(registry_unreachable=lambda *_: None)
+    bed.use(install=install)
     for name in ("default", "another"):  # the second finds it installed
         session = bed.session(engine="virtualbox")
         assert selection.record_for(session, session.store.place(name)).emulator == "docker-android"
@@ -304,13 +303,13 @@ def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None
 
 @pytest.mark.parametrize("interactive", [False, True])
 def test_an_engine_that_cannot_be_installed_is_judged_by_that_alone(bed: Bed, interactive: bool) -> None:
-    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
-    bed.patch.setattr(registry, "reachable", lambda *_: None)
+    bed.use(engine=lambda *_: FakeVirtualBox(False))
+    bed.use(registry_unreachable=lambda *_: None)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_more: object) -> None:
         raise BlockedError("missing on this host: QEMU")
 
-    bed.patch.setattr(Session, "need", refuse)
+    bed.use(install=refuse)
     session = bed.session(engine="qemu")
     session.interactive = interactive
     if interactive:  # who said no is not asked the same by the next rung
@@ -409,8 +408,8 @@ def test_it_is_taken_in_the_format_the_engine_reads(engine: str, form: str) -> N
 def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
     bed: Bed, wanted: str, ubuntu: bool, away: str | None, built: bool, expected: bool
 ) -> None:
+    bed.use(published=lambda *_: FakePublished(ubuntu, away))
     session = bed.session(image=wanted, emulator="canary")
-    bed.patch.setattr(selection, "published", lambda *_: FakePublished(ubuntu, away))
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
     wants = {"build-image"} if expected else set()
     assert selection.purposes(session, "virtualbox") - engines.kind("virtualbox").purposes == wants
@@ -421,17 +420,17 @@ def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
 def test_what_a_lab_needs_is_asked_for_at_once(bed: Bed) -> None:
     """The engine alone first, and the tools that build its image some minutes later, is asking twice."""
     asked: list[object] = []
-    bed.patch.setattr(engines, "engine", lambda *_: FakeVirtualBox(False))
-    bed.patch.setattr(selection, "published", lambda *_: FakePublished(False, AWAY))
+    bed.use(engine=lambda *_: FakeVirtualBox(False))
+    bed.use(published=lambda *_: FakePublished(False, AWAY))
     bed.patch.setattr(debian, "find", lambda _images: None)
-    bed.patch.setattr(Session, "need", lambda _session, purposes: asked.append(purposes))
+    bed.use(install=lambda purposes, **_: asked.append(purposes))
     session = bed.session(engine="virtualbox")
     selection.record_for(session, session.store.place("default"))
     assert asked == [engines.kind("virtualbox").purposes | {"build-image"}]
 
 
 def test_where_no_image_can_be_built_ubuntus_is_not_replaced(bed: Bed) -> None:
-    bed.patch.setattr(packages, "impossible", lambda _purposes: [packages.TABLE[0]])
+    bed.use(impossible=lambda _purposes: [packages.TABLE[0]])
     with pytest.raises(BlockedError, match=AWAY) as caught:
         _choose(bed, "auto", False, AWAY)
     assert caught.value.hint == "check the network"
@@ -445,7 +444,7 @@ def test_auto_does_not_leave_a_virtualbox_that_a_mac_has_for_another_engine(bed:
     broken = Availability(False, "Cannot find VBoxPython module", "install its bindings", broken=True)
     found = FakeVirtualBox(False)
     bed.patch.setattr(found, "availability", lambda: broken)
-    bed.patch.setattr(engines, "engine", lambda *_: found)
+    bed.use(engine=lambda *_: found)
     if platform == "linux":
         assert selection.engine_name(bed.session(engine="auto")) == "qemu"
         return

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lab import emulators
 from lab.core.errors import DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.emulators.protocol import ContainerState, NestedFailedError
 from lab.engines.protocol import EngineFacts, State
-from lab.host import facts
 from lab.model.domain import Claim
 from lab.tasks.lab import lifecycle
 from lab.tasks.lab.evidence import evidence
@@ -163,7 +161,7 @@ def test_a_software_processor_anywhere_makes_the_cell_emulated(
     ready: Bed, monkeypatch: pytest.MonkeyPatch, engine: Any, cpu: str, signature: str | None, emulated: bool
 ) -> None:
     ready.world.facts = EngineFacts("qemu", "7.2", engine[0], engine[1], "fake")
-    monkeypatch.setattr(facts, "read", lambda: host(cpu=cpu, signature=signature))
+    ready.use(host=lambda: host(cpu=cpu, signature=signature))
     assert _validate(ready)[0]["cell"]["emulated"] is emulated
 
 
@@ -177,7 +175,7 @@ def test_what_l1_itself_says_of_its_processor_counts(ready: Bed, monkeypatch: py
 def test_android_is_not_confirmed_where_nothing_shows_that_the_hardware_is_real(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, signature: str | None, verdict: str
 ) -> None:
-    monkeypatch.setattr(facts, "read", lambda: host(signature=signature))
+    bed.use(host=lambda: host(signature=signature))
     bed.world.android = True
     document = checked(up(bed.session(emulator="docker-android"), "default"))
     assert document["claims"]["android"]["verdict"] == verdict
@@ -265,7 +263,7 @@ def test_a_container_whose_log_cannot_be_read_costs_nothing_else(
 
 
 def test_another_emulator_than_the_recorded_one_confirms_nothing(bed: Bed) -> None:
-    bed.patch.setattr(emulators, "emulator", lambda *_: FakeEmulator(bed.world, "docker-android"))
+    bed.use(emulator=lambda *_: FakeEmulator(bed.world, "docker-android"))
     document = checked(up(bed.session(emulator="canary"), "default"))
     assert set(rungs(document).values()) == {"passed", "skipped"}, "L2 itself was well"
     assert document["cell"]["emulator"] == "docker-android"

@@ -23,7 +23,6 @@ from lab.experiments import measuring
 from lab.experiments.measuring import KVM, TCG
 from lab.experiments.turns import plan
 from lab.guest.ssh import Guest, Result
-from lab.host import facts
 from lab.tasks.lab import lifecycle
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.up import up
@@ -260,7 +259,7 @@ def test_the_arm_route_is_never_pretended(ready: Bed) -> None:
     assert arm["why_not"].startswith("not possible here") and "x86_64" in arm["why_not"]
     on_arm = host()
     object.__setattr__(on_arm, "arch", "arm64")
-    ready.patch.setattr(facts, "read", lambda: on_arm)
+    ready.use(host=lambda: on_arm)
     document = checked(compare(ready.session(), NAME, runs=1))
     assert "not measured" in document["routes"][-1]["why_not"]
     assert all(row["route"] != "arm" for row in document["measurements"])

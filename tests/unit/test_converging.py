@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import pytest
@@ -14,14 +15,11 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, UsageError
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, EngineFacts, State
-from lab.guest import docker
-from lab.ladder.rungs import vm
 from lab.records import labs
 from lab.tasks.image import images
 from lab.tasks.lab import inspect, lifecycle
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
-from lab.workflow import selection
 from lab.workflow.build import Builder
 from lab.workflow.destroy import destroy
 from tests.unit import fakes
@@ -244,12 +242,18 @@ def test_what_nobody_waits_for_any_more_is_not_waited_for(
             ended.append(stage)
             raise
 
+    def beside(make: Callable[[], Any], *_: object) -> Any:
+        """Only what goes on beside the climb logs in."""
+        if threading.current_thread() is threading.main_thread():
+            raise DeadlineError("no login")
+        return make()
+
     if stage == "image":
-        monkeypatch.setattr(selection, "guest_image", _raising(BlockedError("not reachable")))
-        monkeypatch.setattr(FakeEmulator, "prepare", long_work)
+        bed.use(guest_image=_raising(BlockedError("not reachable")))
+        bed.world.before["prepare"] = long_work
     else:
-        monkeypatch.setattr(vm, "wait_for_ssh", _raising(DeadlineError("no login")))
-        monkeypatch.setattr(docker, "ensure", long_work)
+        bed.use(log_in=beside)
+        bed.world.before["docker"] = long_work
     _up(bed)
     assert ended == [stage]
     assert not deadline.cancelled.is_set()

@@ -27,7 +27,6 @@ from lab.reports.model import ReportedRun, ReportInput
 from lab.reports.spans import Timeline
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
-from lab.workflow import climbing
 from tests.unit.bed import Bed, host
 from tests.unit.pages import Page
 from tests.unit.reports import DOCUMENTS, MAC, SEEN, fails, made
@@ -134,7 +133,7 @@ def _without_extensions(bed: Bed, system: str) -> None:
         plain = host()
         return dataclasses.replace(plain, os=system, cpu=dataclasses.replace(plain.cpu, extensions=()))
 
-    bed.patch.setattr(climbing.host_facts, "read", facts)
+    bed.use(host=facts)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: p
         asked.append(fresh)
         return kvm.KvmAnswer(False, "a kernel booted under it hangs", False)
 
-    monkeypatch.setattr(kvm, "functional_probe", answer)
+    bed.use(kvm=answer)
     bed.world.available = Availability(usable, "fake", "install it")
     reply = doctor(bed.session(), deep=True)
     document = checked(reply)
@@ -221,8 +221,8 @@ def test_doctor_says_what_the_engine_says(bed: Bed, usable: bool, monkeypatch: p
 def test_doctor_names_nothing_that_a_mac_cannot_have(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     here = host(memory=1 << 28)
     mac = replace(here, os="macOS", memory_total=16 << 30, mac=facts.Mac("MacBookPro16,1", False), kvm=None)
-    monkeypatch.setattr(facts, "read", lambda: mac)
-    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "Linux's", False))
+    bed.use(host=lambda: mac)
+    bed.use(kvm=lambda *_, **__: kvm.KvmAnswer(False, "Linux's", False))
     monkeypatch.setattr(packages, "find_program", lambda _name: None)  # no Homebrew either
     monkeypatch.setattr(sys, "platform", "darwin")
     reply = doctor(bed.session())
@@ -232,7 +232,7 @@ def test_doctor_names_nothing_that_a_mac_cannot_have(bed: Bed, monkeypatch: pyte
         assert word not in shown, word
     assert next(check for check in checked(reply)["checks"] if check["name"] == "memory")["status"] == "ok"
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(facts, "read", lambda: here)
+    bed.use(host=lambda: here)
     shown = _shown(doctor(bed.session()))
     assert "package mmdebstrap" in shown and "hardware KVM" in shown
 

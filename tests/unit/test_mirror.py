@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_asked_for_anew(bed: Bed, archive: FakeArchive, c
 def test_config_and_doctor_show_where_it_is_from(
     bed: Bed, archive: FakeArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "no KVM", None))
+    bed.use(kvm=lambda *_, **__: kvm.KvmAnswer(False, "no KVM", None))
     monkeypatch.setattr(doctor, "_engine", lambda _session, name: _USABLE.model_copy(update={"name": name}))
 
     def shown(session: Session) -> tuple[Any, str, dict[str, str]]:
@@ -173,7 +173,7 @@ def test_what_cannot_be_built_here_is_said(bed: Bed, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(platform, "system", lambda: system)
     wanted: list[str] = []
     needed: list[object] = []
-    monkeypatch.setattr(Session, "need", lambda _self, purposes: needed.append(purposes))
+    bed.use(install=lambda purposes, **_: needed.append(purposes))
     for name in ("debian-13", "canary"):
         bed.patch.setitem(
             images._BUILDS, name, lambda _session, _step, name=name: wanted.append(name) or name

@@ -44,18 +44,20 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return folders
 
 
-def _mac(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """A system that cannot have mmdebstrap; what was asked for."""
+def _on(
+    folder: Path, patch: pytest.MonkeyPatch, *impossible: packages.Requirement
+) -> tuple[Session, list[object]]:
+    """A session on a system that cannot have some packages; and what it asks for."""
     asked: list[object] = []
-    monkeypatch.setattr(packages, "impossible", lambda _purposes: [ON_LINUX_ONLY])
-    monkeypatch.setattr(Session, "need", lambda _session, purposes: asked.append(purposes))
-    return asked
+    bed = Bed(folder, patch)
+    bed.use(impossible=lambda _: list(impossible), install=lambda purposes, **_: asked.append(purposes))
+    return bed.session(), asked
 
 
 def test_a_mac_runs_the_unit_tests_and_says_what_it_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str]
 ) -> None:
-    session, asked = Bed(tmp_path, monkeypatch).session(), _mac(monkeypatch)
+    session, asked = _on(tmp_path, monkeypatch, ON_LINUX_ONLY)
     reply = project.test(session, "all")
     document = checked(reply)
     assert (reply.code, ran, asked) == (0, ["tests/unit"], [])
@@ -74,7 +76,7 @@ def test_a_mac_runs_the_unit_tests_and_says_what_it_left_out(
 def test_a_tier_of_which_nothing_can_run_is_blocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str], tier: str
 ) -> None:
-    session, asked = Bed(tmp_path, monkeypatch).session(), _mac(monkeypatch)
+    session, asked = _on(tmp_path, monkeypatch, ON_LINUX_ONLY)
     with pytest.raises(BlockedError, match="cannot have what they need"):
         project.test(session, tier)
     assert ran == [] and asked == []
@@ -84,8 +86,7 @@ def test_a_tier_of_which_nothing_can_run_is_blocked(
 def test_where_all_can_be_had_all_of_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str], tier: str
 ) -> None:
-    session, asked = Bed(tmp_path, monkeypatch).session(), _mac(monkeypatch)
-    monkeypatch.setattr(packages, "impossible", lambda _purposes: [])
+    session, asked = _on(tmp_path, monkeypatch)
     document = checked(project.test(session, tier))
     assert ran == project.TIERS[tier]
     assert bool(asked) is (tier != "unit")

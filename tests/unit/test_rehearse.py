@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from lab.core.tell import Terminal
 from lab.experiments import trial
 from lab.experiments.result import Experiment
 from lab.experiments.turns import plan
-from lab.host import facts, packages
+from lab.host import packages
 from lab.images import cache, canary, debian
 from lab.ladder.climb import Climb
 from lab.ladder.report import document
@@ -38,6 +39,7 @@ from lab.reports import RunFolder, history
 from lab.tasks.image.images import build, list_images, prune
 from lab.tasks.theory.rehearse import rehearse
 from lab.theory.experiment import CELLS, DeliveredEntry, TrialOutcome
+from lab.workflow.factories import Factories
 from lab.workflow.session import Session
 from tests import schema
 from tests.unit.bed import host
@@ -74,11 +76,12 @@ class Desk:
         patch.setattr(image, "find", lambda _: SystemImage(self.images / "rehearsal-sid-1"))
         patch.setattr(debian, "find", lambda _: self.images / "debian-13-1")
         patch.setattr(canary, "find", lambda _: cache.CachedImage(self.images / "canary-1", None))  # type: ignore[arg-type]
-        patch.setattr(facts, "read", host)
-        patch.setattr(Session, "need", lambda _session, purposes: self.needed.append(set(purposes)))
         patch.setattr(platform, "machine", lambda: "x86_64")
-        usage = shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)  # type: ignore[attr-defined]
-        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        self.factories = Factories(
+            host=host,
+            install=lambda purposes, **_: self.needed.append(set(purposes)),
+            require_space=lambda *_: None,
+        )
 
     @property
     def session(self) -> Session:
@@ -87,7 +90,7 @@ class Desk:
             cache_dir=self.folder / "cache",
             rehearsal=RehearsalSection(bochs="my-bochs", deadline=30),
         )
-        return Session(settings, Steps(self.events.append), False)
+        return Session(settings, Steps(self.events.append), False, factories=self.factories)
 
     def answers(self, code: int, climbed: dict[str, Any], kept: dict[str, Any] | None = None) -> None:
         """Have lab.up in the PC answer so, and leave its evidence: the same, or `kept`."""
@@ -415,10 +418,10 @@ def test_what_cannot_be_done_here_is_said_before_anything_is_made(desk: Desk) ->
     with pytest.raises(BlockedError, match="`bochs` is not installed"):
         rehearse(desk.session)  # whose script is empty
     desk.answers(0, climbed())
-    desk.patch.setattr(facts, "read", lambda: host(memory=2 << 30))
+    desk.factories = replace(desk.factories, host=lambda: host(memory=2 << 30))
     with pytest.raises(BlockedError, match="takes 2560 MiB of memory, and 2048 MiB is available"):
         rehearse(desk.session)
-    desk.patch.setattr(facts, "read", host)
+    desk.factories = Factories(host=host, install=lambda *_, **__: None)
     usage = shutil._ntuple_diskusage(1 << 40, 0, 7 << 30)  # type: ignore[attr-defined]
     desk.patch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(BlockedError, match=r"a rehearsal needs 8\.0 GiB"):
@@ -441,11 +444,11 @@ def test_a_bochs_of_ones_own_is_not_asked_of_the_package_manager(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr("lab.host.install.ensure", lambda _purposes, **more: asked.update(more))
     settings = Settings(
         state_dir=tmp_path, cache_dir=tmp_path, rehearsal=RehearsalSection(bochs="/opt/bochs")
     )
-    Session(settings, Steps(), False).need({"rehearsal"})
+    factories = Factories(install=lambda _purposes, **more: asked.update(more))
+    Session(settings, Steps(), False, factories=factories).need({"rehearsal"})
     assert asked["instead"]["bochs"] == "/opt/bochs"
 
 

@@ -12,7 +12,7 @@ from lab import reports
 from lab.core import files
 from lab.core.errors import LabError, UsageError
 from lab.engines.protocol import EngineFacts
-from lab.host import facts, kvm
+from lab.host import kvm
 from lab.host.facts import HostFacts, Kvm, parse_cpuinfo
 from lab.reports import reading
 from lab.tasks.lab.report import report
@@ -192,10 +192,10 @@ def _of(cpu: str, vendor: str, flags: str) -> HostFacts:
 def test_a_report_predicts_what_theory_explain_does_here(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, here: HostFacts, engine: EngineFacts, fact: str
 ) -> None:
-    monkeypatch.setattr(facts, "read", lambda: here)
+    bed.use(host=lambda: here)
     usable = engine.acceleration == "kvm"
     answer = kvm.KvmAnswer(usable, "", nested=True)
-    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: answer)
+    bed.use(kvm=lambda *_, **__: answer)
     monkeypatch.setattr(explain.shutil, "which", lambda name: f"/usr/bin/{name}")
     bed.world.facts = engine
     up(bed.session(engine=engine.engine), "default")

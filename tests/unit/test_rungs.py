@@ -50,6 +50,9 @@ class FakeTools:
     failed_launches: list[str] = field(default_factory=list)
     known_boot_id: str = ""
 
+    def log_in(self, _deadline: Deadline) -> Any:
+        return self.guest
+
 
 @dataclass
 class FakeEmulator:
@@ -321,7 +324,6 @@ def _l1(world: fakes.World, tmp_path: Path) -> Site:
 
 
 def test_boot_waits_for_the_end_of_the_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     pauses: list[float] = []
     monkeypatch.setattr(deadline, "pause", pauses.append)
     world = fakes.World(boot_states=["", "initializing", "starting", "degraded"])
@@ -339,7 +341,6 @@ def test_boot_waits_for_the_end_of_the_boot(tmp_path: Path, monkeypatch: pytest.
 def test_boot_tells_of_a_clock_that_is_wrong(
     ahead: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(l1_ahead=ahead), tmp_path)
     seen = vm.boot(site)
     assert seen.ok and site.facts.vm_boot and site.facts.vm_boot.kernel == "Linux 6.12"
@@ -348,7 +349,6 @@ def test_boot_tells_of_a_clock_that_is_wrong(
 
 
 def test_a_boot_that_never_ends_settles_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(boot_states=["starting"] * 9), tmp_path)
     site.boot_seconds = 0
     with pytest.raises(DeadlineError, match="starting"):
@@ -364,7 +364,6 @@ _PATH = "TriggeredBy=some.path\nId=some.service\n"
 def test_what_an_overdue_timer_started_is_no_part_of_the_boot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(boot_states=["starting"] * 9, boot_jobs=_APT), tmp_path)
     assert "running but for apt-daily.service" in vm.boot(site).observed
 
@@ -373,7 +372,6 @@ def test_what_an_overdue_timer_started_is_no_part_of_the_boot(
 def test_what_anything_else_started_is_waited_for(
     job: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     site = _l1(fakes.World(boot_states=["starting"] * 9, boot_jobs=f"{_APT}\n{job}"), tmp_path)
     site.boot_seconds = 0
     with pytest.raises(DeadlineError, match=f"starting, and waits for {name}"):
@@ -384,7 +382,6 @@ def test_a_boot_with_nothing_left_but_systemds_own_word_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two jobs there may be none, and before `starting` not every job is there yet."""
-    monkeypatch.setattr(vm, "wait_for_ssh", lambda make, _deadline, _alive: make())
     monkeypatch.setattr(deadline, "pause", lambda _seconds: None)
     for jobs, states in (("", ["starting", "running"]), (_APT, ["initializing", "running"])):
         world = fakes.World(boot_states=list(states), boot_jobs=jobs)
@@ -620,7 +617,7 @@ def test_an_engine_that_cannot_be_used_blocks() -> None:
 
 def test_docker_that_does_not_answer_blocks(tmp_path: Path) -> None:
     with pytest.raises(BlockedError, match="Docker"):
-        docker.engine(_l1(fakes.World(), tmp_path))  # the fake L1 has no Docker: `docker info` is empty
+        docker.engine(_l1(fakes.World(docker=""), tmp_path))
 
 
 def test_rungs_without_an_emulator_are_skipped_with_the_reason() -> None:

@@ -34,9 +34,10 @@ ANSWER = kvm.KvmAnswer(False, "there is no /dev/kvm", False)
 
 @pytest.fixture
 def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: ANSWER)
     monkeypatch.setattr(explain.shutil, "which", lambda name: f"/usr/bin/{name}")
-    yield Bed(tmp_path, monkeypatch)
+    bed = Bed(tmp_path, monkeypatch)
+    bed.use(kvm=lambda *_: ANSWER)
+    yield bed
     deadline.cancelled.clear()
 
 
@@ -101,7 +102,7 @@ def test_an_engine_that_cannot_be_asked_is_explained_all_the_same(bed: Bed) -> N
 def test_kvm_that_could_not_be_tried_is_not_known(
     bed: Bed, monkeypatch: pytest.MonkeyPatch, answer: kvm.KvmAnswer, installed: bool, expected: bool | None
 ) -> None:
-    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: answer)
+    bed.use(kvm=lambda *_, **__: answer)
     monkeypatch.setattr(explain.shutil, "which", lambda _: "/usr/bin/qemu" if installed else None)
     assert explain.here(bed.session()).kvm is expected
 
@@ -112,7 +113,7 @@ def test_the_probe_says_not_proven_as_expected_here(monkeypatch: pytest.MonkeyPa
 
 
 def test_another_host_is_asked_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: pytest.fail("this host was probed"))
+    bed.use(kvm=lambda *_, **__: pytest.fail("this host was probed"))
     reply = explain.explain(bed.session(), host="macos-intel:13", engine="virtualbox:7.1")
     document = checked(reply)
     (row,) = document["engines"]
@@ -226,7 +227,7 @@ def test_a_host_that_cannot_be_is_refused(bed: Bed, host: str) -> None:
 
 def test_where_kvm_does_not_work_here_it_hands_nothing_on(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = kvm.KvmAnswer(False, "an ENTRY fails", True)  # the module's parameter is on all the same
-    monkeypatch.setattr(explain.kvm, "functional_probe", lambda *_, **__: answer)
+    bed.use(kvm=lambda *_, **__: answer)
     situation = checked(explain.explain(bed.session()))["situation"]
     assert (situation["kvm"], situation["nested"]) == (False, False)
     assert "no usable KVM" in situation["described"] and "hands" not in situation["described"]

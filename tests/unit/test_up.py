@@ -11,18 +11,15 @@ from typing import Any
 
 import pytest
 
-from lab.core import deadline
+from lab.core import deadline, files
 from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.core.steps import Event
 from lab.engines.protocol import HELD, Availability, EngineFacts, State
-from lab.host import facts
 from lab.host.facts import Mac
-from lab.images.published import PublishedImage
 from lab.tasks.lab.up import up
-from lab.workflow import preflight, selection
 from lab.workflow.session import Session
 from tests.unit import fakes
-from tests.unit.bed import Bed, checked, host, rungs
+from tests.unit.bed import Bed, Published, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
 
 
@@ -307,7 +304,7 @@ def test_fresh_destroys_nothing_where_a_new_lab_could_not_be_made(
     _up(bed)
     before, session = bed.lab().record(), bed.session()
 
-    def absent(*_: object) -> None:
+    def absent(*_: object, **_more: object) -> None:
         raise BlockedError("qemu is not installed")
 
     if lacking == "engine":
@@ -315,15 +312,16 @@ def test_fresh_destroys_nothing_where_a_new_lab_could_not_be_made(
     elif lacking == "consent":
         bed.world.caution = "It can hang this host."
     elif lacking == "memory":
-        monkeypatch.setattr(facts, "read", lambda: host(memory=1 << 20))
+        bed.use(host=lambda: host(memory=1 << 20))
         session = bed.session(vm={"memory_mib": before.memory_mib + 100})
     elif lacking == "port":
         session = bed.session(ports={"ssh": taken})
     elif lacking == "image":
-        monkeypatch.setattr(PublishedImage, "reachable", lambda *_: "its name does not resolve")
+        bed.use(published=Published("its name does not resolve"))
         session = bed.session(image="ubuntu-24.04")
     else:
-        monkeypatch.setattr(Session, "need", absent)
+        bed.use(install=absent)
+        session = bed.session()
     with bed.untouched(), pytest.raises(BlockedError):
         up(session, "default", fresh=True)
     assert bed.lab().record() == before and bed.world.state is State.RUNNING
@@ -337,7 +335,7 @@ def test_what_the_old_lab_gives_back_is_free_for_the_new_one(bed: Bed, state: St
     before = bed.lab().record()
     port = before.forwards["ssh"].host_port
     mib = before.memory_mib
-    bed.patch.setattr(facts, "read", lambda: host(memory=(1 if bed.world.state is state else mib) << 20))
+    bed.use(host=lambda: host(memory=(1 if bed.world.state is state else mib) << 20))
     with socket.create_server(("127.0.0.1", port)) as holding:
         bed.patch.setattr(fakes.FakeMachine, "destroy", lambda self: (_gone(self), holding.close()))
         document, code = _up(bed, fresh=True, ports={"ssh": port})
@@ -398,7 +396,7 @@ def test_a_fixed_port_that_is_taken_blocks_an_old_lab_too(bed: Bed, taken: int) 
 
 
 def test_too_little_memory_blocks_before_the_start(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "read", lambda: host(memory=1 << 28))
+    bed.use(host=lambda: host(memory=1 << 28))
     document, code = _up(bed)
     assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
     assert "start" not in bed.world.calls
@@ -412,7 +410,7 @@ def test_a_mac_is_judged_by_its_whole_memory(
     mac = replace(
         host(memory=1 << 28), os="macOS", memory_total=total_gib << 30, mac=Mac("MacBookPro16,1", False)
     )
-    monkeypatch.setattr(facts, "read", lambda: mac)
+    bed.use(host=lambda: mac)
     session = bed.session()
     heard: list[Event] = []
     session.steps.subscribe(heard.append)
@@ -426,12 +424,12 @@ def test_a_mac_is_judged_by_its_whole_memory(
 
 
 def test_too_little_disk_blocks_before_the_start(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_DISK_BYTES", 1 << 60)
+    bed.use(require_space=lambda folder, _bytes, purpose: files.require_space(folder, 1 << 60, purpose))
     document, code = _up(bed)
     assert (code, rungs(document)["vm.settings"]) == (11, "blocked")
     assert "GiB" in next(row["observed"] for row in document["rungs"] if row["rung"] == "vm.settings")
     assert "start" not in bed.world.calls
-    monkeypatch.setattr(preflight, "_DISK_BYTES", 1)
+    bed.use(require_space=lambda *_: None)
     assert _up(bed)[1] == 0
 
 
@@ -457,7 +455,7 @@ def test_an_image_that_cannot_be_had_blocks(bed: Bed, monkeypatch: pytest.Monkey
     def none(*_: object) -> None:
         raise BlockedError("no image")
 
-    monkeypatch.setattr(selection, "guest_image", none)
+    bed.use(guest_image=none)
     document, code = _up(bed)
     assert (code, rungs(document)["host.engine"], document["access"]) == (11, "blocked", None)
 
@@ -478,7 +476,7 @@ def test_a_setting_that_virtualbox_accepts_and_does_not_deliver_refutes(
     """The prediction for macOS since 7.0: nesting set, and read back so; no vmx in the guest."""
     bed.world.facts = EngineFacts("virtualbox", "7.2.22", "native", "hardware", "Hypervisor.framework")
     mac = replace(host("Intel Core i7"), os="macOS", os_version="15.1", mac=Mac("MacBookPro16,1", False))
-    monkeypatch.setattr(facts, "read", lambda: mac)
+    bed.use(host=lambda: mac)
     seen = fakes.cpu_facts()
     seen["cpu"] |= {"flags": ["hypervisor"], "nested_paging": None}
     monkeypatch.setattr(fakes, "cpu_facts", lambda: seen)

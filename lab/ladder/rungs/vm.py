@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError
-from lab.engines.protocol import SOFTWARE, State, why_dead
+from lab.engines.protocol import SOFTWARE, State
 from lab.guest import boot as guest_boot
-from lab.guest.waiting import wait_for_ssh
 from lab.ladder.facts import L1Boot
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import host
@@ -64,7 +63,7 @@ settings = Rung(
 def _boot(site: Site) -> Observation:
     """L1 lets lab in over SSH, with the host key lab gave it."""
     deadline = Deadline.after(site.boot_seconds)
-    guest = wait_for_ssh(lambda: site.tools.guest, deadline, lambda: why_dead(site.tools.machine))
+    guest = site.tools.log_in(deadline)
     system = guest_boot.wait_until_over(guest, deadline)
     command = ["cat", "/proc/sys/kernel/random/boot_id", "/proc/uptime", "/proc/sys/kernel/ostype"]
     words = guest.run([*command, "/proc/sys/kernel/osrelease", "/proc/stat"]).out.split()

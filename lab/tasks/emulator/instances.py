@@ -161,7 +161,7 @@ def _claim(bench: Workbench, name: str, kind: str) -> None:
     if kind in ("", "auto"):
         kind, _ = selection.emulator_kind(bench.session, bench.record().engine)
     index = free_index(bench.record().instances)
-    emulators.emulator(kind, bench.place(name, index))  # a kind that is none is refused first
+    bench.session.factories.emulator(kind, bench.place(name, index))  # a kind that is none is refused first
     selection.check_emulator(bench.session, kind)
     bench.lab.change_instance(name, kind=kind, index=index)
 

@@ -26,7 +26,7 @@ def check_provider(name: str) -> Provider:
 
 def make(session: Session, provider: Provider, record: Record) -> VagrantBox:
     """The box of the image that `record` stands on, or would stand on."""
-    image_id, _ = selection.guest_image(session, record)
+    image_id, _ = session.factories.guest_image(session, record)
     image = cache.find(session.images, image_id)
     if image is None:
         raise BlockedError(f"the image {image_id} is gone from the cache", hint="`invoke image.build`")

@@ -72,7 +72,7 @@ def fetch(session: Session, image: str, update: bool = False) -> Reply:
     started = time.monotonic()
     if image == ANDROID:
         return replied("fetch", [_fetch_android(session, update)], started)
-    published = selection.published(image, selection.engine_name(session))
+    published = session.factories.published(image, selection.engine_name(session))
     before = published.find(session.images)
     with session.steps.step("image.fetch", image) as step:
         path = published.fetch(session.images, step, Deadline.after(session.settings.deadlines.download))

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lab import emulators
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, ExitCode, InterruptedByUser, LabError, UsageError
 from lab.emulators.protocol import Emulator
 from lab.engines.protocol import State
 from lab.experiments import measuring, turns
 from lab.experiments.comparison import Comparison
-from lab.host import facts as host_facts
 from lab.records.evidence import Run
 from lab.workflow.session import Reply, Session
 from lab.workflow.workbench import Workbench
@@ -49,7 +47,7 @@ def _measure(bench: Workbench, run: Run, runs: int, seed: int) -> Comparison:
     """What the measurements are of is asked once, before the first."""
     bench.guest.open(Deadline.after(bench.session.settings.deadlines.ssh))
     compared = _emulators(bench)
-    record, engine, host = bench.record(), bench.engine.facts(), host_facts.read()
+    record, engine, host = bench.record(), bench.engine.facts(), bench.session.factories.host()
     boot_id = bench.guest.read("/proc/sys/kernel/random/boot_id").strip()
     series = partial(
         Comparison.of,
@@ -85,7 +83,7 @@ def _emulators(bench: Workbench) -> dict[str, Emulator]:
     own = bench.main_emulator()
     if own is not None and own.name == _CANARY:
         return {_CANARY: own}
-    canary = emulators.emulator(_CANARY, bench.place())
+    canary = bench.session.factories.emulator(_CANARY, bench.place())
     return {_CANARY: canary} | ({own.name: own} if own is not None else {})
 
 

@@ -12,7 +12,7 @@ from lab.core.errors import ExitCode, LabError
 from lab.core.web import shown
 from lab.documents.host import DoctorCheck, DoctorEngine, DoctorPackage, LabDoctor
 from lab.host import facts as host_facts
-from lab.host import kvm, packages
+from lab.host import packages
 from lab.images import cache, canary
 from lab.workflow import mirror, preflight
 from lab.workflow.session import Reply, Session
@@ -24,11 +24,9 @@ _WANTED_FREE = 8 * _GIB
 def doctor(session: Session, deep: bool = False) -> Reply:
     """Exit 0 when some engine can start a VM here, 11 when none can."""
     settings = session.settings
-    host = host_facts.read()
+    host = session.factories.host()
     with session.steps.step("doctor.kvm", "does a kernel really run under this host's KVM?"):
-        answer = kvm.functional_probe(
-            settings.cache_dir, fresh=deep, kernel=session.kernel, qemu=settings.qemu.binary
-        )
+        answer = session.factories.kvm(settings.cache_dir, deep, session.kernel, settings.qemu.binary)
     rows = [_engine(session, name) for name in engines.names()]
     result = LabDoctor(
         host=host.as_dict(),
@@ -47,7 +45,7 @@ def doctor(session: Session, deep: bool = False) -> Reply:
 
 def _engine(session: Session, name: str) -> DoctorEngine:
     try:
-        engine = engines.engine(name, session.engine_options())
+        engine = session.engine(name)
     except LabError as error:  # of another package, and broken
         return DoctorEngine(name=name, usable=False, why=error.what, hint=error.hint, facts=None, findings=[])
     # One that may not be read hides no other.

@@ -6,7 +6,6 @@ import dataclasses
 
 from rich.console import Console
 
-from lab import engines
 from lab.config.names import check_name
 from lab.core.errors import BlockedError, LabError, UsageError
 from lab.documents.images import VagrantBoxEntry, VagrantPlan
@@ -57,7 +56,7 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     there = session.store.find(machine)
     if there is not None and (record := there.read()) is not None:
         _must_be_ours(there, record, known)
-    found = engines.engine(session.settings.engine, session.engine_options()).availability()
+    found = session.engine(session.settings.engine).availability()
     if not found.usable:
         raise BlockedError(f"{session.settings.engine} cannot be used: {found.why}", hint=found.hint)
     wanted = link.VagrantLink(root=ROOT, machine=machine, provider=known, made=True)
@@ -67,12 +66,12 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     record = there.read() if there is not None else None
     plan = record or selection.planned(session, machine)
     if plan.nested:
-        consent.require(session, engines.engine(plan.engine, session.engine_options(plan.acceleration)))
+        consent.require(session, session.engine(plan.engine, plan.acceleration))
     with session.store.making(machine, "lab.attach") as lab:
         record = selection.record_for(session, lab, plan)
         bench = Workbench(session, lab)
         if not record.image:
-            image, why = selection.guest_image(session, record)
+            image, why = session.factories.guest_image(session, record)
             record = lab.change(image=image, image_why=why)
             session.steps.note(f"image: {image} ({why})")
         box.make(session, known, record)

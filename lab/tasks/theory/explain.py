@@ -12,8 +12,6 @@ from rich.text import Text
 from lab import engines
 from lab.core.errors import LabError
 from lab.history import History
-from lab.host import facts as host_facts
-from lab.host import kvm
 from lab.theory import documents, knowledge, observed
 from lab.theory.answers import (
     ExpectedEngine,
@@ -89,10 +87,10 @@ def here(session: Session) -> Situation:
     """This host. Its KVM is asked by booting a kernel under it, once in a boot."""
     qemu = session.settings.qemu.binary
     with session.steps.step("theory.host", "does a kernel really run under this host's KVM?"):
-        answer = kvm.functional_probe(session.settings.cache_dir, kernel=session.kernel, qemu=qemu)
+        answer = session.factories.kvm(session.settings.cache_dir, False, session.kernel, qemu)
     unproven = answer.why.startswith(_UNPROVEN) or shutil.which(qemu) is None
     usable = None if unproven and not answer.usable else answer.usable
-    return of_host(host_facts.read(), usable, answer.nested)
+    return of_host(session.factories.host(), usable, answer.nested)
 
 
 def _names(name: str, situation: Situation) -> list[str]:
@@ -113,7 +111,7 @@ def _on_this_host(session: Session, name: str, version: str, situation: Situatio
     if name not in engines.names() or version:
         return expected_row(knowledge.predict(situation.on(name, version)))
     try:
-        engine = engines.engine(name, session.engine_options())
+        engine = session.engine(name)
         found = engine.availability()
         facts = engine.facts() if found.usable else None
     except LabError as error:

@@ -9,10 +9,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.core import files
 from lab.core.errors import BlockedError
 from lab.experiments.turns import AGAIN
-from lab.host import facts
 from lab.host.packages import Purpose
 from lab.images import canary, debian
 from lab.records.evidence import Run
@@ -115,13 +113,13 @@ def _must_be_possible(session: Session, cpu: str) -> PcFacts:
     purposes: set[Purpose] = {"rehearsal-amd" if cpu in models.QEMU else "rehearsal"}
     session.need(purposes)
     pc = rehearsal.facts(cpu, session.settings.rehearsal.bochs)
-    available = facts.read().memory_available >> 20
+    available = session.factories.host().memory_available >> 20
     if available < _NEEDED_MIB:
         raise BlockedError(
             f"a rehearsal takes {_NEEDED_MIB} MiB of memory, and {available} MiB is available",
             hint="close something; another rehearsal that runs takes as much",
         )
-    files.require_space(session.settings.state_dir, _DISK_BYTES, "a rehearsal")
+    session.factories.require_space(session.settings.state_dir, _DISK_BYTES, "a rehearsal")
     return pc
 
 

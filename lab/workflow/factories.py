@@ -1,0 +1,87 @@
+"""What a session reaches the world by: each a callable, so that a test gives its own and patches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab import emulators, engines
+from lab.core import files
+from lab.emulators import Place
+from lab.emulators.protocol import Emulator
+from lab.engines.options import Options
+from lab.engines.protocol import Engine
+from lab.guest.ssh import Guest
+from lab.guest.waiting import wait_for_ssh
+from lab.host import facts, install, packages
+from lab.host.facts import HostFacts
+from lab.host.packages import Purpose, Requirement
+
+if TYPE_CHECKING:
+    from lab.core.deadline import Deadline
+    from lab.host.kvm import KvmAnswer
+    from lab.images.published import PublishedImage
+    from lab.images.registry import Reference
+    from lab.records.labs import Record
+    from lab.workflow.session import Session
+
+# What takes long to import is imported by the factory that needs it: `lab.status` needs none of it.
+
+
+def _kvm(cache_dir: Path, fresh: bool, kernel: Path | None, qemu: str) -> KvmAnswer:
+    from lab.host.kvm import functional_probe
+
+    return functional_probe(cache_dir, fresh=fresh, kernel=kernel, qemu=qemu)
+
+
+def _published(name: str, engine: str) -> PublishedImage:
+    from lab.workflow.selection import published
+
+    return published(name, engine)
+
+
+def _registry_unreachable(reference: Reference, mirror: str, seconds: float) -> str | None:
+    from lab.images.registry import reachable
+
+    return reachable(reference, mirror, seconds)
+
+
+def _guest_image(session: Session, record: Record) -> tuple[str, str]:
+    from lab.workflow.selection import guest_image
+
+    return guest_image(session, record)
+
+
+@dataclass(frozen=True)
+class Factories:
+    """The world as the tasks and what they share reach it; the defaults are the real one."""
+
+    engine: Callable[[str, Options], Engine] = engines.engine
+    """The engine of a name. Raises UsageError for an unknown one."""
+    emulator: Callable[[str, Place], Emulator] = emulators.emulator
+    """The emulator of a kind at a place. Raises UsageError for an unknown kind."""
+    guest: Callable[..., Guest] = Guest
+    """L1 over SSH, by port, key and known_hosts; not connected yet."""
+    log_in: Callable[[Callable[[], Guest], Deadline, Callable[[], str | None]], Guest] = wait_for_ssh
+    """Log in to an L1 that may still boot (lab.guest.waiting.wait_for_ssh)."""
+    host: Callable[[], HostFacts] = facts.read
+    """What this machine is."""
+    kvm: Callable[[Path, bool, Path | None, str], KvmAnswer] = _kvm
+    """Whether this host's KVM works: by cache folder, whether to ask anew, a kernel to boot, QEMU's name."""
+    install: Callable[..., object] = install.ensure
+    """Have system packages (lab.host.install.ensure)."""
+    impossible: Callable[[Collection[Purpose]], list[Requirement]] = packages.impossible
+    """What is absent of all that the purposes need, and cannot be had on this system."""
+    require_space: Callable[[Path, int, str], None] = files.require_space
+    """Raise BlockedError unless the folder's file system has so many bytes free for a purpose."""
+    published: Callable[[str, str], PublishedImage] = _published
+    """The published guest image of a name, for an engine. Raises UsageError."""
+    registry_unreachable: Callable[[Reference, str, float], str | None] = _registry_unreachable
+    """Why the registry of an image, or its mirror, does not answer in that many seconds; None if it does."""
+    guest_image: Callable[[Session, Record], tuple[str, str]] = _guest_image
+    """(image id, why) of the image a lab is to stand on (lab.workflow.selection.guest_image)."""
+
+
+REAL = Factories()
