@@ -13,6 +13,7 @@ from lab.engines.protocol import Forward, MachineSpec
 from lab.engines.qemu.command import NETWORK, Accelerator, cpu_model, forward_options
 from lab.engines.vagrant.libvirt import URI
 from lab.engines.virtualbox import host
+from lab.engines.virtualbox.manage.options import EXECUTION
 
 CONTROLLER = "SATA"
 """The disk controller of the box for VirtualBox; the seed goes beside the disk."""
@@ -21,7 +22,6 @@ CONTROLLER = "SATA"
 _NET_SLOT, _VGA_SLOT = "0x1c", "0x1d"
 _FIRST_CLOSED = "7.0"
 """The first VirtualBox whose NAT can be kept from the host's loopback."""
-_PARAVIRT = {"kvm": "kvm", "none": "none", "default": "default"}
 
 
 def libvirt(spec: MachineSpec, forwards: Sequence[Forward], options: QemuOptions) -> dict[str, Any]:
@@ -47,18 +47,11 @@ def libvirt(spec: MachineSpec, forwards: Sequence[Forward], options: QemuOptions
     }
 
 
-def _version(options: VirtualBoxOptions) -> str:
-    """VirtualBox's; empty when there is none here."""
-    installed = host.installed(options.home)
-    return installed.version_hint if installed else ""
-
-
 def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> dict[str, Any]:
     """VBoxManage's words before each boot; `:id` is Vagrant's word for the machine."""
-    switch = {True: "on", False: "off"}
-    hardware = {
-        "paravirtprovider": [_PARAVIRT[spec.paravirt]],
-        "nested-hw-virt": [switch[spec.nested]],
+    hardware: dict[str, list[str]] = {
+        "paravirtprovider": [spec.paravirt],
+        "nested-hw-virt": ["on" if spec.nested else "off"],
         "hwvirtex": ["on"],
         "nestedpaging": ["on"],
         "ioapic": ["on"],  # more than one CPU needs it
@@ -69,11 +62,11 @@ def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> 
         "uart1": ["0x3f8", "4"],
         "uartmode1": ["file", str(console)],
     }
-    if in_range(_version(options), _FIRST_CLOSED, ""):
+    installed = host.installed(options.home)
+    if installed and in_range(installed.version_hint, _FIRST_CLOSED, ""):
         hardware["nat-localhostreachable1"] = ["off"]  # services on the host's loopback are none of the VM's
     if options.execution_engine != "default":
-        names = {"hwvirt": "hwvirt", "native": "native-api", "interpreter": "interpreter"}
-        hardware["vm-execution-engine"] = [names[options.execution_engine]]
+        hardware["vm-execution-engine"] = [EXECUTION[options.execution_engine]]
     words = [["modifyvm", ":id", f"--{name}", *values] for name, values in hardware.items()]
     place = ["--storagectl", CONTROLLER, "--port", "1", "--device", "0", "--type", "dvddrive"]
     words.append(["storageattach", ":id", *place, "--medium", str(spec.seed)])

@@ -17,23 +17,14 @@ from lab.engines.virtualbox.manage.talk import Talk, state_of
 PROGRAM = "VBoxManage"
 
 _SECONDS = 60.0
-_STATES = {
-    "Running": State.RUNNING,
-    "Starting": State.RUNNING,
-    "Stopping": State.RUNNING,
-    "LiveSnapshotting": State.RUNNING,
-    "OnlineSnapshotting": State.RUNNING,
-    "DeletingSnapshotOnline": State.RUNNING,
-    "Teleporting": State.RUNNING,
-    "TeleportingIn": State.RUNNING,
-    "Paused": State.PAUSED,
-    "DeletingSnapshotPaused": State.PAUSED,
-    "TeleportingPausedVM": State.PAUSED,
-    "Saved": State.SUSPENDED,
-    "Saving": State.SUSPENDED,
-    "Restoring": State.SUSPENDED,
-    "Stuck": State.CRASHED,
+_WORDS = {
+    State.RUNNING: "Running Starting Stopping LiveSnapshotting OnlineSnapshotting DeletingSnapshotOnline "
+    "Teleporting TeleportingIn",
+    State.PAUSED: "Paused DeletingSnapshotPaused TeleportingPausedVM",
+    State.SUSPENDED: "Saved Saving Restoring",
+    State.CRASHED: "Stuck",
 }
+_STATES = {word: state for state, words in _WORDS.items() for word in words.split()}
 """What VirtualBox's states are to lab. In all others no process has the machine: whether its memory is saved
 is told once a snapshot's taking, deleting or restoring is over."""
 

@@ -6,26 +6,12 @@ import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab.core.versions import BOUND, in_range
 from lab.engines.virtualbox.host import HostVirtualBox, System
-
-Condition = Literal[
-    "bare_metal",
-    "driver_missing",
-    "intel_mac",
-    "kvm_at_load",
-    "kvm_loaded",
-    "kvm_since_6_12",
-    "la57",
-    "macos_13",
-    "silicon",
-    "svm",
-    "vmx",
-]
 
 _TABLE = Path(__file__).with_name("issues.toml")
 
@@ -35,7 +21,7 @@ def since_macos_13(host: HostVirtualBox) -> bool:
     return in_range(host.macos_version, "13", "")
 
 
-_CONDITIONS: dict[Condition, Callable[[HostVirtualBox], bool]] = {
+_CONDITIONS: dict[str, Callable[[HostVirtualBox], bool]] = {
     "bare_metal": lambda host: host.bare_metal,
     "driver_missing": lambda host: not host.driver_device,
     "intel_mac": lambda host: host.system == "macos" and not host.silicon,
@@ -66,7 +52,7 @@ class Issue(BaseModel):
     """The first version that has it; empty: unknown or all."""
     below: str = Field(default="", pattern=BOUND)
     """The first version that no longer has it; empty: none known."""
-    when: tuple[Condition, ...] = ()
+    when: tuple[Annotated[str, Field(pattern="^(?:" + "|".join(_CONDITIONS) + ")$")], ...] = ()
 
 
 class IssueTable(BaseModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 Version = tuple[int, int]
-_EXECUTION = {"default": "default", "hwvirt": "hwvirt", "native": "native-api", "interpreter": "interpreter"}
+EXECUTION = {"default": "default", "hwvirt": "hwvirt", "native": "native-api", "interpreter": "interpreter"}
 
 
 def silent(version: Version) -> list[str]:
@@ -26,7 +26,7 @@ def closed_to_localhost(version: Version) -> list[str]:
 def execution_engine(version: Version, engine: str) -> list[str] | None:
     """How instructions are run; None where the version cannot be told what is asked."""
     if version >= (7, 1):
-        return ["--vm-execution-engine", _EXECUTION[engine]]
+        return ["--vm-execution-engine", EXECUTION[engine]]
     return [] if engine == "default" else None
 
 

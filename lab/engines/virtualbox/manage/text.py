@@ -17,30 +17,17 @@ _ESCAPED = re.compile(r"\\(.)")
 _NAMESPACE = "{http://www.virtualbox.org/}"
 _NO_PARENT = "base"
 
-STATES: Mapping[str, str] = {
+_ALIKE = """
+    Saved Teleported Aborted Running Paused Starting Stopping Saving Restoring SettingUp Snapshotting
+    Teleporting TeleportingPausedVM TeleportingIn LiveSnapshotting OnlineSnapshotting RestoringSnapshot
+    DeletingSnapshot
+"""
+STATES: Mapping[str, str] = {name.lower(): name for name in _ALIKE.split()} | {
     "poweroff": "PoweredOff",
-    "saved": "Saved",
-    "teleported": "Teleported",
-    "aborted": "Aborted",
     "aborted-saved": "AbortedSaved",
-    "running": "Running",
-    "paused": "Paused",
     "gurumeditation": "Stuck",
-    "teleporting": "Teleporting",
-    "livesnapshotting": "LiveSnapshotting",
-    "starting": "Starting",
-    "stopping": "Stopping",
-    "saving": "Saving",
-    "restoring": "Restoring",
-    "teleportingpausedvm": "TeleportingPausedVM",
-    "teleportingin": "TeleportingIn",
     "deletingsnapshotlive": "DeletingSnapshotOnline",
     "deletingsnapshotlivepaused": "DeletingSnapshotPaused",
-    "onlinesnapshotting": "OnlineSnapshotting",
-    "restoringsnapshot": "RestoringSnapshot",
-    "deletingsnapshot": "DeletingSnapshot",
-    "settingup": "SettingUp",
-    "snapshotting": "Snapshotting",
 }
 """VBoxManage's words for the API's MachineState, 6.1 to 7.2 (machineStateToName, VBoxManageInfo.cpp)."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 NOT_FOUND = 0x80BB0001
@@ -12,66 +14,12 @@ _DEAD = frozenset({0x80004004, 0x800706BE})
 """What every reference to a VBoxSVC that died answers (NS_ERROR_ABORT, and its DCOM sibling)."""
 
 
-_FIRMWARE = (
-    "switch VT-x or AMD-V (SVM) on in the firmware, or in a virtual machine nested virtualization for it"
+_REFUSALS: list[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("refusals.json").read_text(encoding="utf-8")
 )
-_OTHERS = (
-    "end the other hypervisor's machines, or on Linux unload its module: `rmmod kvm_intel` or `rmmod kvm_amd`"
-)
-_BELOW = "end other virtual machines, restart the host, or upgrade VirtualBox"
-_DOCTOR = "`invoke lab.doctor` says what this host lacks"
-
-# The first that is named decides: where VT-x is refused and the fall back to the system's hypervisor, too,
-# VirtualBox names both, and the first is what can be mended (include/VBox/err.h, HMR3Init in HM.cpp).
-_REFUSALS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (
-        ("VERR_VM_DRIVER_NOT_INSTALLED", "VERR_VM_DRIVER_LOAD_ERROR", "Kernel driver not installed"),
-        "VirtualBox's kernel driver is missing",
-        _DOCTOR,
-    ),
-    (
-        ("VERR_VM_DRIVER_NOT_ACCESSIBLE", "VERR_VM_DRIVER_OPEN_ERROR"),
-        "this user may not open VirtualBox's kernel driver",
-        _DOCTOR,
-    ),
-    (
-        ("VERR_VM_DRIVER_VERSION_MISMATCH",),
-        "VirtualBox's kernel driver is of another version",
-        "build it anew: package virtualbox-dkms, or `/sbin/vboxconfig`; then restart, or reload vboxdrv",
-    ),
-    (
-        ("VERR_VMX_IN_VMX_ROOT_MODE", "VERR_SVM_IN_USE", "VERR_SVM_HOST_SVME_NOT_ENABLED"),
-        "another hypervisor, often KVM, has the processor's VT-x or AMD-V",
-        _OTHERS,
-    ),
-    (
-        (
-            "VERR_VMX_MSR_ALL_VMX_DISABLED",
-            "VERR_VMX_MSR_VMX_DISABLED",
-            "VERR_VMX_MSR_SMX_VMX_DISABLED",
-            "VERR_VMX_MSR_VMXON_DISABLED",
-            "VERR_VMX_MSR_LOCKING_FAILED",
-            "VERR_SVM_DISABLED",
-        ),
-        "VT-x or AMD-V is switched off in the host's firmware",
-        _FIRMWARE,
-    ),
-    (
-        ("VERR_VMX_NO_VMX", "VERR_SVM_NO_SVM", "VERR_HM_UNKNOWN_CPU", "VERR_UNSUPPORTED_CPU"),
-        "the processor offers VirtualBox no VT-x or AMD-V",
-        _FIRMWARE,
-    ),
-    (
-        ("VERR_NEM_VM_CREATE_FAILED", "VERR_NEM_INIT_FAILED", "VERR_NEM_MISSING_KERNEL_API"),
-        "the host's own hypervisor, which VirtualBox fell back to, did not make a VM",
-        _BELOW,
-    ),
-    (
-        ("VERR_NEM_NOT_AVAILABLE", "VERR_NEM_NOT_ENABLED"),
-        "VirtualBox has neither VT-x or AMD-V nor the host's own hypervisor to run a VM with",
-        _FIRMWARE,
-    ),
-)
+"""Why a start is refused, by VirtualBox's codes or words. The first that is named decides: where VT-x is
+refused and the fall back to the system's hypervisor, too, VirtualBox names both, and the first is what can be
+mended (include/VBox/err.h, HMR3Init in HM.cpp)."""
 
 
 class FaultError(Exception):
@@ -141,9 +89,9 @@ def of_text(words: str, doing: str, shown: str = "") -> FaultError:
         return FaultError(
             "nesting", "VirtualBox does not start a VM with nested virtualization here", shown or words
         )
-    for codes, what, hint in _REFUSALS:
-        if any(name in words for name in codes):
-            return FaultError("blocked", f"{what}: {doing}", shown or words, hint)
+    for refusal in _REFUSALS:
+        if any(sign in words for sign in refusal["signs"]):
+            return FaultError("blocked", f"{refusal['what']}: {doing}", shown or words, refusal["hint"])
     return FaultError("failed", f"VirtualBox failed: {doing}", shown or words)
 
 

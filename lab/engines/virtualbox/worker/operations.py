@@ -1,4 +1,4 @@
-"""The operations on a VM: these modules do them over the bindings, those in `manage` over VBoxManage."""
+"""The operations on a VM: the modules here do them over the bindings, those in `manage` over VBoxManage."""
 
 from __future__ import annotations
 
@@ -6,26 +6,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-_NAMES = {
-    "machine": ("look", "create", "settings", "destroy"),
-    "media": ("convert",),
-    "power": (
-        "launch",
-        "forwards",
-        "forward",
-        "unforward",
-        "press",
-        "power_off",
-        "resume",
-        "save",
-        "screenshot",
-    ),
-    "snapshots": ("snapshots", "take", "restore"),
-}
-"""The operations of each module: a function each, of the same name and with the same result in both sets."""
+_NAMES = """
+    look create settings destroy convert snapshots take restore
+    launch forwards forward unforward press power_off resume save screenshot
+"""
+"""A function each in one module of either set, of the same name and with the same result."""
 
 
 def operations(*modules: ModuleType) -> dict[str, Callable[..., Any]]:
     """The functions of one of the two sets of modules, by the operation's name."""
-    by_name = {module.__name__.rpartition(".")[2]: module for module in modules}
-    return {name: getattr(by_name[module], name) for module, names in _NAMES.items() for name in names}
+    return {name: getattr(each, name) for name in _NAMES.split() for each in modules if hasattr(each, name)}
