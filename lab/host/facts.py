@@ -7,7 +7,7 @@ import platform
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,12 @@ class HostFacts:
         return TypeAdapter(cls).validate_python(document)
 
 
-def read(root: Path = Path("/")) -> HostFacts:
-    """This host's facts. What cannot be read is left empty. `root` is where /proc and /sys are."""
-    return _read_mac() if sys.platform == "darwin" else _read_linux(root)
+def read(root: Path = Path("/"), signature: Callable[[], str | None] = signature) -> HostFacts:
+    """This host's facts. What cannot be read is left empty.
+
+    `root` is where /proc and /sys are; `signature` reads CPUID's, which says nothing of another root.
+    """
+    return _read_mac(signature) if sys.platform == "darwin" else _read_linux(root, signature)
 
 
 def parse_cpuinfo(text: str) -> Cpu:
@@ -207,7 +210,7 @@ def architecture() -> str:
     return "arm64" if sys.platform == "darwin" and _silicon(_sysctls()) else platform.machine()
 
 
-def _read_mac() -> HostFacts:
+def _read_mac(signature: Callable[[], str | None]) -> HostFacts:
     values = _sysctls()
     mac, cpu = mac_facts(values), mac_cpu(values)
     if cpu.signature is None and not mac.silicon:
@@ -227,7 +230,7 @@ def _read_mac() -> HostFacts:
     )
 
 
-def _read_linux(root: Path) -> HostFacts:
+def _read_linux(root: Path, signature: Callable[[], str | None]) -> HostFacts:
     name, version = parse_os_release(_text(root / "etc/os-release") or _text(root / "usr/lib/os-release"))
     memory = psutil.virtual_memory()
     return HostFacts(

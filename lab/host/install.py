@@ -6,6 +6,7 @@ import contextlib
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from lab.core.deadline import Deadline, NotYet, check_cancelled, poll
 from lab.core.errors import BlockedError
 from lab.core.steps import Step, Steps
 from lab.host import aptwords
-from lab.host.packages import Installer, Purpose, Requirement, missing
+from lab.host.packages import TABLE, Installer, Purpose, Requirement, missing
 
 _STATUS = ("dlstatus:", "pmstatus:", "pmerror:", "pmconffile:", "media-change:")
 _APT_OPTIONS = ("-q", "-o", "APT::Status-Fd=2", "-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=30")
@@ -37,13 +38,15 @@ def ensure(
     cache_dir: Path,
     instead: Mapping[str, str] | None = None,
     installer: Installer | None = None,
+    table: Sequence[Requirement] = TABLE,
 ) -> list[str]:
     """Have everything `purposes` need; returns the names of the packages this call installed.
 
     Raises BlockedError with the exact command when lab may not install them or the package
     manager fails, BusyError, DeadlineError, InterruptedByUser. Nothing is asked when nothing is missing.
     """
-    lacking = missing(purposes, instead=instead)
+    absent = partial(missing, purposes, instead=instead, table=table)
+    lacking = absent()
     if not lacking:
         return []
     _must_be_installable(lacking, instead or {})
@@ -55,17 +58,17 @@ def ensure(
             cache_dir / "packages.lock", "installing system packages", say=step.note, deadline=deadline
         ),
     ):
-        lacking = missing(purposes, instead=instead)  # another process may have installed them meanwhile
+        lacking = absent()  # another process may have installed them meanwhile
         if not lacking:
             step.result = "another command installed them"
             return []
         names = _names(lacking, installer)
         step.note(f"installing {', '.join(names)}")
         _install(lacking, installer, step, deadline)
-        if still := missing(purposes, instead=instead):
-            absent = ", ".join(name for item in still for name in item.absent(instead or {}))
+        if still := absent():
+            words = ", ".join(name for item in still for name in item.absent(instead or {}))
             raise BlockedError(
-                f"the packages were installed, and this is still missing: {absent}",
+                f"the packages were installed, and this is still missing: {words}",
                 hint="check PATH, and that the packages are whole",
             )
         step.result = f"{len(names)} installed"

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,8 +31,8 @@ class Requirement:
     programs: tuple[str, ...]
     why: str
     debian: str
-    homebrew: str | None
     needed_for: frozenset[Purpose]
+    homebrew: str | None = None
     files: tuple[Path, ...] = ()
     unprivileged: bool = False
     shipped: Path | None = None
@@ -53,6 +53,9 @@ def _for(*purposes: Purpose) -> frozenset[Purpose]:
     return frozenset(purposes)
 
 
+_IMAGE, _TESTS = _for("build-image"), _for("tests")
+_REHEARSAL, _VAGRANT = _for("rehearsal"), _for("vagrant")
+
 _MBR = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
@@ -68,81 +71,67 @@ TABLE: tuple[Requirement, ...] = (
         ("qemu-system-x86_64",),
         "runs the lab VM, or a PC with AMD-V",
         "qemu-system-x86",
-        "qemu",
         _for("qemu", "rehearsal-amd"),
+        "qemu",
     ),
     Requirement(
         ("qemu-img",),
         "makes the VM's disks",
         "qemu-utils",
-        "qemu",
         _for("qemu", "convert-disk", "build-image", "rehearsal", "rehearsal-amd"),
+        "qemu",
     ),
     Requirement(
         ("slirp4netns",),
         "keeps the host's loopback out of the VM's reach",
         "slirp4netns",
-        None,
         _for("qemu"),
         optional=True,
     ),
     Requirement(
-        ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", "openssh", _for("ssh", "tests")
+        ("ssh", "ssh-keygen"), "opens a shell in the VM", "openssh-client", _for("ssh", "tests"), "openssh"
     ),
     Requirement(
-        ("adb",), "asks the nested guest over ADB", "adb", "android-platform-tools", _for("adb"), shipped=_ADB
+        ("adb",), "asks the nested guest over ADB", "adb", _for("adb"), "android-platform-tools", shipped=_ADB
     ),
-    Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", None, _for("build-image")),
-    Requirement(
-        ("newuidmap",),
-        "lets mmdebstrap build without root",
-        "uidmap",
-        None,
-        _for("build-image"),
-        unprivileged=True,
-    ),
-    Requirement(
-        (), "Debian's archive keys", "debian-archive-keyring", None, _for("build-image"), files=(_KEYRING,)
-    ),
+    Requirement(("mmdebstrap",), "builds root file systems", "mmdebstrap", _IMAGE),
+    Requirement(("newuidmap",), "lets mmdebstrap build without root", "uidmap", _IMAGE, unprivileged=True),
+    Requirement((), "Debian's archive keys", "debian-archive-keyring", _IMAGE, files=(_KEYRING,)),
     Requirement(
         ("mke2fs", "e2fsck", "debugfs"),
         "make file systems, and read them",
         "e2fsprogs",
-        None,
         _for("build-image", "rehearsal", "rehearsal-amd"),
     ),
-    Requirement(("sfdisk",), "partitions the VM's disk", "fdisk", None, _for("build-image")),
-    Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", None, _for("build-image")),
-    Requirement(("mcopy",), "fills the boot partition", "mtools", None, _for("build-image")),
-    Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", None, _for("build-image")),
+    Requirement(("sfdisk",), "partitions the VM's disk", "fdisk", _IMAGE),
+    Requirement(("mkfs.vfat",), "makes the boot partition", "dosfstools", _IMAGE),
+    Requirement(("mcopy",), "fills the boot partition", "mtools", _IMAGE),
+    Requirement(("syslinux",), "makes the VM's disk bootable", "syslinux", _IMAGE),
     Requirement(
         (),
         "the boot sector, and half of the loader",
         "syslinux-common",
-        None,
         _for("build-image", "rehearsal"),
         files=(_MBR, _LDLINUX),
     ),
-    Requirement(("cpio",), "packs the VM's initramfs", "cpio", None, _for("build-image")),
-    Requirement(("bochs",), "emulates a PC with VT-x", "bochs", None, _for("rehearsal")),
-    Requirement(
-        (), "its screen, which listens nowhere", "bochs-term", None, _for("rehearsal"), files=(_SCREEN,)
-    ),
-    Requirement((), "starts that PC's kernel", "isolinux", None, _for("rehearsal"), files=(_ISOLINUX,)),
-    Requirement(("gpg",), "makes signing keys in tests", "gpg", "gnupg", _for("tests")),
-    Requirement(("gpg-agent",), "keeps them", "gpg-agent", "gnupg", _for("tests")),
-    Requirement(("gpgconf",), "ends the agent", "gpgconf", "gnupg", _for("tests")),
-    Requirement(("sshd",), "stands in for the VM in tests", "openssh-server", None, _for("tests")),
-    Requirement(("gcc",), "compiles a stand-in in tests", "gcc", None, _for("tests")),
-    Requirement(("as", "ld"), "assembles a guest in tests", "binutils", None, _for("tests")),
-    Requirement((), "the C library's headers", "libc6-dev", None, _for("tests"), files=(_HEADER,)),
-    Requirement(("vagrant",), "makes a VM in tests", "vagrant", None, _for("vagrant")),
-    Requirement((), "its libvirt provider", "vagrant-libvirt", None, _for("vagrant"), files=(_PLUGIN,)),
-    Requirement(("libvirtd",), "runs that VM", "libvirt-daemon", None, _for("vagrant")),
-    Requirement(("virsh",), "asks how it is", "libvirt-clients", None, _for("vagrant")),
-    Requirement(("virt-qemu-run",), "is libvirt's QEMU", "libvirt-daemon-driver-qemu", None, _for("vagrant")),
-    Requirement(("docker-registry",), "serves images in tests", "docker-registry", None, _for("tests")),
-    Requirement(("chromium",), "shows pages in tests", "chromium", None, _for("tests")),
+    Requirement(("cpio",), "packs the VM's initramfs", "cpio", _IMAGE),
+    Requirement(("bochs",), "emulates a PC with VT-x", "bochs", _REHEARSAL),
+    Requirement((), "its screen, which listens nowhere", "bochs-term", _REHEARSAL, files=(_SCREEN,)),
+    Requirement((), "starts that PC's kernel", "isolinux", _REHEARSAL, files=(_ISOLINUX,)),
+    Requirement(("gpg",), "makes signing keys in tests", "gpg", _TESTS, "gnupg"),
+    Requirement(("gpg-agent",), "keeps them", "gpg-agent", _TESTS, "gnupg"),
+    Requirement(("gpgconf",), "ends the agent", "gpgconf", _TESTS, "gnupg"),
+    Requirement(("sshd",), "stands in for the VM in tests", "openssh-server", _TESTS),
+    Requirement(("gcc",), "compiles a stand-in in tests", "gcc", _TESTS),
+    Requirement(("as", "ld"), "assembles a guest in tests", "binutils", _TESTS),
+    Requirement((), "the C library's headers", "libc6-dev", _TESTS, files=(_HEADER,)),
+    Requirement(("vagrant",), "makes a VM in tests", "vagrant", _VAGRANT),
+    Requirement((), "its libvirt provider", "vagrant-libvirt", _VAGRANT, files=(_PLUGIN,)),
+    Requirement(("libvirtd",), "runs that VM", "libvirt-daemon", _VAGRANT),
+    Requirement(("virsh",), "asks how it is", "libvirt-clients", _VAGRANT),
+    Requirement(("virt-qemu-run",), "is libvirt's QEMU", "libvirt-daemon-driver-qemu", _VAGRANT),
+    Requirement(("docker-registry",), "serves images in tests", "docker-registry", _TESTS),
+    Requirement(("chromium",), "shows pages in tests", "chromium", _TESTS),
 )
 
 
@@ -184,31 +173,41 @@ class Installer:
         ]
 
 
-def missing(purposes: Collection[Purpose], *, instead: Mapping[str, str] | None = None) -> list[Requirement]:
+def missing(
+    purposes: Collection[Purpose],
+    *,
+    instead: Mapping[str, str] | None = None,
+    installer: Installer | None = None,
+    table: Sequence[Requirement] = TABLE,
+) -> list[Requirement]:
     """What is absent of all that `purposes` need.
 
-    `instead` maps a program to the one the configuration uses in its place.
+    `instead` maps a program to the one the configuration uses in its place; `installer` is this host's.
     """
     root = os.geteuid() == 0
     absent = [
         item
-        for item in TABLE
+        for item in table
         if item.needed_for & set(purposes) and not (item.unprivileged and root) and item.absent(instead or {})
     ]
     if all(item.optional for item in absent):
         return []
-    installer = Installer.detect()
+    installer = installer or Installer.detect()
     return [item for item in absent if not item.optional or installer.package(item)]
 
 
-def impossible(purposes: Collection[Purpose]) -> list[Requirement]:
+def impossible(purposes: Collection[Purpose], table: Sequence[Requirement] = TABLE) -> list[Requirement]:
     """What is absent of all that `purposes` need, and cannot be had on this system."""
     installer = Installer.detect()
-    return [item for item in missing(purposes) if installer.package(item) is None]
+    return [
+        item
+        for item in missing(purposes, installer=installer, table=table)
+        if installer.package(item) is None
+    ]
 
 
-def find_program(name: str) -> Path | None:
+def find_program(name: str, beyond: Sequence[str] = _SYSTEM_FOLDERS) -> Path | None:
     """Where a program is: on PATH, or in the system folders an ordinary user's PATH leaves out."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *beyond])
     program = shutil.which(name, path=path)
     return Path(program) if program else None

@@ -1,4 +1,5 @@
 import json
+import os
 import platform
 import sys
 from dataclasses import replace
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.core.errors import CommandError, DeadlineError, InterruptedByUser
-from lab.core.proc import Completed
+from lab.core.deadline import cancelled
+from lab.core.errors import InterruptedByUser
 from lab.host import facts
 from lab.host.facts import (
     Cpu,
@@ -91,6 +92,28 @@ machdep.cpu.features: FPU VME SSE3 VMM
 """
 
 
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Puts a program before all others on PATH; gives its path."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def put(name, content):
+        path = folder / name
+        path.write_text(content)
+        path.chmod(0o755)
+        return path
+
+    return put
+
+
+@pytest.fixture
+def sysctl(tools):
+    """Has macOS's sysctl print a text."""
+    return lambda text: tools("sysctl", f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+
+
 @pytest.mark.parametrize(
     ("text", "cpu"),
     [
@@ -143,38 +166,41 @@ machdep.cpu.features: FPU VME DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR SSE3 VMX 
         "hw.optional.arm64: 1\nmachdep.cpu.vendor: GenuineIntel\nmachdep.cpu.features: VMX",
     ],
 )
-def test_rosetta_makes_no_intel_mac_of_one_with_apple_silicon(monkeypatch, text):
+def test_rosetta_makes_no_intel_mac_of_one_with_apple_silicon(monkeypatch, sysctl, text):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(facts.proc, "run", lambda argv, **_: Completed(argv, 0, text, "", 0.0))
-    here = read()
+    sysctl(text)
+    here = read(signature=lambda: None)
     assert here.mac is not None and here.mac.silicon
     assert (here.arch, here.cpu.vendor, facts.architecture()) == ("arm64", "Apple", "arm64")
     assert "vmx" not in here.cpu.extensions
 
 
-@pytest.mark.parametrize("error", [DeadlineError("silence"), OSError("no fork"), InterruptedByUser("^C")])
-def test_a_mac_whose_sysctl_does_not_answer_is_one_of_which_nothing_is_known(monkeypatch, error):
-    def fail(*_, **__):
-        raise error
-
+@pytest.mark.parametrize("program", ["#!/bin/sh\nexit 1\n", "\x7fELF and no more"])
+def test_a_mac_whose_sysctl_does_not_answer_is_one_of_which_nothing_is_known(monkeypatch, tools, program):
     monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(facts.proc, "run", fail)
-    monkeypatch.setattr(facts, "signature", lambda: None)
-    if isinstance(error, InterruptedByUser):
-        with pytest.raises(InterruptedByUser):
-            read()
-        return
-    here = read()
+    tools("sysctl", program)
+    here = read(signature=lambda: None)
     assert here.mac is not None and (here.os_version, here.cpu.model, here.cpu.emulated) == ("", "", None)
 
 
-def test_an_intel_mac_stays_one(monkeypatch):
+def test_who_is_to_stop_is_told_nothing_of_a_mac(monkeypatch, sysctl):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    sysctl("hw.model: Mac")
+    cancelled.set()
+    try:
+        with pytest.raises(InterruptedByUser):
+            read()
+    finally:
+        cancelled.clear()
+
+
+def test_an_intel_mac_stays_one(monkeypatch, sysctl):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     text = f"{INTEL_MAC}sysctl.proc_translated: 0\n"
-    monkeypatch.setattr(facts.proc, "run", lambda argv, **_: Completed(argv, 0, text, "", 0.0))
-    here = read()
+    sysctl(text)
+    here = read(signature=lambda: None)
     assert here.mac is not None and not here.mac.silicon
     assert (here.arch, here.cpu.vendor, facts.architecture()) == ("x86_64", "GenuineIntel", "x86_64")
 
@@ -249,22 +275,19 @@ def test_a_mac_is_real_when_it_says_that_it_is_no_virtual_machine(text, signatur
 
 
 @pytest.mark.parametrize("text", [MAC_VM, INTEL_MAC])
-def test_a_mac_that_is_a_virtual_machine_is_asked_for_the_signature(monkeypatch, text):
+def test_a_mac_that_is_a_virtual_machine_is_asked_for_the_signature(monkeypatch, sysctl, text):
     asked = []
-    monkeypatch.setattr(facts.proc, "run", lambda argv, **_: Completed(argv, 0, text, "", 0.0))
-    monkeypatch.setattr(facts, "signature", lambda: asked.append("x") or "TCGTCGTCGTCG")
-    cpu = facts._read_mac().cpu
+    monkeypatch.setattr(sys, "platform", "darwin")
+    sysctl(text)
+    cpu = read(signature=lambda: asked.append("x") or "TCGTCGTCGTCG").cpu
     assert (cpu.emulated, asked) == ((True, ["x"]) if text == MAC_VM else (False, []))
 
 
 @pytest.mark.parametrize(
-    "error", [CommandError(["python3"], 1), DeadlineError("silence"), OSError("no fork")]
+    "program", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho something else\n", "\x7fELF and no more"]
 )
-def test_a_signature_that_cannot_be_read_is_not_known(monkeypatch, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(facts.proc, "run", fail)
+def test_a_signature_that_cannot_be_read_is_not_known(monkeypatch, tools, program):
+    monkeypatch.setattr(sys, "executable", str(tools("python3", program)))
     facts.signature.cache_clear()
     try:
         assert facts.signature() is None

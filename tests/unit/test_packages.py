@@ -2,6 +2,7 @@ import os
 import stat
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,18 +27,18 @@ SUDO = "sudo apt-get update && sudo apt-get install -y --no-install-recommends f
 def fake(monkeypatch, tmp_path):
     """A host whose apt, sudo and brew are scripts, where two programs are missing."""
     table = (
-        Requirement(("frob-x86",), "frobs", "frob", "frob", frozenset({"qemu"})),
-        Requirement(("wibble",), "wibbles", "wibble-utils", "wibble", frozenset({"qemu"})),
-        Requirement(("grate",), "grates", "grater", None, frozenset({"build-image"})),
+        Requirement(("frob-x86",), "frobs", "frob", frozenset({"qemu"}), "frob"),
+        Requirement(("wibble",), "wibbles", "wibble-utils", frozenset({"qemu"}), "wibble"),
+        Requirement(("grate",), "grates", "grater", frozenset({"build-image"})),
     )
-    monkeypatch.setattr(packages, "TABLE", table)
-    return Fake(monkeypatch, tmp_path)
+    return Fake(monkeypatch, tmp_path, table)
 
 
 class Fake:
     """apt-get that logs its words and, told to install, makes the programs."""
 
-    def __init__(self, monkeypatch, folder: Path) -> None:
+    def __init__(self, monkeypatch, folder: Path, table: tuple[Requirement, ...]) -> None:
+        self.table = table
         self.folder = folder / "bin"
         self.folder.mkdir()
         self.log = folder / "log"
@@ -74,6 +75,7 @@ class Fake:
             ask=ask,
             cache_dir=self.cache,
             installer=installer,
+            table=self.table,
             **more,
         )
 
@@ -186,7 +188,7 @@ def test_a_mac_without_homebrew_is_told_its_own_names_and_not_debians(fake):
 def test_what_a_system_cannot_have_is_known_without_asking_for_it(fake, monkeypatch, system):
     monkeypatch.setattr("sys.platform", system)
     assert Installer.detect().macos is (system == "darwin")
-    lacking = [item.debian for item in packages.impossible(["qemu", "build-image"])]
+    lacking = [item.debian for item in packages.impossible(["qemu", "build-image"], fake.table)]
     assert lacking == (["grater"] if system == "darwin" else [])
 
 
@@ -263,51 +265,46 @@ def test_a_command_that_installs_for_ever_is_named(fake):
 
 
 def test_missing_goes_by_purpose_program_and_file(fake, monkeypatch, tmp_path):
-    assert [item.debian for item in missing(["qemu"])] == ["frob", "wibble-utils"]
-    assert [item.debian for item in missing(["build-image", "qemu"])] == ["frob", "wibble-utils", "grater"]
-    assert missing(["ssh"]) == []
+    absent = partial(missing, table=fake.table)
+    assert [item.debian for item in absent(["qemu"])] == ["frob", "wibble-utils"]
+    assert [item.debian for item in absent(["build-image", "qemu"])] == ["frob", "wibble-utils", "grater"]
+    assert absent(["ssh"]) == []
     key = tmp_path / "key"
-    only_file = Requirement((), "keys", "keys", None, frozenset({"tests"}), files=(key,))
-    unprivileged = Requirement(("no-such",), "maps", "map", None, frozenset({"tests"}), unprivileged=True)
-    monkeypatch.setattr(packages, "TABLE", (only_file, unprivileged))
+    only_file = Requirement((), "keys", "keys", frozenset({"tests"}), files=(key,))
+    unprivileged = Requirement(("no-such",), "maps", "map", frozenset({"tests"}), unprivileged=True)
+    absent = partial(missing, ["tests"], table=(only_file, unprivileged))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert missing(["tests"]) == [only_file]
+    assert absent() == [only_file]
     assert only_file.absent({}) == [str(key)]
     key.touch()
-    assert missing(["tests"]) == []
+    assert absent() == []
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert missing(["tests"]) == [unprivileged]
+    assert absent() == [unprivileged]
 
 
-def test_what_is_optional_comes_along_and_is_never_asked_for_alone(monkeypatch):
-    wanted = Requirement(("no-such",), "runs it", "it", "it", frozenset({"qemu"}))
-    extra = Requirement(("nor-this",), "helps it", "helper", None, frozenset({"qemu"}), optional=True)
-    monkeypatch.setattr(packages, "TABLE", (extra,))
-    assert missing(["qemu"]) == []
-    monkeypatch.setattr(packages, "TABLE", (wanted, extra))
-    monkeypatch.setattr(Installer, "detect", lambda: ROOT)
-    assert missing(["qemu"]) == [wanted, extra]
-    monkeypatch.setattr(Installer, "detect", lambda: MAC)
-    assert missing(["qemu"]) == [wanted], "there is none for it"
+def test_what_is_optional_comes_along_and_is_never_asked_for_alone():
+    wanted = Requirement(("no-such",), "runs it", "it", frozenset({"qemu"}), "it")
+    extra = Requirement(("nor-this",), "helps it", "helper", frozenset({"qemu"}), optional=True)
+    assert missing(["qemu"], table=[extra]) == []
+    assert missing(["qemu"], table=[wanted, extra], installer=ROOT) == [wanted, extra]
+    assert missing(["qemu"], table=[wanted, extra], installer=MAC) == [wanted], "there is none for it"
 
 
 def test_programs_are_found_beyond_an_ordinary_users_path(monkeypatch, tmp_path):
     program = tmp_path / "frobnicate"
     program.touch()
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr(packages, "_SYSTEM_FOLDERS", (str(tmp_path),))
-    assert find_program("frobnicate") is None, "not executable"
+    assert find_program("frobnicate", [str(tmp_path)]) is None, "not executable"
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    assert find_program("frobnicate") == program
+    assert find_program("frobnicate", [str(tmp_path)]) == program
 
 
-def test_a_program_that_a_library_brings_is_not_asked_for(monkeypatch, tmp_path):
+def test_a_program_that_a_library_brings_is_not_asked_for(tmp_path):
     brought = tmp_path / "adb"
-    adb = Requirement(("no-such-adb",), "asks", "adb", "tools", frozenset({"adb"}), shipped=brought)
-    monkeypatch.setattr(packages, "TABLE", (adb,))
-    assert missing(["adb"]) == [adb]
+    adb = Requirement(("no-such-adb",), "asks", "adb", frozenset({"adb"}), "tools", shipped=brought)
+    assert missing(["adb"], table=[adb]) == [adb]
     brought.touch()
-    assert missing(["adb"]) == []
+    assert missing(["adb"], table=[adb]) == []
 
 
 def test_commands_name_each_package_once():

@@ -25,7 +25,7 @@ REPORT = """<testsuites><testsuite>
 <testcase classname="tests.a" name="four"><skipped message="no gpg here"/></testcase>
 </testsuite></testsuites>
 """
-ON_LINUX_ONLY = Requirement(("mmdebstrap",), "builds", "mmdebstrap", None, frozenset({"build-image"}))
+ON_LINUX_ONLY = Requirement(("mmdebstrap",), "builds", "mmdebstrap", frozenset({"build-image"}))
 
 
 @pytest.fixture
