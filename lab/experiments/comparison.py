@@ -16,8 +16,8 @@ from lab.documents.measured import (
 from lab.experiments import numbers
 from lab.experiments.measuring import ARM, KVM, ROUTES, TCG, TITLES
 from lab.experiments.series import Series, counted
-from lab.reports.figures.page import PageTable
-from lab.reports.figures.picture import Chart, TimesBar, durations
+from lab.reports.html.charts import Chart, TimesBar, durations
+from lab.reports.html.measured import PageTable
 
 _OUTCOMES = list(MeasurementOutcome)
 _IN_VAIN = (MeasurementOutcome.FAILED, MeasurementOutcome.TIMEOUT)
@@ -133,7 +133,7 @@ class Comparison(Series[LabCompare]):
             ],
         )
 
-    def picture(self) -> Chart:
+    def picture(self, width: float) -> Chart:
         """A bar an emulator and a route."""
         bars = [
             TimesBar(
@@ -149,7 +149,7 @@ class Comparison(Series[LabCompare]):
             )
             for row in self.document.summary
         ]
-        return durations(self.title, bars)
+        return durations(self.title, bars, width)
 
 
 def _summary(emulator: str, route: str, mine: Sequence[MeasurementEntry]) -> RouteSummary:

@@ -8,8 +8,8 @@ from typing import Any
 from lab.core.errors import ExitCode
 from lab.documents.measured import ExperimentCell, TheoryExperiment
 from lab.experiments.series import Series, counted
-from lab.reports.figures.page import PageTable
-from lab.reports.figures.picture import Chart, Kind, Tile, tiles
+from lab.reports.html.charts import Chart, Kind, Tile, tiles
+from lab.reports.html.measured import PageTable
 from lab.theory.conclusion import Conclusion, conclude
 from lab.theory.experiment import CELLS, PARAVIRT, AskedCell, TrialEntry, TrialOutcome
 
@@ -102,7 +102,7 @@ class Experiment(Series[TheoryExperiment]):
             "worked: a tiny guest ran to its halt under the VM's /dev/kvm, entered in real and in long mode",
         ]
 
-    def picture(self) -> Chart:
+    def picture(self, width: float) -> Chart:
         """A tile a cell: nesting by paravirtualization."""
         columns = {paravirt: f"paravirt {paravirt}" for paravirt in PARAVIRT}
         return tiles(
@@ -114,6 +114,7 @@ class Experiment(Series[TheoryExperiment]):
                 for cell in self.document.cells
             },
             "rows and columns: what the engine was asked for; in each tile: what the guest found",
+            width,
         )
 
     def _of(self, asked: AskedCell) -> list[TrialEntry]:

@@ -14,8 +14,10 @@ from lab.core.files import write_atomic
 from lab.documents.measured import LabCompare, TheoryExperiment
 from lab.records.evidence import write_text
 from lab.reports import markdown
-from lab.reports.figures.page import PageTable, page
-from lab.reports.figures.picture import Chart
+from lab.reports.html.charts import Chart
+from lab.reports.html.drawing import WIDE
+from lab.reports.html.measured import PageTable, page
+from lab.reports.html.raster import png
 
 Document = TypeVar("Document", LabCompare, TheoryExperiment)
 
@@ -51,8 +53,8 @@ class Series(ABC, Generic[Document]):
         """How it was measured, and what is not in the figures."""
 
     @abstractmethod
-    def picture(self) -> Chart:
-        """The table as a picture."""
+    def picture(self, width: float) -> Chart:
+        """The table as a picture of that width, in CSS pixels."""
 
     def show(self, console: Console) -> None:
         """Print the table, what follows, the notes, and where the evidence is."""
@@ -68,11 +70,10 @@ class Series(ABC, Generic[Document]):
 
     def draw(self, folder: Path) -> Path:
         """Write the picture (PNG), the page and its Markdown into `folder`; returns the page's path."""
-        picture, notes = self.picture(), self.notes()
-        tables = [PageTable(self.caption, self.head, self.rows()), self.turns()]
-        write_atomic(folder / f"{self.name}.png", picture.png)
+        notes, tables = self.notes(), [PageTable(self.caption, self.head, self.rows()), self.turns()]
+        write_atomic(folder / f"{self.name}.png", png(self.picture(WIDE)))
         write_text(folder / f"{self.name}.md", markdown.page(self.title, self.sentence, tables, notes))
-        html = page(self.title, self.sentence, picture, f"{self.title} {self.sentence}", tables, notes)
+        html = page(self.title, self.sentence, self.picture, tables, notes)
         return write_text(folder / f"{self.name}.html", html)
 
 

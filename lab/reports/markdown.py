@@ -12,7 +12,7 @@ from lab.ladder.report import describe
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim, Outcome
 from lab.reports import links, text, wording
-from lab.reports.figures.page import PageTable
+from lab.reports.html.measured import PageTable
 from lab.reports.layers import layers
 from lab.reports.links import EvidenceLink
 from lab.reports.model import ReportedRun, ReportInput
@@ -50,7 +50,7 @@ class Markdown:
 
 
 def page(title: str, lead: str, tables: Sequence[PageTable], notes: Sequence[str] = ()) -> str:
-    """A measurement's own page as Markdown: what lab.reports.figures.page shows, without the picture."""
+    """A measurement's own page as Markdown: what lab.reports.html.measured shows, without the picture."""
     parts = [f"# {escaped(title)}", escaped(lead)]
     for table in tables:
         parts += [f"## {escaped(table.caption)}", _table([escaped(word) for word in table.head], table.rows)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import statistics
-import xml.etree.ElementTree as ET
-from typing import Literal
+from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lab.experiments.numbers import BOOTSTRAP_FROM, ratio, spread
-from lab.reports.figures.page import PageTable, page
-from lab.reports.figures.picture import Chart, Tile, TimesBar, durations, tiles
+from lab.reports.html.charts import Box, Chart, Kind, Tile, TimesBar, durations, tiles
+from lab.reports.html.drawing import NARROW, WIDE
+from lab.reports.html.measured import PageTable, page
+from lab.reports.html.raster import png
+from tests.unit.pages import Page
 
 SECONDS = st.floats(0.1, 1000)
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 @given(st.lists(SECONDS, max_size=20))
@@ -64,7 +66,7 @@ def test_no_ratio_of_nothing_and_none_of_what_is_no_duration() -> None:
         ratio([1.0], [0.0])
 
 
-def _bars() -> Chart:
+def _bars(width: float) -> Chart:
     return durations(
         "Boots & <boots>",
         [
@@ -72,29 +74,33 @@ def _bars() -> Chart:
             TimesBar("no acceleration", [103.0], marks=[110.0], note="1 timeout, $5 and $6", group="canary"),
             TimesBar("never", [], note="3 blocked", group="other"),
         ],
+        width,
     )
 
 
-def _tiles(kind: Literal["yes", "no", "mixed", "unknown"] = "mixed") -> Chart:
+def _tiles(width: float, kind: Kind = "mixed") -> Chart:
     found = {("on", "a"): Tile("yes", "worked 2 of 2", ["svm"]), ("on", "b"): Tile(kind, "1 of 2", [])}
-    return tiles("Grid", ["on"], ["a", "b"], found, "foot")
+    return tiles("Grid", ["on"], ["a", "b"], found, "foot", width)
 
 
 @pytest.mark.parametrize("draw", [_bars, _tiles])
-def test_a_picture_is_a_png_and_one_svg_element(draw) -> None:  # type: ignore[no-untyped-def]
-    picture = draw()
-    with Image.open(io.BytesIO(picture.png)) as image:
-        assert image.format == "PNG"
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_chart_is_a_png_and_stays_within_its_width(draw: Callable[[float], Chart], width: float) -> None:
+    chart = draw(width)
+    picture = png(chart)
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.format == "PNG" and image.width > width
         assert len(set(image.convert("L").resize((40, 30)).tobytes())) > 3  # it shows something
-    assert ET.fromstring(picture.svg).tag == f"{SVG}svg"  # noqa: S314 - drawn here
-    assert "<image" not in picture.svg
-    assert draw().svg == picture.svg  # the same figures, the same file
+    assert png(draw(width)) == picture  # the same figures, the same file
+    for shape in chart.shapes:
+        if isinstance(shape, Box):
+            assert shape.x >= 0 and shape.x + shape.width <= width and shape.y + shape.height <= chart.height
 
 
 def test_every_kind_of_tile_differs_without_colour() -> None:
     greys = set()
-    for kind in ("yes", "no", "mixed", "unknown"):
-        with Image.open(io.BytesIO(_tiles(kind).png)) as image:  # type: ignore[arg-type]
+    for kind in get_args(Kind):
+        with Image.open(io.BytesIO(png(_tiles(WIDE, kind)))) as image:
             greys.add(image.convert("L").tobytes())
     assert len(greys) == 4
 
@@ -104,17 +110,23 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), m
 
 @given(WORDS, WORDS)
 def test_words_never_become_markup(title: str, cell: str) -> None:
-    hostile = f"<script>alert(1)</script>{cell}\"'><b>"
-    picture = Chart("<svg></svg>", b"")
+    hostile = f"<script>alert(1)</script>{cell}\"'><i-was-here>"
     text = page(
-        hostile + title, hostile, picture, hostile, [PageTable(hostile, [hostile], [[hostile]])], [hostile]
+        hostile + title,
+        hostile,
+        lambda width: durations(hostile, [TimesBar(hostile, [1.0], note=hostile, group=hostile)], width),
+        [PageTable(hostile, [hostile], [[hostile]])],
+        [hostile],
     )
-    assert "<script" not in text and "<b>" not in text
-    assert text.count("<svg>") == 1
+    assert "<script" not in text and "<i-was-here" not in text
+    assert "i-was-here" in text
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
-    text = page("Title", "Lead", _bars(), "what it shows", [PageTable("t", ["a"], [["1"]])], ["a note"])
-    for reference in ("src=", "@import", "url(http", "<link", "<script"):
+    text = page("Title", "Lead", _bars, [PageTable("t", ["a"], [["1"]])], ["a note"])
+    for reference in ("src=", "@import", "url(http", "<script"):
         assert reference not in text, reference
-    assert 'aria-label="what it shows"' in text and '<th scope="col">a</th>' in text
+    assert text.count("<link") == text.count('<link rel="icon" href="data:,">') == 1
+    assert 'aria-label="Lead"' in text and 'scope="col">a</th>' in text
+    drawn = [element for element in Page(text).all("svg") if element.attributes.get("role") == "img"]
+    assert len(drawn) == 2 and all("nested KVM" in element.said for element in drawn)

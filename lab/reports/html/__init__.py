@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from lab import __version__
 from lab.ladder.report import describe
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim
-from lab.reports import links, text, wording
-from lab.reports.html.drawing import NARROW, WIDE, draw_layers
+from lab.reports import links, wording
+from lab.reports.html.drawing import draw_layers, pair
+from lab.reports.html.environment import moment, render
 from lab.reports.html.gantt import SHORTEST, draw_stages, draw_steps
 from lab.reports.html.images import pictures
 from lab.reports.html.trend import draw_trend
@@ -23,35 +18,13 @@ from lab.reports.layers import layers
 from lab.reports.links import EvidenceLink
 from lab.reports.model import ReportInput
 
-_HERE = Path(__file__).parent
-
 
 class Html:
     format = "html"
     file = "report.html"
 
     def render(self, run: ReportInput, folder: Path) -> str:
-        return _environment().get_template("page.html").render(_page(run, folder))
-
-
-@cache
-def _environment() -> Environment:
-    """Everything is escaped; what a template misnames is an error. Compiling takes longer than filling in."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["seconds"] = text.seconds
-    environment.filters["moment"] = _moment
-    environment.filters["day"] = _day
-    environment.filters["size"] = _size
-    # The style sheet is lab's own file: it is no text to be escaped.
-    environment.globals["style"] = Markup((_HERE / "style.css").read_text())  # noqa: S704
-    environment.globals["version"] = __version__
-    return environment
+        return render("report.html", **_page(run, folder))
 
 
 def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
@@ -72,15 +45,15 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "hints": wording.hints(last),
         "claims": [(claim.value, wording.SAYS[claim], *wording.verdict_of(run, claim)) for claim in Claim],
         "layers": shown_layers,
-        "layer_drawings": _pair(lambda width: draw_layers(shown_layers, width)),
+        "layer_drawings": pair(lambda width: draw_layers(shown_layers, width)),
         "rows": _ladder(run, folder),
         "longest": longest,
         "steps": longest.steps,
         "informing": informing,
         "shortest": SHORTEST,
-        "step_drawings": _pair(lambda width: draw_steps(longest.steps, width, informing)),
-        "stage_drawings": _pair(lambda width: draw_stages(run.android, width)),
-        "trends": _pair(lambda width: draw_trend(run.history, last.claim, width)),
+        "step_drawings": pair(lambda width: draw_steps(longest.steps, width, informing)),
+        "stage_drawings": pair(lambda width: draw_stages(run.android, width)),
+        "trends": pair(lambda width: draw_trend(run.history, last.claim, width)),
         "came": wording.CAME,
         "foretold": wording.foretold(run),
         "compared": wording.compared(run.comparison) if run.comparison else [],
@@ -98,7 +71,7 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
 def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[EvidenceLink]]]:
     """The files of the earlier runs, and of those that measured."""
     others = [
-        (f"Files of the run of {_moment(each.started)}", links.evidence(each, folder))
+        (f"Files of the run of {moment(each.started)}", links.evidence(each, folder))
         for each in run.runs[:-1]
     ]
     for part in (run.comparison, run.experiment):
@@ -107,10 +80,6 @@ def _others(run: ReportInput, folder: Path) -> list[tuple[str, list[EvidenceLink
             files = links.measured(run.last, source, folder)
             others.append((f"Files of the run {source.run} of lab {source.lab}", files))
     return others
-
-
-def _pair(draw: Any) -> list[tuple[str, Any]]:
-    return [("wide", draw(WIDE)), ("narrow", draw(NARROW))]
 
 
 def _ladder(run: ReportInput, folder: Path) -> list[dict[str, Any]]:
@@ -140,18 +109,3 @@ def _grid(run: ReportInput) -> dict[str, dict[bool, Any]]:
     for trial in run.experiment.trials if run.experiment else ():
         grid.setdefault(trial.paravirt, {})[trial.nested] = trial
     return grid
-
-
-def _moment(when: datetime) -> str:
-    return f"{_day(when)} {when.astimezone(UTC):%Y, %H:%M} UTC"
-
-
-def _day(when: datetime) -> str:
-    utc = when.astimezone(UTC)
-    return f"{utc.day} {utc:%B}"
-
-
-def _size(count: int) -> str:
-    if count < 1024:
-        return f"{count} B"
-    return f"{count / 1024:.0f} KiB" if count < 1 << 20 else f"{count / (1 << 20):.1f} MiB"

@@ -7,16 +7,24 @@ SVG wraps no text and measures none, so widths of characters are estimated, on t
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lab.reports.layers import LayerFinding, LayerResult
+
+Drawn = TypeVar("Drawn")
 
 WIDE, NARROW = 866, 340
 FONT = 13.0
 """Pixels; the style sheet sets the same for the drawings."""
 
 _THIN, _BROAD = frozenset("ijl.,:;'|!()[]{}`tfrI/\\ \"-"), frozenset("mwMW@%&—")
+
+
+def pair(draw: Callable[[float], Drawn]) -> list[tuple[str, Drawn]]:
+    """A drawing for a desktop and one for a phone, each with its name."""
+    return [("wide", draw(WIDE)), ("narrow", draw(NARROW))]
 
 
 def text_width(text: str, size: float = FONT) -> float:
