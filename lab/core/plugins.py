@@ -9,7 +9,7 @@ What the reference names is called once for each use, and its answer keeps the g
 
 - `lab.engines`: a lab.engines.kind.EngineKind; called with lab.engines.options.Options it gives a
   lab.engines.protocol.Engine.
-- `lab.emulators`: called with lab.emulators.options.Place; a lab.emulators.protocol.Emulator.
+- `lab.emulators`: called with lab.config.Settings; a lab.emulators.kind.EmulatorKind.
 - `lab.reporters`: called without arguments; a lab.reports.protocol.Reporter.
 
 The registries of these groups (lab.engines, lab.emulators, lab.reports) call `names` and `load`. Lab's own
@@ -36,8 +36,8 @@ OWN: dict[Group, dict[str, str]] = {
         "qemu": "lab.engines.qemu.kind:KIND",
     },
     "lab.emulators": {
-        "canary": "lab.emulators.canary:Canary",
-        "docker-android": "lab.emulators.docker_android:DockerAndroid",
+        "canary": "lab.emulators.canary.kind:CanaryKind",
+        "docker-android": "lab.emulators.docker_android.kind:DockerAndroidKind",
     },
     "lab.reporters": {
         "html": "lab.reports.html:Html",

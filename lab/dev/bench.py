@@ -28,7 +28,7 @@ from lab.guest import keys, seed
 from lab.host import facts as host_facts
 from lab.host.ports import free_port
 from lab.images import canary
-from lab.workflow import mirror, selection
+from lab.workflow import guest_image, mirror
 from lab.workflow.session import ROOT, Reply, Session
 
 _INVOKE = Path(sys.executable).parent / "invoke"
@@ -45,7 +45,7 @@ class _Runner:
             **os.environ,
             "LAB_STATE_DIR": str(state),
             "LAB_ENGINE": "qemu",
-            "LAB_IMAGE": selection.DEBIAN,
+            "LAB_IMAGE": guest_image.DEBIAN,
         }
 
     def seconds(self, *words: str) -> float:
@@ -204,7 +204,7 @@ def _bare_at_last(session: Session, step: Step) -> float:
 
 def _bare(session: Session, step: Step) -> float:
     """The bare script's seconds, on the same images, with keys and a seed of its own."""
-    base = session.images / selection.debian_image(session) / "disk.qcow2"
+    base = session.images / guest_image.debian_image(session) / "disk.qcow2"
     image = canary.build(session.images, step, mirror.debian(session))
     with tempfile.TemporaryDirectory(prefix="lab-bare-") as folder:
         work = Path(folder)

@@ -254,6 +254,12 @@ def environment(inspected: Mapping[str, Any]) -> dict[str, str]:
     return dict(word.split("=", 1) for word in inspected["Config"].get("Env") or [] if "=" in word)
 
 
+def available_mib(guest: Guest) -> int | None:
+    """What is available of L1's memory, in MiB; None where its kernel does not say."""
+    lines = guest.read("/proc/meminfo").splitlines()
+    return next((int(line.split()[1]) >> 10 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def _address(guest: Guest) -> str:
     """L1's own address on the network that SSH came in by."""
     words = guest.run(["printenv", "SSH_CONNECTION"]).out.split()

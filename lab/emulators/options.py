@@ -1,36 +1,17 @@
-"""What emulators are made with: which lab they are for, and what the settings say."""
+"""What emulators are made with: which lab they are for, and the settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.config import Settings
 from lab.core.journal import Journal
 from lab.model.domain import MAIN
 
 PORTS_APART = 100
 """Between an emulator's ports in L1 and those of the next one."""
-
-
-@dataclass(frozen=True)
-class AndroidOptions:
-    """The settings of docker-android (section `emulator` of lab.toml)."""
-
-    image: str = "budtmo/docker-android:emulator_14.0"
-    digest: str = ""
-    """sha256:…; empty: learned at the first pull and kept."""
-    registry: str = ""
-    """A mirror, host[:port]; empty: the one the image's name stands for."""
-    archive: Path | None = None
-    """A `docker save` archive to take the image from instead of a registry."""
-    device: str = "Samsung Galaxy S10"
-    memory_mib: int = 3072
-    cpus: float = 2.0
-    appium: bool = False
-    env: tuple[str, ...] = ()
-    """Further KEY=VALUE words for the container."""
-    download_seconds: float = 7200.0
 
 
 @dataclass(frozen=True)
@@ -45,15 +26,16 @@ class Place:
     state: Path
     """Where what is learned about images is kept, for all labs."""
     journal: Journal
-    android: AndroidOptions = AndroidOptions()
+    settings: Settings = field(default_factory=Settings)
     instance: str = MAIN
     index: int = 0
     """0 for MAIN; each further emulator of the VM has a number of its own, and ports by it."""
     debian_mirror: Callable[[], str] = lambda: ""
     """Gives a Debian archive's address, asked for where none is known. Raises BlockedError without one."""
+    vm_cpus: int = 0
     vm_memory_mib: int = 0
     vm_disk_gib: int = 0
-    """The VM's memory and disk; 0 where they are not known."""
+    """The VM's processors, memory and disk; 0 where they are not known."""
 
     def container(self, kind: str) -> str:
         """The container's name in L1."""

@@ -12,6 +12,9 @@ from lab.core.errors import InconclusiveError, LabError
 from lab.core.steps import Step
 from lab.guest.ssh import Guest
 
+Speed = Literal["hardware", "nested", "shadow"]
+"""What L2's processor is: this machine's own; one in a VM with EPT or NPT; one without, or emulated."""
+
 Tell = Callable[[str, str], None]
 """Called with a log's name and one line of it."""
 
@@ -133,6 +136,13 @@ class Emulator(Protocol):
     @property
     def double(self) -> bool:
         """What was seen of it calls itself a test double: it is not Android, whatever it answers."""
+        ...
+
+    memory_mib: int
+    """What its container may take of the VM's memory; 0 where that is too little to ask for."""
+
+    def boot_seconds(self, speed: Speed) -> float:
+        """How long its payload may take to boot, and as long again to be usable; 0: as long as any L2."""
         ...
 
     def image_id(self) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from lab.core.deadline import Deadline
-from lab.emulators.protocol import Emulator, NestedProof, Reach
+from lab.emulators.protocol import Emulator, NestedProof, Reach, Speed
 from lab.engines.protocol import SOFTWARE, Engine, EngineFacts, Machine
 from lab.guest.ssh import Guest
 from lab.host.facts import HostFacts
@@ -68,11 +67,6 @@ class Site:
     probe_seconds: float = 180.0
     """How long one functional KVM probe may take, emulated hosts included."""
 
-    android_seconds: Mapping[str, float] = field(
-        default_factory=lambda: {"android_hardware": 180.0, "android_nested": 600.0, "android_shadow": 1800.0}
-    )
-    """How long Android may take to boot, and as long again to be usable, by what it runs on."""
-
     engine_facts: EngineFacts | None = None
     container: Probe | None = None
     """The KVM probe in the container that docker.engine ran, if it ran one there."""
@@ -88,32 +82,27 @@ class Site:
     def probe_deadline(self) -> Deadline:
         return Deadline.after(self.probe_seconds)
 
-    def android_wait(self) -> float:
-        """How long Android may take here, in seconds: to boot, and as long again to be usable."""
-        return self.android_seconds[deadline_key(self.kvm, self.engine_facts)]
+    def boot_wait(self) -> float:
+        """How long the emulator's payload may take here, in seconds: to boot, and as long to be usable."""
+        return self.emulator.boot_seconds(speed(self.kvm, self.engine_facts)) if self.emulator else 0
 
     def l2_wait(self) -> float:
-        """How long L2 may take to answer, in seconds: an Android no less than it may take to boot."""
-        android_too = self.emulator is not None and self.emulator.android
-        return max(self.nested_seconds, self.android_wait()) if android_too else self.nested_seconds
+        """How long L2 may take to answer, in seconds: no less than its payload may take to boot."""
+        return max(self.nested_seconds, self.boot_wait())
 
 
-DeadlineKey = Literal["android_hardware", "android_nested", "android_shadow"]
-"""A setting of [deadlines]."""
-
-
-def deadline_key(kvm: KvmFacts | None, engine: EngineFacts | None) -> DeadlineKey:
-    """Which deadline is Android's, by what L1 is and what its processor offers KVM.
+def speed(kvm: KvmFacts | None, engine: EngineFacts | None) -> Speed:
+    """How fast L2's processor is, by what L1 is and what its processor offers KVM.
 
     On an L1 that is no VM, the processor runs Android as it would on a desk. Nested, it is about
     four times as slow with EPT or NPT and far slower without, and so is anything emulated.
     """
     emulated = engine is not None and (engine.acceleration in SOFTWARE or engine.nesting == "emulated")
     if emulated or (kvm is not None and kvm.facts.cpu.nested_paging is False):
-        return "android_shadow"
+        return "shadow"
     if kvm is not None and kvm.facts.cpu.hypervisor == "":
-        return "android_hardware"
-    return "android_nested"
+        return "hardware"
+    return "nested"
 
 
 def no_emulator(site: Site) -> str:

@@ -20,7 +20,7 @@ from lab.guest.ssh import Guest
 from lab.images import cache, debian, uses
 from lab.ladder import rungs
 from lab.model.domain import Outcome
-from lab.workflow import consent, emulator_start, ports, preflight, selection
+from lab.workflow import consent, emulator_start, guest_image, ports, preflight
 from lab.workflow.workbench import Workbench
 
 _HOLD_KVM = debian.SOURCES / "rootfs/etc/systemd/system/lab-hold-kvm.service"
@@ -75,7 +75,7 @@ class Builder:
     def _images(self) -> None:
         """Packages, then images: an engine may want to boot one's kernel to see what it can do."""
         bench = self._bench
-        self._session.need(selection.purposes(self._session, bench.record().engine, bench.record().image))
+        self._session.need(guest_image.purposes(self._session, bench.record().engine, bench.record().image))
         if not engines.kind(bench.record().engine).boots_kernel and not bench.engine.availability().usable:
             return  # the rung says why; no image helps, and some are large
         emulator = bench.main_emulator()
@@ -131,7 +131,7 @@ class Builder:
         bench = self._bench
         with self._steps.step("vm.create"):
             record = bench.record()
-            own = selection.is_own(record.image)
+            own = guest_image.is_own(record.image)
             grow = not own or record.disk_gib > debian.recipe().disk.size_gib  # a published one is small
             services = {} if own else {_HOLD_KVM.name: _HOLD_KVM.read_text()}
             wanted = seed.Seed(record.uuid, f"lab-{record.name}", bench.keys, grow, services)
@@ -174,7 +174,7 @@ class Builder:
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
         guest = self._bench.log_in(deadline, self._bench.new_guest)
-        if not selection.is_own(self._bench.record().image):
+        if not guest_image.is_own(self._bench.record().image):
             boot.wait_until_over(guest, deadline)
         return guest
 

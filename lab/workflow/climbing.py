@@ -23,7 +23,7 @@ from lab.ladder.site import Site
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
 from lab.model.domain import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.records.evidence import Run
-from lab.workflow import selection
+from lab.workflow import guest_image
 from lab.workflow.collect import collect
 from lab.workflow.workbench import Workbench
 
@@ -164,7 +164,7 @@ def _write_report(bench: Workbench, run: Run) -> None:
 def _explained(claims: dict[Claim, ClaimVerdict], bench: Workbench) -> dict[Claim, ClaimVerdict]:
     """The verdicts, with why it was no Android that ran where `auto` left that choice to lab."""
     android, why = claims[Claim.ANDROID], bench.record().emulator_why
-    chosen = bench.record().emulator in NOT_ANDROID and why not in ("", selection.ASKED_FOR)
+    chosen = bench.record().emulator in NOT_ANDROID and why not in ("", guest_image.ASKED_FOR)
     if chosen and android.verdict is Verdict.BLOCKED:
         claims[Claim.ANDROID] = replace(android, reason=f"{android.reason}; {why}")
     return claims

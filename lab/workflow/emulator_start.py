@@ -8,6 +8,7 @@ from typing import cast
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, DeadlineError, InconclusiveError
 from lab.emulators import MAIN
+from lab.emulators.container import available_mib
 from lab.emulators.protocol import AndroidEmulator, ContainerState, NestedFailedError, NestedLostError
 from lab.engines.protocol import SOFTWARE
 from lab.guest import kvm
@@ -20,7 +21,6 @@ _LAUNCHES = 3
 """How often L2 is launched before its failure counts."""
 _ADB_SECONDS = 120.0
 """How long ADB may take to reach an L2 that has booted."""
-_KIB_PER_MIB = 1024
 
 
 def stands(bench: Workbench, name: str, container: ContainerState) -> bool:
@@ -136,15 +136,14 @@ class Launch:
 
     def _require_memory(self) -> None:
         """A further Android must not drive the VM out of memory: the kernel would end the first one."""
-        if self._name == MAIN or not self._emulator.android:
+        wanted = self._emulator.memory_mib
+        if self._name == MAIN or not wanted:
             return
-        wanted = self._session.settings.emulator.memory_mib
-        lines = self._bench.guest.read("/proc/meminfo").splitlines()
-        found = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-        if found is not None and found < wanted * _KIB_PER_MIB:
+        available = available_mib(self._bench.guest)
+        if available is not None and available < wanted:
             raise BlockedError(
                 f"{self._name} may take {wanted} MiB of the VM's memory, and "
-                f"{found // _KIB_PER_MIB} MiB is available there",
+                f"{available} MiB is available there",
                 hint="set emulator.memory_mib lower, or make the lab anew with a larger vm.memory_mib",
             )
 
@@ -155,4 +154,4 @@ def android_seconds(bench: Workbench, name: str = MAIN) -> float:
     site.engine_facts = bench.engine.facts()
     if site.engine_facts.acceleration not in SOFTWARE:  # else that alone decides
         site.facts.guest = kvm.probe(bench.guest, site.probe_deadline())
-    return site.android_wait()
+    return site.boot_wait()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import emulators, engines
+from lab.config import Settings
 from lab.core import files
 from lab.emulators import Place
+from lab.emulators.kind import EmulatorKind
 from lab.emulators.protocol import Emulator
 from lab.engines.options import Options
 from lab.engines.protocol import Engine
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from lab.core.deadline import Deadline
     from lab.host.kvm import KvmAnswer
     from lab.images.published import PublishedImage
-    from lab.images.registry import Reference
     from lab.records.labs import Record
     from lab.workflow.session import Session
 
@@ -37,19 +38,13 @@ def _kvm(cache_dir: Path, fresh: bool, kernel: Path | None, qemu: str) -> KvmAns
 
 
 def _published(name: str, engine: str) -> PublishedImage:
-    from lab.workflow.selection import published
+    from lab.workflow.guest_image import published
 
     return published(name, engine)
 
 
-def _registry_unreachable(reference: Reference, mirror: str, seconds: float) -> str | None:
-    from lab.images.registry import reachable
-
-    return reachable(reference, mirror, seconds)
-
-
 def _guest_image(session: Session, record: Record) -> tuple[str, str]:
-    from lab.workflow.selection import guest_image
+    from lab.workflow.guest_image import guest_image
 
     return guest_image(session, record)
 
@@ -62,6 +57,8 @@ class Factories:
     """The engine of a name. Raises UsageError for an unknown one."""
     emulator: Callable[[str, Place], Emulator] = emulators.emulator
     """The emulator of a kind at a place. Raises UsageError for an unknown kind."""
+    emulator_kind: Callable[[str, Settings], EmulatorKind] = emulators.kind
+    """What a kind of emulator says of itself. Raises UsageError for an unknown one."""
     guest: Callable[..., Guest] = Guest
     """L1 over SSH, by port, key and known_hosts; not connected yet."""
     log_in: Callable[[Callable[[], Guest], Deadline, Callable[[], str | None]], Guest] = wait_for_ssh
@@ -78,10 +75,8 @@ class Factories:
     """Raise BlockedError unless the folder's file system has so many bytes free for a purpose."""
     published: Callable[[str, str], PublishedImage] = _published
     """The published guest image of a name, for an engine. Raises UsageError."""
-    registry_unreachable: Callable[[Reference, str, float], str | None] = _registry_unreachable
-    """Why the registry of an image, or its mirror, does not answer in that many seconds; None if it does."""
     guest_image: Callable[[Session, Record], tuple[str, str]] = _guest_image
-    """(image id, why) of the image a lab is to stand on (lab.workflow.selection.guest_image)."""
+    """(image id, why) of the image a lab is to stand on (lab.workflow.guest_image.guest_image)."""
 
 
 REAL = Factories()

@@ -8,7 +8,7 @@ from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.engines.protocol import HELD, State
 from lab.images import canary
 from lab.records.labs import Lab, Record
-from lab.workflow import consent, mirror, ports, selection
+from lab.workflow import consent, guest_image, mirror, ports
 from lab.workflow.session import Session
 from lab.workflow.workbench import Workbench
 
@@ -42,14 +42,14 @@ def before_replacing(session: Session, plan: Record, old: Lab) -> None:
 
     Raises BlockedError: then the old one is better than none.
     """
-    session.need(selection.purposes(session, plan.engine))
+    session.need(guest_image.purposes(session, plan.engine))
     engine = session.engine(plan.engine)
     usable = engine.availability()
     if not usable.usable:
         raise BlockedError(f"{plan.engine} cannot be used: {usable.why}", hint=usable.hint)
     if plan.nested:
         consent.require(session, engine)
-    selection.image_kind(session, plan.engine)
+    guest_image.image_kind(session, plan.engine)
     known, running = None, False
     try:
         known = old.read()

@@ -1,4 +1,4 @@
-"""Choices `auto` leaves to lab: said out loud, and kept in the lab's record."""
+"""Engine and emulator of a new lab: choices `auto` leaves to lab, said aloud and kept in its record."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import sys
 
 from lab import engines
 from lab.config import Settings
-from lab.config.model import GUEST_IMAGES, PUBLISHED, leaves
-from lab.core.deadline import Deadline
+from lab.config.model import leaves
 from lab.core.errors import BlockedError, LabError, UsageError
-from lab.emulators import NONE, AndroidOptions
-from lab.emulators.docker_android import image, room
-from lab.host.packages import Purpose
-from lab.images import cache, debian
-from lab.images.published import PublishedImage
-from lab.images.registry import Reference
+from lab.emulators import NONE
+from lab.emulators.kind import EmulatorKind
+from lab.images import cache
 from lab.records.labs import Lab, Record, new_record
 from lab.workflow import consent
+from lab.workflow.guest_image import ASKED_FOR, must_hold_image, purposes
 from lab.workflow.session import Session
 
-UBUNTU = "ubuntu-24.04"
-DEBIAN = "debian-13"
-ASKED_FOR = "asked for"
-ANDROID = "docker-android"
+PREFERRED, FALLBACK = "docker-android", "canary"
+"""The emulators `auto` stands for: the first where it fits, else the second."""
 _REACH_SECONDS = 3.0
 _DEFAULTS = ("default", "lab.toml")
 """Origins of values that nobody need have chosen."""
@@ -66,8 +61,8 @@ def planned(session: Session, name: str) -> Record:
 
 def check_emulator(session: Session, kind: str) -> None:
     """Raise UsageError for settings that an emulator of this kind cannot be started with."""
-    if kind == ANDROID:
-        image.check(session.android_options())
+    if kind != NONE:
+        session.factories.emulator_kind(kind, session.settings).check()
 
 
 def engine_name(session: Session) -> str:
@@ -108,9 +103,9 @@ def emulator_kind(session: Session, engine: str) -> tuple[str, str]:
     wanted = session.settings.emulator.kind
     if wanted != "auto":
         return wanted, ASKED_FOR
-    why_not = _not_installed(session, engine) or _no_android(session, engine)
-    kind = "canary" if why_not else ANDROID
-    why = f"{why_not}: the canary is taken" if why_not else "its image is here, or can be fetched"
+    why_not = _not_installed(session, engine) or _unfit(session, engine)
+    kind = FALLBACK if why_not else PREFERRED
+    why = f"{why_not}: the {kind} is taken" if why_not else "its image is here, or can be fetched"
     session.steps.note(f"emulator: {kind} ({why})")
     return kind, why
 
@@ -129,65 +124,50 @@ def _not_installed(session: Session, engine: str) -> str:
     return ""
 
 
-def _no_android(session: Session, engine: str) -> str:
-    """Why a new lab does not run Android unless that is asked for; empty when it does."""
-    android, reasons = session.android_options(), []
+def _unfit(session: Session, engine: str) -> str:
+    """Why a new lab does not run the preferred emulator unless it is asked for; empty when it does."""
+    kind, reasons = session.factories.emulator_kind(PREFERRED, session.settings), []
     if nesting := _no_hardware_nesting(session, engine):
         reasons.append(nesting)
-    if unavailable := _no_image(session, android):
+    if unavailable := kind.why_no_image(_REACH_SECONDS):
         reasons.append(unavailable)
     else:
-        memory, disk, size = _android_size(session)
-        reasons += room.lacking(android, size, memory, disk)
+        reasons += kind.lacking(*_wanted_size(session, kind))
     return ", and ".join(reasons)
 
 
 def _vm_size(session: Session, emulator: str) -> tuple[int, int]:
-    """(MiB of memory, GiB of disk) of a new lab's VM: what Android needs, where nothing else was set.
+    """(MiB of memory, GiB of disk) of a new lab's VM: what its emulator needs, where nothing else was set.
 
     Raises UsageError for settings that cannot hold it.
     """
-    vm, android = session.settings.vm, session.android_options()
-    if emulator != ANDROID:
+    vm = session.settings.vm
+    if emulator == NONE:
         return vm.memory_mib, vm.disk_gib
-    memory, disk, size = _android_size(session)
-    if lacking := room.lacking(android, size, memory, disk):
-        raise UsageError("; ".join(lacking), hint=room.hint(android, size))
+    kind = session.factories.emulator_kind(emulator, session.settings)
+    memory, disk = _wanted_size(session, kind)
+    if lacking := kind.lacking(memory, disk):
+        raise UsageError("; ".join(lacking), hint=kind.hint())
     if (memory, disk) != (vm.memory_mib, vm.disk_gib):
-        session.steps.note(f"VM: {memory} MiB of memory and a disk of {disk} GiB, for Android")
+        of = "Android" if emulator == PREFERRED else emulator
+        session.steps.note(f"VM: {memory} MiB of memory and a disk of {disk} GiB, for {of}")
     return memory, disk
 
 
-def _android_size(session: Session) -> tuple[int, int, int | None]:
-    """(MiB, GiB, the image's bytes) of a VM for Android; the last is None while the image is not here."""
-    settings, android = session.settings, session.android_options()
-    found = image.find(android, session.images, settings.state_dir)
-    size = found.bytes if found else None
+def _wanted_size(session: Session, kind: EmulatorKind) -> tuple[int, int]:
+    """(MiB, GiB) of a VM for this kind: no less than it should have, where nobody said how large."""
+    settings, (least_mib, least_gib) = session.settings, kind.vm_size()
     memory, disk = settings.vm.memory_mib, settings.vm.disk_gib
     if not _is_set(settings, "vm.memory_mib"):
-        memory = max(memory, min(room.memory_mib(android), session.factories.host().memory_total >> 20))
+        memory = max(memory, min(least_mib, session.factories.host().memory_total >> 20))
     if not _is_set(settings, "vm.disk_gib"):
-        disk = max(disk, room.disk_gib(size))
-    return memory, disk, size
+        disk = max(disk, least_gib)
+    return memory, disk
 
 
 def _is_set(settings: Settings, key: str) -> bool:
     """Whether somebody chose the value: lab.toml as it comes says what the defaults are."""
     return settings.origins[key] not in _DEFAULTS or settings.value(key) != leaves()[key].default
-
-
-def _no_image(session: Session, android: AndroidOptions) -> str:
-    try:
-        if image.find(android, session.images, session.settings.state_dir) is not None:
-            return ""
-    except LabError as error:  # what is known of images is damaged, or the name is none
-        return f"whether {android.image} is here cannot be told ({error.what})"
-    try:
-        reference, ask = Reference.parse(android.image), session.factories.registry_unreachable
-        unreachable = ask(reference, android.registry, _REACH_SECONDS)
-    except UsageError as error:
-        unreachable = error.what
-    return f"{android.image} is not here, and cannot be fetched ({unreachable})" if unreachable else ""
 
 
 def _no_hardware_nesting(session: Session, engine: str) -> str:
@@ -200,114 +180,6 @@ def _no_hardware_nesting(session: Session, engine: str) -> str:
     if nesting == "hardware":
         return ""
     return f"nesting is {nesting} here: Android would take hours, if it boots at all"
-
-
-def guest_image(session: Session, record: Record) -> tuple[str, str]:
-    """(image id, why) of the guest image, fetched or built when it is not cached.
-
-    `auto` means Ubuntu if it is cached or can be reached, else Debian.
-    Raises UsageError (a wrong manifest), and BlockedError among what a fetch and a build raise.
-    """
-    if record.image:
-        if entry := cache.find(session.images, record.image):
-            cache.check(entry)
-            return record.image, record.image_why
-        raise BlockedError(
-            f"the image {record.image} that lab {record.name} stands on is gone from the cache",
-            hint=f"`invoke lab.up --name {record.name} --fresh` makes the lab anew",
-        )
-    kind, why = image_kind(session, record.engine)
-    if kind != DEBIAN:
-        known = session.factories.published(kind, record.engine).find(session.images)
-        return (known.name if known else published_image(session, kind, record.engine)), why
-    if why != ASKED_FOR:
-        session.steps.note(f"image: {DEBIAN}, because {why}")
-    return debian_image(session), why
-
-
-def image_kind(session: Session, engine: str) -> tuple[str, str]:
-    """Which guest image a new lab is given, and why; nothing is fetched or built.
-
-    Raises BlockedError when it cannot be had.
-    """
-    wanted = session.settings.image
-    if wanted == DEBIAN:
-        return DEBIAN, ASKED_FOR
-    name = UBUNTU if wanted == "auto" else wanted
-    image = session.factories.published(name, engine)
-    if image.find(session.images):
-        return name, ASKED_FOR if wanted == name else "cached"
-    unreachable = image.reachable(_REACH_SECONDS)
-    if unreachable is None:
-        return name, ASKED_FOR if wanted == name else "its server can be reached"
-    foreign = bool(session.factories.impossible({"build-image"}))
-    if wanted == name or (foreign and debian.find(session.images) is None):
-        other = ", or use `--image debian-13`, built from this machine's apt sources"
-        raise BlockedError(
-            f"the image {name} is not cached, and its server cannot be reached: {unreachable}",
-            hint="check the network" + ("" if foreign else other),
-        )
-    return DEBIAN, f"{name} is not cached and cannot be reached ({unreachable})"
-
-
-def must_hold_image(session: Session, engine: str, disk_gib: int) -> None:
-    """Raise UsageError for a disk that is smaller than the image it begins with."""
-    least = debian.recipe().disk.size_gib  # what is published is smaller than any disk that can be set
-    if disk_gib < least and image_kind(session, engine)[0] == DEBIAN:
-        raise UsageError(
-            f"a disk of {disk_gib} GiB is smaller than the image {DEBIAN} ({least} GiB)",
-            hint=f"set vm.disk_gib = {least} or more",
-        )
-
-
-def purposes(session: Session, engine: str, image: str = "") -> frozenset[Purpose]:
-    """All that a lab on this engine needs of the host, so that it is asked for at once.
-
-    `image` is the one it stands on, empty while it has none. Raises BlockedError where none can be had.
-    """
-    wanted = engines.kind(engine).purposes
-    return wanted | {"build-image"} if not image and _to_be_built(session, engine) else wanted
-
-
-def _to_be_built(session: Session, engine: str) -> bool:
-    """Whether guest_image() would build the image here."""
-    if session.settings.image not in ("auto", DEBIAN) or debian.find(session.images) is not None:
-        return False
-    return image_kind(session, engine)[0] == DEBIAN
-
-
-def published(name: str, engine: str) -> PublishedImage:
-    """The image whose manifest is `name`.toml, in the format the engine reads: VirtualBox a VMDK, every other
-    a qcow2. Raises UsageError.
-    """
-    if name not in PUBLISHED:
-        raise UsageError(f"{name} is not a published image", hint=f"there are: {', '.join(PUBLISHED)}")
-    manifest = GUEST_IMAGES / f"{name}.toml"
-    image = PublishedImage(manifest, engines.kind(engine).disk_format)
-    if image.name != name:
-        raise UsageError(f"{manifest} is of an image named {image.name}", hint=f"name it {image.name}.toml")
-    return image
-
-
-def published_image(session: Session, name: str, engine: str) -> str:
-    with session.steps.step("image.fetch", name) as step:
-        deadline = Deadline.after(session.settings.deadlines.download)
-        return session.factories.published(name, engine).fetch(session.images, step, deadline).name
-
-
-def is_own(image_id: str) -> bool:
-    """Whether the guest image is lab's recipe, and ready at the first login; another one sets itself up."""
-    return cache.name_of(image_id) == DEBIAN
-
-
-def debian_image(session: Session) -> str:
-    """The cached Debian image of today's recipe, or a new one."""
-    found = debian.find(session.images)
-    if found is None:
-        session.need({"build-image"})  # asked for already, unless Ubuntu's server went away meanwhile
-        with session.steps.step("image.build", DEBIAN) as step:
-            found = debian.build(session.images, step)
-    return found.name
 
 
 def _must_agree(settings: Settings, record: Record) -> None:
@@ -324,16 +196,3 @@ def _must_agree(settings: Settings, record: Record) -> None:
                 f"lab {record.name} has {key.partition('.')[0]} {actual}, not {value}",
                 hint="`--fresh` destroys it and makes a new one, or choose another --name",
             )
-
-
-__all__ = [
-    "DEBIAN",
-    "NONE",
-    "UBUNTU",
-    "debian_image",
-    "emulator_kind",
-    "engine_name",
-    "guest_image",
-    "is_own",
-    "record_for",
-]

@@ -13,7 +13,6 @@ from lab.config import Settings
 from lab.core.deadline import Deadline
 from lab.core.errors import ExitCode
 from lab.core.steps import Steps
-from lab.emulators.options import AndroidOptions
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Engine
 from lab.host.packages import Purpose
@@ -86,22 +85,6 @@ class Session:
                 virtualbox.extra_data,
                 virtualbox.transport,
             ),
-        )
-
-    def android_options(self) -> AndroidOptions:
-        """What docker-android is made with."""
-        wanted = self.settings.emulator
-        return AndroidOptions(
-            image=wanted.image,
-            digest=wanted.digest,
-            registry=wanted.registry,
-            archive=Path(wanted.archive) if wanted.archive else None,
-            device=wanted.device,
-            memory_mib=wanted.memory_mib,
-            cpus=wanted.cpus,
-            appium=wanted.appium,
-            env=tuple(wanted.env),
-            download_seconds=self.settings.deadlines.download,
         )
 
     def host(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -177,22 +177,21 @@ class Workbench:
 
     def place(self, instance: str = MAIN, index: int = 0) -> emulators.Place:
         """Where an emulator of this lab lives."""
-        android = self.session.android_options()
-        if 0 < self.record().cpus < android.cpus:  # Docker refuses a limit that is more than there is
-            android = replace(android, cpus=float(self.record().cpus))
+        record = self.record()
         return emulators.Place(
-            lab_uuid=self.record().uuid,
+            lab_uuid=record.uuid,
             cache=self.session.images,
             secrets=self.lab.folder / "keys",
             state=self.session.settings.state_dir,
             journal=self.lab.journal,
-            android=android,
+            settings=self.session.settings,
             instance=instance,
             index=index,
             debian_mirror=self._debian_mirror,
-            vm_memory_mib=self.record().memory_mib,
+            vm_cpus=record.cpus,
+            vm_memory_mib=record.memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
-            vm_disk_gib=self.record().disk_gib if self.record().engine in engines.names() else 0,
+            vm_disk_gib=record.disk_gib if record.engine in engines.names() else 0,
         )
 
     def _debian_mirror(self) -> str:
@@ -202,19 +201,13 @@ class Workbench:
 
     def site(self, *, boot_seconds: float, instance: str = MAIN) -> Site:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
-        deadlines = self.session.settings.deadlines
         return Site(
             host=self.session.factories.host(),
             tools=EmulatorTools(self, instance),
             emulator=self.emulator(instance) if instance in self.record().instances else None,
             adb_folder=self.lab.adb_folder,
             boot_seconds=boot_seconds,
-            nested_seconds=deadlines.nested_boot,
-            android_seconds={
-                "android_hardware": deadlines.android_hardware,
-                "android_nested": deadlines.android_nested,
-                "android_shadow": deadlines.android_shadow,
-            },
+            nested_seconds=self.session.settings.deadlines.nested_boot,
         )
 
 

@@ -29,8 +29,9 @@ from lab.core.errors import BlockedError, InconclusiveError, LabError
 from lab.core.journal import Journal
 from lab.core.steps import Steps
 from lab.emulators.docker_android import DockerAndroid
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.docker_android.sighting import NONCE_LABEL
-from lab.emulators.options import AndroidOptions, Place
+from lab.emulators.options import Place
 from lab.emulators.protocol import Health, NestedLostError, Reach
 from lab.guest.ssh import Guest, Result
 from tests.double import build, rooted
@@ -138,13 +139,13 @@ def started(image: build.Image, folder: Path, *traps: str, **env: str) -> Iterat
         labels = {NONCE_LABEL: NONCE, build.LABEL: "1"}
         guest = cast(Guest, HereIsL1(folder, double, labels, variables))
         options = AndroidOptions(archive=image.archive)
-        place = Place("u-1", folder, folder / "keys", folder, journal, options)
+        place = Place("u-1", folder, folder / "keys", folder, journal)
         addresses = {
             name: f"127.0.0.1:{double.ports[port]}" for name, port in (("adb", ADB), ("novnc", NOVNC))
         }
         reach = Reach(guest, addresses, folder / "adb", NONCE)
         try:
-            yield Run(DockerAndroid(place), reach, double)
+            yield Run(DockerAndroid(place, options), reach, double)
         finally:
             AdbServer(folder / "adb", journal).stop()
 
@@ -183,7 +184,7 @@ def test_healthy_double_is_usable_and_no_android(healthy: Run) -> None:
         order = [reached[name] or 0.0 for name in ("container", "adb-online", last)]
         assert order == sorted(order)
     # Another command, with no memory of its own, knows the same stages.
-    another = DockerAndroid(healthy.emulator._place).health(healthy.reach)
+    another = DockerAndroid(healthy.emulator._place, healthy.emulator._options).health(healthy.reach)
     assert another.usable and {one.name: one.seconds for one in another.timeline} == reached
 
 

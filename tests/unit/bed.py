@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 
+from lab import emulators
 from lab.config import Settings
 from lab.config.model import GUEST_IMAGES
 from lab.core.deadline import Deadline
 from lab.core.errors import UsageError
 from lab.core.steps import Steps
 from lab.emulators import Place
+from lab.emulators.docker_android.kind import DockerAndroidKind
+from lab.emulators.docker_android.options import AndroidOptions
+from lab.emulators.kind import EmulatorKind
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.images.published import PublishedImage
 from lab.records.labs import Instance, Lab
-from lab.workflow import selection
+from lab.workflow import guest_image
 from lab.workflow.factories import Factories
 from lab.workflow.session import Reply, Session
 from tests import schema
@@ -37,7 +41,8 @@ def _emulator(world: World, kind: str, place: Place) -> FakeEmulator:
     made = {"canary": FakeEmulator, "docker-android": FakeAndroid}
     if kind not in made:
         raise UsageError(f"there is no emulator {kind!r}")
-    return made[kind](world, instance=place.instance, index=place.index)
+    options = AndroidOptions.of(place.settings)
+    return made[kind](world, instance=place.instance, index=place.index, options=options)
 
 
 def _log_in(make: Callable[[], Any], _deadline: Deadline, alive: Callable[[], str | None]) -> Any:
@@ -52,7 +57,7 @@ class Published:
     unreachable: str | None = None
 
     def __call__(self, name: str, engine: str) -> PublishedImage:
-        image = selection.published(name, engine)
+        image = guest_image.published(name, engine)
         why = self.unreachable
 
         class Served(PublishedImage):
@@ -66,6 +71,7 @@ class Bed:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder, self.patch, self.world = folder, patch, World()
         world = self.world
+        self.registry_unreachable: Callable[..., str | None] = lambda *_: "its name does not resolve"
         self.factories = Factories(
             engine=lambda *_: FakeEngine(world),
             emulator=lambda kind, place: _emulator(world, kind, place),
@@ -76,13 +82,18 @@ class Bed:
             impossible=lambda _purposes: [],  # as on Debian
             require_space=lambda *_: None,
             published=Published(),
-            registry_unreachable=lambda *_: "its name does not resolve",
+            emulator_kind=self._kind,
             guest_image=lambda *_: (IMAGE, "cached"),
         )
 
     def use(self, **factories: Any) -> None:
         """Replace some of the factories of the sessions from now on."""
         self.factories = replace(self.factories, **factories)
+
+    def _kind(self, name: str, settings: Settings) -> EmulatorKind:
+        if name != "docker-android":
+            return emulators.kind(name, settings)
+        return DockerAndroidKind(settings, lambda *asked: self.registry_unreachable(*asked))
 
     def session(self, **flags: Any) -> Session:
         """A command's session; `flags` are settings given by flag, `vm` and `ports` whole sections.

@@ -22,6 +22,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import DeadlineError, LabError, UsageError
 from lab.core.journal import Journal
 from lab.core.steps import Step
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.protocol import (
     BootStage,
     Check,
@@ -30,6 +31,7 @@ from lab.emulators.protocol import (
     NestedFailedError,
     NestedProof,
     Reach,
+    Speed,
     Tell,
 )
 from lab.engines.protocol import (
@@ -378,7 +380,9 @@ class FakeEmulator:
     instance: str = "main"
     index: int = 0
     double = False
+    options: AndroidOptions = field(default_factory=AndroidOptions)
     own_clock = True
+    memory_mib = 0
     services: ClassVar[dict[str, int]] = {"adb": 5555}
 
     @property
@@ -401,6 +405,9 @@ class FakeEmulator:
             self.world.others.pop(self.instance, None)
         else:
             self.world.others[self.instance] = l2
+
+    def boot_seconds(self, speed: Speed) -> float:
+        return self.options.boot_seconds[speed] if self.android else 0
 
     def image_id(self) -> str:
         return "sha256:fake"
@@ -480,6 +487,10 @@ class FakeAndroid(FakeEmulator):
     own_clock = False
     services: ClassVar[dict[str, int]] = {"adb": 5555, "console": 5554, "novnc": 6080}
     android = True
+
+    @property
+    def memory_mib(self) -> int:  # type: ignore[override]
+        return self.options.memory_mib
 
     def health(self, reach: Reach) -> Health:
         self.world.did("health")

@@ -16,7 +16,7 @@ from lab.engines.protocol import Availability, EngineFacts, Forward, PortTakenEr
 from lab.guest import seed
 from lab.model.domain import Outcome
 from lab.tasks.lab.up import up
-from lab.workflow import selection
+from lab.workflow import guest_image
 from lab.workflow.build import Builder
 from lab.workflow.workbench import Workbench
 from tests.unit.bed import Bed, checked, rungs
@@ -246,7 +246,7 @@ def test_no_image_is_fetched_for_a_virtualbox_that_cannot_be_used(
     """On Apple silicon that would be half a gigabyte for nothing."""
     fetched: list[str] = []
     monkeypatch.setattr(
-        selection,
+        guest_image,
         "guest_image",
         lambda _session, record: fetched.append(record.engine) or ("image-1", "cached"),
     )

@@ -17,10 +17,10 @@ from lab.emulators.docker_android import image
 from lab.engines.protocol import Availability, EngineFacts
 from lab.host import packages
 from lab.images import debian
-from lab.workflow import consent, selection
+from lab.workflow import consent, guest_image, selection
 from tests.unit.bed import Bed
 
-real_guest_image = selection.guest_image
+real_guest_image = guest_image.guest_image
 
 
 class FakePublished:
@@ -194,7 +194,7 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
     bed.patch.setattr(found, "facts", lambda: facts)
     bed.use(engine=lambda *_: found)
     bed.patch.setattr(image, "find", lambda *_: FakeImage() if cached else None)
-    bed.use(registry_unreachable=lambda *_: unreachable)
+    bed.registry_unreachable = lambda *_: unreachable
     heard: list[Event] = []
     session = bed.session(vm={"nested": nested})
     session.steps = Steps(heard.append)
@@ -203,7 +203,7 @@ def test_android_runs_by_itself_only_where_it_can_and_its_image_can_be_had(
     assert [event.text for event in heard] == [f"emulator: {kind} ({why})"]
     assert selection.emulator_kind(bed.session(emulator="none"), "virtualbox") == (
         "none",
-        selection.ASKED_FOR,
+        guest_image.ASKED_FOR,
     )
 
 
@@ -211,7 +211,7 @@ def _with_hardware(bed: Bed) -> None:
     """Where `auto` would take Android, but for what the test adds."""
     found = FakeVirtualBox(True)
     bed.use(engine=lambda *_: found)
-    bed.use(registry_unreachable=lambda *_: None)
+    bed.registry_unreachable = lambda *_: None
 
 
 def test_what_is_known_of_images_being_damaged_is_a_reason_and_no_end(bed: Bed) -> None:
@@ -293,7 +293,7 @@ def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None
 
     bed.patch.setattr(found, "facts", answer)
     bed.use(engine=lambda *_: found)
-    bed.use(registry_unreachable=lambda *_: None)
+    bed.registry_unreachable = lambda *_: None
     bed.use(install=install)
     for name in ("default", "another"):  # the second finds it installed
         session = bed.session(engine="virtualbox")
@@ -304,7 +304,7 @@ def test_an_engine_that_is_to_be_installed_is_asked_after_that(bed: Bed) -> None
 @pytest.mark.parametrize("interactive", [False, True])
 def test_an_engine_that_cannot_be_installed_is_judged_by_that_alone(bed: Bed, interactive: bool) -> None:
     bed.use(engine=lambda *_: FakeVirtualBox(False))
-    bed.use(registry_unreachable=lambda *_: None)
+    bed.registry_unreachable = lambda *_: None
 
     def refuse(*_: object, **_more: object) -> None:
         raise BlockedError("missing on this host: QEMU")
@@ -348,18 +348,18 @@ def test_consent_is_asked_for_once_and_kept(bed: Bed) -> None:
 def test_a_manifest_makes_an_image_that_can_be_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert selection.UBUNTU in selection.PUBLISHED
-    for name in selection.PUBLISHED:
-        assert selection.published(name, "qemu").name == name
+    assert guest_image.UBUNTU in guest_image.PUBLISHED
+    for name in guest_image.PUBLISHED:
+        assert guest_image.published(name, "qemu").name == name
     with pytest.raises(UsageError, match="plan9") as caught:
-        selection.published("plan9", "qemu")
-    assert selection.UBUNTU in caught.value.hint
-    manifest = (selection.GUEST_IMAGES / f"{selection.UBUNTU}.toml").read_text()
+        guest_image.published("plan9", "qemu")
+    assert guest_image.UBUNTU in caught.value.hint
+    manifest = (guest_image.GUEST_IMAGES / f"{guest_image.UBUNTU}.toml").read_text()
     (tmp_path / "plan9.toml").write_text(manifest)
-    monkeypatch.setattr(selection, "GUEST_IMAGES", tmp_path)
-    monkeypatch.setattr(selection, "PUBLISHED", ("plan9",))
-    with pytest.raises(UsageError, match=f"of an image named {selection.UBUNTU}"):
-        selection.published("plan9", "qemu")
+    monkeypatch.setattr(guest_image, "GUEST_IMAGES", tmp_path)
+    monkeypatch.setattr(guest_image, "PUBLISHED", ("plan9",))
+    with pytest.raises(UsageError, match=f"of an image named {guest_image.UBUNTU}"):
+        guest_image.published("plan9", "qemu")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_a_manifest_makes_an_image_that_can_be_asked_for(
     ],
 )
 def test_labs_own_image_is_told_by_its_whole_name(image: str, own: bool) -> None:
-    assert selection.is_own(image) is own
+    assert guest_image.is_own(image) is own
 
 
 def test_an_image_with_a_longer_name_is_another(bed: Bed) -> None:
@@ -388,7 +388,7 @@ def test_an_image_with_a_longer_name_is_another(bed: Bed) -> None:
     ("engine", "form"), [("qemu", "qcow2"), ("virtualbox", "vmdk"), ("vagrant-virtualbox", "qcow2")]
 )
 def test_it_is_taken_in_the_format_the_engine_reads(engine: str, form: str) -> None:
-    image = selection.published(selection.UBUNTU, engine)
+    image = guest_image.published(guest_image.UBUNTU, engine)
     assert image.format == form
     assert Path(image.file).stem == "ubuntu-24.04-server-cloudimg-amd64"
 
@@ -412,8 +412,8 @@ def test_tools_to_build_with_are_wanted_only_for_what_is_not_there(
     session = bed.session(image=wanted, emulator="canary")
     bed.patch.setattr(debian, "find", lambda images: images / "debian-13-built" if built else None)
     wants = {"build-image"} if expected else set()
-    assert selection.purposes(session, "virtualbox") - engines.kind("virtualbox").purposes == wants
-    made = selection.purposes(session, "virtualbox", "debian-13-made-from")
+    assert guest_image.purposes(session, "virtualbox") - engines.kind("virtualbox").purposes == wants
+    made = guest_image.purposes(session, "virtualbox", "debian-13-made-from")
     assert made == engines.kind("virtualbox").purposes
 
 

@@ -35,8 +35,9 @@ from lab.emulators.docker_android import (
     within,
 )
 from lab.emulators.docker_android.looking import Watch
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.docker_android.sighting import Android, Sighting
-from lab.emulators.options import AndroidOptions, Place
+from lab.emulators.options import Place
 from lab.emulators.protocol import AndroidEmulator, NestedFailedError, NestedLostError, Reach
 from lab.formats import oci
 from lab.formats.cpio import CpioEntry
@@ -93,10 +94,9 @@ def made(tmp_path: Path, archive: Path | None = None, **options: Any) -> DockerA
         secrets=tmp_path / "keys",
         state=tmp_path / "state",
         journal=Journal(tmp_path / "journal"),
-        android=AndroidOptions(archive=archive, **options),
     )
     (tmp_path / "state").mkdir(exist_ok=True)
-    return DockerAndroid(place)
+    return DockerAndroid(place, AndroidOptions(archive=archive, **options))
 
 
 def started(emulator: DockerAndroid) -> tuple[FakeGuest, list[str]]:
@@ -224,14 +224,13 @@ def test_vm_that_cannot_hold_android_blocks_before_anything_is_fetched(
     tmp_path: Path, archive: Path, memory_mib: int, disk_gib: int, missing: str
 ) -> None:
     place = replace(made(tmp_path, archive)._place, vm_memory_mib=memory_mib, vm_disk_gib=disk_gib)
-    absent = replace(place, android=AndroidOptions(archive=tmp_path / "not-there"))
     with Steps().step("prepare") as step:
         if missing:
             with pytest.raises(BlockedError, match=missing) as caught:
-                DockerAndroid(absent).prepare(step)
+                DockerAndroid(place, AndroidOptions(archive=tmp_path / "not-there")).prepare(step)
             assert "vm.memory_mib = 5120 and vm.disk_gib = 32" in caught.value.hint
         else:
-            DockerAndroid(place).prepare(step)
+            DockerAndroid(place, AndroidOptions(archive=archive)).prepare(step)
 
 
 def test_room_is_of_the_images_size(tmp_path: Path, archive: Path) -> None:
@@ -242,7 +241,7 @@ def test_room_is_of_the_images_size(tmp_path: Path, archive: Path) -> None:
     assert room.lacking(options, 7 << 29, 4096, 18) == [] and room.disk_gib(20 << 30) == 51
     place = replace(made(tmp_path, archive)._place, vm_memory_mib=4096, vm_disk_gib=11)
     with Steps().step("prepare") as step, pytest.raises(BlockedError, match=r"vm\.disk_gib = 11"):
-        DockerAndroid(place).prepare(step)  # of the archive, which is there
+        DockerAndroid(place, AndroidOptions(archive=archive)).prepare(step)  # of the archive, which is there
 
 
 def test_no_image_blocks_and_is_said(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from lab.adb import AdbServer
 from lab.cli.program import with_flags
 from lab.core import deadline, proc, redact
 from lab.core.errors import BlockedError, DeadlineError, ExitCode, InconclusiveError, UsageError
+from lab.emulators.docker_android import DockerAndroid
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
 from lab.records.labs import Instance
@@ -570,11 +572,11 @@ def test_how_long_android_may_take(
 def test_the_settings_reach_docker_android(bed: Bed, tmp_path: Path) -> None:
     wanted = {"archive": str(tmp_path / "a.tar"), "device": "Nexus 5", "env": ["A=b"], "cpus": 1.5}
     place = Workbench.open(bed.session(emulator=wanted), NAME).place("second", 1)
-    options = place.android
+    options = AndroidOptions.of(place.settings)
     assert (options.archive, options.device, options.env) == (tmp_path / "a.tar", "Nexus 5", ("A=b",))
     assert (options.cpus, options.memory_mib, options.appium) == (1.5, 3072, False)
     assert (place.instance, place.index) == ("second", 1)
-    assert Workbench.open(bed.session(), NAME).place().android.archive is None
+    assert AndroidOptions.of(bed.session().settings).archive is None
 
 
 @pytest.mark.parametrize(("of_vm", "given"), [(1, 1.0), (2, 2.0), (4, 2.0), (0, 2.0)])
@@ -583,7 +585,8 @@ def test_a_container_is_never_given_more_processors_than_the_vm_has(
 ) -> None:
     """Docker refuses that; 0 is not known."""
     bed.lab().change(cpus=of_vm)
-    assert Workbench.open(bed.session(), NAME).place().android.cpus == given
+    made = DockerAndroid(Workbench.open(bed.session(), NAME).place(), AndroidOptions())
+    assert made._options.cpus == given
 
 
 _NAMES = st.sampled_from(["a", "b", "c", "d"])

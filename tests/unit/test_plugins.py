@@ -66,7 +66,7 @@ def test_one_that_cannot_be_loaded_names_its_package_and_spoils_no_other(
     monkeypatch.delitem(sys.modules, "broken_for_lab", raising=False)
 
     assert plugins.names("lab.emulators") == ("canary", "docker-android", "broken")
-    assert plugins.load("lab.emulators", "canary").__name__ == "Canary"
+    assert plugins.load("lab.emulators", "canary").__name__ == "CanaryKind"
     with pytest.raises(BlockedError) as caught:
         plugins.load("lab.emulators", "broken")
     assert caught.value.what == (

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lab.core import deadline
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, DeadlineError, InconclusiveError
-from lab.emulators.protocol import NestedFailedError, NestedProof
+from lab.emulators.protocol import NestedFailedError, NestedProof, Speed
 from lab.engines.protocol import Availability, MachineSpec, State
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder.rungs import LADDER, container, docker, guest, host, nested, vm
@@ -61,6 +61,9 @@ class FakeEmulator:
     name: str = "canary"
     android: bool = False
     own_clock: bool = True
+
+    def boot_seconds(self, _speed: Speed) -> float:
+        return 0
 
     def booted(self, _guest: Any, _deadline: Deadline) -> NestedProof:
         if isinstance(self.inside, Exception):

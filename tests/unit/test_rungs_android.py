@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, InconclusiveError
-from lab.emulators.protocol import BootStage, Check, Diagnosis, Health, NestedProof
+from lab.emulators.protocol import BootStage, Check, Diagnosis, Health, NestedProof, Speed
 from lab.engines.protocol import EngineFacts
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.ladder.rungs import android, nested
-from lab.ladder.site import Site, deadline_key
+from lab.ladder.site import Site, speed
 from lab.model.domain import Observation
 from lab.probes.kvm import CpuFacts, KvmFacts, Probe
 from tests.unit import fakes
@@ -44,6 +45,10 @@ class FakeAndroid:
     own_clock: bool = False
     asked: list[tuple[str, float]] = field(default_factory=list)
     proof: NestedProof | None = None
+    at: Mapping[Speed, float] = field(default_factory=lambda: {"hardware": 1.0, "nested": 2.0, "shadow": 3.0})
+
+    def boot_seconds(self, speed: Speed) -> float:
+        return self.at[speed]
 
     def wait(self, _reach: Any, stage: str, _step: Any, deadline: Deadline) -> Health:
         self.asked.append((stage, deadline.seconds))
@@ -169,38 +174,34 @@ def _engine(acceleration: str = "kvm", nesting: Any = "hardware") -> EngineFacts
 @pytest.mark.parametrize(
     ("kvm", "engine", "key"),
     [
-        (kvm_facts(hypervisor="", nested_paging=True), _engine(), "android_hardware"),
-        (kvm_facts(nested_paging=True), _engine(), "android_nested"),
-        (kvm_facts(nested_paging=None), _engine(), "android_nested"),
-        (kvm_facts(nested_paging=False), _engine("hwvirt"), "android_shadow"),
-        (kvm_facts(nested_paging=True), _engine("tcg", "emulated"), "android_shadow"),
-        (None, None, "android_nested"),
+        (kvm_facts(hypervisor="", nested_paging=True), _engine(), "hardware"),
+        (kvm_facts(nested_paging=True), _engine(), "nested"),
+        (kvm_facts(nested_paging=None), _engine(), "nested"),
+        (kvm_facts(nested_paging=False), _engine("hwvirt"), "shadow"),
+        (kvm_facts(nested_paging=True), _engine("tcg", "emulated"), "shadow"),
+        (None, None, "nested"),
     ],
 )
 def test_deadline_is_of_what_android_runs_on(
     kvm: KvmFacts | None, engine: EngineFacts | None, key: Any
 ) -> None:
-    assert deadline_key(kvm, engine) == key
+    assert speed(kvm, engine) == key
     emulator = FakeAndroid()
-    at = site(
-        emulator, android_seconds={"android_hardware": 1.0, "android_nested": 2.0, "android_shadow": 3.0}
-    )
+    at = site(emulator)
     at.facts.guest, at.engine_facts = kvm, engine
     android.boot(at)
-    assert emulator.asked == [("booted", at.android_seconds[key])]
+    assert emulator.asked == [("booted", emulator.at[key])]
 
 
 @pytest.mark.parametrize(
     ("own", "nested_seconds", "waited"), [(1800.0, 900.0, 1800.0), (180.0, 900.0, 900.0)]
 )
 def test_l2_is_given_the_longer_of_both_deadlines(own: float, nested_seconds: float, waited: float) -> None:
-    emulator = FakeAndroid(proof=PROOF)
-    at = site(
-        emulator, android_seconds=dict.fromkeys(("android_hardware", "android_nested", "android_shadow"), own)
-    )
+    emulator = FakeAndroid(proof=PROOF, at={"nested": own})
+    at = site(emulator)
     at.boot_id, at.nested_seconds = "boot-of-l1", nested_seconds
     assert nested.boot(at).ok
-    emulator.android = False
+    emulator.at = {"nested": 0}
     nested.boot(at)
     assert emulator.asked == [("nested", waited), ("nested", nested_seconds)]
 

@@ -20,7 +20,7 @@ from lab.images import cache
 from lab.model.domain import Nesting
 from lab.tasks.image import box as box_command
 from lab.tasks.lab import up, vagrantfile
-from lab.workflow import selection
+from lab.workflow import guest_image, selection
 from lab.workflow.destroy import destroy
 from lab.workflow.session import ROOT
 from tests.unit.bed import IMAGE, Bed, checked
@@ -68,7 +68,7 @@ def test_looking_makes_nothing(bed: Bed) -> None:
     for provider in ("libvirt", "virtualbox"):
         document = checked(vagrantfile.describe(bed.session(), "", provider))
         assert (document["prepared"], document["key"], document["forwards"]) == (False, None, [])
-        assert document["box"]["name"] == f"lab/{selection.UBUNTU}"
+        assert document["box"]["name"] == f"lab/{guest_image.UBUNTU}"
         other = "virtualbox" if provider == "libvirt" else "libvirt"
         assert document[provider] and document[other] is None
     assert not (bed.folder / "state").exists()

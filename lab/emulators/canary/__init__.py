@@ -15,7 +15,7 @@ from lab.emulators.canary import console
 from lab.emulators.canary.container import DEVICE, ENTRYPOINT, CanaryContainer
 from lab.emulators.container import ending, killed_for_memory
 from lab.emulators.options import Place
-from lab.emulators.protocol import ContainerState, NestedProof, Tell
+from lab.emulators.protocol import ContainerState, NestedProof, Speed, Tell
 from lab.emulators.transfer import ImageArchive, Transfer
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
@@ -31,6 +31,7 @@ class Canary:
     android = False
     double = False
     own_clock = True
+    memory_mib = 0
 
     def __init__(self, place: Place) -> None:
         self.ports: Mapping[str, int] = place.ports({"adb": recipe.ADB_PORT})
@@ -40,6 +41,9 @@ class Canary:
         self._journal = place.journal
         self._mirror = place.debian_mirror
         self._image: CachedImage | None = None
+
+    def boot_seconds(self, speed: Speed) -> float:  # noqa: ARG002
+        return 0
 
     def image_id(self) -> str:
         image = self._found()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import urllib.parse
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -30,8 +31,9 @@ from lab.emulators.docker_android import (
     within,
 )
 from lab.emulators.docker_android.looking import Watch
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.options import Place
-from lab.emulators.protocol import ContainerState, Health, NestedProof, Reach, Tell
+from lab.emulators.protocol import ContainerState, Health, NestedProof, Reach, Speed, Tell
 from lab.emulators.transfer import Transfer
 from lab.guest.ssh import Guest
 
@@ -45,10 +47,13 @@ class DockerAndroid:
     android = True
     own_clock = False
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, options: AndroidOptions) -> None:
         self._place = place
-        self._options = place.android
-        self._services = {**contract.SERVICES, **(contract.APPIUM if place.android.appium else {})}
+        if 0 < place.vm_cpus < options.cpus:  # Docker refuses a limit that is more than there is
+            options = replace(options, cpus=float(place.vm_cpus))
+        self._options = options
+        self._services = {**contract.SERVICES, **(contract.APPIUM if options.appium else {})}
+        self.memory_mib = options.memory_mib
         self.ports: Mapping[str, int] = place.ports(self._services)
         self._container = Container(place.container(self.name), place.lab_uuid)
         self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
@@ -60,6 +65,9 @@ class DockerAndroid:
     @property
     def double(self) -> bool:
         return any(look.inside.double or (look.android and look.android.double) for look in self._watch.seen)
+
+    def boot_seconds(self, speed: Speed) -> float:
+        return self._options.boot_seconds[speed]
 
     def image_id(self) -> str:
         image = self._found()

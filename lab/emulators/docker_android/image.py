@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, LabError
 from lab.core.steps import Step
-from lab.emulators.options import AndroidOptions
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.transfer import ImageArchive
 from lab.images import cache as cached
 from lab.images import registry, savedimage
@@ -56,7 +56,7 @@ def prepare(
     )
     fits(obtained.image.manifest.bytes)
     cached.check(obtained.image)
-    return _pulled(obtained.image)
+    return _of_cache(obtained.image)
 
 
 def check(options: AndroidOptions) -> None:
@@ -72,12 +72,17 @@ def find(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage | No
             return _saved(options.archive, state)
         except LabError:
             return None
+    cached = pulled(options, cache, state)
+    return _of_cache(cached) if cached else None
+
+
+def pulled(options: AndroidOptions, cache: Path, state: Path) -> CachedImage | None:
+    """The cached image of the name and digest in the settings, whether or not an archive is taken instead."""
     reference = Reference.parse(options.image)
     digest = options.digest or reference.digest
     if not digest and (known := registry.Learned(state).get(reference)):
         digest = known.digest
-    cached = registry.find(cache, digest) if digest else None
-    return _pulled(cached) if cached else None
+    return registry.find(cache, digest) if digest else None
 
 
 def need(options: AndroidOptions, cache: Path, state: Path) -> AndroidImage:
@@ -97,7 +102,7 @@ def _saved(path: Path, state: Path) -> AndroidImage:
     return AndroidImage(archive, "", saved.bytes)
 
 
-def _pulled(image: CachedImage) -> AndroidImage:
+def _of_cache(image: CachedImage) -> AndroidImage:
     facts = registry.facts(image)
     archive = ImageArchive(image.path, image.manifest.sha256, facts.reference, facts.image_id, facts.layers)
     return AndroidImage(archive, facts.digest, image.manifest.bytes)

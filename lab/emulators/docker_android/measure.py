@@ -8,7 +8,7 @@ from typing import Literal
 from lab.core.deadline import Deadline, cleaning_up
 from lab.core.errors import BlockedError, InconclusiveError
 from lab.core.journal import Journal
-from lab.emulators.container import Container
+from lab.emulators.container import Container, available_mib
 from lab.emulators.docker_android import contract, waiting, within
 from lab.emulators.docker_android.image import AndroidImage
 from lab.emulators.docker_android.looking import Watch
@@ -32,7 +32,12 @@ def time_boot(
     Raises BlockedError when the VM has no memory for another Android, InconclusiveError when what
     ran is not what was to be measured, and as waiting.for_adb does.
     """
-    _require_memory(guest, launch.options.memory_mib)
+    needed, available = launch.options.memory_mib, available_mib(guest)
+    if available is not None and available < needed:
+        raise BlockedError(
+            f"another Android needs {needed} MiB, and the VM has {available} MiB to give",
+            hint="`invoke emulator.down` ends the one that runs; vm.memory_mib gives a new VM more",
+        )
     if acceleration == "tcg":
         launch = replace(launch, arguments=_WITHOUT_KVM)
     watch = Watch(container.name, contract.of(image.archive.reference), journal)
@@ -55,12 +60,3 @@ def time_boot(
     finally:
         with cleaning_up():
             container.remove(guest)
-
-
-def _require_memory(guest: Guest, needed_mib: int) -> None:
-    for line in guest.read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:") and (free := int(line.split()[1]) >> 10) < needed_mib:
-            raise BlockedError(
-                f"another Android needs {needed_mib} MiB, and the VM has {free} MiB to give",
-                hint="`invoke emulator.down` ends the one that runs; vm.memory_mib gives a new VM more",
-            )

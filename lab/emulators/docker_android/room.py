@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from lab.core.errors import BlockedError
-from lab.emulators.options import AndroidOptions
+from lab.emulators.docker_android.options import AndroidOptions
 
 _GIB = 1 << 30
 _LEAST_MIB = 1024

@@ -15,8 +15,8 @@ from lab.emulators.docker_android import contract, reading, sighting
 from lab.emulators.docker_android.contract import SERIAL
 from lab.emulators.docker_android.image import AndroidImage
 from lab.emulators.docker_android.looking import BASICS, KERNEL
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.docker_android.sighting import Android
-from lab.emulators.options import AndroidOptions
 from lab.emulators.protocol import NestedProof
 from lab.formats import program
 from lab.guest.ssh import Guest

@@ -87,7 +87,7 @@ usable = Rung(
 
 
 def _waited(site: Site, stage: Literal["booted", "usable"]) -> Health:
-    return _emulator(site).wait(site.tools.reach(), stage, None, Deadline.after(site.android_wait()))
+    return _emulator(site).wait(site.tools.reach(), stage, None, Deadline.after(site.boot_wait()))
 
 
 def _observation(health: Health, reached: bool, expected: str, observed: str) -> Observation:

@@ -6,6 +6,7 @@ import time
 
 from rich.console import Console
 
+from lab import emulators
 from lab.core.errors import BlockedError, UsageError
 from lab.documents.images import ImageAction, ImageResult
 from lab.engines.vagrant import PROVIDERS, Provider, engine_of
@@ -13,7 +14,6 @@ from lab.engines.vagrant import box as boxes
 from lab.engines.vagrant.box import VagrantBox
 from lab.images import cache
 from lab.records.labs import Record, new_record
-from lab.workflow import selection
 from lab.workflow.session import Reply, Session
 
 
@@ -73,7 +73,7 @@ def blank(session: Session, provider: Provider) -> Record:
     return new_record(
         "box",
         engine=engine_of(provider),
-        emulator=selection.NONE,
+        emulator=emulators.NONE,
         cpus=settings.vm.cpus,
         memory_mib=settings.vm.memory_mib,
         disk_gib=settings.vm.disk_gib,

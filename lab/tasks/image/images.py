@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import time
 from collections.abc import Callable
@@ -11,16 +12,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab import engines
+from lab import emulators, engines
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.core.steps import Step
 from lab.documents.images import ImageEntry, ImageList, ImageResult
+from lab.emulators.docker_android.options import AndroidOptions
 from lab.images import cache, canary, debian, registry, uses
 from lab.images.registry import Reference
 from lab.rehearsal import image as rehearsal
 from lab.tasks.image.result import replied, result
-from lab.workflow import mirror, selection
+from lab.workflow import guest_image, mirror, selection
 from lab.workflow.session import Reply, Session
 
 CANARY = "canary"
@@ -28,11 +30,11 @@ REHEARSAL = "rehearsal"
 ANDROID = "docker-android"
 _BUILDS: dict[str, Callable[[Session, Step], str]] = {
     CANARY: lambda session, step: canary.build(session.images, step, mirror.debian(session)).id,
-    selection.DEBIAN: lambda session, step: debian.build(session.images, step).name,
+    guest_image.DEBIAN: lambda session, step: debian.build(session.images, step).name,
     REHEARSAL: lambda session, step: rehearsal.build(session.images, step).id,
 }
 """The canary first: it can be built on every system."""
-_ON_LINUX = (selection.DEBIAN, REHEARSAL)
+_ON_LINUX = (guest_image.DEBIAN, REHEARSAL)
 _WHEN_NAMED = (REHEARSAL,)
 """Built only where it is asked for: no lab stands on it."""
 
@@ -81,7 +83,7 @@ def fetch(session: Session, image: str, update: bool = False) -> Reply:
 
 
 def _fetch_android(session: Session, update: bool) -> ImageResult:
-    wanted = session.android_options()
+    wanted = AndroidOptions.of(session.settings)
     if wanted.archive is not None:
         raise UsageError(
             f"the image of {ANDROID} is taken from {wanted.archive}: there is nothing to fetch",
@@ -118,17 +120,19 @@ def _in_use(session: Session) -> dict[str, list[str]]:
     if unknown := _of_unknown_image(session, used):
         for image_id in (item.id for item in cache.entries(session.images) if item.manifest.kind == "guest"):
             used.setdefault(image_id, []).extend(unknown)
-    android = None
+
+    @functools.cache
+    def cached(kind: str) -> str:
+        with contextlib.suppress(LabError):  # one whose package is gone, or whose image cannot be told
+            return emulators.kind(kind, session.settings).cached()
+        return ""
+
     for lab in session.store.labs():
         with contextlib.suppress(LabError):
             record = lab.read()
             kinds = {known.kind for known in record.instances.values()} if record else set()
-            if CANARY in kinds and (built := canary.find(session.images)):
-                used.setdefault(built.id, []).append(lab.name)
-            if ANDROID in kinds:
-                android = android or _android_digest(session)
-                if android and (entry := registry.find(session.images, android)):
-                    used.setdefault(entry.id, []).append(lab.name)
+            for image_id in filter(None, map(cached, sorted(kinds))):
+                used.setdefault(image_id, []).append(lab.name)
     return used
 
 
@@ -156,14 +160,6 @@ def _has_vm(folder: Path) -> bool:
         return True
 
 
-def _android_digest(session: Session) -> str:
-    """Of the image a docker-android would be started from; empty when none was ever pulled."""
-    wanted = session.android_options()
-    reference = Reference.parse(wanted.image)
-    known = registry.Learned(session.settings.state_dir).get(reference)
-    return wanted.digest or reference.digest or (known.digest if known else "")
-
-
 def build(session: Session, image: str) -> Reply:
     """Build the local images whose recipe or package versions changed."""
     if image and image not in _BUILDS:
@@ -174,7 +170,7 @@ def build(session: Session, image: str) -> Reply:
         raise BlockedError(
             f"{image} is built on Linux only",
             hint="a lab stands on ubuntu-24.04 here, which is downloaded: `invoke image.fetch`"
-            if image == selection.DEBIAN
+            if image == guest_image.DEBIAN
             else "theory.rehearse, which it is for, runs on Linux only",
         )
     started = time.monotonic()

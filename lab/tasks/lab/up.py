@@ -13,7 +13,7 @@ from lab.core.files import read_object, write_json
 from lab.core.steps import Background
 from lab.core.tell import show_error
 from lab.documents.climbs import LabUp
-from lab.emulators import MAIN
+from lab.emulators import MAIN, NONE
 from lab.emulators.protocol import AndroidEmulator
 from lab.engines.protocol import State
 from lab.ladder.facts import Facts
@@ -179,7 +179,7 @@ def _runs(bench: Workbench) -> bool:
 
 def _code(bench: Workbench, climbed: Climbed) -> int:
     """The verdict's code, but for a lab without an emulator: it is done when all it asked for is."""
-    if bench.record().emulator != selection.NONE:
+    if bench.record().emulator != NONE:
         return climbed.code
     informative = LADDER.informative(Claim.NESTING)
     needed = [outcome for outcome in climbed.climb.outcomes if outcome.rung not in informative]

@@ -20,7 +20,7 @@ from lab.host.ports import holder_of, is_free
 from lab.images import cache, debian
 from lab.records.labs import Lab, Record
 from lab.tasks.image import box
-from lab.workflow import consent, ports, preflight, selection
+from lab.workflow import consent, guest_image, ports, preflight, selection
 from lab.workflow.session import ROOT, Reply, Session
 from lab.workflow.workbench import Workbench
 
@@ -219,7 +219,7 @@ def _machine(
 def _box(session: Session, record: Record, provider: Provider) -> VagrantBoxEntry:
     """The box by name, and where its file is once it is made; a machine that is there needs none."""
     if not record.image:
-        return VagrantBoxEntry(name=f"lab/{selection.UBUNTU}", url=None, sha256=None)
+        return VagrantBoxEntry(name=f"lab/{guest_image.UBUNTU}", url=None, sha256=None)
     there = boxes.known(session.settings.cache_dir, record.image, provider, record.disk_gib)
     return VagrantBoxEntry(
         name=boxes.named(record.image, record.disk_gib),

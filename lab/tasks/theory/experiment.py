@@ -9,7 +9,7 @@ from lab.experiments.result import Experiment
 from lab.experiments.trial import Trials
 from lab.records.evidence import Run
 from lab.theory.experiment import CELLS
-from lab.workflow import selection
+from lab.workflow import guest_image, selection
 from lab.workflow.session import Reply, Session
 
 _NAME = "experiment"
@@ -23,7 +23,7 @@ def experiment(session: Session, runs: int = 1, seed: int = 0) -> Reply:
     if runs < 1:
         raise UsageError(f"--runs {runs} tries nothing", hint="at least 1")
     engine = selection.engine_name(session)
-    selection.must_hold_image(session, engine, session.settings.vm.disk_gib)
+    guest_image.must_hold_image(session, engine, session.settings.vm.disk_gib)
     session.again = turns.AGAIN
     store = session.store
     with lock.hold(store.state / "experiment.lock", "theory.experiment", "the experiment"):
