@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from platformdirs import user_cache_path, user_state_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
@@ -63,21 +63,31 @@ def _server(value: str) -> str:
     return value
 
 
-def engine_names() -> list[str]:
-    """What `engine` can be: `auto`, lab's engines, and those that installed packages bring."""
-    return ["auto", *plugins.names("lab.engines")]
+def choices(key: str) -> list[str]:
+    """What a dotted key can be, those that installed packages bring too; empty where it is no choice."""
+    if key == "engine":
+        return ["auto", *plugins.names("lab.engines")]
+    if key == "emulator.kind":
+        return ["auto", *plugins.names("lab.emulators"), "none"]
+    return [str(choice) for choice in get_args(leaves()[key].annotation)]
 
 
-def _engine(name: str) -> str:
-    if name not in ("auto", *plugins.OWN["lab.engines"]) and name not in (known := engine_names()):
-        *others, last = map(repr, known)
-        raise ValueError(f"should be {', '.join(others)} or {last}")
-    return name
+def _brought(key: str, group: plugins.Group, *words: str) -> AfterValidator:
+    """One of `words` and of the group's names; packages are searched only for a name that is not lab's own."""
+
+    def check(name: str) -> str:
+        if name not in (*words, *plugins.OWN[group]) and name not in (known := choices(key)):
+            *others, last = map(repr, known)
+            raise ValueError(f"should be {', '.join(others)} or {last}")
+        return name
+
+    return AfterValidator(check)
 
 
 Folder = Annotated[Path, BeforeValidator(_folder)]
 Program = Annotated[str, Field(min_length=1), AfterValidator(_program)]
-EngineName = Annotated[str, AfterValidator(_engine)]
+EngineName = Annotated[str, _brought("engine", "lab.engines", "auto")]
+EmulatorKindName = Annotated[str, _brought("emulator.kind", "lab.emulators", "auto", "none")]
 File = Annotated[str, AfterValidator(_program)]
 Digest = Annotated[str, _matching("(sha256:[0-9a-f]{64})?", "empty, or sha256: and 64 hexadecimal digits")]
 Variable = Annotated[str, _matching("[A-Za-z_][A-Za-z0-9_]*=.*", "KEY=VALUE")]
@@ -111,7 +121,7 @@ class VmSection(Section):
 
 
 class EmulatorSection(Section):
-    kind: Literal["auto", "canary", "docker-android", "none"] = "auto"
+    kind: EmulatorKindName = "auto"
     image: str = Field("budtmo/docker-android:emulator_14.0", min_length=1)
     digest: Digest = ""
     registry: str = ""

@@ -8,12 +8,12 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 from platformdirs import user_config_path
 from pydantic import TypeAdapter, ValidationError
 
-from lab.config.model import FOLDERS, engine_names, leaves, sections
+from lab.config.model import FOLDERS, choices, leaves, sections
 from lab.core import caller, files, redact
 from lab.core.similar import nearest
 
@@ -90,8 +90,7 @@ class Layers:
             self.origins[key] = origin
         except ValidationError as error:
             wrong = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            known = engine_names() if key == "engine" else get_args(info.annotation)
-            near = _nearest_choice(str(value), [str(choice) for choice in known])
+            near = _nearest_choice(str(value), choices(key))
             self.problem(
                 f"{where or f'{origin}: {key}'} = {value!r} {wrong}", near and f"did you mean {near!r}?"
             )
