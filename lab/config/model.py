@@ -73,7 +73,7 @@ def choices(key: str) -> list[str]:
 
 
 def _brought(key: str, group: plugins.Group, *words: str) -> AfterValidator:
-    """One of `words` and of the group's names; packages are searched only for a name that is not lab's own."""
+    """One of `words` or of the group's names; packages are searched only for one that is not lab's."""
 
     def check(name: str) -> str:
         if name not in (*words, *plugins.OWN[group]) and name not in (known := choices(key)):
