@@ -200,20 +200,6 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-@contextlib.contextmanager
-def writing(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """One transaction: wholly there, flushed to the disk, or not at all."""
-    with as_history_error(path):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-
-
 def _ready(path: Path, migrations: Sequence[str]) -> sqlite3.Connection:
     """A connection to a sound database that is up to date. DatabaseError when it is damaged."""
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)

@@ -6,32 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lab.model.domain import Verdict
+
+_HOST = ("system", "os", "kernel", "cpu", "pc")
+_FLAGS = ("emulated", "android")
 CELL = (
-    "system",
-    "os",
-    "kernel",
-    "cpu",
-    "pc",
-    "engine",
-    "engine_version",
-    "acceleration",
-    "nesting",
-    "emulated",
-    "paravirt",
-    "image",
-    "emulator",
-    "emulator_image",
-    "android",
+    *_HOST,
+    *("engine", "engine_version", "acceleration", "nesting", "emulated", "paravirt"),
+    *("image", "emulator", "emulator_image", "android"),
 )
 """The columns of a cell: those of lab.validation/1's `cell`, its `host` flattened into the first five."""
 
-_HOST = CELL[:5]
-_FLAGS = ("emulated", "android")
-
 RUNNING, ENDED = "running", "ended"
-
-VERDICTS = ("confirmed", "refuted", "blocked", "inconclusive", "not applicable")
-"""The words of lab.model.domain.Verdict, in its order."""
 
 NESTED_BOOT = "nested boot"
 """Seconds from L2's launch to its last word, on the way up: beside other work, so a figure of its own."""
@@ -121,14 +107,14 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a night ended, for `History.end`."""
+    """How a night ended, for `History.end`. `claim` is empty when no run came far enough to name one."""
 
     verdict: str
     claim: str
     reason: str
-    seconds: float
     claims: Sequence[Claimed] = ()
     cell: Mapping[str, Any] | None = None
+    seconds: float = 0.0
     clock_jump: float = 0.0
     notes: Sequence[str] = ()
 
@@ -187,20 +173,9 @@ class Night:
         return plain
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What a night found of one claim in one cell; `runs` is how many climbs stand behind it."""
-
-    cell: Mapping[str, Any]
-    claim: str
-    verdict: str
-    when: str
-    runs: int
-
-
 def counted(counts: Mapping[str, int]) -> dict[str, int]:
     """Every verdict with its number of runs, 0 for one that none came to."""
-    return {verdict: counts.get(verdict, 0) for verdict in VERDICTS}
+    return {verdict.value: counts.get(verdict.value, 0) for verdict in Verdict}
 
 
 def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from lab.core import redact
 from lab.history.model import CELL, Claimed, ClimbRecord, Delivery, Figure, Night, NightFinding, RungRecord
 
 # Every name put into a statement below is one of our own tables and columns; values never are.
 
 
-def insert(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Add rows, each with a value for every column."""
-    for row in rows:
-        marks = ", ".join("?" * len(row))
-        connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608
+_SENTENCES = ("reason", "error", "observed", "said", "text")
+
+
+def insert(connection: sqlite3.Connection, table: str, **columns: Any) -> int:
+    """Add a row, its sentences redacted; returns its id."""
+    values = [redact.clean(value) if name in _SENTENCES else value for name, value in columns.items()]
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    return connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values).lastrowid or 0  # noqa: S608
 
 
 def cell_id(connection: sqlite3.Connection, cell: Mapping[str, Any] | None) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +14,9 @@ from typing import Any, Self
 from lab.core import redact
 from lab.core.errors import LabError
 from lab.history import retention, rows
-from lab.history.database import HistoryError, as_history_error, open_database, writing
-from lab.history.model import ENDED, RUNNING, ClimbRecord, Delivery, Ending, Night, NightFinding, Observed
-
-INCONCLUSIVE = "inconclusive"
-
-__all__ = ["History", "HistoryError", "NotRunningError"]
+from lab.history.database import HistoryError, as_history_error, open_database
+from lab.history.model import ENDED, RUNNING, ClimbRecord, Delivery, Ending, Night, NightFinding
+from lab.model.domain import Verdict
 
 
 class NotRunningError(LabError):
@@ -48,56 +46,38 @@ class History:
 
         `boot_id` is the host's: a night of another boot cannot still be running.
         """
-        row = (str(uuid.uuid4()), RUNNING, _now(), planned, evidence, boot_id, lab_version)
-        with writing(self._connection, self.path):
-            begun = self._connection.execute(
-                "INSERT INTO nights (uuid, state, started, planned, evidence, boot_id, lab_version)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                row,
+        with self._writing() as connection:
+            return rows.insert(
+                connection,
+                "nights",
+                uuid=str(uuid.uuid4()),
+                state=RUNNING,
+                started=_now(),
+                planned=planned,
+                evidence=evidence,
+                boot_id=boot_id,
+                lab_version=lab_version,
             )
-            return int(begun.lastrowid or 0)
 
     def add(self, night: int, run: ClimbRecord) -> None:
         """Write down one run, whole."""
-        with writing(self._connection, self.path):
-            row = self._connection.execute(
-                "INSERT INTO runs (night, number, kind, started, seconds, verdict, claim, reason, error,"
-                " evidence, cell, cut) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    night,
-                    run.number,
-                    run.kind,
-                    run.started,
-                    run.seconds,
-                    run.verdict,
-                    run.claim,
-                    redact.clean(run.reason),
-                    redact.clean(run.error),
-                    run.evidence,
-                    rows.cell_id(self._connection, run.cell),
-                    run.cut,
-                ),
+        own = vars(run) | {"cell": None}
+        lists = {name: own.pop(name) for name in ("claims", "rungs", "figures")}
+        with self._writing() as connection:
+            key = rows.insert(
+                connection, "runs", **own | {"night": night, "cell": rows.cell_id(connection, run.cell)}
             )
-            key = row.lastrowid
-            rows.insert(
-                self._connection,
-                "run_claims",
-                [(key, c.claim, c.verdict, redact.clean(c.reason)) for c in run.claims],
-            )
-            rows.insert(
-                self._connection,
-                "rungs",
-                [
-                    (key, r.rung, r.status, r.inconclusive, r.seconds, redact.clean(r.observed))
-                    for r in run.rungs
-                ],
-            )
-            rows.insert(self._connection, "figures", [(key, f.name, f.unit, f.value) for f in run.figures])
+            for claimed in lists["claims"]:
+                members = {"claim": claimed.claim, "verdict": claimed.verdict, "reason": claimed.reason}
+                rows.insert(connection, "run_claims", run=key, **members)
+            for table in ("rungs", "figures"):
+                for record in lists[table]:
+                    rows.insert(connection, table, run=key, **vars(record))
 
     def end(self, night: int, ending: Ending) -> None:
         """Close a night that runs. One that has ended stays as it is: NotRunningError."""
-        with writing(self._connection, self.path):
-            changed = self._connection.execute(
+        with self._writing() as connection:
+            changed = connection.execute(
                 "UPDATE nights SET state = ?, ended = ?, seconds = ?, verdict = ?, claim = ?, reason = ?,"
                 " cell = ?, clock_jump = ? WHERE id = ? AND state = ?",
                 (
@@ -107,7 +87,7 @@ class History:
                     ending.verdict,
                     ending.claim,
                     redact.clean(ending.reason),
-                    rows.cell_id(self._connection, ending.cell),
+                    rows.cell_id(connection, ending.cell),
                     ending.clock_jump,
                     night,
                     RUNNING,
@@ -115,15 +95,11 @@ class History:
             )
             if changed.rowcount != 1:
                 raise NotRunningError(f"night {night} does not run: it cannot be ended")
-            rows.insert(
-                self._connection,
-                "claims",
-                [
-                    (night, c.claim, c.verdict, redact.clean(c.reason), json.dumps(dict(c.counts)))
-                    for c in ending.claims
-                ],
-            )
-            rows.insert(self._connection, "notes", [(night, redact.clean(text)) for text in ending.notes])
+            for claimed in ending.claims:
+                counts = json.dumps(dict(claimed.counts))
+                rows.insert(connection, "claims", night=night, **vars(claimed) | {"counts": counts})
+            for text in ending.notes:
+                rows.insert(connection, "notes", night=night, text=text)
 
     def close_dead(self, dead: Sequence[Night], reason: str, boot_id: str) -> list[Night]:
         """End these nights, known not to run any more, as inconclusive; returns what they became.
@@ -139,7 +115,7 @@ class History:
                 self.end(
                     night.id,
                     Ending(
-                        verdict=INCONCLUSIVE,
+                        verdict=Verdict.INCONCLUSIVE.value,
                         claim=next((run.claim for run in night.runs if run.claim), "")
                         or self.last_claim(night.id),
                         reason=f"cut short after {len(night.runs)} of {night.planned} runs: {why}",
@@ -152,46 +128,39 @@ class History:
 
     def note(self, night: int, text: str) -> None:
         """Add something worth knowing to a night."""
-        with writing(self._connection, self.path):
-            rows.insert(self._connection, "notes", [(night, redact.clean(text))])
+        with self._writing() as connection:
+            rows.insert(connection, "notes", night=night, text=text)
 
     def found(self, night: int, findings: Sequence[NightFinding]) -> None:
         """Write down what differs from the nights before, in the place of what was written of it."""
-        with writing(self._connection, self.path):
-            self._connection.execute("DELETE FROM findings WHERE night = ?", (night,))
-            rows.insert(
-                self._connection,
-                "findings",
-                [(night, f.key, redact.clean(f.text), f.worse) for f in findings],
-            )
+        with self._writing() as connection:
+            connection.execute("DELETE FROM findings WHERE night = ?", (night,))
+            for finding in findings:
+                rows.insert(connection, "findings", night=night, **vars(finding))
 
     def delivered(self, night: int, delivery: Delivery) -> None:
         """Write down that somebody was told, or could not be."""
-        with writing(self._connection, self.path):
-            rows.insert(
-                self._connection,
-                "deliveries",
-                [(night, delivery.channel, delivery.delivered, redact.clean(delivery.said))],
-            )
+        with self._writing() as connection:
+            rows.insert(connection, "deliveries", night=night, **vars(delivery))
 
     def reported(self, night: int, report: str) -> None:
         """Write down where the night's report is."""
-        with writing(self._connection, self.path):
-            self._connection.execute("UPDATE nights SET report = ? WHERE id = ?", (report, night))
+        with self._writing() as connection:
+            connection.execute("UPDATE nights SET report = ? WHERE id = ?", (report, night))
 
     def settle(self, night: int) -> None:
         """Write down that nobody is to be told of a night any more. From its beginning on it is untold."""
-        with writing(self._connection, self.path):
-            self._connection.execute("UPDATE nights SET untold = 0 WHERE id = ?", (night,))
+        with self._writing() as connection:
+            connection.execute("UPDATE nights SET untold = 0 WHERE id = ?", (night,))
 
     def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
         """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
-        rows = self._connection.execute("SELECT id, started, cell, state FROM nights")
-        nights = [retention.NightAge(row["id"], row["started"], row["cell"], row["state"]) for row in rows]
+        ages = self._connection.execute("SELECT id, started, cell, state FROM nights")
+        nights = [retention.NightAge(*age) for age in ages]
         dropped = [self.night(key) for key in sorted(retention.dropped(nights, keep_days, keep_nights))]
-        with writing(self._connection, self.path):
+        with self._writing() as connection:
             for night in dropped:
-                self._connection.execute("DELETE FROM nights WHERE id = ?", (night.id,))
+                connection.execute("DELETE FROM nights WHERE id = ?", (night.id,))
         return dropped
 
     # --- reading -------------------------------------------------------------------------------
@@ -262,16 +231,18 @@ class History:
             ).fetchone()
         return str(row["claim"]) if row else ""
 
-    def observations(self) -> list[Observed]:
-        """What every night found of every claim, oldest first; nights without a cell found nothing."""
-        return [
-            Observed(
-                night.cell, claimed.claim, claimed.verdict, night.started, sum(claimed.counts.values()) or 1
-            )
-            for night in reversed(self.nights())
-            if night.cell is not None and night.state == ENDED
-            for claimed in night.claims
-        ]
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: wholly there, flushed to the disk, or not at all. Raises HistoryError."""
+        with as_history_error(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def _read(self, clause: str, values: tuple[Any, ...]) -> list[Night]:
         with as_history_error(self.path):

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.core.errors import InterruptedByUser
-from lab.history import History, Night, findings
+from lab.history.model import Night
+from lab.history.regressions import findings
+from lab.history.store import History
 from lab.nights import telling
 from lab.nights.reporting import report
 from lab.notify import Channel

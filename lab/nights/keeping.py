@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 from lab.core import lock
-from lab.history import History, Night
+from lab.history.model import Night
+from lab.history.store import History
 from lab.workflow.session import Session
 
 NAME = "nightly"

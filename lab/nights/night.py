@@ -20,7 +20,9 @@ from lab.core.deadline import cleaning_up
 from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.core.files import write_atomic
 from lab.documents.nights import NightlyRun
-from lab.history import ClimbRecord, Ending, History, HistoryError, Night
+from lab.history.database import HistoryError
+from lab.history.model import ClimbRecord, Night
+from lab.history.store import History
 from lab.ladder.rungs import nested
 from lab.ladder.verdict import exit_code
 from lab.model.domain import Verdict
@@ -263,13 +265,9 @@ class _Night:
         if doubt := self._doubt():
             self.notes.append(doubt)
         judged = judge(self.runs.records, missing, why_missing, self.claim, self.default_claim, doubt)
-        ending = Ending(
-            verdict=judged.verdict.value,
-            claim=judged.claim,
-            reason=judged.reason,
+        ending = replace(
+            judged,
             seconds=round(time.monotonic() - began, 3),
-            claims=judged.claims,
-            cell=judged.cell,
             clock_jump=self.clock.jump,
             notes=self.notes,
         )

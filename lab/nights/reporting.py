@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lab import reports
 from lab.documents.reports import PastClaim, PastRun
-from lab.history import History, Night
 from lab.history import model as figures
+from lab.history.model import Night
+from lab.history.store import History
 from lab.nights.showing import cell_phrase
 from lab.nights.telling import notice_of
 from lab.records import evidence

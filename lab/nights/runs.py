@@ -16,8 +16,8 @@ from typing import Any
 from lab.core import redact, system
 from lab.core.deadline import USER, cancelled
 from lab.core.errors import BlockedError, InterruptedByUser, LabError
-from lab.history import Claimed, ClimbRecord, Figure, RungRecord, cell_columns
 from lab.history import model as figures
+from lab.history.model import Claimed, ClimbRecord, Figure, RungRecord, cell_columns
 from lab.ladder.facts import Facts
 from lab.model.domain import Verdict
 from lab.nights.clock import JUMP_SECONDS, Budget

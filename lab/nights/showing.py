@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.history import Night, cell_document
+from lab.history.model import Night, cell_document
 from lab.ladder.report import describe
 from lab.model.domain import Cell, Host
 

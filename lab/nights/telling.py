@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 
 from lab.core import redact
 from lab.core.errors import BlockedError, InterruptedByUser, LabError
-from lab.history import VERDICT, Delivery, History, Night, NightFinding, counted
+from lab.documents.nights import NoticeFinding
+from lab.history.model import Delivery, Night, NightFinding, counted
+from lab.history.regressions import VERDICT
+from lab.history.store import History
 from lab.model.domain import Verdict
 from lab.nights.showing import cell_phrase
-from lab.notify import Channel, GitHubIssues, Mail, Notice, Said, Slack, Webhook, secret
+from lab.notify import Channel, GitHubIssues, Mail, Notice, Slack, Webhook, secret
 from lab.workflow.session import Session
 
 TRIES = 3
@@ -107,7 +110,10 @@ def notice_of(night: Night) -> Notice:
         reason=night.reason,
         cell=cell_phrase(night),
         counts=counted(counts),
-        findings=[Said(_marker(item, night), item.text, item.worse) for item in night.findings],
+        findings=[
+            NoticeFinding(marker=_marker(item, night), text=item.text, worse=item.worse)
+            for item in night.findings
+        ],
         notes=night.notes,
         report=night.report,
         evidence=night.evidence,

@@ -2,7 +2,7 @@
 
 from lab.notify.github import GitHubIssues
 from lab.notify.mail import Mail
-from lab.notify.message import Notice, Said
+from lab.notify.message import Notice
 from lab.notify.secrets import secret
 from lab.notify.sending import Channel, DeliveryError
 from lab.notify.webhook import Slack, Webhook
@@ -13,7 +13,6 @@ __all__ = [
     "GitHubIssues",
     "Mail",
     "Notice",
-    "Said",
     "Slack",
     "Webhook",
     "secret",

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from lab.core import redact, web
-from lab.notify.message import Notice, Said
+from lab.documents.nights import NoticeFinding
+from lab.notify.message import Notice, as_line
 from lab.notify.secrets import where
 from lab.notify.sending import PATIENCE, DeliveryError, persist, send
 
@@ -62,7 +63,7 @@ class GitHubIssues:
         done = [persist(partial(self._tell, item, notice), self._patience) for item in worse]
         return "; ".join(done) or "no regression: no issue"
 
-    def _tell(self, finding: Said, notice: Notice) -> str:
+    def _tell(self, finding: NoticeFinding, notice: Notice) -> str:
         label = LABEL + finding.marker
         content = {"title": _title(finding, notice), "body": _body(finding, notice)}
         number = self._open_issue(label)
@@ -109,13 +110,13 @@ def _read(wanted: TypeAdapter[T], answer: web.Answer) -> T:
         raise DeliveryError("GitHub's answer is not one lab can read") from None
 
 
-def _title(finding: Said, notice: Notice) -> str:
-    return redact.clean(f"lab on {notice.host}: {finding.line}")[:200]
+def _title(finding: NoticeFinding, notice: Notice) -> str:
+    return redact.clean(f"lab on {notice.host}: {as_line(finding.text)}")[:200]
 
 
-def _body(finding: Said, notice: Notice) -> str:
+def _body(finding: NoticeFinding, notice: Notice) -> str:
     """The finding, then the night as a list; code fences keep what was observed from being markup."""
     fence = "~~~~"
     lines = "\n".join(line.replace(fence, "~ ~") for line in notice.lines)
-    text = redact.clean(finding.line).replace(fence, "~ ~")
+    text = redact.clean(as_line(finding.text)).replace(fence, "~ ~")
     return f"{fence}\n{text}\n\n{lines}\n{fence}\n\nLast seen {notice.started}.\n"

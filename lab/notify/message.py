@@ -13,20 +13,6 @@ from lab.history.model import counted
 
 
 @dataclass(frozen=True)
-class Said:
-    """Something that became worse, or better; `marker` is the same for the same thing every night."""
-
-    marker: str
-    text: str
-    worse: bool
-
-    @property
-    def line(self) -> str:
-        """`text` as it is told elsewhere: one line, without secrets and without control characters."""
-        return _line(self.text)
-
-
-@dataclass(frozen=True)
 class Notice:
     """One night for people and machines elsewhere. `cell` is a phrase; paths are of the host's disk.
 
@@ -42,7 +28,7 @@ class Notice:
     reason: str
     cell: str
     counts: Mapping[str, int] = field(default_factory=lambda: counted({}))
-    findings: Sequence[Said] = ()
+    findings: Sequence[NoticeFinding] = ()
     notes: Sequence[str] = ()
     report: str = ""
     evidence: str = ""
@@ -52,7 +38,7 @@ class Notice:
         """One line: verdict first."""
         worse = sum(finding.worse for finding in self.findings)
         more = f", {worse} regression{'s' if worse != 1 else ''}" if worse else ""
-        return _line(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{more}")
+        return as_line(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{more}")
 
     @property
     def lines(self) -> list[str]:
@@ -68,7 +54,7 @@ class Notice:
             f"report: {self.report}" if self.report else "",
             f"evidence: {self.evidence}" if self.evidence else "",
         ]
-        return [_line(line) for line in lines if line]
+        return [as_line(line) for line in lines if line]
 
     def document(self) -> dict[str, Any]:
         """nightly.notice/1."""
@@ -82,10 +68,7 @@ class Notice:
             reason=_safe(self.reason),
             cell=_safe(self.cell),
             counts=self.counts,
-            findings=[
-                NoticeFinding(marker=item.marker, text=_safe(item.text), worse=item.worse)
-                for item in self.findings
-            ],
+            findings=[item.model_copy(update={"text": _safe(item.text)}) for item in self.findings],
             notes=[_safe(note) for note in self.notes],
             report=self.report,
             evidence=self.evidence,
@@ -96,5 +79,6 @@ def _safe(text: str) -> str:
     return printable(redact.clean(text))
 
 
-def _line(text: str) -> str:
+def as_line(text: str) -> str:
+    """`text` as it is told elsewhere: one line, without secrets and control characters."""
     return one_line(_safe(text))

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from lab.history import Observed, cell_document
+from lab.history.model import Night, cell_document
 from lab.model.domain import Cell, Claim, Host, Verdict
 from lab.theory.knowledge import Fact, Outlook, predict, table
 from lab.theory.situation import Situation, of_cell
@@ -50,17 +50,19 @@ class FactRow:
     seen: list[Seen] = field(default_factory=list)
 
 
-def from_history(rows: Iterable[Observed]) -> list[PastVerdict]:
-    """What nights found, in the ladder's own types."""
+def from_history(nights: Iterable[Night]) -> list[PastVerdict]:
+    """What nights found of each claim, in their order; a night that did not know its cell found nothing."""
     return [
         PastVerdict(
-            cell_of(cell_document(each.cell)),
-            Claim(each.claim),
-            Verdict(each.verdict),
-            datetime.fromisoformat(each.when),
-            each.runs,
+            cell_of(cell_document(night.cell)),
+            Claim(claimed.claim),
+            Verdict(claimed.verdict),
+            datetime.fromisoformat(night.started),
+            sum(claimed.counts.values()) or 1,
         )
-        for each in rows
+        for night in nights
+        if night.cell is not None and night.verdict
+        for claimed in night.claims
     ]
 
 

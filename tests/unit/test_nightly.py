@@ -14,8 +14,9 @@ from lab.core import deadline
 from lab.core.errors import UsageError
 from lab.core.tell import Terminal
 from lab.engines.protocol import State
-from lab.history import History, counted
 from lab.history import model as figures
+from lab.history.model import counted
+from lab.history.store import History
 from lab.nights import telling
 from lab.notify import github, webhook
 from lab.tasks.lab.up import up

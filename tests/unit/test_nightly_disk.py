@@ -14,7 +14,9 @@ import pytest
 from lab.core import deadline
 from lab.core.errors import BlockedError
 from lab.engines.protocol import State
-from lab.history import ClimbRecord, History, HistoryError
+from lab.history.database import HistoryError
+from lab.history.model import ClimbRecord
+from lab.history.store import History
 from lab.nights.night import Roads
 from lab.notify import webhook
 from lab.tasks.nightly.run import ROADS

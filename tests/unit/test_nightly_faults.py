@@ -17,7 +17,9 @@ from lab.config.model import VmSection
 from lab.core import deadline, lock
 from lab.core.errors import BusyError, InterruptedByUser, LabError
 from lab.engines.protocol import State
-from lab.history import ClimbRecord, History, HistoryError, counted
+from lab.history.database import HistoryError
+from lab.history.model import ClimbRecord, counted
+from lab.history.store import History
 from lab.nights import clock, night
 from lab.nights.keeping import lock_file
 from lab.tasks.lab.up import up

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.core import deadline
-from lab.history import Claimed, ClimbRecord
-from lab.history import model as figures
+from lab.history.model import Claimed, ClimbRecord
 from lab.model.domain import Claim, Verdict
 from lab.nights.judging import judge
 from tests.unit.bed import Bed
@@ -27,10 +26,6 @@ def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
         monkeypatch.delenv(name, raising=False)
     yield Bed(tmp_path, monkeypatch)
     deadline.cancelled.clear()
-
-
-def test_history_knows_the_ladders_verdicts() -> None:
-    assert [verdict.value for verdict in Verdict] == list(figures.VERDICTS)
 
 
 WORDS = [Verdict.CONFIRMED, Verdict.REFUTED, Verdict.BLOCKED, Verdict.INCONCLUSIVE]

@@ -15,7 +15,8 @@ from lab.config.model import NightlySection
 from lab.core import deadline
 from lab.core.errors import InterruptedByUser
 from lab.core.web import Patience
-from lab.history import History, Night
+from lab.history.model import Night
+from lab.history.store import History
 from lab.nights import following, night, telling
 from lab.nights.night import Roads
 from lab.notify import Webhook

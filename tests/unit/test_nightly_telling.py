@@ -14,7 +14,9 @@ from keyring.backends import null
 
 from lab.core import deadline
 from lab.core.web import Patience
-from lab.history import History, HistoryError, Night
+from lab.history.database import HistoryError
+from lab.history.model import Night
+from lab.history.store import History
 from lab.nights import telling
 from lab.notify import Webhook
 from lab.tasks.nightly.run import ROADS

@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 
 from lab.core import redact
 from lab.core.web import Patience
+from lab.documents.nights import NoticeFinding
 from lab.notify import (
     DeliveryError,
     GitHubIssues,
     Mail,
     Notice,
-    Said,
     Slack,
     Webhook,
     secret,
@@ -40,7 +40,9 @@ from tests.unit.sinks import Answer, HttpSink, Request
 AT = "2026-01-02T03:04:05.678+00:00"
 SECRET = "correct horse battery"
 QUICK = Patience(attempts=3, backoff=0.01, longest_backoff=0.2, read=2.0)
-WORSE = Said("0123456789ab", "nesting is refuted tonight <and> was confirmed", True)
+WORSE = NoticeFinding(
+    marker="0123456789ab", text="nesting is refuted tonight <and> was confirmed", worse=True
+)
 NOTICE = Notice(
     night=7,
     uuid="0b0e7a52-7a2c-4f0c-9f2e-0f6e0a3f8f11",
@@ -51,7 +53,7 @@ NOTICE = Notice(
     reason="guest.kvm failed: entry failed",
     cell="qemu 7.2 on Debian",
     counts={"confirmed": 0, "refuted": 3, "blocked": 0, "inconclusive": 0, "not applicable": 0},
-    findings=[WORSE, Said("ba9876543210", "android is confirmed", False)],
+    findings=[WORSE, NoticeFinding(marker="ba9876543210", text="android is confirmed", worse=False)],
     notes=["one"],
     report="report.html",
     evidence="evidence/nightly/1",
@@ -254,7 +256,7 @@ def test_a_closed_issue_is_not_opened_again_but_followed_by_a_new_one(sink: Http
 def test_two_regressions_are_two_issues_and_none_is_none(sink: HttpSink) -> None:
     repository = Repository()
     sink.answer = repository.answer
-    both = [WORSE, Said("aaaaaaaaaaaa", "slower", True)]
+    both = [WORSE, NoticeFinding(marker="aaaaaaaaaaaa", text="slower", worse=True)]
     github(sink).deliver(NOTICE.__class__(**(NOTICE.__dict__ | {"findings": both})))
     assert len(repository.issues) == 2
     calm = NOTICE.__class__(**(NOTICE.__dict__ | {"findings": []}))
@@ -399,7 +401,7 @@ def test_a_notice_shows_no_secret() -> None:
 
 def test_github_is_told_no_secret_and_may_answer_strangely(sink: HttpSink) -> None:
     redact.register("a-secret/of-the-night")
-    worse = Said("ba9876543210", "password=a-secret%2Fof-the-night is gone", True)
+    worse = NoticeFinding(marker="ba9876543210", text="password=a-secret%2Fof-the-night is gone", worse=True)
     repository = Repository()
     sink.answer = repository.answer
     github(sink).deliver(NOTICE.__class__(**(NOTICE.__dict__ | {"findings": [worse]})))

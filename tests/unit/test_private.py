@@ -12,7 +12,7 @@ import pytest
 from lab.config.model import NightlySection
 from lab.core import deadline, files, proc
 from lab.engines.qemu import process
-from lab.history import History
+from lab.history.store import History
 from lab.records import evidence
 from lab.tasks.lab.up import up
 from lab.tasks.nightly.run import run

@@ -25,11 +25,12 @@ from lab.core.characters import printable
 from lab.core.errors import LabError
 from lab.core.steps import Event
 from lab.core.tell import Terminal, show_error
+from lab.documents.nights import NoticeFinding
 from lab.history.model import counted
 from lab.ladder import report
 from lab.model.domain import Claim, Outcome, Status
 from lab.notify.github import _body, _title
-from lab.notify.message import Notice, Said
+from lab.notify.message import Notice
 from lab.reports import markdown
 from tests.unit.terminal import ROOT, environment, on_terminal, script
 
@@ -144,7 +145,7 @@ def test_a_control_character_stays_visible() -> None:
 
 @given(texts)
 def test_notices_and_pages_are_text_too(text: str) -> None:
-    finding = Said("m", text, True)
+    finding = NoticeFinding(marker="m", text=text, worse=True)
     notice = Notice(
         1, "u", "h", "now", "android", "refuted", text, text, counted({}), findings=[finding], notes=[text]
     )

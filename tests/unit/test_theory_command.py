@@ -17,7 +17,8 @@ from rich.console import Console
 from lab.core import deadline
 from lab.core.errors import ExitCode, UsageError
 from lab.engines.protocol import Availability
-from lab.history import Claimed, Ending, History, cell_columns
+from lab.history.model import Claimed, Ending, cell_columns
+from lab.history.store import History
 from lab.host import kvm
 from lab.model.domain import Claim
 from lab.tasks.theory import explain
@@ -279,7 +280,7 @@ def test_what_nights_found_stands_beside_the_predictions(bed: Bed) -> None:
             night = past.begin(planned=3, evidence="", boot_id="", lab_version="0.1.0")
             claims = [Claimed("nesting", verdict, "because", {verdict: 3})]
             columns = cell_columns(dataclasses.asdict(cell))
-            past.end(night, Ending(verdict, "nesting", "because", 60.0, claims, columns))
+            past.end(night, Ending(verdict, "nesting", "because", claims, columns, 60.0))
     reply = explain.matrix(bed.session())
     document = checked(reply)
     assert (document["observations"], document["contradictions"]) == (3, 1)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lab import engines
 from lab.core.errors import LabError
-from lab.history import History
+from lab.history.store import History
 from lab.theory import documents, knowledge, observed
 from lab.theory.answers import (
     ExpectedEngine,
@@ -80,7 +80,7 @@ def observations(session: Session) -> list[PastVerdict]:
     if not path.is_file():
         return []
     with History(path) as past:
-        return observed.from_history(past.observations())
+        return observed.from_history(reversed(past.nights()))
 
 
 def here(session: Session) -> Situation:
