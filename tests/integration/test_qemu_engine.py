@@ -25,7 +25,8 @@ from lab.core.deadline import Deadline, poll
 from lab.core.errors import BlockedError, LabError, UsageError
 from lab.core.journal import Journal
 from lab.engines.protocol import DiskFullError, Forward, MachineSpec, PortTakenError, State, why_dead
-from lab.engines.qemu import QemuEngine
+from lab.engines.qemu.engine import QemuEngine
+from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.machine import QemuMachine
 from lab.engines.qemu.network import is_apart
 
@@ -38,7 +39,7 @@ def _no_kvm() -> None:
     raise AssertionError("KVM must not be probed under tcg")
 
 
-ENGINE = QemuEngine(kvm=_no_kvm, acceleration="tcg")  # type: ignore[arg-type]
+ENGINE = QemuEngine(HostQemu(_no_kvm, "tcg"))  # type: ignore[arg-type]
 
 Make = Callable[..., QemuMachine]
 
@@ -464,7 +465,7 @@ def test_a_qemu_of_another_name_is_found_again_and_ended(
         program.chmod(0o755)
     else:
         program.symlink_to(str(real))
-    engine = QemuEngine(kvm=_no_kvm, acceleration="tcg", binary=str(program))  # type: ignore[arg-type]
+    engine = QemuEngine(HostQemu(_no_kvm, "tcg", binary=str(program)))  # type: ignore[arg-type]
 
     def other() -> QemuMachine:
         return engine.machine(plain.spec, Journal(plain._journal.path))
@@ -501,14 +502,12 @@ def test_a_failed_start_of_a_qemu_of_another_name_ends(make: Make, tmp_path: Pat
         "exec qemu-system-x86_64 --version ;; esac\nexec tail -f /dev/null\n"
     )
     program.chmod(0o755)
-    engine = QemuEngine(kvm=_no_kvm, acceleration="tcg", binary=str(program))  # type: ignore[arg-type]
+    engine = QemuEngine(HostQemu(_no_kvm, "tcg", binary=str(program), start_seconds=1.0))  # type: ignore[arg-type]
     plain = make()
     machine = engine.machine(plain.spec, Journal(plain._journal.path))
     machine.create()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.engines.qemu.launching._START_SECONDS", 1.0)
-        with pytest.raises(LabError):
-            machine.start([])
+    with pytest.raises(LabError):
+        machine.start([])
     assert machine.status() is State.STOPPED
 
 
@@ -575,5 +574,5 @@ def test_the_engine_tells_what_it_is() -> None:
     assert facts.acceleration == "tcg" and facts.nesting == "emulated"
     assert re.fullmatch(r"\d+\.\d+\.\d+", facts.version)
     assert re.fullmatch(r"pc-q35-[\d.]+", facts.details["machine"])
-    absent = QemuEngine(kvm=_no_kvm, acceleration="tcg", binary="qemu-system-nowhere")  # type: ignore[arg-type]
+    absent = QemuEngine(HostQemu(_no_kvm, "tcg", binary="qemu-system-nowhere"))  # type: ignore[arg-type]
     assert not absent.availability().usable and "qemu-system-nowhere" in absent.availability().why

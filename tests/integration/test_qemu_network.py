@@ -23,7 +23,9 @@ from lab.core.deadline import Deadline
 from lab.core.journal import Journal
 from lab.core.steps import Steps
 from lab.engines.protocol import Forward, MachineSpec, PortTakenError
-from lab.engines.qemu import QemuEngine, network
+from lab.engines.qemu import network
+from lab.engines.qemu.engine import QemuEngine
+from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.machine import QemuMachine
 from lab.guest import keys, seed
 from lab.guest.ssh import Guest
@@ -37,7 +39,7 @@ def _no_kvm() -> None:
     raise AssertionError("KVM must not be probed under tcg")
 
 
-ENGINE = QemuEngine(kvm=_no_kvm, acceleration="tcg")  # type: ignore[arg-type]
+ENGINE = QemuEngine(HostQemu(_no_kvm, "tcg"))  # type: ignore[arg-type]
 
 PROBE = r"""
 import json, socket, struct, sys

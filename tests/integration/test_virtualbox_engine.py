@@ -546,10 +546,11 @@ def test_settings_lost_under_a_registered_machine(make: Make, client: Transport)
         client.call("settings", uuid=machine.spec.uuid)
 
 
-def test_the_engine_tells_what_it_is(vbox: Instance, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_tells_what_it_is(vbox: Instance, cache: Path) -> None:
     found = host.Installed(HOME, "7.2.22", (GLUE,))
-    monkeypatch.setattr(host, "installed", lambda _home: found)
-    engine = VirtualBoxEngine(cache, dataclasses.replace(OPTIONS, python=str(vbox.python)))
+    engine = VirtualBoxEngine(
+        cache, dataclasses.replace(OPTIONS, python=str(vbox.python)), installed=lambda _home: found
+    )
     assert engine.availability().usable
     facts = engine.facts()
     assert facts.version.startswith("7.2.") and facts.details["glue"].startswith(str(GLUE))
@@ -558,20 +559,19 @@ def test_the_engine_tells_what_it_is(vbox: Instance, cache: Path, monkeypatch: p
     assert {finding.name for finding in engine.findings([])} >= {"version", "api", "driver", "cpu"}
 
 
-def test_where_the_bindings_do_not_load_the_engine_goes_over_vboxmanage(
-    vbox: Instance, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_bindings_do_not_load_the_engine_goes_over_vboxmanage(vbox: Instance, cache: Path) -> None:
     """lab's own Python has no libraries of VirtualBox's."""
     found = host.Installed(vbox.home, "7.2.22", ())
-    monkeypatch.setattr(host, "installed", lambda _home: found)
-    engine = VirtualBoxEngine(cache, OPTIONS)
+    engine = VirtualBoxEngine(cache, OPTIONS, installed=lambda _home: found)
     assert engine.availability().usable
     details = engine.facts().details
     assert details["transport"] == "VBoxManage" and details["glue"] == str(vbox.home / "VBoxManage")
     assert details["transport_why"].startswith("VirtualBox's Python bindings cannot be loaded (No module")
     (api,) = [finding for finding in engine.findings([]) if finding.name == "api"]
     assert api.good and details["transport_why"] in api.observed
-    asked = VirtualBoxEngine(cache, dataclasses.replace(OPTIONS, transport="vboxapi"))
+    asked = VirtualBoxEngine(
+        cache, dataclasses.replace(OPTIONS, transport="vboxapi"), installed=lambda _home: found
+    )
     assert not asked.availability().usable and "bindings" in asked.availability().why
 
 

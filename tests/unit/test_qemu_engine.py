@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.core.errors import UsageError
 from lab.engines import engine, names
-from lab.engines.options import Options, QemuOptions
+from lab.engines.options import Acceleration, Options, QemuOptions
 from lab.engines.protocol import Forward
-from lab.engines.qemu import QemuEngine, capabilities, network
-from lab.engines.qemu import engine as engine_module
+from lab.engines.qemu import network
+from lab.engines.qemu.engine import QemuEngine
+from lab.engines.qemu.host import Capabilities, HostQemu, newest_q35, parse_version
 from lab.engines.qemu.launching import port_error
 
 
@@ -24,14 +27,15 @@ class Answer:
     nested: bool = True
 
 
-@pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        engine_module, "capabilities", lambda _: capabilities.Capabilities("pc-q35-9.0", True)
-    )
-    monkeypatch.setattr(engine_module, "version", lambda _: (9, 0, 1))
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(network, "why_open", lambda: "")
+def _engine(kvm: Callable[[], Answer], acceleration: Acceleration = "auto", **known: Any) -> QemuEngine:
+    """On a host with QEMU 9.0.1, whose VMs do not reach its loopback, unless `known` says otherwise."""
+    has: dict[str, Any] = {
+        "find": lambda name: f"/bin/{name}",
+        "version": lambda _: (9, 0, 1),
+        "capabilities": lambda _: Capabilities("pc-q35-9.0", True),
+        "why_open": lambda: "",
+    }
+    return QemuEngine(HostQemu(kvm, acceleration, **has | known))
 
 
 @pytest.mark.parametrize(
@@ -44,14 +48,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tcg", Answer(True), ("tcg", "emulated")),
     ],
 )
-def test_acceleration(installed: None, acceleration: str, answer: Answer, expected: tuple[str, str]) -> None:
+def test_acceleration(acceleration: Acceleration, answer: Answer, expected: tuple[str, str]) -> None:
     asked = []
 
     def kvm() -> Answer:
         asked.append(1)
         return answer
 
-    facts = QemuEngine(kvm, acceleration).facts()  # type: ignore[arg-type]
+    facts = _engine(kvm, acceleration).facts()
     assert (facts.acceleration, facts.nesting) == expected
     assert facts.version == "9.0.1"
     if acceleration == "auto":
@@ -59,31 +63,27 @@ def test_acceleration(installed: None, acceleration: str, answer: Answer, expect
     assert len(asked) == (acceleration != "tcg")
 
 
-def test_an_old_qemu_is_refused(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "version", lambda _: (6, 2, 0))
-    answer = QemuEngine(lambda: Answer(True)).availability()
+def test_an_old_qemu_is_refused() -> None:
+    answer = _engine(lambda: Answer(True), version=lambda _: (6, 2, 0)).availability()
     assert not answer.usable and "6.2.0" in answer.why and "7.2" in answer.why
 
 
-def test_forced_kvm_needs_the_device(
-    installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(engine_module, "_KVM", tmp_path / "kvm")
-    answer = QemuEngine(lambda: Answer(True), "kvm").availability()
+def test_forced_kvm_needs_the_device(tmp_path: Path) -> None:
+    answer = _engine(lambda: Answer(True), "kvm", device=tmp_path / "kvm").availability()
     assert not answer.usable and answer.hint
 
 
 def test_versions() -> None:
-    assert capabilities.parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nC") == (7, 2, 22)
-    assert capabilities.parse_version("QEMU emulator version 11.0.50 (v11)") == (11, 0, 50)
-    assert capabilities.parse_version("something else") is None
+    assert parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nC") == (7, 2, 22)
+    assert parse_version("QEMU emulator version 11.0.50 (v11)") == (11, 0, 50)
+    assert parse_version("something else") is None
 
 
 def test_the_newest_machine() -> None:
     answers = '{"QMP": {}}\n{"return": {}}\ntorn{\n{"return": [{"name": "pc-i440fx-9.0", "alias": "pc"},'
     answers += '{"name": "pc-q35-8.2"}, {"name": "pc-q35-9.0", "alias": "q35"}]}\n'
-    assert capabilities.newest_q35(answers) == "pc-q35-9.0"
-    assert capabilities.newest_q35('{"return": [{"name": "virt"}]}') == ""
+    assert newest_q35(answers) == "pc-q35-9.0"
+    assert newest_q35('{"return": [{"name": "virt"}]}') == ""
 
 
 def test_all_taken_ports_are_found(tmp_path: Path) -> None:
@@ -107,13 +107,11 @@ def test_the_registry(tmp_path: Path) -> None:
     assert "qemu" in caught.value.hint
 
 
-def test_a_reachable_loopback_is_told_with_the_reason(
-    installed: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = QemuEngine(lambda: Answer(True), "tcg")
+def test_a_reachable_loopback_is_told_with_the_reason() -> None:
+    made = _engine(lambda: Answer(True), "tcg")
     (closed,) = made.findings([])
     assert closed.good and made.facts().details["host_loopback"] == "out of reach"
-    monkeypatch.setattr(network, "why_open", lambda: "slirp4netns not found")
+    made = _engine(lambda: Answer(True), "tcg", why_open=lambda: "slirp4netns not found")
     (reachable,) = made.findings([])
     assert not reachable.good and "slirp4netns not found" in reachable.observed and reachable.hint
     assert made.facts().details["host_loopback"] == "within reach: slirp4netns not found"
@@ -126,13 +124,16 @@ def test_only_linux_has_network_namespaces(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_was_just_installed_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr(network, "_TUN", Path("/dev/null"))
-    monkeypatch.setattr(network, "_why_it_fails", lambda: "")
     there: list[str] = ["unshare"]
-    monkeypatch.setattr(network, "find_program", lambda name: Path(name) if name in there else None)
-    assert network.why_open() == "slirp4netns not found"
+
+    def why_open() -> str:
+        return network.why_open(
+            lambda name: Path(name) if name in there else None, Path("/dev/null"), lambda: ""
+        )
+
+    assert why_open() == "slirp4netns not found"
     there.append("slirp4netns")
-    assert network.why_open() == ""
+    assert why_open() == ""
 
 
 def test_kvm_is_probed_with_the_configured_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,5 +142,5 @@ def test_kvm_is_probed_with_the_configured_qemu(tmp_path: Path, monkeypatch: pyt
         "lab.host.kvm.functional_probe", lambda *_, qemu="", **__: asked.append(qemu) or Answer(True)
     )
     made = engine("qemu", Options(tmp_path, QemuOptions("auto", binary="/usr/libexec/qemu-kvm")))
-    assert isinstance(made, QemuEngine) and made._host.accelerator == "kvm"
+    assert isinstance(made, QemuEngine) and made._host.accelerator() == "kvm"
     assert asked == ["/usr/libexec/qemu-kvm"]

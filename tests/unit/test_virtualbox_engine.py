@@ -11,7 +11,7 @@ import pytest
 
 from lab.core.errors import BlockedError, DeadlineError, LabError
 from lab.engines.options import VirtualBoxOptions
-from lab.engines.virtualbox import choice, host
+from lab.engines.virtualbox.choice import Choice, choose
 from lab.engines.virtualbox.engine import VirtualBoxEngine
 from lab.engines.virtualbox.host import HostVirtualBox, Installed
 from lab.engines.virtualbox.transport import GlueError, WorkerLostError
@@ -36,15 +36,16 @@ class FakeClient:
     def __init__(self, answer: dict[str, Any] | Exception, name: str = "vboxapi") -> None:
         self.answer, self.name = answer, name
 
-    def call(self, operation: str) -> dict[str, Any]:
+    def call(self, operation: str, deadline: object = None, **words: Any) -> dict[str, Any]:
         assert operation == "describe"
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
+    def close(self) -> None: ...
+
 
 def _engine(
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     where: HostVirtualBox,
     answer: dict[str, Any] | Exception = DESCRIBED,
@@ -53,11 +54,15 @@ def _engine(
     **options: Any,
 ) -> VirtualBoxEngine:
     found = Installed(tmp_path, "7.2.22r175245", (tmp_path,)) if installed else None
-    monkeypatch.setattr(host, "read", lambda: where)
-    monkeypatch.setattr(host, "installed", lambda _home: found)
-    monkeypatch.setattr(choice, "client", lambda *_: FakeClient(answer))
-    monkeypatch.setattr(choice, "Manage", lambda _home: FakeClient(managed, "VBoxManage"))
-    return VirtualBoxEngine(tmp_path, VirtualBoxOptions(**options))
+
+    def chosen(installed: Installed, asked: VirtualBoxOptions) -> Choice:
+        return choose(
+            installed, asked, lambda *_: FakeClient(answer), lambda _home: FakeClient(managed, "VBoxManage")
+        )
+
+    return VirtualBoxEngine(
+        tmp_path, VirtualBoxOptions(**options), lambda: where, lambda _home: found, chosen
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,10 +80,9 @@ def test_what_the_cell_says(
     options: dict[str, Any],
     acceleration: str,
     nesting: str,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    engine = _engine(monkeypatch, tmp_path, where, **options)
+    engine = _engine(tmp_path, where, **options)
     assert engine.availability().usable
     facts = engine.facts()
     assert (facts.engine, facts.version) == ("virtualbox", "7.2.22")
@@ -86,21 +90,19 @@ def test_what_the_cell_says(
     assert facts.details["features"] == "HWVirtEx"
 
 
-def test_before_7_0_macos_has_virtualboxs_own_hypervisor(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_before_7_0_macos_has_virtualboxs_own_hypervisor(tmp_path: Path) -> None:
     where = replace(MAC, driver_device=True, driver_usable=True)
-    engine = _engine(monkeypatch, tmp_path, where, DESCRIBED | {"version": "6.1.50"})
+    engine = _engine(tmp_path, where, DESCRIBED | {"version": "6.1.50"})
     assert engine.facts().acceleration == "hwvirt"
 
 
-def test_absent_and_deaf_ones_are_not_usable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    absent = _engine(monkeypatch, tmp_path, LINUX, installed=False)
+def test_absent_and_deaf_ones_are_not_usable(tmp_path: Path) -> None:
+    absent = _engine(tmp_path, LINUX, installed=False)
     assert not absent.availability().usable
     with pytest.raises(BlockedError, match="not installed"):
         absent.facts()
     refused = BlockedError("the vboxapi in /x is not that of VirtualBox 7.2.22", hint="use another")
-    deaf = _engine(monkeypatch, tmp_path, LINUX, refused)
+    deaf = _engine(tmp_path, LINUX, refused)
     found = deaf.availability()
     assert not found.usable and "is not that of" in found.why and found.hint == "use another"
     api = next(item for item in deaf.findings([]) if item.name == "api")
@@ -126,10 +128,9 @@ def test_the_transport_and_why_it_is_that_one(
     answer: dict[str, Any] | Exception,
     transport: str,
     why: str,
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    engine = _engine(monkeypatch, tmp_path, LINUX, answer, transport=asked)
+    engine = _engine(tmp_path, LINUX, answer, transport=asked)
     assert engine.availability().usable
     details = engine.facts().details
     assert (details["transport"], details["transport_why"]) == (transport, why)
@@ -148,25 +149,23 @@ def test_the_transport_and_why_it_is_that_one(
         ("auto", BlockedError("VBoxSVC may not be started")),
     ],
 )
-def test_nothing_else_makes_way_for_vboxmanage(
-    asked: str, answer: LabError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    engine = _engine(monkeypatch, tmp_path, LINUX, answer, transport=asked)
+def test_nothing_else_makes_way_for_vboxmanage(asked: str, answer: LabError, tmp_path: Path) -> None:
+    engine = _engine(tmp_path, LINUX, answer, transport=asked)
     assert not engine.availability().usable and answer.what in engine.availability().why
     with pytest.raises(type(answer)):
         engine.facts()
 
 
-def test_where_neither_answers_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_neither_answers_both_are_named(tmp_path: Path) -> None:
     silent = BlockedError("/vbox/VBoxManage cannot be run", hint="install VirtualBox")
-    engine = _engine(monkeypatch, tmp_path, MAC, NO_GLUE, managed=silent)
+    engine = _engine(tmp_path, MAC, NO_GLUE, managed=silent)
     answer = engine.availability()
     assert not answer.usable and answer.hint == silent.hint
     assert NO_GLUE.what in answer.why and silent.what in answer.why and NO_GLUE.tail in answer.why
 
 
-def test_doctor_reads_the_newest_log_of_any_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    engine = _engine(monkeypatch, tmp_path, LINUX)
+def test_doctor_reads_the_newest_log_of_any_lab(tmp_path: Path) -> None:
+    engine = _engine(tmp_path, LINUX)
     assert not [item for item in engine.findings([tmp_path / "none"]) if item.name == "last run"]
     for age, (name, line) in enumerate(
         {"old": "HM: HMR3Init: AMD-V w/ nested paging", "new": "HM: HMR3Init: Falling back on IEM"}.items()
@@ -181,9 +180,7 @@ def test_doctor_reads_the_newest_log_of_any_lab(monkeypatch: pytest.MonkeyPatch,
     assert not ran.good and "interpreter" in ran.observed
 
 
-def test_a_nested_start_is_to_be_agreed_to_on_a_linux_host_only(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert "#30" in _engine(monkeypatch, tmp_path, LINUX).caution()
-    assert _engine(monkeypatch, tmp_path, replace(LINUX, bare_metal=False)).caution() == ""
-    assert _engine(monkeypatch, tmp_path, MAC).caution() == ""
+def test_a_nested_start_is_to_be_agreed_to_on_a_linux_host_only(tmp_path: Path) -> None:
+    assert "#30" in _engine(tmp_path, LINUX).caution()
+    assert _engine(tmp_path, replace(LINUX, bare_metal=False)).caution() == ""
+    assert _engine(tmp_path, MAC).caution() == ""

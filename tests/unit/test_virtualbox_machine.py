@@ -11,11 +11,9 @@ import pytest
 from lab.core.deadline import Deadline
 from lab.core.errors import DeadlineError, LabError, UsageError
 from lab.engines.protocol import DiskFullError, Forward, NestingRefusedError, PortTakenError, State
-from lab.engines.virtualbox import basedisk, vm
-from lab.engines.virtualbox import machine as machine_module
 from lab.engines.virtualbox.transport import ForeignError
-from lab.engines.virtualbox.vm import vm_processes
-from tests.unit.vbox_client import UUID, FakeClient, converted, machine_in
+from lab.engines.virtualbox.vm import Patience, vm_processes
+from tests.unit.vbox_client import UUID, FakeClient, machine_in
 
 LOG = """\
 00:00:01.2 HM: HMR3Init: AMD-V w/ nested paging
@@ -33,11 +31,6 @@ STATES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_conversion(monkeypatch):
-    monkeypatch.setattr(basedisk, "ensure", converted)
-
-
 @pytest.fixture
 def box():
     return FakeClient()
@@ -45,7 +38,8 @@ def box():
 
 @pytest.fixture
 def machine(tmp_path, box):
-    return machine_in(tmp_path, box)
+    """It waits for little, as nobody else's VirtualBox is to answer."""
+    return machine_in(tmp_path, box, {"patience": Patience(0.25, 0.2, 0.05, 0.2)})
 
 
 @pytest.fixture
@@ -144,8 +138,7 @@ def test_states_of_passage_are_waited_out(created, box):
     assert len([name for name, _ in box.calls if name == "look"]) == 4
 
 
-def test_a_state_of_passage_that_stays(created, box, monkeypatch):
-    monkeypatch.setattr(vm, "_SETTLE_SECONDS", 0.25)
+def test_a_state_of_passage_that_stays(created, box):
     box.state = "Stopping"
     with pytest.raises(DeadlineError, match="Stopping"):
         created.status()
@@ -184,14 +177,14 @@ def test_forwards_are_those_of_the_loopback_while_it_runs(created, box):
     assert created.forwards() == []
 
 
-def test_forwards_come_and_go_while_it_runs(created, box, monkeypatch):
+def test_forwards_come_and_go_while_it_runs(created, box):
     first, added = Forward("ssh", free_port(), 22), Forward("adb-second", free_port(), 5655)
     with pytest.raises(UsageError):
         created.add_forward(added)
     created.remove_forward("adb-second")
     created.start([first])
     answers = iter([True, True, False])  # free, then not yet listened on, then listened on
-    monkeypatch.setattr("lab.engines.virtualbox.machine.is_free", lambda _port: next(answers))
+    created._is_free = lambda _port: next(answers)
     created.add_forward(added)
     created.add_forward(added)  # it is there: VirtualBox is not asked
     assert created.forwards() == [first, added]
@@ -200,9 +193,8 @@ def test_forwards_come_and_go_while_it_runs(created, box, monkeypatch):
     assert created.forwards() == [first]
 
 
-def test_a_forward_that_is_not_opened_is_not_kept(created, box, monkeypatch):
+def test_a_forward_that_is_not_opened_is_not_kept(created, box):
     created.start([])
-    monkeypatch.setattr("lab.engines.virtualbox.machine._LISTEN_SECONDS", 0.05)
     port = free_port()
     with pytest.raises(PortTakenError, match="does not listen") as caught:
         created.add_forward(Forward("adb-second", port, 5655))
@@ -225,9 +217,8 @@ def test_a_refusal_to_nest_is_passed_on(created, box):
         created.start([])
 
 
-def test_a_stale_process_of_the_vm_is_ended_before_a_launch(created, box, monkeypatch):
+def test_a_stale_process_of_the_vm_is_ended_before_a_launch(created, box):
     """VirtualBox says it is off; a process of it is left whose VBoxSVC died."""
-    monkeypatch.setattr(vm, "_LINGER_SECONDS", 0.2)
     argv = ["/usr/lib/virtualbox/VBoxHeadless", "-c", "import time; time.sleep(60)", "--startvm", UUID]
     other = [*argv[:-1], UUID.replace("1", "2")]
     with (
@@ -265,8 +256,7 @@ def test_stop(created, box, state, said, asked):
     assert box.state == state if said == "already" else box.state in ("PoweredOff", "Aborted")
 
 
-def test_a_guest_that_misses_the_button_is_asked_again_and_then_unplugged(created, box, monkeypatch):
-    monkeypatch.setattr(machine_module, "_ASK_AGAIN_SECONDS", 0.2)
+def test_a_guest_that_misses_the_button_is_asked_again_and_then_unplugged(created, box):
     box.state, box.polite = "Running", False
     assert created.stop(Deadline.after(0.5)) == "forced"
     assert box.asked.count("press") >= 2 and box.asked[-1] == "power_off"
@@ -276,10 +266,9 @@ def test_a_guest_that_misses_the_button_is_asked_again_and_then_unplugged(create
     assert box.asked == ["power_off"]
 
 
-def test_a_guest_that_went_by_itself_at_the_last_moment(created, box, monkeypatch):
-    monkeypatch.setattr(machine_module, "_ASK_AGAIN_SECONDS", 0.01)
+def test_a_guest_that_went_by_itself_at_the_last_moment(created, box):
     box.state, box.polite = "Running", False
-    monkeypatch.setattr(box, "_power_off", lambda: False)
+    box.gone_by_itself = True
     assert created.stop(Deadline.after(0.05)) == "graceful"
 
 
@@ -316,8 +305,8 @@ def test_what_is_somebody_elses_is_kept_and_so_is_the_journal(created, box):
     assert created.spec.folder.exists() and len(journal_of(created)) == 3
 
 
-def test_a_machine_that_stays_is_told(created, box, monkeypatch):
-    monkeypatch.setattr(box, "_destroy", lambda **words: None)
+def test_a_machine_that_stays_is_told(created, box):
+    box.stays = True
     with pytest.raises(LabError, match="still has the machine"):
         created.destroy()
     assert created.spec.folder.exists() and len(journal_of(created)) == 3

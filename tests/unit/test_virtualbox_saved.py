@@ -14,8 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lab.core.deadline import Deadline
 from lab.core.errors import LabError, UsageError
 from lab.engines.protocol import State
-from lab.engines.virtualbox import basedisk
-from tests.unit.vbox_client import FakeClient, converted, machine_in
+from tests.unit.vbox_client import FakeClient, machine_in
 
 
 @pytest.fixture
@@ -24,8 +23,7 @@ def box():
 
 
 @pytest.fixture
-def machine(tmp_path, box, monkeypatch):
-    monkeypatch.setattr(basedisk, "ensure", converted)
+def machine(tmp_path, box):
     return machine_in(tmp_path, box)
 
 
@@ -125,13 +123,10 @@ class Life(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(basedisk, "ensure", converted)
         self.box = FakeClient()
         self.machine = machine_in(self.folder, self.box)
 
     def teardown(self):
-        self.patch.undo()
         shutil.rmtree(self.folder)
 
     @property

@@ -26,6 +26,10 @@ class FakeClient:
         self.passing: list[str] = []
         """What `look` shows first: states of passage."""
         self.polite = True
+        self.gone_by_itself = False
+        """There is no plug to pull any more."""
+        self.stays = False
+        """It is still there after it was destroyed."""
         self.accessible = True
         self.broken: dict[str, BaseException] = {}
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -78,7 +82,8 @@ class FakeClient:
         Path(spec["disk"]).touch()
 
     def _destroy(self, folder: str, base: str, seed: str) -> None:
-        self.state, self.listed = "", []
+        if not self.stays:
+            self.state, self.listed = "", []
 
     def _launch(self, forwards: list[dict[str, Any]]) -> None:
         self._must_be(*OFF)
@@ -101,7 +106,7 @@ class FakeClient:
         self.state = "PoweredOff" if self.polite else "Running"
 
     def _power_off(self) -> bool:
-        if self.state in OFF:
+        if self.gone_by_itself or self.state in OFF:
             return False
         self.state = "PoweredOff"
         return True
@@ -137,7 +142,10 @@ class FakeClient:
         self.state = "Saved" if found["live"] else "PoweredOff"
 
 
-def machine_in(folder: Path, box: FakeClient, **options: Any) -> VirtualBoxMachine:
+def machine_in(
+    folder: Path, box: FakeClient, more: dict[str, Any] | None = None, **options: Any
+) -> VirtualBoxMachine:
+    """A machine on that VirtualBox; `more` are its other seams, `options` the engine's."""
     spec = MachineSpec(
         uuid=UUID,
         name="demo",
@@ -149,7 +157,15 @@ def machine_in(folder: Path, box: FakeClient, **options: Any) -> VirtualBoxMachi
         disk_gib=12,
     )
     journal = Journal(folder / "journal.jsonl")
-    return VirtualBoxMachine(spec, journal, lambda: box, VirtualBoxOptions(**options), folder / "cache")
+    return VirtualBoxMachine(
+        spec,
+        journal,
+        lambda: box,
+        VirtualBoxOptions(**options),
+        folder / "cache",
+        base_disk=converted,
+        **(more or {}),
+    )
 
 
 def converted(base: Path, gib: int, cache: Path, _convert: object) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from lab.core import files
@@ -15,14 +16,12 @@ from lab.engines.qemu.layout import QemuLayout
 
 def _make(options: Options) -> Engine:
     from lab.engines.qemu.engine import QemuEngine
+    from lab.engines.qemu.host import HostQemu
     from lab.host.kvm import functional_probe
 
     qemu = options.qemu
-    return QemuEngine(
-        kvm=lambda: functional_probe(options.cache_dir, kernel=qemu.kernel, qemu=qemu.binary),
-        acceleration=qemu.acceleration,
-        binary=qemu.binary,
-    )
+    probe = partial(functional_probe, options.cache_dir, kernel=qemu.kernel, qemu=qemu.binary)
+    return QemuEngine(HostQemu(probe, qemu.acceleration, qemu.binary))
 
 
 def _traces(folder: Path) -> Iterator[Trace]:

@@ -23,7 +23,6 @@ from lab.engines.qemu.layout import QemuLayout, make_private
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
 from lab.host.ports import is_free
 
-_START_SECONDS = 60.0
 _LOAD_SECONDS = 600.0
 _GIVE_UP_SECONDS = 5.0
 IO_ERROR = "io-error"
@@ -87,7 +86,7 @@ class Launcher:
         if not self._spec.seed.is_file():
             raise BlockedError(f"the seed {self._spec.seed} is missing", hint="run `invoke lab.up` again")
         host, layout = self._host, self._layout
-        apart = None if host.why_open else Namespace(layout.network)
+        apart = None if host.why_open() else Namespace(layout.network)
         launch = process.QemuLaunch(
             hardware, list(forwards), layout.socket, layout.network if apart else None, host.binary
         )
@@ -98,7 +97,7 @@ class Launcher:
             layout,
             forwards,
             load=load,
-            sandbox=host.sandbox,
+            sandbox=host.capabilities(host.binary).sandbox,
             address=INSIDE if apart else LOOPBACK,
         )
         self._prepare(launch.socket, layout.network)
@@ -109,7 +108,7 @@ class Launcher:
             child = self._spawn(argv, apart, forwards)
             running = psutil.Process(child.pid)
             self._write_record(running, launch)
-            self._await(child, launch.socket, _LOAD_SECONDS if load else _START_SECONDS)
+            self._await(child, launch.socket, _LOAD_SECONDS if load else host.start_seconds)
             if binary := _program(running):  # a script may have put QEMU in its own place
                 self._write_record(running, dataclasses.replace(launch, binary=binary))
         except InterruptedByUser:

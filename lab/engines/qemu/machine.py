@@ -239,7 +239,8 @@ class QemuMachine:
             self._let_run(running)
 
     def _fresh_hardware(self) -> Hardware:
-        return hardware(self.spec, self._host.accelerator, self._host.machine)
+        host = self._host
+        return hardware(self.spec, host.accelerator(), host.capabilities(host.binary).machine)
 
     def _running_hardware(self) -> Hardware:
         launch = self._launcher.launched()

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +41,6 @@ _RESOLVER = "nameserver 10.0.2.3\n"
 """slirp4netns' own, which asks the host's: that may be on the host's loopback (systemd-resolved)."""
 
 _TOOLS = ("slirp4netns", "unshare")
-_TUN = Path("/dev/net/tun")
 _SECONDS = 20.0
 _API_SECONDS = 10.0
 _ENDING_SECONDS = 5.0
@@ -69,15 +68,22 @@ class Inward:
     host_port: int
 
 
-def why_open() -> str:
-    """Why QEMU cannot be put in a network namespace on this host; empty when it can, which is tried once."""
+def why_open(
+    find: Callable[[str], Path | None] = find_program,
+    tun: Path = Path("/dev/net/tun"),
+    attempt: Callable[[], str] | None = None,
+) -> str:
+    """Why QEMU cannot be put in a network namespace on this host; empty when it can, which is tried once.
+
+    `attempt` makes one for that, and gives the reason why it could not.
+    """
     if sys.platform != "linux":
         return "network namespaces are Linux's"
-    if absent := [name for name in _TOOLS if not find_program(name)]:
+    if absent := [name for name in _TOOLS if not find(name)]:
         return f"{' and '.join(absent)} not found"
-    if not os.access(_TUN, os.R_OK | os.W_OK):
-        return f"{_TUN} cannot be opened"
-    return _why_it_fails()
+    if not os.access(tun, os.R_OK | os.W_OK):
+        return f"{tun} cannot be opened"
+    return (attempt or _why_it_fails)()
 
 
 @lru_cache

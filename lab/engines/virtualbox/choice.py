@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lab.core.errors import BlockedError, LabError
@@ -22,25 +24,31 @@ class Choice:
     described: dict[str, Any]
 
 
-def choose(installed: Installed, options: VirtualBoxOptions) -> Choice:
+def choose(
+    installed: Installed,
+    options: VirtualBoxOptions,
+    bindings: Callable[[str, Path, tuple[Path, ...]], Transport] = client,
+    manage: Callable[[Path], Transport] = Manage,
+) -> Choice:
     """The transport that the options ask for; for `auto` the bindings if they answer, else VBoxManage.
 
     Only bindings that do not load make way: a VirtualBox that fails over them would fail over VBoxManage too.
     Raises GlueError for bindings that were asked for, BlockedError where neither answers, LabError.
     """
-    manage = Manage(installed.folder)
     if options.transport == "vboxmanage":
-        return _ask(manage, "virtualbox.transport asks for it")
-    bindings = client(options.python, installed.folder, tuple(installed.glue))
+        return _ask(manage(installed.folder), "virtualbox.transport asks for it")
     try:
         asked = options.transport == "vboxapi"
-        return _ask(bindings, "virtualbox.transport asks for it" if asked else "its bindings load")
+        return _ask(
+            bindings(options.python, installed.folder, installed.glue),
+            "virtualbox.transport asks for it" if asked else "its bindings load",
+        )
     except (GlueError, WorkerLostError) as error:
         if options.transport == "vboxapi":
             raise
         why = f"{error.what} ({error.tail})" if error.tail else error.what
         try:
-            return _ask(manage, why)
+            return _ask(manage(installed.folder), why)
         except LabError as second:
             raise BlockedError(
                 f"VirtualBox answers neither over its bindings ({error.what}) nor over VBoxManage"

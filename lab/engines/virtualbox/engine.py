@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from lab.core import bounds
 from lab.core.errors import BlockedError, LabError
@@ -14,6 +13,7 @@ from lab.engines.options import VirtualBoxOptions
 from lab.engines.protocol import Availability, EngineFacts, EngineFinding, MachineSpec
 from lab.engines.virtualbox import diagnosis, host, vboxlog
 from lab.engines.virtualbox.choice import Choice, choose
+from lab.engines.virtualbox.host import HostVirtualBox, Installed
 from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.machine import VirtualBoxMachine
 from lab.engines.virtualbox.transport import Transport
@@ -26,36 +26,51 @@ _HOW = {
 
 
 class VirtualBoxEngine:
-    """`cache` is where converted base images are kept."""
+    """`cache_dir` is where converted base images are kept. The host is read when it is first asked about."""
 
     name = "virtualbox"
 
-    def __init__(self, cache: Path, options: VirtualBoxOptions) -> None:
-        self._cache = cache
+    def __init__(
+        self,
+        cache_dir: Path,
+        options: VirtualBoxOptions,
+        read: Callable[[], HostVirtualBox] = host.read,
+        installed: Callable[[str], Installed | None] = host.installed,
+        choose: Callable[[Installed, VirtualBoxOptions], Choice] = choose,
+    ) -> None:
+        self._cache = cache_dir
         self._options = options
+        self._host = cache(read)
+        self._installed = cache(partial(installed, options.home))
+        self._choose = choose
+        self._choice = cache(self._chosen)
 
     def availability(self) -> Availability:
-        availability = diagnosis.can_start_64bit(self._host, self._installed, self._options.execution_engine)
+        availability = diagnosis.can_start_64bit(
+            self._host(), self._installed(), self._options.execution_engine
+        )
         if not availability.usable:
             return availability
         try:
-            described = self._described
+            version = self._choice().described["version"]
         except LabError as error:
             return Availability(False, f"{error.what}: {error.tail}".rstrip(": "), error.hint, broken=True)
-        return Availability(True, f"VirtualBox {described['version']}: {_HOW[self._acceleration]}")
+        return Availability(True, f"VirtualBox {version}: {_HOW[self._acceleration(version)]}")
 
     def facts(self) -> EngineFacts:
         """`acceleration` is what VirtualBox is expected to use; its log says what it used (vm.settings).
 
         `nesting` is what it accepts, not what it delivers: that is for the guest to show.
         """
-        choice, described = self._choice, self._choice.described
+        choice = self._choice()
+        described = choice.described
+        acceleration = self._acceleration(described["version"])
         return EngineFacts(
             engine=self.name,
             version=described["version"],
-            acceleration=self._acceleration,
-            nesting="none" if self._acceleration == "interpreter" else "hardware",
-            how=_HOW[self._acceleration],
+            acceleration=acceleration,
+            nesting="none" if acceleration == "interpreter" else "hardware",
+            how=_HOW[acceleration],
             details={
                 "build": described["build"],
                 "transport": choice.transport.name,
@@ -69,52 +84,39 @@ class VirtualBoxEngine:
 
     def findings(self, folders: Sequence[Path]) -> list[EngineFinding]:
         version = spoken = why_not = ""
-        if self._installed is not None:
-            version = self._installed.version_hint
+        installed = self._installed()
+        if installed is not None:
+            version = installed.version_hint
             try:
-                choice = self._choice
+                choice = self._choice()
                 version = choice.described["version"]
                 spoken = f"{choice.transport.name} from {choice.described['glue']}: {choice.why}"
             except LabError as error:
                 why_not = error.what
         ran = vboxlog.parse(_newest_log(folders)).engine
-        return diagnosis.findings(self._host, self._installed, version, spoken, ran, error=why_not)
+        return diagnosis.findings(self._host(), installed, version, spoken, ran, error=why_not)
 
     def caution(self) -> str:
-        return diagnosis.caution(self._host)
+        return diagnosis.caution(self._host())
 
     def machine(self, spec: MachineSpec, journal: Journal) -> VirtualBoxMachine:
         return VirtualBoxMachine(spec, journal, self._connect, self._options, self._cache)
 
-    @cached_property
-    def _host(self) -> host.HostVirtualBox:
-        return host.read()
-
-    @cached_property
-    def _installed(self) -> host.Installed | None:
-        return host.installed(self._options.home)
-
     def _connect(self) -> Transport:
-        return self._choice.transport
+        return self._choice().transport
 
-    @cached_property
-    def _choice(self) -> Choice:
-        if self._installed is None:
+    def _chosen(self) -> Choice:
+        """The transport, asked for at most once. Raises BlockedError, LabError."""
+        installed = self._installed()
+        if installed is None:
             raise BlockedError(
                 "VirtualBox is not installed", hint="install it, or use another engine: `--engine qemu`"
             )
-        return choose(self._installed, self._options)
+        return self._choose(installed, self._options)
 
-    @property
-    def _described(self) -> dict[str, Any]:
-        return self._choice.described
-
-    @property
-    def _acceleration(self) -> str:
+    def _acceleration(self, version: str) -> str:
         asked = self._options.execution_engine
-        return (
-            diagnosis.expected_engine(self._host, self._described["version"]) if asked == "default" else asked
-        )
+        return diagnosis.expected_engine(self._host(), version) if asked == "default" else asked
 
 
 def _newest_log(folders: Sequence[Path]) -> str:

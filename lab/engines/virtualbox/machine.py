@@ -27,13 +27,11 @@ from lab.engines.protocol import (
 from lab.engines.virtualbox import basedisk, vboxlog
 from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.transport import Transport
-from lab.engines.virtualbox.vm import STATES, RegisteredVm
+from lab.engines.virtualbox.vm import STATES, Patience, RegisteredVm
 from lab.host.ports import is_free
 
 _LAUNCH_SECONDS = 180.0
 _CONVERT_SECONDS = 900.0
-_LISTEN_SECONDS = 5.0
-_ASK_AGAIN_SECONDS = 5.0
 
 
 class VirtualBoxMachine:
@@ -46,10 +44,17 @@ class VirtualBoxMachine:
         connect: Callable[[], Transport],
         options: VirtualBoxOptions,
         cache: Path,
+        *,
+        base_disk: Callable[[Path, int, Path, basedisk.Convert], Path] = basedisk.ensure,
+        is_free: Callable[[int], bool] = is_free,
+        patience: Patience = Patience(),  # noqa: B008 - it is frozen
     ) -> None:
         self.spec = spec
         self._journal = journal
-        self._vm = RegisteredVm(spec, connect)
+        self._vm = RegisteredVm(spec, connect, patience)
+        self._base_disk = base_disk
+        self._is_free = is_free
+        self._patience = patience
         self._options = options
         self._cache = cache
         self._layout = VirtualBoxLayout(spec.folder)
@@ -61,7 +66,7 @@ class VirtualBoxMachine:
         spec.folder.mkdir(parents=True, exist_ok=True)
         if self._vm.look()["state"] not in ("", "PoweredOff", "Aborted"):
             return  # in use, so it exists; its settings cannot be changed now
-        base = basedisk.ensure(spec.base_disk, spec.disk_gib, self._cache, self._convert)
+        base = self._base_disk(spec.base_disk, spec.disk_gib, self._cache, self._convert)
         for kind, key in (("vm", spec.uuid), ("file", str(layout.settings)), ("file", str(layout.disk))):
             self._journal.intend(kind, key, base=str(base))
         self._vm.call(
@@ -103,7 +108,7 @@ class VirtualBoxMachine:
         self._launch(forwards)
 
     def _launch(self, forwards: Sequence[Forward]) -> None:
-        _must_be_free(forwards)
+        self._must_be_free(forwards)
         self._vm.end_stale_process()
         self._keep_console()
         self._vm.ask("launch", Deadline.after(_LAUNCH_SECONDS), forwards=[asdict(item) for item in forwards])
@@ -115,7 +120,7 @@ class VirtualBoxMachine:
         while state != "Stuck" and not deadline.passed:
             # Again and again: a guest that boots misses the button.
             self._vm.ask("press")
-            if self._vm.is_off(deadline.within(_ASK_AGAIN_SECONDS)):
+            if self._vm.is_off(deadline.within(self._patience.ask_again)):
                 return "graceful"
         return "forced" if self._vm.ask("power_off") else "graceful"
 
@@ -206,14 +211,14 @@ class VirtualBoxMachine:
             raise refusals.not_running(self.spec.name, "it has no forwards")
         if forward in self.forwards():
             return
-        _must_be_free([forward])
+        self._must_be_free([forward])
         self._vm.ask("forward", item=asdict(forward))
 
         def listens() -> bool | None:
-            return None if is_free(forward.host_port) else True
+            return None if self._is_free(forward.host_port) else True
 
         try:
-            poll(listens, Deadline.after(_LISTEN_SECONDS), "the forward's listening", every=0.1)
+            poll(listens, Deadline.after(self._patience.listen), "the forward's listening", every=0.1)
         except DeadlineError as error:
             self.remove_forward(forward.name)
             raise PortTakenError(
@@ -269,8 +274,7 @@ class VirtualBoxMachine:
         except OSError:
             return ""
 
-
-def _must_be_free(forwards: Sequence[Forward]) -> None:
-    """VirtualBox is silent about a port it cannot bind, so it is tried first. Raises PortTakenError."""
-    if taken := [item.host_port for item in forwards if not is_free(item.host_port)]:
-        raise PortTakenError(f"host port {', '.join(map(str, taken))} is taken", taken)
+    def _must_be_free(self, forwards: Sequence[Forward]) -> None:
+        """VirtualBox is silent about a port it cannot bind, so it is tried first. Raises PortTakenError."""
+        if taken := [item.host_port for item in forwards if not self._is_free(item.host_port)]:
+            raise PortTakenError(f"host port {', '.join(map(str, taken))} is taken", taken)

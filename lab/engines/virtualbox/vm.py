@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,30 @@ STATES = {
 }
 """What VirtualBox's settled states are to lab."""
 
-_SETTLE_SECONDS = 60.0
-_LINGER_SECONDS = 30.0
-"""A VM process whose VBoxSVC died ends by itself, about 15 s later."""
 _KILL_SECONDS = 5.0
 _SLOWEST_MIB_PER_SECOND = 20
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long VirtualBox is waited for, in seconds."""
+
+    settle: float = 60.0
+    """For a state of passage to end."""
+    linger: float = 30.0
+    """For a VM process whose VBoxSVC died: it ends by itself, about 15 s later."""
+    listen: float = 5.0
+    """For a forward that was added to listen."""
+    ask_again: float = 5.0
+    """Until a guest's power button is pressed again."""
 
 
 class RegisteredVm:
     """The VM of `spec`, asked over the transport that `connect` gives. Its methods raise LabError."""
 
-    def __init__(self, spec: MachineSpec, connect: Callable[[], Transport]) -> None:
+    def __init__(self, spec: MachineSpec, connect: Callable[[], Transport], patience: Patience) -> None:
         self._spec = spec
+        self._patience = patience
         self._connect = connect
 
     def call(self, operation: str, deadline: Deadline | None = None, **words: Any) -> Any:
@@ -75,7 +88,7 @@ class RegisteredVm:
                 raise NotYet(name)
             return name
 
-        return poll(state, Deadline.after(_SETTLE_SECONDS), "a settled state of the VM", every=0.1)
+        return poll(state, Deadline.after(self._patience.settle), "a settled state of the VM", every=0.1)
 
     def is_off(self, deadline: Deadline) -> bool:
         """Whether it powers off before the deadline."""
@@ -111,7 +124,7 @@ class RegisteredVm:
         stale = vm_processes(self._spec.uuid)
         if not stale:
             return
-        _, alive = psutil.wait_procs(stale, timeout=_LINGER_SECONDS)
+        _, alive = psutil.wait_procs(stale, timeout=self._patience.linger)
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=_KILL_SECONDS)
