@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -111,3 +113,20 @@ class CommandError(LabError):
         )
         self.argv = list(argv)
         self.status = status
+
+
+class Symptom(NamedTuple):
+    """What a program says of a fault (a regular expression), the fault in a sentence, and what helps."""
+
+    pattern: str
+    what: str
+    hint: str
+    kind: type[LabError] = BlockedError
+
+
+def diagnose(tail: str, symptoms: Iterable[Symptom]) -> LabError | None:
+    """The fault that a program's last words show: the first symptom in them; None without one."""
+    for symptom in symptoms:
+        if re.search(symptom.pattern, tail):
+            return symptom.kind(symptom.what, hint=symptom.hint, tail=tail)
+    return None

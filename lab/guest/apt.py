@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lab.core.deadline import Deadline, pause
-from lab.core.errors import BlockedError, CommandError, LabError
+from lab.core.errors import CommandError, LabError, Symptom, diagnose
 from lab.core.steps import Step
 from lab.guest import clock
 from lab.guest.ssh import Guest
@@ -41,102 +41,87 @@ _CLOCK = re.compile(
 )
 """What is fetched is not of the VM's time: of apt itself, of what checks signatures for it, and of TLS."""
 
-_FAILURES: list[tuple[str, type[LabError], str, str]] = [
-    (
+_SYMPTOMS = [
+    Symptom(
         r"No space left on device|don't have enough free space|Disk quota exceeded",
-        BlockedError,
         "the VM's disk is full",
         "give the lab a larger disk (disk_gib), then `invoke lab.up --fresh`",
     ),
-    (
+    Symptom(
         r"Read-only file system",
-        BlockedError,
         "the VM's disk can only be read: its kernel found it damaged, or it was mounted so",
         "`invoke lab.logs` shows the kernel's reason; `invoke lab.up --fresh` makes a new disk",
     ),
-    (
+    Symptom(
         aptwords.LOCKED.pattern,
-        BlockedError,
         "another package manager is at work in the VM, and did not end in time",
         "`invoke lab.ssh`, then `ps aux` shows it; try again when it is done",
     ),
-    (
+    Symptom(
         _CLOCK.pattern,
-        BlockedError,
         "by the VM's clock, which says the same as this machine's, its package sources are not valid now",
         "is this machine's clock right? Sources that are not kept up any more expire: another image may do",
     ),
-    (
+    Symptom(
         r"(?:does not have|no longer has) a Release file",
-        BlockedError,
         "a package source of the VM has nothing for its release",
         "another image, or another Docker package (docker.package), may do; the source is named below",
     ),
-    (
+    Symptom(
         r"Hash Sum mismatch|unexpected size|Mirror sync in progress|Splitting up .* failed|"
         r"Clearsigned file isn't valid|invalid reply header|Bad header (?:line|data)|Data left in file|"
         r"Writing more data than expected|Unable to parse package file|Encountered a section with no Package|"
         r"[Cc]orrupted archive|data is corrupt|not a Debian format archive",
-        BlockedError,
         "the VM's package sources answer, and what they give is not what they promise",
         "a mirror in the middle of its update, or a proxy or a portal on the way that changes what is "
         "fetched: try again later, or on another network",
     ),
-    (
+    Symptom(
         r"\b407  [A-Z]|Proxy Authentication Required",
-        BlockedError,
         "a proxy between the VM and its package sources wants a login",
         "check the host's network and proxy",
     ),
-    (
+    Symptom(
         r"[Cc]ertificate verif|certificate is NOT trusted|SSL certificate problem",
-        BlockedError,
         "the VM does not trust the certificate of its package sources",
         "a proxy on the way may put in its own: check the host's network",
     ),
-    (
+    Symptom(
         r"\b(?:404|410)  [A-Z]",
-        BlockedError,
         "the VM's package sources answer, and do not have what their lists name",
         "the lists may be old, or the release is not kept up any more: try again, or use another image",
     ),
-    (
+    Symptom(
         r"\b(?:401|403|429|5\d\d)  [A-Z]",
-        BlockedError,
         "the VM's package sources answer, and refuse",
         "it is their server's or a proxy's doing: try again later",
     ),
-    (
+    Symptom(
         r"Temporary failure resolving|Could not resolve|wicked happened resolving|System error resolving|"
         r"Could not connect|Connection (?:timed out|refused|failed|reset)|connection timed out|"
         r"No route to host|Network is unreachable|Cannot initiate the connection|Unable to connect|"
         r"Failed to connect|Error reading from server|Remote end closed|Read error|Undetermined Error",
-        BlockedError,
         "the VM cannot reach its package sources",
         "check the host's network and proxy; lab's Debian image carries Docker's packages with it",
     ),
-    (
+    Symptom(
         r"NO_PUBKEY|is not signed|BADSIG|signatures (?:couldn't be verified|were invalid)|Missing key|"
         r"[Aa]t least one invalid signature",
-        BlockedError,
         "the VM's package sources are not signed by a key that the VM trusts",
         "an image that is too old has no new keys: another image may",
     ),
-    (
+    Symptom(
         r"Unable to locate package|no installation candidate",
-        BlockedError,
         "the VM's package sources do not offer what is needed",
         "another image, or another Docker package, may: see `invoke lab.config`",
     ),
-    (
+    Symptom(
         r"unmet dependencies|held broken packages|Unable to correct problems",
-        BlockedError,
         "the packages do not go together with what is installed in the VM",
         "`invoke lab.up --fresh` makes a new VM; in your own, remove what apt names below",
     ),
-    (
+    Symptom(
         r"Failed to fetch|Unable to fetch|failed to download",
-        BlockedError,
         "the VM's package sources did not give what is needed; apt's own reason is below",
         "check the host's network and proxy; lab's Debian image carries Docker's packages with it",
     ),
@@ -201,9 +186,8 @@ def correct_clock(guest: Guest, error: CommandError, deadline: Deadline) -> str:
 
 def explained(error: CommandError) -> LabError:
     """A failed apt command as the fault it shows."""
-    for pattern, kind, what, hint in _FAILURES:
-        if re.search(pattern, error.tail):
-            return kind(what, hint=hint, tail=error.tail)
+    if fault := diagnose(error.tail, _SYMPTOMS):
+        return fault
     words = [word for word in error.argv if word in ("apt-get", "dpkg")]
     return LabError(
         f"{words[0] if words else error.argv[0]} failed in the VM with status {error.status}",

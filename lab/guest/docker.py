@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 from lab.core import proc
 from lab.core.deadline import Deadline, NotYet, poll
-from lab.core.errors import BlockedError, CommandError, DeadlineError, InterruptedByUser, LabError, ending
+from lab.core.errors import (
+    BlockedError,
+    CommandError,
+    DeadlineError,
+    InterruptedByUser,
+    LabError,
+    Symptom,
+    diagnose,
+    ending,
+)  # fmt: skip
 from lab.core.steps import Step
 from lab.guest import apt, dockerrepo
 from lab.guest.ssh import Guest
@@ -64,8 +73,7 @@ def ensure(guest: Guest, package: Package, step: Step, deadline: Deadline) -> bo
         return False
     if engine != _INSTALLED:
         _install(guest, package, step, deadline)
-    version = _start(guest, deadline)
-    step.result = f"Docker {version} ({package})"
+    step.result = f"Docker {_start(guest, deadline)} ({package})"
     return True
 
 
@@ -85,12 +93,7 @@ def facts(guest: Guest) -> dict[str, Any]:
     }
 
 
-def answers(guest: Guest) -> bool:
-    """Whether the engine answers the user."""
-    return bool(_answer(guest))
-
-
-def _answer(guest: Guest) -> str:
+def version(guest: Guest) -> str:
     """The engine's version, if it answers the user; else empty."""
     done = guest.run(["docker", "version", "--format", "{{.Server.Version}}"], check=False)
     return done.out.strip() if done.status == 0 else ""
@@ -147,8 +150,8 @@ def _start(guest: Guest, deadline: Deadline) -> str:
         guest.reconnect()  # a group counts from a login on
 
     def answer() -> str:
-        if version := _answer(guest):
-            return version
+        if answered := version(guest):
+            return answered
         state = guest.run(["systemctl", "is-active", "docker.service"], check=False).out.strip()
         if state == "failed":
             raise _no_start(guest, started.err)
@@ -170,47 +173,45 @@ def _no_start(guest: Guest, output: str) -> LabError:
     return explained(CommandError(["dockerd"], 1, tail=proc.tail(f"{output}\n{log}")))
 
 
-_FAULTS: list[tuple[str, type[LabError], str, str]] = [
-    (
-        r"apparmor_parser",
-        LabError,
+_SYMPTOMS = [
+    Symptom(
+        r"(?i)apparmor_parser",
         "Docker cannot load its AppArmor profile: the VM lacks apparmor_parser",
         "install the package apparmor in the VM (`invoke lab.ssh`, then `sudo apt-get install apparmor`)",
+        LabError,
     ),
-    (
-        r"no space left on device",
-        BlockedError,
+    Symptom(
+        r"(?i)no space left on device",
         "the VM's disk is full",
         "give the lab a larger disk (disk_gib), then `invoke lab.up --fresh`",
     ),
-    (
-        r"permission denied.*docker\.sock|permission denied while trying to connect|"
+    Symptom(
+        r"(?i)permission denied.*docker\.sock|permission denied while trying to connect|"
         r"docker\.sock: connect: permission denied",
-        LabError,
         "the VM's user may not use Docker",
         "`invoke lab.up` makes it a member of group docker",
-    ),
-    (
-        r"cannot connect to the Docker daemon|failed to connect to the docker API|error during connect|"
-        r"is the docker daemon running|dial unix .*docker\.sock|docker daemon is not running",
         LabError,
+    ),
+    Symptom(
+        r"(?i)cannot connect to the Docker daemon|failed to connect to the docker API|error during connect|"
+        r"is the docker daemon running|dial unix .*docker\.sock|docker daemon is not running",
         "the Docker engine in the VM does not answer",
         "`invoke lab.up` starts it; its log is in `invoke lab.logs`",
-    ),
-    (
-        r"client version \S+ is too (?:new|old)|client is newer than server",
         LabError,
+    ),
+    Symptom(
+        r"(?i)client version \S+ is too (?:new|old)|client is newer than server",
         "Docker's client and its engine in the VM are of versions that do not go together",
         "`invoke lab.ssh`, then `docker version` shows both; install them from one source",
+        LabError,
     ),
 ]
 
 
 def explained(error: CommandError) -> LabError:
     """A failed docker command as the fault it shows."""
-    for pattern, kind, what, hint in _FAULTS:
-        if re.search(pattern, error.tail, re.IGNORECASE):
-            return kind(what, hint=hint, tail=error.tail)
+    if fault := diagnose(error.tail, _SYMPTOMS):
+        return fault
     ended = f"failed in the VM: it {ending(error.status)}" if error.status else "in the VM tells of a fault"
     return LabError(
         f"`{' '.join(error.argv[:2])}` {ended}",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import shlex
-import struct
-from collections.abc import Iterator
+
+from pysequoia import Cert
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, LabError
@@ -21,7 +20,6 @@ _BASE = "https://download.docker.com/linux"
 _KEYRING = "/etc/apt/keyrings/docker.gpg"
 _SOURCES = "/etc/apt/sources.list.d/docker.sources"
 _DISTRIBUTIONS = ("debian", "ubuntu")
-_PUBLIC_KEY = 6
 
 
 def add(guest: Guest, step: Step, deadline: Deadline) -> None:
@@ -81,65 +79,20 @@ def _write(guest: Guest, path: str, content: bytes) -> None:
     guest.run(["sh", "-c", script, path], sudo=True, stdin=base64.b64encode(content))
 
 
-def only_pinned(key: bytes) -> bytes:
-    """The binary keyring in `key` (armored or not), if the pinned key is the only one in it.
+def only_pinned(key: bytes, fingerprint: str = FINGERPRINT) -> bytes:
+    """The binary keyring in `key` (armored or not), if the key `fingerprint` is the only one in it.
 
     Raises LabError otherwise.
     """
-    data = _dearmored(key)
     try:
-        keys = [_fingerprint(body) for tag, body in _packets(data) if tag == _PUBLIC_KEY]
-    except (IndexError, struct.error) as error:
+        certificates = Cert.split_bytes(key)
+    except RuntimeError as error:
         raise LabError("what Docker's repository offers as its key is no OpenPGP key") from error
-    if keys != [FINGERPRINT]:
+    offered = [certificate.fingerprint.upper() for certificate in certificates]
+    if offered != [fingerprint]:
+        others = ", ".join(offered) or "none"
         raise LabError(
-            f"Docker's repository offers another key: {', '.join(keys) or 'none'} instead of {FINGERPRINT}",
+            f"Docker's repository offers another key: {others} instead of {fingerprint}",
             hint="something between here and Docker may be rewriting downloads; nothing was installed",
         )
-    return data
-
-
-def _dearmored(key: bytes) -> bytes:
-    if not key.lstrip().startswith(b"-----BEGIN"):
-        return key
-    lines = key.decode("ascii", "replace").strip().splitlines()
-    start = next((n for n, line in enumerate(lines) if not line.strip()), 0) + 1
-    body = [line for line in lines[start:] if not line.startswith(("-----", "="))]
-    try:
-        return base64.b64decode("".join(body), validate=True)
-    except ValueError as error:
-        raise LabError("what Docker's repository offers as its key is no OpenPGP key") from error
-
-
-def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """OpenPGP packets as (tag, body), old and new format (RFC 9580, section 4.2)."""
-    at = 0
-    while at < len(data):
-        first = data[at]
-        if not first & 0x80:
-            raise IndexError("not a packet")
-        if first & 0x40:
-            tag, (size, at) = first & 0x3F, _new_size(data, at + 1)
-        else:
-            tag, width = first >> 2 & 0x0F, (1, 2, 4, 0)[first & 3]
-            size, at = int.from_bytes(data[at + 1 : at + 1 + width], "big"), at + 1 + width
-        if not size or at + size > len(data):
-            raise IndexError("a packet ends early")
-        yield tag, data[at : at + size]
-        at += size
-
-
-def _new_size(data: bytes, at: int) -> tuple[int, int]:
-    first = data[at]
-    if first < 192:
-        return first, at + 1
-    if first < 224:
-        return ((first - 192) << 8) + data[at + 1] + 192, at + 2
-    if first == 255:
-        return struct.unpack_from(">I", data, at + 1)[0], at + 5
-    raise IndexError("a packet in parts")
-
-
-def _fingerprint(body: bytes) -> str:
-    """A version 4 key's fingerprint."""
-    return hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body).hexdigest().upper()  # noqa: S324
+    return bytes(certificates[0])

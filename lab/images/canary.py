@@ -23,7 +23,6 @@ from lab.images import debtree, making
 from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
-from lab.images.recipe import digest_of
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
 REPOSITORY = "lab/canary"
@@ -74,7 +73,7 @@ def recipe() -> CanaryRecipe:
 
 def recipe_hash() -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
-    return digest_of(SOURCES, [Path(__file__), *_BUILDERS], oci.COMPRESSOR)
+    return making.digest_of(SOURCES, [Path(__file__), *_BUILDERS], oci.COMPRESSOR)
 
 
 def find(cache: Path) -> images.CachedImage | None:

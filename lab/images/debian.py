@@ -16,7 +16,6 @@ from lab.core.deadline import Deadline
 from lab.core.steps import Step
 from lab.images import cache as images
 from lab.images import disk, making, mmdebstrap
-from lab.images.recipe import digest_of
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "guest" / "debian-13"
 KERNEL = "vmlinuz"
@@ -56,7 +55,7 @@ def recipe() -> DebianRecipe:
 
 def recipe_hash() -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
-    return digest_of(SOURCES, _BUILDERS)
+    return making.digest_of(SOURCES, _BUILDERS)
 
 
 def find(cache: Path) -> Path | None:

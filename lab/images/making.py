@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,20 @@ from lab.core.steps import Step
 from lab.images import cache as images
 
 M = TypeVar("M", bound=images.Manifest)
+
+
+def digest_of(sources: Path, builders: Iterable[Path], *more: str) -> str:
+    """Hex digest of a recipe: all files below the folder `sources`, lab's modules `builders`, further words.
+
+    A file whose name begins with a dot is no part of it: file managers and editors leave such.
+    """
+    digest = hashlib.sha256()
+    own = sorted(path for path in sources.rglob("*") if path.is_file() and not path.name.startswith("."))
+    for path in [*own, *builders]:
+        digest.update(f"{path.name}\0{files.sha256(path)}\0".encode())
+    for word in more:
+        digest.update(f"{word}\0".encode())
+    return digest.hexdigest()
 
 
 def newest(cache: Path, recipe_hash: str) -> images.CachedImage | None:

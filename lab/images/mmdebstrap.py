@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lab.core import proc
 from lab.core.deadline import Deadline
-from lab.core.errors import BlockedError, CommandError
+from lab.core.errors import BlockedError, CommandError, Symptom, diagnose
 from lab.images import apt_sources
 
 EPOCH = 1_750_000_000
@@ -203,28 +203,28 @@ class _Reader:
         self._report(self._done, self._total or None, self._stage)
 
 
-_CAUSES: tuple[tuple[str, str, str], ...] = (
-    (
+_SYMPTOMS = (
+    Symptom(
         r"No space left on device|not enough free space|don't have enough free space",
         "the disk filled up while building a Debian {suite} root file system",
         "free some space, or move lab's cache with LAB_CACHE_DIR (and TMPDIR)",
     ),
-    (
+    Symptom(
         r"NO_PUBKEY|not signed|signatures couldn't be verified|signatures were invalid",
         "the Debian {suite} archive's signature could not be checked",
         "update the package debian-archive-keyring (keys of newer Debian releases come with it)",
     ),
-    (
+    Symptom(
         r"Failed to fetch|does not have a Release file|Could not (connect|resolve)|Temporary failure",
         "the Debian mirror in this machine's apt sources did not deliver {suite}",
         "check the network and `apt-get update`; a mirror that has {suite} is needed",
     ),
-    (
+    Symptom(
         r"Unable to locate package|has no installation candidate|Unable to correct problems",
         "a package the recipe asks for is not in Debian {suite} on this mirror",
         "the mirror may be half updated: try again later, or use another one",
     ),
-    (
+    Symptom(
         r"unable to pick chroot mode|newuidmap|failed to unshare|unshare\(\) failed|/etc/subuid",
         "an ordinary user may not build root file systems on this machine",
         "install uidmap and give the user a range in /etc/subuid and /etc/subgid, or build as root",
@@ -235,11 +235,10 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 def _explained(error: CommandError, suite: str, log: Path | None = None) -> CommandError | BlockedError:
     """The BlockedError behind mmdebstrap's last words; the CommandError itself if unknown."""
     evidence = [log] if log and log.exists() else []
-    for pattern, what, hint in _CAUSES:
-        if re.search(pattern, error.tail):
-            return BlockedError(
-                what.format(suite=suite), hint=hint.format(suite=suite), evidence=evidence, tail=error.tail
-            )
+    fault = diagnose(error.tail, _SYMPTOMS)
+    if fault:
+        hint = fault.hint.format(suite=suite)
+        return BlockedError(fault.what.format(suite=suite), hint=hint, evidence=evidence, tail=error.tail)
     error.what = f"mmdebstrap could not build a Debian {suite} root file system"
     error.hint = "its log says which package or hook failed"
     error.evidence = [str(path) for path in evidence]

@@ -12,22 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab.core import files, web
 from lab.core.deadline import Deadline
-from lab.core.errors import BlockedError, DeadlineError, UsageError
+from lab.core.errors import BlockedError, UsageError
 from lab.core.steps import Step
-from lab.core.web import Patience, TransientError
+from lab.core.web import Patience
 from lab.images import cache as images
 from lab.images import making
 from lab.images.download import download
 from lab.images.signature import verify_detached
-from lab.images.small import fetch_bytes
-from lab.images.transport import opened
+from lab.images.transport import fetch_bytes, why_unreachable
 
 _LIST_LIMIT = 1 << 20
 """Bytes; the real lists of hashes have a few thousand."""
 _SUM = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 _MAGIC = {"qcow2": b"QFI\xfb", "vmdk": b"KDMV"}
 DiskFormat = Literal["qcow2", "vmdk"]
-_CONNECT_SECONDS = 3.0
 
 
 class Publication(BaseModel):
@@ -74,17 +72,7 @@ class PublishedImage:
 
     def reachable(self, timeout: float = 10.0) -> str | None:
         """None when the list of hashes can be fetched within `timeout` seconds, else why not."""
-        once = Patience(connect=min(_CONNECT_SECONDS, timeout), read=timeout, attempts=1)
-        deadline = Deadline.after(timeout)
-        try:
-            with opened(self._session, self.base + self.publication.sums, {}, once, deadline):
-                return None
-        except TransientError as error:
-            return str(error)
-        except BlockedError as error:
-            return error.what
-        except DeadlineError:
-            return f"no answer from {web.shown(self.base)} in {timeout:.0f} s"
+        return why_unreachable(self._session, self.base + self.publication.sums, timeout)
 
     def find(self, cache: Path) -> Path | None:
         """The folder (its name is the image id) of the newest cached release, None if there is none.

@@ -1,10 +1,10 @@
-"""HTTP for images: requests with bounds on time and size, and refusals in plain words."""
+"""HTTP for images: requests with bounds on time and size, small files whole, refusals in plain words."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -12,12 +12,15 @@ import requests
 import urllib3.exceptions as low
 
 from lab.core import redact, web
-from lab.core.deadline import Deadline, check_cancelled
-from lab.core.errors import BlockedError
+from lab.core.deadline import Deadline, check_cancelled, pause
+from lab.core.errors import BlockedError, DeadlineError
 from lab.core.web import Patience, TransientError
 from lab.images.errors import IncompleteError, RateLimitedError, RefusedError, ServerUnreachableError
 
-_TOO_MANY = 429
+_UNAUTHORIZED, _TOO_MANY = 401, 429
+_CONNECT_SECONDS = 3.0
+_BROKEN = (low.HTTPError, OSError, ValueError, AttributeError)
+"""What a connection that broke raises while it is read."""
 _SAID = 4096
 """Bytes of a refusal's body that are kept."""
 
@@ -67,8 +70,76 @@ def read_some(response: requests.Response, size: int) -> bytes:
     """As `web.read_some`, with a lost connection as TransientError."""
     try:
         return web.read_some(response, size)
-    except (low.HTTPError, OSError, ValueError, AttributeError) as error:
+    except _BROKEN as error:
         raise TransientError(explain(error, response.url), IncompleteError) from error
+
+
+def fetch_bytes(
+    session: web.HttpSession, url: str, *, limit: int, deadline: Deadline, patience: Patience
+) -> bytes:
+    """The file. Raises BlockedError (over `limit` bytes too), DeadlineError."""
+    return fetch(session, url, {}, limit=limit, deadline=deadline, patience=patience).body
+
+
+def fetch(
+    session: web.HttpSession,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    limit: int,
+    deadline: Deadline,
+    patience: Patience,
+    say: Callable[[str], None] | None = None,
+    form: Mapping[str, str] | None = None,
+) -> web.Answer:
+    """As `fetch_bytes`, with `headers` sent and those that came; `say` is told why it takes longer.
+
+    A `form` is sent with POST.
+    """
+    method = "GET" if form is None else "POST"
+    failures = 0
+    while True:
+        try:
+            with opened(
+                session, url, headers, patience, deadline, limit=limit, method=method, form=form
+            ) as response:
+                return web.Answer(response.status_code, response.headers, _body(response, limit))
+        except TransientError as fault:
+            failures += 1
+            seconds = patience.wait(failures, fault.after, deadline.left)
+            if seconds is None:
+                raise fault.becomes(
+                    f"{web.shown(url)} could not be fetched: {fault}",
+                    hint="check this machine's network, or name a mirror",
+                ) from fault
+            if say:
+                say(f"{fault}; again in {seconds:.1f} s")
+            pause(seconds)
+
+
+def _body(response: requests.Response, limit: int) -> bytes:
+    promised = web.length(response.headers)
+    try:
+        body = web.read_whole(response, limit)
+    except _BROKEN as error:
+        raise TransientError(explain(error, response.url), IncompleteError) from error
+    if promised is not None and len(body) != promised:
+        raise TransientError(f"the server sent {len(body)} of {promised} bytes", IncompleteError)
+    return body
+
+
+def why_unreachable(session: web.HttpSession, url: str, seconds: float) -> str | None:
+    """None when the server answers within `seconds` (also with 401: it wants a login), else why not."""
+    once = Patience(connect=min(_CONNECT_SECONDS, seconds), read=seconds, attempts=1)
+    try:
+        with opened(session, url, {}, once, Deadline.after(seconds)):
+            return None
+    except TransientError as error:
+        return str(error)
+    except BlockedError as error:
+        return None if getattr(error, "status", 0) == _UNAUTHORIZED else error.what
+    except DeadlineError:
+        return f"no answer from {web.shown(url)} in {seconds:.0f} s"
 
 
 def explain(error: BaseException, url: str) -> str:

@@ -16,7 +16,6 @@ from lab.core import files, proc
 from lab.core.deadline import Deadline
 from lab.core.steps import Step
 from lab.images import debian, making, mmdebstrap
-from lab.images.recipe import digest_of
 from lab.rehearsal.bochs import disk_bytes
 
 SOURCES = PROJECT / "images" / "rehearsal"
@@ -76,7 +75,7 @@ def recipe() -> SystemRecipe:
 
 def recipe_hash() -> str:
     """Hex digest of everything the image is made from but the packages of Debian."""
-    return digest_of(SOURCES, [Path(__file__), *(PROJECT / name for name in _ENVIRONMENT)])
+    return making.digest_of(SOURCES, [Path(__file__), *(PROJECT / name for name in _ENVIRONMENT)])
 
 
 def find(cache: Path) -> SystemImage | None:

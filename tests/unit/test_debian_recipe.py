@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from lab.images import debian
-from lab.images.recipe import digest_of
+from lab.images import debian, making
 from lab.rehearsal import image
 
 
@@ -27,6 +26,6 @@ def test_a_change_to_what_is_linked_renames_the_image_too(tmp_path: Path) -> Non
     shutil.copytree(debian.SOURCES, copy / "guest", symlinks=True)
     (copy / "host").mkdir()
     (copy / "host" / "init").symlink_to("../guest/boot/init")
-    before = digest_of(copy / "host", [])
+    before = making.digest_of(copy / "host", [])
     (copy / "guest" / "boot" / "init").write_text("changed")
-    assert digest_of(copy / "host", []) != before
+    assert making.digest_of(copy / "host", []) != before

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import io
 import json
 import platform
-import struct
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
+from pysequoia import Tsk
 
 from lab.core.errors import BlockedError, CommandError, LabError
 from lab.formats import program
@@ -47,29 +46,14 @@ def test_proof_image_is_one_layer_holding_the_program_and_its_digests_are_right(
         assert tree.extractfile(member).read() == program.says("word\n")  # type: ignore[union-attr]
 
 
-def _packet(tag: int, body: bytes) -> bytes:
-    return bytes([0xC0 | tag, 255]) + struct.pack(">I", len(body)) + body
-
-
-def _key(seed: bytes) -> tuple[bytes, str]:
-    body = b"\x04" + seed * 40
-    return body, hashlib.sha1(b"\x99" + struct.pack(">H", len(body)) + body).hexdigest().upper()  # noqa: S324
-
-
-def test_only_the_pinned_key_is_accepted_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    body, fingerprint = _key(b"a")
-    other, _ = _key(b"b")
-    monkeypatch.setattr(dockerrepo, "FINGERPRINT", fingerprint)
-    good = _packet(6, body) + _packet(13, b"Docker") + _packet(14, other)
-    armored = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nVersion: 1\n\n" + base64.encodebytes(good)
-    armored += b"=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
-    old_format = bytes([0x99]) + struct.pack(">H", len(body)) + body
-    assert dockerrepo.only_pinned(good) == good
-    assert dockerrepo.only_pinned(armored) == good
-    assert dockerrepo.only_pinned(old_format) == old_format
-    for bad in (_packet(6, other), good + _packet(6, other), b"<html>", b"", good[:-1], _packet(14, body)):
+def test_only_the_pinned_key_is_accepted_alone() -> None:
+    docker, other = (Tsk.generate(name).extract_certificate() for name in ("Docker", "somebody else"))
+    good, pinned = bytes(docker), docker.fingerprint.upper()
+    assert dockerrepo.only_pinned(good, pinned) == good
+    assert dockerrepo.only_pinned(str(docker).encode(), pinned) == good, "armored"
+    for bad in (bytes(other), good + bytes(other), b"<html>", b"", good[:-1], good[5:]):
         with pytest.raises(LabError):
-            dockerrepo.only_pinned(bad)
+            dockerrepo.only_pinned(bad, pinned)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Debian packages, taken out of an archive by Python alone: no apt, no dpkg, no root rights, on any system.
 
-`release` checks the archive's signature, `index` reads its packages, `closure` says which are needed, and
+`release` checks the archive's signature, `index` reads its packages and says which are needed, and
 `extract` fetches them and unpacks their files. `DebianArchive` is all of it for one suite.
 """
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from lab.core.deadline import Deadline
 from lab.core.steps import Step
 from lab.core.web import HttpSession, Patience
-from lab.images.archive.closure import needed
 from lab.images.archive.extract import fetch, unpack
-from lab.images.archive.index import Package, read_index
+from lab.images.archive.index import Package, needed, read_index
 from lab.images.archive.release import ArchiveKeys, read_release
 
 __all__ = ["DebianArchive", "ArchiveKeys", "Package"]

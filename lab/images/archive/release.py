@@ -14,7 +14,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError
 from lab.core.web import HttpSession, Patience, shown
 from lab.images.signature import verify_clearsigned
-from lab.images.small import fetch_bytes
+from lab.images.transport import fetch_bytes
 
 _LIMIT = 8 << 20
 """Bytes; that of a Debian release has about 140,000."""

@@ -23,7 +23,7 @@ from lab.core.web import Patience
 from lab.images.errors import DeniedError, RefusedError
 from lab.images.registry.challenge import challenges
 from lab.images.registry.credentials import Credentials
-from lab.images.small import fetch
+from lab.images.transport import fetch
 
 _TOKEN_LIMIT = 1 << 20
 _SENDABLE = re.compile(r"[!-~]+")

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from lab.core import redact, web
 from lab.core.deadline import Deadline
-from lab.core.errors import BlockedError, DeadlineError, LabError
+from lab.core.errors import BlockedError, LabError
 from lab.core.steps import Step
 from lab.core.web import Patience, TransientError
 from lab.images.download import Report, download
@@ -27,10 +27,8 @@ from lab.images.registry import credentials, manifests
 from lab.images.registry.auth import RegistryAuth
 from lab.images.registry.manifests import Descriptor, Manifest, PlatformIndex, Resolved
 from lab.images.registry.reference import Reference, api_host, check_digest, is_digest, scheme
-from lab.images.small import fetch
-from lab.images.transport import opened
+from lab.images.transport import fetch, opened, why_unreachable
 
-_CONNECT_SECONDS = 3.0
 _LONGEST_BLOB = 64 << 30
 """Bytes. What a manifest says of its blobs is a stranger's word, too."""
 
@@ -39,18 +37,8 @@ def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
     """None when the registry answers within `seconds`, else why not. It needs no login for that."""
     host = api_host(reference, mirror)
     url = f"{scheme(host)}://{host}/v2/"
-    once = Patience(connect=min(_CONNECT_SECONDS, seconds), read=seconds, attempts=1)
-    try:
-        with web.HttpSession() as session, opened(session, url, {}, once, Deadline.after(seconds)):
-            return None
-    except TransientError as error:
-        return str(error)
-    except RefusedError as error:
-        return None if error.status == 401 else error.what
-    except BlockedError as error:
-        return error.what
-    except DeadlineError:
-        return f"no answer from {web.shown(url)} in {seconds:.0f} s"
+    with web.HttpSession() as session:
+        return why_unreachable(session, url, seconds)
 
 
 class Registry:

@@ -17,7 +17,7 @@ def _engine(site: Site) -> Observation:
     the device, this rung is checked with a container without: container.kvm then says what is wrong.
     """
     guest = site.tools.guest
-    if not docker.answers(guest):
+    if not docker.version(guest):
         raise BlockedError(
             "Docker in the VM does not answer", hint="`invoke lab.up` installs it, or starts what is there"
         )
