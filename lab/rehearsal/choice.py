@@ -9,7 +9,7 @@ from lab.rehearsal.pc import EmulatedPc, PcSpec
 from lab.rehearsal.qemu import QemuPc
 
 
-def pc(spec: PcSpec, *, bochs: str = bochs_kind.PROGRAM) -> EmulatedPc:
+def pc(spec: PcSpec, bochs: str = bochs_kind.PROGRAM) -> EmulatedPc:
     """The PC of this specification; `bochs` is the program Bochs, should it be one. Raises UsageError."""
     models.processor(spec.cpu)
     return QemuPc(spec, program=qemu.PROGRAM) if spec.cpu in models.QEMU else BochsPc(spec, program=bochs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,20 @@ _KINDS = ("haswell", "amd")
 
 
 @dataclass(frozen=True)
+class Workshop:
+    """What makes the PC and its work disk, and takes the results from the disk."""
+
+    pc: Callable[[PcSpec, str], EmulatedPc] = choice.pc
+    """The PC of a specification; the program Bochs, should it be one."""
+    make_disk: Callable[[Path, Job, Sequence[Path], Deadline], None] = workdisk.make
+    read_disk: Callable[[Path, Path, Job, Deadline], list[TaskResult]] = workdisk.read
+
+
+WORKSHOP = Workshop()
+"""The real one."""
+
+
+@dataclass(frozen=True)
 class Rehearsal:
     """What is to be rehearsed, and where.
 
@@ -55,6 +69,7 @@ class Rehearsal:
     folder: Path
     cache: Path
     bochs: str
+    workshop: Workshop = WORKSHOP
 
 
 @dataclass(frozen=True)
@@ -71,9 +86,9 @@ class Rehearsed:
         return self.trouble if isinstance(self.trouble, InterruptedByUser) else None
 
 
-def facts(cpu: str, bochs: str) -> PcFacts:
+def facts(cpu: str, bochs: str, workshop: Workshop = WORKSHOP) -> PcFacts:
     """What emulates a PC with that processor. Raises UsageError, BlockedError: there is none."""
-    return _pc("", Path(), cpu, bochs).facts()
+    return workshop.pc(_spec("", Path(), cpu), bochs).facts()
 
 
 def name(pc: PcFacts) -> str:
@@ -96,7 +111,7 @@ def rehearse(plan: Rehearsal, run: Run, steps: Steps) -> Rehearsed:
             with course.beating(steps, step, lambda: "the disk is written; then the PC boots"):
                 _make(disk, plan)
             step.result = f"{disk.stat().st_blocks * 512 >> 20} MiB"
-        pc = _pc(folder.name, folder / place.PC, plan.cpu, plan.bochs, plan.system, disk)
+        pc = plan.workshop.pc(_spec(folder.name, folder / place.PC, plan.cpu, plan.system, disk), plan.bochs)
         began = time.monotonic()
         trouble = _trouble(pc, plan, run, steps)
         seconds = time.monotonic() - began
@@ -110,14 +125,13 @@ def rehearse(plan: Rehearsal, run: Run, steps: Steps) -> Rehearsed:
     return Rehearsed(results, trouble, round(seconds, 3))
 
 
-def _pc(
-    mark: str, folder: Path, cpu: str, bochs: str, system: SystemImage | None = None, disk: Path | None = None
-) -> EmulatedPc:
+def _spec(
+    mark: str, folder: Path, cpu: str, system: SystemImage | None = None, disk: Path | None = None
+) -> PcSpec:
     """A PC that is to be started has a system; one that is only asked, or ended, has none."""
     kernel, initramfs = (system.kernel, system.initramfs) if system else (Path(), Path())
     drive = system.disk if system else None
-    spec = PcSpec(mark, folder, cpu, MEMORY_MIB, kernel, initramfs, _COMMAND_LINE, drive, disk)
-    return choice.pc(spec, bochs=bochs)
+    return PcSpec(mark, folder, cpu, MEMORY_MIB, kernel, initramfs, _COMMAND_LINE, drive, disk)
 
 
 def _sweep(plan: Rehearsal, steps: Steps) -> None:
@@ -125,7 +139,7 @@ def _sweep(plan: Rehearsal, steps: Steps) -> None:
 
     def end(mark: str, folder: Path) -> None:
         for cpu in _KINDS:
-            _pc(mark, folder, cpu, plan.bochs).end()
+            plan.workshop.pc(_spec(mark, folder, cpu), plan.bochs).end()
 
     for folder in place.sweep(plan.folder, VERB, end, steps.note):
         steps.note(f"a rehearsal that was killed ({folder}) is removed")
@@ -133,7 +147,7 @@ def _sweep(plan: Rehearsal, steps: Steps) -> None:
 
 def _make(disk: Path, plan: Rehearsal) -> None:
     try:
-        workdisk.make(disk, plan.job, plan.images, Deadline.after(_MAKE_SECONDS))
+        plan.workshop.make_disk(disk, plan.job, plan.images, Deadline.after(_MAKE_SECONDS))
     except CommandError:
         files.require_space(disk.parent, _LEAST_BYTES, "a rehearsal's disk")  # it may be why
         raise
@@ -186,7 +200,7 @@ def _results(
         disk = pc.spec.disk or Path()
         try:
             with course.beating(steps, step, lambda: "the work disk is read"):
-                results = workdisk.read(disk, run.path, plan.job, Deadline.after(_READ_SECONDS))
+                results = plan.workshop.read_disk(disk, run.path, plan.job, Deadline.after(_READ_SECONDS))
         except InterruptedByUser:
             raise
         except (LabError, OSError) as error:

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pytest
-
 from lab.core import files
 from lab.core.deadline import Deadline, check_cancelled
 from lab.core.errors import BlockedError
-from lab.rehearsal import choice, workdisk
 from lab.rehearsal.pc import PcFacts, PcSpec
 from lab.rehearsal.process import Sign
 from lab.rehearsal.program import ProgramPc
+from lab.rehearsal.rehearsal import Workshop
 from lab.rehearsal.workdisk import Job, TaskResult
 
 FACTS = PcFacts("bochs", "2.7", "corei7_haswell_4770")
@@ -88,14 +86,18 @@ class FakeDisk:
 
 @dataclass
 class FakePcs:
-    """What `choice.pc` gives: PCs that run `script`."""
+    """A workshop whose PCs run `script`."""
 
-    disk: FakeDisk
+    disk: FakeDisk = field(default_factory=FakeDisk)
     script: str = ""
     made: list[FakePc] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
-    def pc(self, spec: PcSpec, *, bochs: str = "") -> FakePc:
+    @property
+    def workshop(self) -> Workshop:
+        return Workshop(self.pc, self.disk.make, self.disk.read)
+
+    def pc(self, spec: PcSpec, bochs: str) -> FakePc:
         self.asked.append((spec.cpu, bochs))
         self.made.append(FakePc(spec, self.script))
         return self.made[-1]
@@ -115,12 +117,3 @@ class FakePcs:
         say = "".join(f"printf '%s\\r\\n' {shlex.quote(line)} >>serial.log\n" for line in lines)
         content = shlex.quote(json.dumps(answers, default=str))
         self.script = f"{say}printf %s {content} >$2\n{then}"
-
-
-def installed(patch: pytest.MonkeyPatch) -> FakePcs:
-    """The fakes in the places of the real ones."""
-    pcs = FakePcs(FakeDisk())
-    patch.setattr(workdisk, "make", pcs.disk.make)
-    patch.setattr(workdisk, "read", pcs.disk.read)
-    patch.setattr(choice, "pc", pcs.pc)
-    return pcs

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ from lab.core.errors import (
 from lab.core.steps import Event, Steps
 from lab.images import uses
 from lab.records.evidence import Run
-from lab.rehearsal import course, place, rehearsal, workdisk
+from lab.rehearsal import course, place, rehearsal
 from lab.rehearsal.image import SystemImage
+from lab.rehearsal.pc import PcFacts
 from lab.rehearsal.rehearsal import Rehearsal, Rehearsed
 from lab.rehearsal.workdisk import Job
-from tests.unit.fakepc import NAME, FakePc, FakePcs, installed
+from tests.unit.fakepc import NAME, FakePc, FakePcs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 
@@ -46,8 +48,9 @@ JOB = Job((("lab.doctor", "--json"), ("lab.up", "--json")), {"LAB_INSTALL": "nev
 class Desk:
     """All that a rehearsal needs; `events` is what was shown of it."""
 
-    def __init__(self, folder: Path, pcs: FakePcs) -> None:
-        self.folder, self.pcs = folder, pcs
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pcs = folder, FakePcs()
+        self.workshop = self.pcs.workshop
         self.root, self.events = folder / "state" / "rehearsals", list[Event]()
         self.run = Run(folder / "state" / "evidence", "rehearsal", "rehearse")
         system = folder / "cache" / "images" / "rehearsal-1"
@@ -68,6 +71,7 @@ class Desk:
             folder=self.root,
             cache=self.system.folder.parent,
             bochs="my-bochs",
+            workshop=self.workshop,
         )
 
     def rehearse(self, seconds: float = 30.0) -> Rehearsed:
@@ -84,8 +88,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    yield Desk(tmp_path, installed(monkeypatch))
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    yield Desk(tmp_path)
     cancelled.clear()
 
 
@@ -127,9 +131,7 @@ def test_what_came_of_it_is_in_the_evidence_and_nothing_else_is_left(desk: Desk)
     assert next(event.text for event in desk.events if event.name == "rehearsal.pc") == NAME
 
 
-def test_its_images_are_in_use_while_it_runs_and_no_longer(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_images_are_in_use_while_it_runs_and_no_longer(desk: Desk) -> None:
     cache, seen = desk.system.folder.parent, []
     desk.pcs.leaves()
     make = desk.pcs.disk.make
@@ -138,7 +140,7 @@ def test_its_images_are_in_use_while_it_runs_and_no_longer(
         seen.append([use.lab for name in ("rehearsal-1", "debian-13-1") for use in uses.of(cache, name)])
         make(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rehearsal.workdisk, "make", look)
+    desk.workshop = replace(desk.workshop, make_disk=look)
     desk.rehearse()
     assert seen == [["theory.rehearse"] * 2]
     assert uses.of(cache, "rehearsal-1") == uses.of(cache, "debian-13-1") == []
@@ -236,9 +238,7 @@ def test_evidence_that_cannot_be_read_is_an_error_or_adds_to_the_trouble(desk: D
     assert "cannot be repaired" in results[-1]
 
 
-def test_ctrl_c_while_the_evidence_is_taken_loses_none_of_it(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_while_the_evidence_is_taken_loses_none_of_it(desk: Desk) -> None:
     desk.pcs.leaves(**{"lab.up": (0, {"b": 2})})
     read, times = desk.pcs.disk.read, iter([1, 2])
 
@@ -247,34 +247,34 @@ def test_ctrl_c_while_the_evidence_is_taken_loses_none_of_it(
             cancelled.set()
         return read(*arguments)
 
-    monkeypatch.setattr(workdisk, "read", interrupted)
+    desk.workshop = replace(desk.workshop, read_disk=interrupted)
     done = desk.rehearse()
     assert isinstance(done.interrupted, InterruptedByUser) and desk.left == []
     assert [result.document for result in done.results] == [{}, {"b": 2}]
 
 
-def test_ctrl_c_before_power_on_is_that_and_nothing_else(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_pc: object) -> None:
-        raise InterruptedByUser("interrupted")
+def test_ctrl_c_before_power_on_is_that_and_nothing_else(desk: Desk) -> None:
+    class Interrupted(FakePc):
+        def facts(self) -> PcFacts:
+            raise InterruptedByUser("interrupted")
 
-    monkeypatch.setattr(FakePc, "facts", interrupted)
+    desk.workshop = replace(desk.workshop, pc=lambda spec, _bochs: Interrupted(spec))
     done = desk.rehearse()
     assert isinstance(done.interrupted, InterruptedByUser) and desk.left == []
 
 
-def test_a_log_that_cannot_be_copied_costs_nothing_else(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_log_that_cannot_be_copied_costs_nothing_else(desk: Desk) -> None:
+    class Full(Run):
+        def copy(self, *_: object) -> None:
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Run, "copy", full)
+    desk.run = Full(desk.folder / "state" / "evidence", "rehearsal", "rehearse")
     desk.pcs.leaves(**{"lab.up": (0, {"b": 2})})
     done = desk.rehearse()
     assert done.trouble is None and done.results[1].document == {"b": 2}
 
 
-def test_what_the_emulator_scratched_on_this_machine_goes_before_the_evidence_is_taken(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_emulator_scratched_on_this_machine_goes_before_the_evidence_is_taken(desk: Desk) -> None:
     desk.pcs.leaves()
     desk.pcs.script = f"echo many gigabytes >redolog\n{desk.pcs.script}"
     read = desk.pcs.disk.read
@@ -283,7 +283,7 @@ def test_what_the_emulator_scratched_on_this_machine_goes_before_the_evidence_is
         assert disk.exists() and not (disk.parent / place.PC).exists()
         return read(disk, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rehearsal.workdisk, "read", look)
+    desk.workshop = replace(desk.workshop, read_disk=look)
     assert desk.rehearse().trouble is None
 
 

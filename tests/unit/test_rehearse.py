@@ -37,13 +37,13 @@ from lab.rehearsal import image
 from lab.rehearsal.image import SystemImage
 from lab.reports import RunFolder, history
 from lab.tasks.image.images import build, list_images, prune
-from lab.tasks.theory.rehearse import rehearse
+from lab.tasks.theory.rehearse import RehearsalTools, rehearse
 from lab.theory.experiment import CELLS, DeliveredEntry, TrialOutcome
 from lab.workflow.factories import Factories
 from lab.workflow.session import Session
 from tests import schema
 from tests.unit.bed import host
-from tests.unit.fakepc import NAME, installed
+from tests.unit.fakepc import NAME, FakePcs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 
@@ -66,16 +66,18 @@ class Desk:
     """A session in which images are there and the emulated PC is a script."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.folder, self.patch, self.pcs = folder, patch, installed(patch)
+        self.folder, self.patch, self.pcs = folder, patch, FakePcs()
         self.needed: list[set[str]] = []
         self.built: list[str] = []
         self.events: list[Event] = []
         for name in ("rehearsal-sid-1", "debian-13-1", "canary-1"):
             (folder / "cache" / "images" / name).mkdir(parents=True)
         self.images = folder / "cache" / "images"
-        patch.setattr(image, "find", lambda _: SystemImage(self.images / "rehearsal-sid-1"))
-        patch.setattr(debian, "find", lambda _: self.images / "debian-13-1")
-        patch.setattr(canary, "find", lambda _: cache.CachedImage(self.images / "canary-1", None))  # type: ignore[arg-type]
+        cached = (
+            SystemImage(self.images / "rehearsal-sid-1"),
+            [self.images / "debian-13-1", self.images / "canary-1"],
+        )
+        self.tools = RehearsalTools(self.pcs.workshop, lambda _session: cached)
         patch.setattr(platform, "machine", lambda: "x86_64")
         self.factories = Factories(
             host=host,
@@ -139,7 +141,7 @@ def climbed(fails: str = "", cell: Cell = CELL) -> dict[str, Any]:
 
 def checked(desk: Desk, **flags: Any) -> tuple[dict[str, Any], int, str]:
     """The document, which keeps to its schema and is in the evidence; the exit code; what a person sees."""
-    reply = rehearse(desk.session, **flags)
+    reply = rehearse(desk.session, tools=desk.tools, **flags)
     schema.validate(reply.document)
     told = io.StringIO()
     assert reply.show is not None
@@ -330,7 +332,7 @@ def test_ctrl_c_keeps_the_evidence(desk: Desk) -> None:
     session = desk.session
     session.steps.subscribe(interrupt)
     with pytest.raises(InterruptedByUser):
-        rehearse(session)
+        rehearse(session, tools=desk.tools)
     assert session.evidence is not None and "measures anew" in session.again
     kept = json.loads((session.evidence / "rehearse.json").read_text())
     schema.validate(kept)
@@ -410,22 +412,22 @@ def test_an_experiment_of_another_host_settles_nothing(desk: Desk) -> None:
 
 def test_what_cannot_be_done_here_is_said_before_anything_is_made(desk: Desk) -> None:
     with pytest.raises(UsageError, match="no emulated processor 'z80'"):
-        rehearse(desk.session, cpu="z80")
+        rehearse(desk.session, cpu="z80", tools=desk.tools)
     desk.patch.setattr(platform, "machine", lambda: "arm64")
     with pytest.raises(BlockedError, match="Linux on x86_64"):
-        rehearse(desk.session)
+        rehearse(desk.session, tools=desk.tools)
     desk.patch.setattr(platform, "machine", lambda: "x86_64")
     with pytest.raises(BlockedError, match="`bochs` is not installed"):
-        rehearse(desk.session)  # whose script is empty
+        rehearse(desk.session, tools=desk.tools)  # whose script is empty
     desk.answers(0, climbed())
     desk.factories = replace(desk.factories, host=lambda: host(memory=2 << 30))
     with pytest.raises(BlockedError, match="takes 2560 MiB of memory, and 2048 MiB is available"):
-        rehearse(desk.session)
+        rehearse(desk.session, tools=desk.tools)
     desk.factories = Factories(host=host, install=lambda *_, **__: None)
     usage = shutil._ntuple_diskusage(1 << 40, 0, 7 << 30)  # type: ignore[attr-defined]
     desk.patch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(BlockedError, match=r"a rehearsal needs 8\.0 GiB"):
-        rehearse(desk.session)
+        rehearse(desk.session, tools=desk.tools)
     assert desk.nothing_was_made()
 
 
@@ -462,6 +464,7 @@ def test_images_that_are_missing_are_built_first(desk: Desk) -> None:
         desk.patch.setattr(module, "find", lambda _: None)
         desk.patch.setattr(module, "build", built)
     desk.patch.setattr("lab.workflow.mirror.debian", lambda _session: "http://mirror.example/debian")
+    desk.tools = RehearsalTools(desk.pcs.workshop)
     found, code, _ = checked(desk)
     assert (found["verdict"], code) == ("confirmed", 0)
     assert desk.needed == [{"rehearsal"}, {"build-image"}]

@@ -31,7 +31,7 @@ from lab.core.steps import Steps
 from lab.core.web import Patience
 from lab.emulators.docker_android import looking
 from lab.images.download import download
-from lab.images.small import fetch
+from lab.images.transport import fetch
 from lab.notify import DeliveryError, Mail, Notice, Webhook
 from tests.unit import sinks
 from tests.unit.sinks import endless

@@ -6,6 +6,8 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from lab.records.evidence import Run
 from lab.rehearsal import course, image, models, rehearsal
 from lab.rehearsal.image import SystemImage
 from lab.rehearsal.pc import PcFacts
-from lab.rehearsal.rehearsal import MEMORY_MIB, Rehearsal
+from lab.rehearsal.rehearsal import MEMORY_MIB, WORKSHOP, Rehearsal, Workshop
 from lab.rehearsal.workdisk import CACHE, DISK_GIB, STATE, Job
 from lab.tasks.image.images import CANARY
 from lab.tasks.theory import rehearse_answer
@@ -55,19 +57,54 @@ SETTINGS = {
 """A processor emulated in software runs VirtualBox, which runs the VM: all is small and patient."""
 
 
-def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -> Reply:
+def _images(session: Session) -> tuple[SystemImage, list[Path]]:
+    """The PC's system disk, and folders of what lab needs in it; built as far as they are not cached."""
+    cache = session.images
+    system, guest, emulator = image.find(cache), debian.find(cache), canary.find(cache)
+    if system is None or guest is None:
+        session.need({"build-image"})
+    if emulator is None:
+        archive = mirror.debian(session)
+        with session.steps.step("image.build", CANARY) as step:
+            emulator = canary.build(cache, step, archive)
+    if guest is None:
+        with session.steps.step("image.build", "debian-13") as step:
+            guest = debian.build(cache, step)
+    if system is None:
+        with session.steps.step("image.build", _NAME) as step:
+            system = image.build(cache, step)
+    return system, [guest, emulator.folder]
+
+
+@dataclass(frozen=True)
+class RehearsalTools:
+    """What a rehearsal is done with; the defaults are the real ones."""
+
+    workshop: Workshop = WORKSHOP
+    images: Callable[[Session], tuple[SystemImage, list[Path]]] = _images
+
+
+TOOLS = RehearsalTools()
+
+
+def rehearse(
+    session: Session,
+    cpu: str = "haswell",
+    experiment: bool = False,
+    tools: RehearsalTools = TOOLS,
+) -> Reply:
     """Run lab in an emulated PC; the exit code is nesting's verdict, or with `experiment` that task's own.
 
     Whatever comes of it, its evidence is kept and the PC is gone. Raises UsageError, BlockedError: it
     cannot be done here; LabError, InterruptedByUser.
     """
-    pc = _must_be_possible(session, cpu)
+    pc = _must_be_possible(session, cpu, tools.workshop)
     session.again = AGAIN
     started, began = datetime.now(UTC), time.monotonic()
     run = Run(session.store.evidence_folder, _NAME, "rehearse")
     session.evidence = run.path
     session.steps.subscribe(run.steps)
-    system, images = _images(session)
+    system, images = tools.images(session)
     name = rehearsal.name(pc)
     plan = Rehearsal(
         cpu=cpu,
@@ -79,6 +116,7 @@ def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -
         folder=session.settings.state_dir / "rehearsals",
         cache=session.images,
         bochs=session.settings.rehearsal.bochs,
+        workshop=tools.workshop,
     )
     done = rehearsal.rehearse(plan, run, session.steps)
     with session.steps.step("rehearsal.report") as step:
@@ -102,7 +140,7 @@ def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -
     return Reply(result.document(), result.show, answer.code)
 
 
-def _must_be_possible(session: Session, cpu: str) -> PcFacts:
+def _must_be_possible(session: Session, cpu: str, workshop: Workshop) -> PcFacts:
     """What would emulate the PC; nothing is made. Raises UsageError, BlockedError."""
     models.processor(cpu)
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
@@ -112,7 +150,7 @@ def _must_be_possible(session: Session, cpu: str) -> PcFacts:
         )
     purposes: set[Purpose] = {"rehearsal-amd" if cpu in models.QEMU else "rehearsal"}
     session.need(purposes)
-    pc = rehearsal.facts(cpu, session.settings.rehearsal.bochs)
+    pc = rehearsal.facts(cpu, session.settings.rehearsal.bochs, workshop)
     available = session.factories.host().memory_available >> 20
     if available < _NEEDED_MIB:
         raise BlockedError(
@@ -121,22 +159,3 @@ def _must_be_possible(session: Session, cpu: str) -> PcFacts:
         )
     session.factories.require_space(session.settings.state_dir, _DISK_BYTES, "a rehearsal")
     return pc
-
-
-def _images(session: Session) -> tuple[SystemImage, list[Path]]:
-    """The PC's system disk, and what lab needs in it; built as far as they are not cached."""
-    cache = session.images
-    system, guest, emulator = image.find(cache), debian.find(cache), canary.find(cache)
-    if system is None or guest is None:
-        session.need({"build-image"})
-    if emulator is None:
-        archive = mirror.debian(session)
-        with session.steps.step("image.build", CANARY) as step:
-            emulator = canary.build(cache, step, archive)
-    if guest is None:
-        with session.steps.step("image.build", "debian-13") as step:
-            guest = debian.build(cache, step)
-    if system is None:
-        with session.steps.step("image.build", _NAME) as step:
-            system = image.build(cache, step)
-    return system, [guest, emulator.folder]
