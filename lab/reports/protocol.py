@@ -1,4 +1,4 @@
-"""What every reporter offers."""
+"""What every reporter offers: lab's own, and those of other packages (found as lab.core.plugins says)."""
 
 from __future__ import annotations
 

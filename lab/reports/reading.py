@@ -24,15 +24,12 @@ from lab.host.facts import HostFacts
 from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.probes.kvm import own_module
-from lab.reports import measured, spans
+from lab.reports import measured, spans, writing
 from lab.reports.model import ReportedRun, ReportInput
 from lab.theory.answers import Prediction
 from lab.theory.documents import predictions
 from lab.theory.knowledge import Outlook, predict
 from lab.theory.situation import Situation, of_cell, of_host
-
-OWN = ("report.html", "report.json", "report.md", "junit.xml")
-"""What reports are called: no evidence."""
 
 
 class RunFolder:
@@ -74,10 +71,10 @@ class RunFolder:
     @cached_property
     def run(self) -> ReportedRun:
         """The run with its steps and the names of its files. Raises as `document` does."""
-        document = self.document
+        document, reports = self.document, writing.file_names()
         try:
             names = sorted(
-                item.name for item in self.path.iterdir() if item.is_file() and item.name not in OWN
+                item.name for item in self.path.iterdir() if item.is_file() and item.name not in reports
             )
         except OSError as error:
             raise self._damaged(error) from error

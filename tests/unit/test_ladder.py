@@ -36,7 +36,7 @@ from lab.ladder.site import Site
 from lab.ladder.verdict import judge
 from lab.model.domain import Claim, Observation, Status, Verdict
 from lab.probes.kvm import KvmFacts, Probe
-from lab.reports import REPORTERS, ReportInput
+from lab.reports import ReportInput, reporters
 from lab.reports.model import ReportedRun
 from tests.unit.bed import host
 from tests.unit.fakes import cpu_facts, kvm_probe
@@ -144,7 +144,7 @@ def test_a_rung_that_is_added_is_climbed_judged_and_reported(
             ended=AT,
         )
     )
-    for reporter in REPORTERS:
+    for reporter in reporters():
         page = reporter.render(ReportInput((run,)), tmp_path)
         assert "guest.memory" in page, reporter.format
         assert observed in page or (reporter.format == "junit" and status is Status.PASSED)

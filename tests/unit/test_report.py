@@ -37,7 +37,7 @@ KINDS = pytest.mark.parametrize("kind", DOCUMENTS)
 
 
 def rendered(run: ReportInput) -> dict[str, str]:
-    return {reporter.format: reporter.render(run, HERE) for reporter in reports.REPORTERS}
+    return {reporter.format: reporter.render(run, HERE) for reporter in reports.reporters()}
 
 
 def cases(text: str) -> Iterator[tuple[str, str, Xml.Element | None]]:

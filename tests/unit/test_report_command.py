@@ -217,3 +217,47 @@ def test_without_the_hosts_facts_less_is_predicted_and_nothing_breaks(bed: Bed) 
             (run / "host.json").write_text(damage)
         assert written(checked(report(bed.session(), "default")))["predictions"]
         (run / "host.json").touch()
+
+
+def _bring(site: Path, module: str, source: str) -> None:
+    """A package with a reporter, as pip leaves one."""
+    (site / f"{module}.py").write_text(source)
+    info = site / f"{module}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[lab.reporters]\n{module} = {module}:Plain\n")
+
+
+_PLAIN = """
+class Plain:
+    format, file = "plain", "verdict.txt"
+    def render(self, run, folder):
+        return f"{run.verdict}: {run.reason}, in {folder.name}"
+"""
+
+
+def test_a_package_brings_a_reporter(bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    _bring(site, "plain", _PLAIN)
+    _bring(site, "unfit", "import nothing_of_that_name")
+    _bring(
+        site,
+        "broken",
+        _PLAIN.replace("plain", "broken").replace("verdict.txt", "b").replace("run.reason", "1/0"),
+    )
+    _bring(site, "outside", _PLAIN.replace("verdict.txt", "../verdict.txt"))
+    monkeypatch.syspath_prepend(site)
+    up(bed.session(), "default")
+    notes: list[str] = []
+    session = bed.session()
+    session.steps.subscribe(lambda event: notes.append(event.text) if event.kind == "note" else None)
+    for _ in range(2):
+        found = checked(report(session, "default"))
+    assert list(paths(found)) == ["html", "json", "junit", "markdown", "plain"]
+    (run,) = bed.runs()
+    assert paths(found)["plain"] == run / "verdict.txt"
+    assert (run / "verdict.txt").read_text().startswith("confirmed: every rung it needs passed")
+    assert "verdict.txt" not in written(found)["runs"][0]["files"], "a report is no evidence"
+    for name in ("unfit", "broken", "outside"):
+        assert [note for note in notes if f"no report by `{name}`" in note], name

@@ -34,7 +34,7 @@ def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: b
     earlier = reports.history(folders[-_HISTORY:])
     with session.steps.step("report") as step:
         reported = reports.read(alike, history=earlier)
-        files = reports.write(reported, alike[-1].path)
+        files = reports.write(reported, alike[-1].path, step.note)
         step.result = f"{len(files)} files in {alike[-1].path}"
     opened = open_it and proc.browse(files["html"].as_uri())
     document = LabReportFiles(
