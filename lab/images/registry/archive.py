@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
+from lab.core import system
 from lab.core.deadline import check_cancelled
-from lab.core.errors import BlockedError
 from lab.images.registry.manifests import Resolved
 
 _BLOCK = 1 << 20
@@ -28,7 +26,7 @@ def write(target: Path, image: Resolved, blobs: Path, report: Callable[[int], No
     config = f"{image.config.hex}.json"
     layers = [f"{layer.hex}.tar" for layer in image.layers]
     listed = [{"Config": config, "Layers": layers, "RepoTags": [image.reference.tagged]}]
-    with _full_disk_explained(target), target.open("wb") as stream:
+    with system.explained(target.parent), target.open("wb") as stream:
         hashed = _Hashed(stream, report)
         # What tarfile asks of a stream it writes is `write` and `tell`. PAX differs from ustar
         # only where it must: in a layer over 8 GiB.
@@ -70,16 +68,3 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
         member.size = content.stat().st_size
         with content.open("rb") as stream:
             archive.addfile(member, stream)
-
-
-@contextlib.contextmanager
-def _full_disk_explained(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise BlockedError(
-            f"{target} could not be written: {error.strerror}",
-            hint="free some space (`invoke image.prune` removes unused images); what was fetched is kept",
-        ) from error
