@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from adbutils import AdbConnection
 from adbutils.errors import AdbError
@@ -18,6 +19,7 @@ from lab.adb.client import state as state_of
 from lab.adb.server import Server
 from lab.core.bounds import CHUNK_BYTES
 from lab.core.deadline import Deadline, NotYet, poll
+from lab.core.journal import Journal
 from lab.engines.protocol import LOOPBACK
 
 __all__ = ["AdbServer", "adb_program"]
@@ -29,6 +31,11 @@ class AdbServer(Server):
     Methods raise LabError when adb refuses, DeadlineError when it does not answer, TooMuchError when a
     device goes on talking, InterruptedByUser when cancelled.
     """
+
+    def __init__(self, folder: Path, journal: Journal, client: Callable[[], Client] | None = None) -> None:
+        """`client` speaks to another server than the one of `folder`: a test's."""
+        super().__init__(folder, journal)
+        self._client = client or (lambda: Client(LOOPBACK, self.ensure()))
 
     def connect(self, address: str, deadline: Deadline) -> None:
         """Have the device at `address` (host:port) online; one gone stale is connected anew."""
@@ -84,7 +91,7 @@ class AdbServer(Server):
 
     def disconnect(self, address: str) -> None:
         """Forget a device. No-op when it is not known."""
-        if port := self.port:
+        if port := self.port():
             with contextlib.suppress(AdbError, OSError):
                 Client(LOOPBACK, port).disconnect(address)
 
@@ -108,9 +115,6 @@ class AdbServer(Server):
                 return _all(device, deadline)
 
         return poll(answer, deadline, f"an answer of the ADB device at {address} to `{what}`")
-
-    def _client(self) -> Client:
-        return Client(LOOPBACK, self.ensure())
 
 
 def _all(device: AdbConnection, deadline: Deadline) -> bytes:

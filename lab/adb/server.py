@@ -54,7 +54,6 @@ class Server:
     def log(self) -> Path:
         return self.folder / "server.log"
 
-    @property
     def port(self) -> int | None:
         """The port of the running server, else None."""
         return self._port() if self._process() else None
@@ -64,9 +63,8 @@ class Server:
         if self._process() and (port := self._port()) and self._answers(port):
             return port
         self.stop()
-        self.folder.mkdir(
-            mode=0o700, exist_ok=True
-        )  # not the lab's own: of one that was destroyed nothing comes back
+        # Its folder alone: the lab's own, which was destroyed, does not come back.
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         files.keep_private(self.folder)
         refused: set[int] = {_USERS_PORT}
         for _ in range(_ATTEMPTS):
@@ -75,7 +73,8 @@ class Server:
                 return port
             refused.add(port)  # taken between the look and the start
         self.stop()
-        raise LabError("the adb server did not start", evidence=[self.log], tail=proc.tail(self._said()))
+        log = bounds.read_text(self.log) if self.log.exists() else ""
+        raise LabError("the adb server did not start", evidence=[self.log], tail=proc.tail(log))
 
     def stop(self) -> None:
         """End this lab's server and no other. No-op when there is none."""
@@ -157,9 +156,6 @@ class Server:
             return files.read_object(self.record)
         except ValueError:
             return {}
-
-    def _said(self) -> str:
-        return bounds.read_text(self.log) if self.log.exists() else ""
 
 
 def _runs(process: psutil.Process) -> bool:

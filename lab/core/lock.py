@@ -7,13 +7,14 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 import psutil
 from filelock import lock_descriptor
+from pydantic import TypeAdapter
 
 from lab.core.deadline import Deadline, NotYet, poll
 from lab.core.errors import BusyError, DeadlineError
@@ -38,7 +39,6 @@ class Holder:
     started: float = 0.0
     """Unix time; 0 in notes of older versions."""
 
-    @property
     def lives(self) -> bool:
         """Whether that very process runs, on this host."""
         if self.host != socket.gethostname():
@@ -50,6 +50,9 @@ class Holder:
         return not self.started or abs(began - self.started) <= _START_TOLERANCE
 
 
+_HOLDER = TypeAdapter(Holder)
+
+
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".holder")
 
@@ -57,10 +60,8 @@ def _note(path: Path) -> Path:
 def _noted(path: Path) -> Holder | None:
     """Who wrote the note beside the lock last; None when there is none that can be read."""
     try:
-        facts = read_object(_note(path))
-        kinds = {field.name: {"pid": int, "started": float}.get(field.name, str) for field in fields(Holder)}
-        return Holder(**{name: kinds[name](value) for name, value in facts.items() if name in kinds})
-    except (OSError, ValueError, TypeError):
+        return _HOLDER.validate_python(read_object(_note(path)))
+    except (OSError, ValueError):
         return None
 
 
@@ -71,13 +72,13 @@ def holder(path: Path) -> Holder | None:
     an instant; `hold` tries for longer than that, so no command is refused for being asked about.
     """
     noted = _noted(path)
-    if noted and noted.lives:
+    if noted and noted.lives():
         return noted
     if not _is_held(path):
         return None
     noted = _noted(path)  # it may have begun just now
     elsewhere = noted is not None and noted.host != socket.gethostname()
-    return noted if noted and (noted.lives or elsewhere) else Holder(0, "", "unknown", "")
+    return noted if noted and (noted.lives() or elsewhere) else Holder(0, "", "unknown", "")
 
 
 def _is_held(path: Path) -> bool:
@@ -184,7 +185,7 @@ def _signed(path: Path, verb: str, mode: int = PRIVATE) -> Iterator[None]:
 def _worker(path: Path) -> str:
     """Who holds a lock that is waited for, in words."""
     who = _noted(path)
-    known = who is not None and who.lives
+    known = who is not None and who.lives()
     return f"process {who.pid} ({who.verb}, since {who.since})" if who and known else "another process"
 
 
@@ -193,7 +194,7 @@ def _take(descriptor: int, path: Path, what: str) -> None:
     end = time.monotonic() + _TRY_SECONDS
     while not lock_descriptor(descriptor, blocking=False):
         who = _noted(path)
-        known = who is not None and who.lives
+        known = who is not None and who.lives()
         if known or time.monotonic() >= end:
             by = f"`{who.verb}` (pid {who.pid}, since {who.since})" if who and known else "another command"
             raise BusyError(

@@ -88,21 +88,21 @@ def test_adb_itself_on_the_device_ends_as_the_command_did(address: str, server: 
     words = server.command(address, "shell", "echo 'a  b'; exit 7", deadline=Deadline.after(BOOT_SECONDS))
     done = proc.run(words, check=False, deadline=Deadline.after(30))
     assert (done.out, done.status) == ("a  b\n", 7)
-    assert words[1:4] == ["-P", str(server.port), "-s"]
+    assert words[1:4] == ["-P", str(server.port()), "-s"]
 
 
 def test_server_is_the_labs_own(address: str, server: AdbServer) -> None:
     server.connect(address, Deadline.after(BOOT_SECONDS))
     (entry,) = server.journal.entries("process")
     process = psutil.Process(entry.facts["pid"])
-    assert listening(process) == {("127.0.0.1", server.port)}
-    assert server.port != 5037
+    assert listening(process) == {("127.0.0.1", server.port())}
+    assert server.port() != 5037
     assert (server.folder / ".android" / "adbkey").is_file()
 
     again = AdbServer(server.folder, server.journal)  # as the next command would find it
-    assert again.ensure() == server.port and again.journal.entries("process")[0].facts["pid"] == process.pid
+    assert again.ensure() == server.port() and again.journal.entries("process")[0].facts["pid"] == process.pid
 
-    port = again.port
+    port = again.port()
     again.stop()
     assert not process.is_running() and again.journal.entries("process") == []
     with pytest.raises(ConnectionRefusedError):

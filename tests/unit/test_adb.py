@@ -8,9 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -98,8 +98,8 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
     child.wait()
 
 
-def server(tmp_path: Path) -> AdbServer:
-    return AdbServer(tmp_path / "adb", Journal(tmp_path / "journal"))
+def server(tmp_path: Path, client: Callable[[], Any] | None = None) -> AdbServer:
+    return AdbServer(tmp_path / "adb", Journal(tmp_path / "journal"), client)
 
 
 def test_environment_names_no_other_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_a_reused_pid_is_not_our_server(tmp_path: Path, bystander: subprocess.Po
     ours = server(tmp_path)
     created = psutil.Process(bystander.pid).create_time()
     files.write_json(ours.record, {"pid": bystander.pid, "created": created - 100, "port": 15037})
-    assert ours.port is None
+    assert ours.port() is None
     ours.stop()
     assert bystander.poll() is None and not ours.record.exists()
 
@@ -143,9 +143,7 @@ def test_no_answer_never_starts_the_users_server(tmp_path: Path, monkeypatch: py
     assert started == []
 
 
-def test_a_device_that_never_comes_ends_with_the_deadline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_that_never_comes_ends_with_the_deadline(tmp_path: Path) -> None:
     class Refusing:
         def list(self) -> list[object]:
             return []
@@ -153,18 +151,16 @@ def test_a_device_that_never_comes_ends_with_the_deadline(
         def connect(self, address: str, timeout: float) -> str:
             return f"failed to connect to '{address}': Connection refused"
 
-    ours = server(tmp_path)
-    monkeypatch.setattr(ours, "_client", Refusing)
+    ours = server(tmp_path, Refusing)
     with pytest.raises(DeadlineError, match="Connection refused"):
         ours.connect("127.0.0.1:1", Deadline.after(0.05))
 
 
 @pytest.mark.parametrize("way", ["shell", "output"])
 def test_a_device_that_takes_no_question_is_asked_again_and_ends_with_the_deadline(
-    deaf: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+    deaf: Client, tmp_path: Path, way: str
 ) -> None:
-    ours = server(tmp_path)
-    monkeypatch.setattr(ours, "_client", lambda: deaf)
+    ours = server(tmp_path, lambda: deaf)
     with pytest.raises(DeadlineError, match="an answer of the ADB device"):
         getattr(ours, way)("127.0.0.1:1", "echo", "a b", deadline=Deadline.after(1), seconds=0.2)
     service = {"shell": "shell", "output": "exec"}[way]
@@ -172,21 +168,15 @@ def test_a_device_that_takes_no_question_is_asked_again_and_ends_with_the_deadli
 
 
 @pytest.mark.parametrize("way", ["shell", "output"])
-def test_a_device_that_goes_on_talking_ends_with_what_is_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    ours = server(tmp_path)
+def test_a_device_that_goes_on_talking_ends_with_what_is_enough(tmp_path: Path, way: str) -> None:
     with speaking(Talking) as client, pytest.raises(TooMuchError):
-        monkeypatch.setattr(ours, "_client", lambda: client)
+        ours = server(tmp_path, lambda: client)
         getattr(ours, way)("127.0.0.1:1", "logcat", deadline=Deadline.after(60))
 
 
-def test_a_device_that_drips_ends_with_the_deadline_and_when_cancelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = server(tmp_path)
+def test_a_device_that_drips_ends_with_the_deadline_and_when_cancelled(tmp_path: Path) -> None:
     with speaking(Dripping) as client:
-        monkeypatch.setattr(ours, "_client", lambda: client)
+        ours = server(tmp_path, lambda: client)
         began = time.monotonic()
         with pytest.raises(DeadlineError):
             ours.shell("127.0.0.1:1", "logcat", deadline=Deadline.after(0.5))

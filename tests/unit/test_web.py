@@ -349,12 +349,11 @@ def test_a_mail_server_that_does_not_end_its_answer(talk: Callable[..., None]) -
 
 
 @pytest.mark.parametrize("name", [*FLOODS, *(f"dripping {name}" for name in DRIPS)])
-def test_a_page_of_novnc_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "_NOVNC_SECONDS", 0.7)
+def test_a_page_of_novnc_ends(name: str) -> None:
     talk = DRIPS[name.removeprefix("dripping ")] if name.startswith("dripping") else FLOODS[name]
     began = time.monotonic()
     with sinks.raw(talk) as address:
-        assert not looking.novnc(address).works
+        assert not looking.novnc(address, 0.7).works
     assert time.monotonic() - began < 5
 
 
@@ -392,14 +391,13 @@ def _frames_that_drip(connection: socket.socket) -> None:
         time.sleep(0.1)
 
 
-def test_the_vnc_servers_words_are_heard_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "_NOVNC_SECONDS", 2.0)
+def test_the_vnc_servers_words_are_heard_and_bounded() -> None:
     with sinks.raw(_novnc(lambda connection: connection.sendall(b"\x82\x0cRFB 003.008\n"))) as address:
-        assert looking.novnc(address).works
+        assert looking.novnc(address, 2.0).works
     for says in (_endless_frame, _frames_that_drip):
         began = time.monotonic()
         with sinks.raw(_novnc(says)) as address:
-            look = looking.novnc(address)
+            look = looking.novnc(address, 2.0)
         assert (look.page, look.banner) == (200, "")
         assert look.error
         assert time.monotonic() - began < 6

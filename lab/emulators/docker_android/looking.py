@@ -234,13 +234,13 @@ def screenshot(server: AdbServer, address: str, deadline: Deadline) -> bytes:
     return server.output(address, "screencap", "-p", deadline=deadline, seconds=_ASK_SECONDS)
 
 
-def novnc(address: str) -> Novnc:
-    """The page, and over the WebSocket beside it the VNC server's first words."""
+def novnc(address: str, seconds: float = _NOVNC_SECONDS) -> Novnc:
+    """The page, and over the WebSocket beside it the VNC server's first words; `seconds` for each."""
     try:
         with (
-            web.bounded("noVNC's page", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES),
+            web.bounded("noVNC's page", Deadline.after(seconds), _NOVNC_BYTES),
             web.HttpSession() as session,
-            session.get(f"http://{address}/vnc.html", timeout=_NOVNC_SECONDS, stream=True) as answer,
+            session.get(f"http://{address}/vnc.html", timeout=seconds, stream=True) as answer,
         ):
             page = answer.status_code
             web.read_whole(answer, _NOVNC_BYTES)
@@ -249,22 +249,22 @@ def novnc(address: str) -> Novnc:
     except (BlockedError, DeadlineError) as error:
         return Novnc(None, error=f"no page: {error.what}")
     try:
-        with web.bounded("noVNC's WebSocket", Deadline.after(_NOVNC_SECONDS), _NOVNC_BYTES):
-            greeting, error_text = _greeting(address)
+        with web.bounded("noVNC's WebSocket", Deadline.after(seconds), _NOVNC_BYTES):
+            greeting, error_text = _greeting(address, seconds)
     except (BlockedError, DeadlineError) as error:
         return Novnc(page, error=f"no WebSocket: {error.what}")
     return Novnc(page, greeting, error=error_text)
 
 
-def _greeting(address: str) -> tuple[str, str]:
+def _greeting(address: str, seconds: float) -> tuple[str, str]:
     """The first words of the VNC server behind the WebSocket, and why there are none."""
     try:
         host, _, port = address.partition(":")
         # A connection of our own: given an address, the library would ask the environment's proxy.
-        way = web.watched(socket.create_connection((host, int(port)), _NOVNC_SECONDS))
+        way = web.watched(socket.create_connection((host, int(port)), seconds))
         page_socket = websocket.create_connection(
             f"ws://{address}/websockify",
-            timeout=_NOVNC_SECONDS,
+            timeout=seconds,
             subprotocols=["binary"],
             socket=way,
         )
