@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import qemubench
+import vboxbench
 from registrybench import ANDROID, REPOSITORY, TAG, Bench, at
 from registryserver import Registry, registry
 
 from lab.core.deadline import Deadline
+from lab.engines.virtualbox.transport import Transport
 from lab.guest.ssh import Guest
 from lab.guest.waiting import wait_for_ssh
 from lab.host.packages import find_program
@@ -83,3 +86,45 @@ def browser() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="module")
+def qemu_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    return qemubench.bases(tmp_path_factory.mktemp("bases"))
+
+
+@pytest.fixture
+def make_qemu(tmp_path: Path, qemu_bases: dict[bool, Path]) -> Iterator[qemubench.Make]:
+    with qemubench.machines(tmp_path, qemu_bases) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def vbox_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    return vboxbench.bases(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def vbox_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(params=["vboxapi", "VBoxManage"])
+def vbox_transport(request: pytest.FixtureRequest, vbox: Instance) -> Callable[[], Transport]:
+    """Makes transports to the real VirtualBox, of the kind the test runs with."""
+    return vboxbench.transports(request.param, vbox)
+
+
+@pytest.fixture
+def vbox_client(vbox_transport: Callable[[], Transport]) -> Iterator[Transport]:
+    made = vbox_transport()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_vbox(
+    tmp_path: Path, vbox_bases: dict[bool, Path], vbox_cache: Path, vbox_client: Transport
+) -> Iterator[vboxbench.Make]:
+    with vboxbench.machines(tmp_path, vbox_bases, vbox_cache, vbox_client) as make:
+        yield make
