@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from lab.engines.vagrant.libvirt import VagrantLibvirt, state
 from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.machine import VagrantMachine
 from lab.engines.virtualbox.host import Installed
-from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.manage.machine import settings_of
 from lab.engines.virtualbox.manage.text import fields
 from tests.unit import fakes
@@ -294,10 +292,10 @@ def test_virtualbox_is_set_as_labs_own_engine_sets_it(tmp_path: Path) -> None:
     ("version", "closed"), [("7.2.22_Debianr1", True), ("7.0.0r1", True), ("6.1.50r1", False)]
 )
 def test_the_hosts_loopback_is_closed_where_virtualbox_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, closed: bool
+    tmp_path: Path, version: str, closed: bool
 ) -> None:
-    monkeypatch.setattr(plan.host, "installed", lambda _: Installed(tmp_path, version))
-    words = plan.virtualbox(spec(tmp_path), tmp_path / "console.log", VirtualBoxOptions())["customize"]
+    console, there = tmp_path / "console.log", Installed(tmp_path, version)
+    words = plan.virtualbox(spec(tmp_path), console, VirtualBoxOptions(), lambda _: there)["customize"]
     assert (["modifyvm", ":id", "--nat-localhostreachable1", "off"] in words) is closed
 
 
@@ -478,32 +476,3 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not found.usable
     assert found.why == "vagrant and virsh not found"
     assert "apt-get install vagrant" in found.hint
-
-
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [("io-error", State.DISK_FULL), ("paused", State.PAUSED), ("suspended", State.PAUSED)],
-)
-def test_libvirts_paused_is_asked_for_its_reason(
-    monkeypatch: pytest.MonkeyPatch, status: str, state: State
-) -> None:
-    def virsh(_: object, *words: str) -> str:
-        if words[0] == "dominfo":
-            return "State:          paused\n"
-        assert words[0] == "qemu-monitor-command" and "query-status" in words[2]
-        return json.dumps({"return": {"status": status}})
-
-    monkeypatch.setattr(VagrantLibvirt, "_virsh", virsh)
-    assert VagrantLibvirt("u").state() is state
-
-
-@pytest.mark.parametrize(
-    ("log", "state"), [("00:01:02.3 VD#0: Host disk full\n", State.DISK_FULL), ("", State.PAUSED)]
-)
-def test_virtualboxs_paused_is_looked_up_in_its_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, state: State
-) -> None:
-    described = f'VMState="paused"\nLogFldr="{tmp_path}"\n'
-    (tmp_path / "VBox.log").write_text(log)
-    monkeypatch.setattr(Program, "run", lambda *_words, **_options: described)
-    assert vboxmanage.VagrantVirtualBox("u").state() is state

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,9 +45,10 @@ _STATES = {
 class VagrantLibvirt:
     """`uuid` is the domain's."""
 
-    def __init__(self, uuid: str, uri: str = URI) -> None:
+    def __init__(self, uuid: str, virsh: Callable[..., str] | None = None) -> None:
+        """`virsh` gives what that program prints, asked with some words of its own."""
         self._uuid = uuid
-        self._uri = uri
+        self._virsh = virsh or _virsh
 
     def state(self) -> State:
         try:
@@ -113,8 +114,9 @@ class VagrantLibvirt:
         )
         return answer
 
-    def _virsh(self, *words: str) -> str:
-        return proc.run([VIRSH, "-c", self._uri, *words], deadline=Deadline.after(_SECONDS)).out
+
+def _virsh(*words: str) -> str:
+    return proc.run([VIRSH, "-c", URI, *words], deadline=Deadline.after(_SECONDS)).out
 
 
 class _Monitor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,12 @@ def libvirt(spec: MachineSpec, forwards: Sequence[Forward], options: QemuOptions
     }
 
 
-def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> dict[str, Any]:
+def virtualbox(
+    spec: MachineSpec,
+    console: Path,
+    options: VirtualBoxOptions,
+    find: Callable[[str], host.Installed | None] = host.installed,
+) -> dict[str, Any]:
     """VBoxManage's words before each boot; `:id` is Vagrant's word for the machine."""
     hardware: dict[str, list[str]] = {
         "paravirtprovider": [spec.paravirt],
@@ -62,7 +67,7 @@ def virtualbox(spec: MachineSpec, console: Path, options: VirtualBoxOptions) -> 
         "uart1": ["0x3f8", "4"],
         "uartmode1": ["file", str(console)],
     }
-    installed = host.installed(options.home)
+    installed = find(options.home)
     if installed and in_range(installed.version_hint, _FIRST_CLOSED, ""):
         hardware["nat-localhostreachable1"] = ["off"]  # services on the host's loopback are none of the VM's
     if options.execution_engine != "default":

@@ -32,8 +32,9 @@ is told once a snapshot's taking, deleting or restoring is over."""
 class VagrantVirtualBox:
     """`uuid` is VirtualBox's own of the machine. The program is the one on PATH, which Vagrant takes too."""
 
-    def __init__(self, uuid: str) -> None:
+    def __init__(self, uuid: str, program: Program | None = None) -> None:
         self._uuid = uuid
+        self._program = program or Program(Path(PROGRAM))
 
     def state(self) -> State:
         described = self._talk.find(self._uuid)
@@ -93,7 +94,7 @@ class VagrantVirtualBox:
 
     @property
     def _talk(self) -> Talk:
-        return Talk(Program(Path(PROGRAM)), ("", ""), Deadline.after(_SECONDS))
+        return Talk(self._program, ("", ""), Deadline.after(_SECONDS))
 
 
 def forwards(described: Mapping[str, str]) -> list[Forward]:
