@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lab.adb import AdbServer
 from lab.core.deadline import Deadline, cleaning_up
 from lab.core.errors import BlockedError, InconclusiveError
 from lab.core.steps import Step
+from lab.emulators.base import ContainerEmulator
 from lab.emulators.canary import console
-from lab.emulators.canary.container import DEVICE, ENTRYPOINT, CanaryContainer
+from lab.emulators.canary.container import DEVICE, ENTRYPOINT, launch, parse, until_told
 from lab.emulators.container import ending, killed_for_memory
 from lab.emulators.options import Place
-from lab.emulators.protocol import ContainerState, NestedProof, Speed, Tell
+from lab.emulators.protocol import ContainerState, NestedProof
 from lab.emulators.transfer import ImageArchive, Transfer
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
@@ -24,49 +25,29 @@ from lab.images.cache import CachedImage, check
 __all__ = ["Canary"]
 
 
-class Canary:
+class Canary(ContainerEmulator):
     """The canary of one lab. See lab.emulators.protocol.Emulator for what each method promises."""
 
     name = "canary"
-    android = False
-    double = False
     own_clock = True
-    memory_mib = 0
 
     def __init__(self, place: Place) -> None:
-        self.ports: Mapping[str, int] = place.ports({"adb": recipe.ADB_PORT})
-        self._container = CanaryContainer(place.container(self.name), place.lab_uuid)
-        self._compared = CanaryContainer(f"{place.container(self.name)}-compared", place.lab_uuid)
-        self._cache = place.cache
-        self._journal = place.journal
-        self._mirror = place.debian_mirror
+        super().__init__(place, {"adb": recipe.ADB_PORT})
         self._image: CachedImage | None = None
-
-    def boot_seconds(self, speed: Speed) -> float:  # noqa: ARG002
-        return 0
 
     def image_id(self) -> str:
         image = self._found()
         return f"{self.name}@{recipe.facts(image)['image_id']}" if image else f"{self.name} (not built)"
 
-    def to_be_fetched(self) -> bool:
-        return False  # some tens of megabytes: they come while the VM is made
-
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
-            image = self._image = recipe.build(self._cache, step, self._mirror())
+            image = self._image = recipe.build(self._place.cache, step, self._place.debian_mirror())
         check(image)
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 
-    def upload(self, guest: Guest, step: Step) -> None:
-        self._transfer.upload(guest, step)
-
-    def load(self, guest: Guest, step: Step) -> None:
-        self._transfer.load(guest, step)
-
     def start(self, guest: Guest, step: Step, *, nonce: str) -> None:
-        self._container.launch(guest, self._reference(), nonce=nonce, publish=self.ports["adb"])
+        launch(self._container, guest, self._reference(), nonce=nonce, publish=self.ports["adb"])
         step.result = self._container.name
 
     def runs_with(self, state: ContainerState, nonce: str) -> bool:
@@ -77,7 +58,7 @@ class Canary:
 
     def booted(self, guest: Guest, deadline: Deadline) -> NestedProof:
         self._must_be_labs(guest)
-        log, state = self._container.told(guest, deadline)
+        log, state = until_told(self._container, guest, deadline)
         proof = console.proof(log, out_of_memory=killed_for_memory(state))
         if not state.running:  # its log still says that L2 was ready once, and then why it ended
             console.proof(
@@ -92,36 +73,26 @@ class Canary:
 
     def time_boot(self, guest: Guest, acceleration: Literal["kvm", "tcg"], deadline: Deadline) -> float:
         try:
-            self._compared.launch(guest, self._reference(), nonce="compare", accel=acceleration)
-            log, state = self._compared.told(guest, deadline)
+            launch(self._compared, guest, self._reference(), nonce="compare", accel=acceleration)
+            log, state = until_told(self._compared, guest, deadline)
             return console.seconds(log, acceleration, out_of_memory=killed_for_memory(state))
         finally:
             with cleaning_up():
                 self._compared.remove(guest)
 
-    def state(self, guest: Guest) -> ContainerState:
-        return self._container.state(guest)
-
     def logs(self, guest: Guest) -> dict[str, str]:
-        logs = self._container.evidence(guest)
+        logs = super().logs(guest)
         return logs | {"l2-console.log": console.of_l2(logs["container.log"])}
-
-    def follow(self, guest: Guest, tell: Tell) -> None:
-        self._container.watch(guest, (), tell)
-
-    def stop(self, guest: Guest) -> None:
-        for container in (self._container, self._compared):
-            container.remove(guest)
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
         # What answers is not waited for to say something else: an L2 tells in its log, last of all, that
         # its boot is over, and that was read before.
-        server = AdbServer(adb_folder, self._journal)
+        server = AdbServer(adb_folder, self._place.journal)
         return console.properties(server.shell(adb_address, "getprop", deadline=deadline))
 
     def _must_be_labs(self, guest: Guest) -> None:
         """Raise InconclusiveError for another container than lab starts: whatever that says shows nothing."""
-        state = self._container.state(guest)
+        state = self.state(guest)
         if not state.exists:
             return  # its log is not there either: that is told with the rest
         other = _changed(state)
@@ -135,7 +106,7 @@ class Canary:
 
     def _found(self) -> CachedImage | None:
         if self._image is None:
-            self._image = recipe.find(self._cache)
+            self._image = recipe.find(self._place.cache)
         return self._image
 
     def _need_image(self) -> CachedImage:
@@ -143,6 +114,9 @@ class Canary:
         if image is None:
             raise BlockedError("the canary's image is not built", hint="`invoke image.build` builds it")
         return image
+
+    def _parse(self, inspected: Mapping[str, Any] | None) -> ContainerState:
+        return parse(inspected)
 
     @cached_property
     def _transfer(self) -> Transfer:

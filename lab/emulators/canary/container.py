@@ -10,6 +10,7 @@ from lab.core.errors import BlockedError, InconclusiveError
 from lab.core.proc import tail
 from lab.emulators import container
 from lab.emulators.canary import console
+from lab.emulators.container import Container
 from lab.emulators.protocol import ContainerState
 from lab.guest.ssh import Guest
 from lab.images.canary import ADB_PORT
@@ -23,45 +24,46 @@ _MEMORY = "768m"
 _PROCESSES = "64"
 
 
-class CanaryContainer(container.Container):
-    """A canary's container."""
+def launch(
+    canary: Container,
+    guest: Guest,
+    reference: str,
+    *,
+    nonce: str,
+    publish: int | None = None,
+    accel: str = "kvm",
+) -> None:
+    """Start it with no more rights than L2 needs; `publish` is the port of L1 for its ADB."""
+    words = ["--user", _NOBODY, "--cap-drop", "ALL", "--read-only"]
+    words += ["--security-opt", "no-new-privileges", "--tmpfs", "/tmp"]  # noqa: S108 - the container's
+    words += ["--memory", _MEMORY, "--pids-limit", _PROCESSES]
+    words += ["--env", f"CANARY_NONCE={nonce}", "--env", f"CANARY_ACCEL={accel}"]
+    ports = {} if publish is None else {ADB_PORT: publish}
+    canary.run(guest, reference, words, kvm=accel == "kvm", publish=ports)
 
-    def launch(
-        self, guest: Guest, reference: str, *, nonce: str, publish: int | None = None, accel: str = "kvm"
-    ) -> None:
-        """Start it with no more rights than L2 needs; `publish` is the port of L1 for its ADB."""
-        words = ["--user", _NOBODY, "--cap-drop", "ALL", "--read-only"]
-        words += ["--security-opt", "no-new-privileges", "--tmpfs", "/tmp"]  # noqa: S108 - the container's
-        words += ["--memory", _MEMORY, "--pids-limit", _PROCESSES]
-        words += ["--env", f"CANARY_NONCE={nonce}", "--env", f"CANARY_ACCEL={accel}"]
-        ports = {} if publish is None else {ADB_PORT: publish}
-        self.run(guest, reference, words, kvm=accel == "kvm", publish=ports)
 
-    def told(self, guest: Guest, deadline: Deadline) -> tuple[str, ContainerState]:
-        """Its log, once it says that L2 is ready or that it failed, and what it is like then.
+def until_told(canary: Container, guest: Guest, deadline: Deadline) -> tuple[str, ContainerState]:
+    """Its log, once it says that L2 is ready or that it failed, and what it is like then.
 
-        Raises DeadlineError, and when it ended without saying either BlockedError if it was for want of
-        memory, else InconclusiveError.
-        """
-        log, inspected = self.follow(guest, (console.READY, console.FAILED), deadline)
-        state = parse(inspected)
-        if not any(line.startswith((console.READY, console.FAILED)) for line in log.splitlines()):
-            if container.killed_for_memory(state):
-                raise BlockedError(
-                    f"out of memory: the container {self.name} ended ({container.ending(state)})",
-                    hint="make the lab anew with a larger vm.memory_mib",
-                    tail=tail(log),
-                )
-            raise InconclusiveError(
-                f"the container {self.name} "
-                + (f"ended ({container.ending(state)})" if state.exists else "is not there"),
-                hint="`invoke lab.logs --source container` shows its log",
-                tail=tail(log),
-            )
+    Raises DeadlineError, and when it ended without saying either BlockedError if it was for want of
+    memory, else InconclusiveError.
+    """
+    log, inspected = canary.follow(guest, (console.READY, console.FAILED), deadline)
+    state = parse(inspected)
+    if any(line.startswith((console.READY, console.FAILED)) for line in log.splitlines()):
         return log, state
-
-    def state(self, guest: Guest) -> ContainerState:
-        return parse(self.inspect(guest))
+    if container.killed_for_memory(state):
+        raise BlockedError(
+            f"out of memory: the container {canary.name} ended ({container.ending(state)})",
+            hint="make the lab anew with a larger vm.memory_mib",
+            tail=tail(log),
+        )
+    raise InconclusiveError(
+        f"the container {canary.name} "
+        + (f"ended ({container.ending(state)})" if state.exists else "is not there"),
+        hint="`invoke lab.logs --source container` shows its log",
+        tail=tail(log),
+    )
 
 
 def parse(inspected: Mapping[str, Any] | None) -> ContainerState:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lab.adb import AdbServer
 from lab.core import proc
 from lab.core.deadline import Deadline, NotYet, poll
 from lab.core.errors import LabError
 from lab.core.steps import Step
-from lab.emulators.container import Container
+from lab.emulators.base import ContainerEmulator
 from lab.emulators.docker_android import apk as apps
 from lab.emulators.docker_android import (
     contract,
@@ -40,23 +40,19 @@ from lab.guest.ssh import Guest
 __all__ = ["DockerAndroid"]
 
 
-class DockerAndroid:
+class DockerAndroid(ContainerEmulator):
     """docker-android in one lab. See lab.emulators.protocol.AndroidEmulator for what each method promises."""
 
     name = "docker-android"
     android = True
-    own_clock = False
 
     def __init__(self, place: Place, options: AndroidOptions) -> None:
-        self._place = place
         if 0 < place.vm_cpus < options.cpus:  # Docker refuses a limit that is more than there is
             options = replace(options, cpus=float(place.vm_cpus))
         self._options = options
         self._services = {**contract.SERVICES, **(contract.APPIUM if options.appium else {})}
         self.memory_mib = options.memory_mib
-        self.ports: Mapping[str, int] = place.ports(self._services)
-        self._container = Container(place.container(self.name), place.lab_uuid)
-        self._compared = Container(f"{place.container(self.name)}-compared", place.lab_uuid)
+        super().__init__(place, self._services)
         self._image: image.AndroidImage | None = None
         self._outdated = ""
         """Why the container that was looked at last is not what the settings ask for."""
@@ -83,12 +79,6 @@ class DockerAndroid:
         self._forget()
         archive = self._image.archive
         step.result = f"{archive.reference}, {self._image.bytes / 1e6:.0f} MB, {self._image.identity}"
-
-    def upload(self, guest: Guest, step: Step) -> None:
-        self._transfer.upload(guest, step)
-
-    def load(self, guest: Guest, step: Step) -> None:
-        self._transfer.load(guest, step)
 
     def start(self, guest: Guest, step: Step, *, nonce: str) -> None:
         if self._outdated:
@@ -122,19 +112,12 @@ class DockerAndroid:
             guest, self._compared, self._need_image(), launch, acceleration, deadline, self._place.journal
         )
 
-    def state(self, guest: Guest) -> ContainerState:
-        return reading.state(self._container.inspect(guest))
-
     def logs(self, guest: Guest) -> dict[str, str]:
         return evidence.gather(guest, self._container, self._contract)
 
     def follow(self, guest: Guest, tell: Tell) -> None:
         promised = self._contract
         self._container.watch(guest, [promised.log(name) for name in promised.device_logs], tell)
-
-    def stop(self, guest: Guest) -> None:
-        for container in (self._container, self._compared):
-            container.remove(guest)
 
     def prove(self, adb_address: str, adb_folder: Path, deadline: Deadline) -> NestedProof:
         server = AdbServer(adb_folder, self._place.journal)
@@ -231,6 +214,9 @@ class DockerAndroid:
     @cached_property
     def _watch(self) -> Watch:
         return Watch(self._container.name, self._contract, self._place.journal)
+
+    def _parse(self, inspected: Mapping[str, Any] | None) -> ContainerState:
+        return reading.state(inspected)
 
     @cached_property
     def _transfer(self) -> Transfer:
