@@ -169,8 +169,7 @@ class Night:
             row["cell"] = cell_document(run.cell) if run.cell else None
             for claim in row["claims"]:
                 del claim["counts"]
-        plain: dict[str, Any] = _lists(document)
-        return plain
+        return document
 
 
 def counted(counts: Mapping[str, int]) -> dict[str, int]:
@@ -190,11 +189,3 @@ def cell_document(columns: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: bool(columns[name]) if name in _FLAGS else columns[name] for name in CELL}
     host = {name: value for name in _HOST if (value := plain.pop(name)) or name != "pc"}
     return {"host": host, **plain}
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _lists(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_lists(item) for item in value]
-    return value

@@ -17,10 +17,21 @@ _SENTENCES = ("reason", "error", "observed", "said", "text")
 
 
 def insert(connection: sqlite3.Connection, table: str, **columns: Any) -> int:
-    """Add a row, its sentences redacted; returns its id."""
-    values = [redact.clean(value) if name in _SENTENCES else value for name, value in columns.items()]
+    """Add a row; returns its id."""
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    return connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values).lastrowid or 0  # noqa: S608
+    statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+    return connection.execute(statement, _redacted(columns)).lastrowid or 0
+
+
+def update_night(connection: sqlite3.Connection, key: int, **columns: Any) -> None:
+    """Change these columns of the night of that id."""
+    changes = ", ".join(f"{name} = ?" for name in columns)
+    connection.execute(f"UPDATE nights SET {changes} WHERE id = ?", [*_redacted(columns), key])  # noqa: S608
+
+
+def _redacted(columns: Mapping[str, Any]) -> list[Any]:
+    """The values, without secrets in those that are sentences."""
+    return [redact.clean(value) if name in _SENTENCES else value for name, value in columns.items()]
 
 
 def cell_id(connection: sqlite3.Connection, cell: Mapping[str, Any] | None) -> int | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from lab.core import redact
 from lab.core.errors import LabError
 from lab.history import retention, rows
 from lab.history.database import HistoryError, as_history_error, open_database
@@ -77,24 +77,12 @@ class History:
     def end(self, night: int, ending: Ending) -> None:
         """Close a night that runs. One that has ended stays as it is: NotRunningError."""
         with self._writing() as connection:
-            changed = connection.execute(
-                "UPDATE nights SET state = ?, ended = ?, seconds = ?, verdict = ?, claim = ?, reason = ?,"
-                " cell = ?, clock_jump = ? WHERE id = ? AND state = ?",
-                (
-                    ENDED,
-                    _now(),
-                    ending.seconds,
-                    ending.verdict,
-                    ending.claim,
-                    redact.clean(ending.reason),
-                    rows.cell_id(connection, ending.cell),
-                    ending.clock_jump,
-                    night,
-                    RUNNING,
-                ),
-            )
-            if changed.rowcount != 1:
+            running = connection.execute("SELECT 1 FROM nights WHERE id = ? AND state = ?", (night, RUNNING))
+            if running.fetchone() is None:
                 raise NotRunningError(f"night {night} does not run: it cannot be ended")
+            own = {name: value for name, value in vars(ending).items() if name not in ("claims", "notes")}
+            cell = rows.cell_id(connection, ending.cell)
+            rows.update_night(connection, night, **own | {"state": ENDED, "ended": _now(), "cell": cell})
             for claimed in ending.claims:
                 counts = json.dumps(dict(claimed.counts))
                 rows.insert(connection, "claims", night=night, **vars(claimed) | {"counts": counts})
@@ -146,12 +134,12 @@ class History:
     def reported(self, night: int, report: str) -> None:
         """Write down where the night's report is."""
         with self._writing() as connection:
-            connection.execute("UPDATE nights SET report = ? WHERE id = ?", (report, night))
+            rows.update_night(connection, night, report=report)
 
     def settle(self, night: int) -> None:
         """Write down that nobody is to be told of a night any more. From its beginning on it is untold."""
         with self._writing() as connection:
-            connection.execute("UPDATE nights SET untold = 0 WHERE id = ?", (night,))
+            rows.update_night(connection, night, untold=0)
 
     def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
         """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
@@ -185,17 +173,11 @@ class History:
 
     def last_before(self, night: Night) -> Night | None:
         """The newest ended night before this one, of whatever cell."""
-        last = self._read("WHERE state = ? AND id < ? ORDER BY id DESC LIMIT 1", (ENDED, night.id))
-        return last[0] if last else None
+        return next(iter(self._ended_before(night.id, 1)), None)
 
     def before(self, night: Night, limit: int) -> list[Night]:
         """The last `limit` nights of the same cell that ended before this one, newest first."""
-        if night.cell_id is None:
-            return []
-        return self._read(
-            "WHERE cell = ? AND id < ? AND state = ? ORDER BY id DESC LIMIT ?",
-            (night.cell_id, night.id, ENDED, limit),
-        )
+        return self._ended_before(night.id, limit, "cell = ?", night.cell_id)
 
     def alike(self, night: Night, limit: int) -> list[Night]:
         """The last `limit` nights of the same host and engine with verdicts before this one, newest first.
@@ -203,33 +185,26 @@ class History:
         Those that did not come to know their cell are among them, for a history is of one host. A
         night without a cell is taken to be of the engine of the last one before it that has one.
         """
-        last = (
-            ()
-            if night.cell
-            else self._read(
-                "WHERE cell IS NOT NULL AND id < ? AND state = ? ORDER BY id DESC LIMIT 1", (night.id, ENDED)
-            )
-        )
-        cell = night.cell or next((other.cell for other in last), None)
+        known = [night] if night.cell else self._ended_before(night.id, 1, "cell IS NOT NULL")
+        cell = known[0].cell if known else None
         if cell is None:
             return []
-        return self._read(
-            "WHERE id < ? AND state = ? AND EXISTS (SELECT 1 FROM claims WHERE claims.night = nights.id)"
-            " AND (cell IS NULL OR cell IN"
-            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND pc = ? AND engine = ?))"
-            " ORDER BY id DESC LIMIT ?",
-            (night.id, ENDED, cell["system"], cell["cpu"], cell["pc"], cell["engine"], limit),
+        return self._ended_before(
+            night.id,
+            limit,
+            "EXISTS (SELECT 1 FROM claims WHERE claims.night = nights.id) AND (cell IS NULL OR cell IN"
+            " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND pc = ? AND engine = ?))",
+            *(cell[name] for name in ("system", "cpu", "pc", "engine")),
         )
 
-    def last_claim(self, before: int | None = None) -> str:
+    def last_claim(self, before: int = sys.maxsize) -> str:
         """What the newest ended night (before the one of that id) that names a claim was about; or empty."""
+        return next((night.claim for night in self._ended_before(before, 1, "claim != ''")), "")
+
+    def events(self) -> list[tuple[str, str]]:
+        """What happened to the history itself: (when, what), oldest first."""
         with as_history_error(self.path):
-            row = self._connection.execute(
-                "SELECT claim FROM nights WHERE claim != '' AND state = ? AND id < coalesce(?, id + 1)"
-                " ORDER BY id DESC LIMIT 1",
-                (ENDED, before),
-            ).fetchone()
-        return str(row["claim"]) if row else ""
+            return [(row["at"], row["text"]) for row in self._connection.execute("SELECT * FROM events")]
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -244,14 +219,14 @@ class History:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def _ended_before(self, key: int, limit: int, where: str = "1", *values: Any) -> list[Night]:
+        """The last ended nights before the one of that id to which `where` applies, newest first."""
+        clause = f"WHERE id < ? AND state = ? AND {where} ORDER BY id DESC LIMIT ?"
+        return self._read(clause, (key, ENDED, *values, limit))
+
     def _read(self, clause: str, values: tuple[Any, ...]) -> list[Night]:
         with as_history_error(self.path):
             return rows.nights(self._connection, clause, values)
-
-    def events(self) -> list[tuple[str, str]]:
-        """What happened to the history itself: (when, what), oldest first."""
-        with as_history_error(self.path):
-            return [(row["at"], row["text"]) for row in self._connection.execute("SELECT * FROM events")]
 
 
 def _now() -> str:

@@ -13,7 +13,7 @@ from lab.history.regressions import findings
 from lab.history.store import History
 from lab.nights import telling
 from lab.nights.reporting import report
-from lab.notify import Channel
+from lab.notify.sending import Channel
 from lab.workflow.session import Session
 
 LATE = "its command was ended before it could tell of this night: a later one does"

@@ -32,7 +32,7 @@ from lab.nights.judging import judge
 from lab.nights.keeping import NAME
 from lab.nights.runs import COMPARE, UP, VALIDATE, NightRuns
 from lab.nights.showing import show
-from lab.notify import Channel
+from lab.notify.sending import Channel
 from lab.records.evidence import Run
 from lab.workflow import preflight, selection
 from lab.workflow.climbing import check_claim

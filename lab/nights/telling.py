@@ -20,7 +20,12 @@ from lab.history.regressions import VERDICT
 from lab.history.store import History
 from lab.model.domain import Verdict
 from lab.nights.showing import cell_phrase
-from lab.notify import Channel, GitHubIssues, Mail, Notice, Slack, Webhook, secret
+from lab.notify.github import GitHubIssues
+from lab.notify.mail import Mail
+from lab.notify.message import Notice
+from lab.notify.secrets import secret
+from lab.notify.sending import Channel
+from lab.notify.webhook import Slack, Webhook
 from lab.workflow.session import Session
 
 TRIES = 3

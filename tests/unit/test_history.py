@@ -96,20 +96,20 @@ def test_a_night_comes_back_as_it_was_written(history: History) -> None:
     history.found(key, [NightFinding("verdict: nesting", "worse now")])
     history.delivered(key, Delivery("webhook", False, "it is down"))
     history.reported(key, "report.html")
-    found = history.night(key)
-    assert (found.state, found.verdict, found.clock_jump, found.report) == (
+    result = history.night(key)
+    assert (result.state, result.verdict, result.clock_jump, result.report) == (
         "ended",
         "confirmed",
         3600.0,
         "report.html",
     )
-    assert list(found.notes) == ["one", "two"]
-    assert found.runs[0] == run()
-    assert (found.runs[1].error, found.runs[1].cut, found.runs[1].cell) == ("it broke", True, None)
-    assert found.claims == ending().claims
-    assert found.findings == [NightFinding("verdict: nesting", "worse now")]
-    assert found.deliveries == [Delivery("webhook", False, "it is down")]
-    assert found.samples(figures.NESTED_BOOT) == [6.0]
+    assert list(result.notes) == ["one", "two"]
+    assert result.runs[0] == run()
+    assert (result.runs[1].error, result.runs[1].cut, result.runs[1].cell) == ("it broke", True, None)
+    assert result.claims == ending().claims
+    assert result.findings == [NightFinding("verdict: nesting", "worse now")]
+    assert result.deliveries == [Delivery("webhook", False, "it is down")]
+    assert result.samples(figures.NESTED_BOOT) == [6.0]
     assert not history.running()
 
 
@@ -126,7 +126,7 @@ def test_a_dead_night_is_closed_as_inconclusive_and_says_how_far_it_came(history
     history.add(here, run())
     closed = history.close_dead([history.night(here)], "it was killed", "boot")
     closed += history.close_dead([history.night(elsewhere)], "it was killed", "another boot")
-    assert [found.verdict for found in closed] == ["inconclusive", "inconclusive"]
+    assert [result.verdict for result in closed] == ["inconclusive", "inconclusive"]
     assert closed[0].reason == "cut short after 1 of 3 runs: it was killed"
     assert closed[0].cell is not None
     assert "restarted" in closed[1].reason
@@ -159,7 +159,7 @@ def test_only_nights_of_the_same_cell_come_before(history: History) -> None:
     key = begin(history)
     history.end(key, ending(cell=COLUMNS | {"engine_version": "other"}))
     last = night(history)
-    assert [found.id for found in history.before(last, 9)] == [1]
+    assert [result.id for result in history.before(last, 9)] == [1]
 
 
 # --- faults -----------------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ def test_a_kill_leaves_whole_nights_and_a_sound_file(tmp_path: Path) -> None:
         nights = history.nights()
         assert history.events() == []
         assert nights
-        for found in nights[1:]:
-            assert (found.state, len(found.runs), len(found.claims)) == ("ended", 1, 1)
+        for result in nights[1:]:
+            assert (result.state, len(result.runs), len(result.claims)) == ("ended", 1, 1)
 
 
 @pytest.mark.parametrize("damage", [b"this was a database", b"SQLite format 3\x00" + b"\xff" * 4096])
@@ -262,8 +262,8 @@ def test_a_history_of_before_runs_could_be_cut_is_read(tmp_path: Path) -> None:
     )
     connection.close()
     with History(path) as history:
-        (found,) = history.night(1).runs
-    assert (found.kind, found.cut) == ("up", False)
+        (result,) = history.night(1).runs
+    assert (result.kind, result.cut) == ("up", False)
 
 
 def test_a_cell_of_before_emulated_pcs_is_the_one_of_today(tmp_path: Path) -> None:
@@ -285,10 +285,10 @@ def test_a_cell_of_before_emulated_pcs_is_the_one_of_today(tmp_path: Path) -> No
         assert history.night(1).cell == COLUMNS | {"pc": ""}
         assert "pc" not in history.night(1).as_dict()["cell"]["host"]
         last = night(history, cell=COLUMNS | {"pc": ""})
-        assert [found.id for found in history.before(last, 9)] == [1]
+        assert [result.id for result in history.before(last, 9)] == [1]
         emulated = night(history, cell=COLUMNS | {"pc": "Bochs 2.7, haswell"})
         assert history.before(emulated, 9) == []
-        assert 1 not in [found.id for found in history.alike(emulated, 9)]
+        assert 1 not in [result.id for result in history.alike(emulated, 9)]
         # A night of an earlier lab that was running meanwhile.
         history._connection.execute(
             f"INSERT INTO cells (id, {', '.join(old)}) VALUES (70, {', '.join('?' * len(old))})",  # noqa: S608
@@ -348,9 +348,9 @@ def nightly(days: int, cell: int = 1) -> list[NightAge]:
 def test_every_night_of_late_and_one_a_week_before() -> None:
     nights = nightly(400)
     gone = dropped(nights, keep_days=90, keep_nights=1000)
-    kept = [found for found in nights if found.id not in gone]
-    assert all(found in kept for found in nights[-91:])
-    old = [datetime.fromisoformat(found.started).isocalendar()[:2] for found in kept[:-91]]
+    kept = [result for result in nights if result.id not in gone]
+    assert all(result in kept for result in nights[-91:])
+    old = [datetime.fromisoformat(result.started).isocalendar()[:2] for result in kept[:-91]]
     assert len(old) == len(set(old))
     assert 42 <= len(old) <= 46
 
@@ -375,10 +375,10 @@ def test_what_the_rule_promises(days: list[int], cells: int, keep_days: int, kee
         for number, (age, state) in enumerate(zip(ages, states, strict=True))
     ]
     gone = dropped(nights, keep_days, keep_nights)
-    kept = [found for found in nights if found.id not in gone]
-    running = sum(found.state == "running" for found in nights)
+    kept = [result for result in nights if result.id not in gone]
+    running = sum(result.state == "running" for result in nights)
     assert len(kept) <= keep_nights + running + 1
-    assert all(found.state == "ended" for found in nights if found.id in gone)
+    assert all(result.state == "ended" for result in nights if result.id in gone)
     assert not nights or nights[-1] in kept
     assert dropped(kept, keep_days, keep_nights) == set()  # it has come to rest
 
@@ -386,7 +386,7 @@ def test_what_the_rule_promises(days: list[int], cells: int, keep_days: int, kee
 def test_what_is_pruned_is_gone_with_all_that_hangs_on_it(history: History) -> None:
     for _ in range(4):
         night(history, "confirmed", 6.0)
-    assert [found.id for found in history.prune(keep_days=90, keep_nights=2)] == [1, 2]
+    assert [result.id for result in history.prune(keep_days=90, keep_nights=2)] == [1, 2]
     counted = [
         history._connection.execute(statement).fetchone()[0]
         for statement in (

@@ -19,9 +19,8 @@ from lab.history.model import Night
 from lab.history.store import History
 from lab.nights import following, night, telling
 from lab.nights.night import Roads
-from lab.notify import Webhook
 from lab.notify.message import Notice
-from lab.notify.webhook import DELIVERY
+from lab.notify.webhook import DELIVERY, Webhook
 from lab.tasks.nightly.run import ROADS
 from tests.unit import sinks
 from tests.unit.bed import Bed

@@ -18,7 +18,7 @@ from lab.history.database import HistoryError
 from lab.history.model import Night
 from lab.history.store import History
 from lab.nights import telling
-from lab.notify import Webhook
+from lab.notify.webhook import Webhook
 from lab.tasks.nightly.run import ROADS
 from tests.unit import sinks
 from tests.unit.bed import Bed

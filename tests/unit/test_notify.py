@@ -22,17 +22,13 @@ from hypothesis import strategies as st
 from lab.core import redact
 from lab.core.web import Patience
 from lab.documents.nights import NoticeFinding
-from lab.notify import (
-    DeliveryError,
-    GitHubIssues,
-    Mail,
-    Notice,
-    Slack,
-    Webhook,
-    secret,
-    sending,
-)
-from lab.notify.webhook import DELIVERY, SIGNATURE, TIMESTAMP, sign, slack_message
+from lab.notify import sending
+from lab.notify.github import GitHubIssues
+from lab.notify.mail import Mail
+from lab.notify.message import Notice
+from lab.notify.secrets import secret
+from lab.notify.sending import DeliveryError
+from lab.notify.webhook import DELIVERY, SIGNATURE, TIMESTAMP, Slack, Webhook, sign, slack_message
 from tests import schema
 from tests.unit import sinks
 from tests.unit.sinks import Answer, HttpSink, Request

@@ -29,8 +29,8 @@ def test_a_lost_confirmation_is_named_until_it_is_what_is_usual(history: History
     for _ in range(3):
         night(history)
     for expected in (True, True, True, False):
-        found = night(history, "refuted")
-        said = findings(found, history.alike(found, 3), [])
+        result = night(history, "refuted")
+        said = findings(result, history.alike(result, 3), [])
         assert bool(said) is expected
         if expected:
             (finding,) = said
@@ -42,8 +42,8 @@ def test_a_lost_confirmation_is_named_until_it_is_what_is_usual(history: History
 
 def test_a_turn_to_the_better_is_no_regression(history: History) -> None:
     night(history, "refuted")
-    found = night(history)
-    (finding,) = findings(found, history.alike(found, 5), [])
+    result = night(history)
+    (finding,) = findings(result, history.alike(result, 5), [])
     assert not finding.worse
     assert "was refuted the night before" in finding.text
 
@@ -61,9 +61,9 @@ VIRTUALBOX = COLUMNS | {
 def test_an_update_that_costs_a_claim_is_named_with_what_was_updated(history: History) -> None:
     night(history, cell=VIRTUALBOX)
     newer = VIRTUALBOX | {"engine_version": "7.2.0", "kernel": "24.2.0"}
-    found = night(history, "refuted", cell=newer)
-    assert history.before(found, 14) == []  # another cell
-    (finding,) = findings(found, history.alike(found, 14), [])
+    result = night(history, "refuted", cell=newer)
+    assert history.before(result, 14) == []  # another cell
+    (finding,) = findings(result, history.alike(result, 14), [])
     assert finding.worse
     assert "nesting is refuted tonight and was confirmed on 1 of the 1 nights" in finding.text
     assert "changed since then: kernel 24.1.0 → 24.2.0, VirtualBox 7.1.4 → 7.2.0: because" in finding.text
@@ -80,8 +80,8 @@ def test_an_update_that_costs_a_claim_is_named_with_what_was_updated(history: Hi
 def test_another_host_or_engine_is_another_matter(history: History) -> None:
     night(history, cell=VIRTUALBOX)
     for other in ({"engine": "qemu"}, {"cpu": "another"}, {"system": "linux"}):
-        found = night(history, "refuted", cell=VIRTUALBOX | other)
-        assert findings(found, history.alike(found, 14), []) == []
+        result = night(history, "refuted", cell=VIRTUALBOX | other)
+        assert findings(result, history.alike(result, 14), []) == []
 
 
 def test_a_night_that_broke_before_any_cell_is_compared_with_the_last_engines(history: History) -> None:
@@ -104,9 +104,9 @@ def test_only_so_many_nights_are_looked_back_at_and_none_without_a_verdict(histo
     history.close_dead([history.night(key)], "it was killed", "boot")
     nights = [night(history, cell=COLUMNS | {"kernel": str(number)}) for number in range(4)]
     begin(history)  # one that runs
-    found = night(history)
-    assert [one.id for one in history.alike(found, 3)] == [one.id for one in reversed(nights[1:])]
-    assert len(history.alike(found, 14)) == 4
+    result = night(history)
+    assert [one.id for one in history.alike(result, 3)] == [one.id for one in reversed(nights[1:])]
+    assert len(history.alike(result, 14)) == 4
 
 
 def test_what_a_cell_does_not_know_did_not_change() -> None:
@@ -156,16 +156,16 @@ def test_too_little_is_never_judged(tonight: list[float], before: list[list[floa
     before=st.lists(st.lists(seconds, min_size=1, max_size=3), min_size=1, max_size=14),
 )
 def test_what_counts_as_slower(tonight: list[float], before: list[list[float]]) -> None:
-    found = slower(tonight, before)
-    if found is None:
+    result = slower(tonight, before)
+    if result is None:
         return
-    assert len(found.recent) >= 2
-    assert found.nights >= NIGHTS
-    assert min(found.recent) > found.limit >= found.usual * (1 + SHARE)
+    assert len(result.recent) >= 2
+    assert result.nights >= NIGHTS
+    assert min(result.recent) > result.limit >= result.usual * (1 + SHARE)
     scaled = slower([2 * value for value in tonight], [[2 * value for value in values] for values in before])
     assert scaled is not None  # the unit does not matter
     if len(tonight) >= 2:  # a single usual boot clears it
-        assert slower([*tonight, found.usual], before) is None
+        assert slower([*tonight, result.usual], before) is None
 
 
 @given(before=st.lists(st.lists(seconds, min_size=1, max_size=3), min_size=NIGHTS, max_size=14))

@@ -32,7 +32,10 @@ from lab.core.web import Patience
 from lab.emulators.docker_android import looking
 from lab.images.download import download
 from lab.images.transport import fetch
-from lab.notify import DeliveryError, Mail, Notice, Webhook
+from lab.notify.mail import Mail
+from lab.notify.message import Notice
+from lab.notify.sending import DeliveryError
+from lab.notify.webhook import Webhook
 from tests.unit import sinks
 from tests.unit.sinks import endless
 
