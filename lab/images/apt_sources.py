@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from debian.deb822 import Deb822
+
 from lab.core.errors import BlockedError
 
 APT = Path("/etc/apt")
@@ -59,12 +61,8 @@ def _one_line(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def _deb822(text: str) -> Iterator[tuple[str, str, list[str]]]:
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    for stanza in re.split(r"\n\s*\n", "\n".join(lines)):
-        fields = {
-            name.lower(): value.split()
-            for name, value in re.findall(r"^([\w-]+):((?:.*(?:\n[ \t].*)*))", stanza, re.MULTILINE)
-        }
+    for stanza in Deb822.iter_paragraphs(text):
+        fields = {name.lower(): value.split() for name, value in stanza.items()}
         enabled = fields.get("enabled", ["yes"])[0].lower() not in ("no", "false", "0")
         if enabled and "deb" in fields.get("types", []):
             for uri in fields.get("uris", []):

@@ -172,9 +172,8 @@ def prune(cache: Path, in_use: set[str]) -> list[Removed]:
         if folder.name == f".{name}.part" and _ID.fullmatch(name) and folder.is_dir():
             removed += _remove(cache, name, [folder])
     for name, items in _downloads_by_id(cache).items():
-        with _if_free(beside(downloads(cache) / name)) as free:
-            if free:
-                removed += _remove(cache, name, items)
+        with contextlib.suppress(BusyError), _lock_if_free(beside(downloads(cache) / name)):
+            removed += _remove(cache, name, items)
     return removed
 
 
@@ -220,9 +219,8 @@ def _downloads_by_id(cache: Path) -> dict[str, list[Path]]:
 def _remove(cache: Path, name: str, items: list[Path], *, unless_used: bool = False) -> list[Removed]:
     """Remove what belongs to the image `name`, unless somebody works on it, or a lab was begun on it."""
     removed: list[Removed] = []
-    with _if_free(_lock_path(cache, name)) as free:
-        doomed_items = items if free and not (unless_used and uses.of(cache, name)) else []
-        for item in doomed_items:
+    with contextlib.suppress(BusyError), _lock_if_free(_lock_path(cache, name)):
+        for item in () if unless_used and uses.of(cache, name) else items:
             size = _size(item)
             if item.is_dir():
                 # Under another name first: a removal that is cut off must not look like an image.
@@ -239,16 +237,9 @@ def _remove(cache: Path, name: str, items: list[Path], *, unless_used: bool = Fa
     return removed
 
 
-@contextlib.contextmanager
-def _if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock for the block if nobody else does."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(when_free(path, "image.prune", deadline=Deadline.after(0)))
-            free = True
-        except BusyError:
-            free = False
-        yield free
+def _lock_if_free(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a lock for the block. Raises BusyError at once where another process holds it."""
+    return when_free(path, "image.prune", deadline=Deadline.after(0))
 
 
 def _size(item: Path) -> int:

@@ -6,8 +6,8 @@ import functools
 import posixpath
 import tarfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from lab.core.errors import LabError
 
@@ -17,19 +17,14 @@ _MAX_LINKS = 20
 _MERGED = ("/bin", "/sbin", "/lib", "/lib64")
 
 
-class DebianTree:
+class DebianTree(AbstractContextManager["DebianTree"]):
     """Read files by absolute path, following symbolic links as a running system would."""
 
     def __init__(self, tar: Path) -> None:
         self._tar = tarfile.open(tar)  # noqa: SIM115 - closed by __exit__
         self._members = {"/" + member.name.removeprefix("./"): member for member in self._tar}
 
-    def __enter__(self) -> DebianTree:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._tar.close()
 
     def resolve(self, path: str) -> tarfile.TarInfo | None:

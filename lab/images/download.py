@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -64,29 +65,25 @@ def download(
         with contextlib.ExitStack() as stack:
             used = session or stack.enter_context(web.HttpSession())
             part = Part(target, web.shown(url), sha256.lower(), immutable=immutable)
-            work = _Download(url, target, part, step, deadline, used, patience or Patience())
-            work.report, work.limit = report or step.progress, limit
-            work.run()
+            report, patience = report or step.progress, patience or Patience()
+            _Download(url, target, part, step, deadline, used, patience, report, limit).run()
     return target
 
 
+@dataclass
 class _Download:
-    def __init__(
-        self,
-        url: str,
-        target: Path,
-        part: Part,
-        step: Step,
-        deadline: Deadline,
-        session: web.HttpSession,
-        patience: Patience,
-    ) -> None:
-        self.url, self.target, self.part = url, target, part
-        self.step, self.deadline = step, deadline
-        self.session, self.patience = session, patience
-        self.sha256 = part.origin.sha256
-        self.report: Report = step.progress
-        self.limit = _LONGEST
+    url: str
+    target: Path
+    part: Part
+    step: Step
+    deadline: Deadline
+    session: web.HttpSession
+    patience: Patience
+    report: Report
+    limit: int
+
+    def __post_init__(self) -> None:
+        self.sha256 = self.part.origin.sha256
         self.doubtful = self.part.size > 0
         """Whether a wrong hash may come from the transfer, so that a try from zero can mend it."""
 

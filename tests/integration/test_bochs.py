@@ -31,11 +31,12 @@ from lab.ladder.facts import Facts
 from lab.ladder.rungs import guest
 from lab.ladder.site import Site
 from lab.probes.kvm import CpuFacts, KvmFacts, parse_probe
-from lab.rehearsal import BochsPc, PcSpec, QemuPc, models, powered
-from lab.rehearsal.bochs import disk_bytes
-from lab.rehearsal.pc import DISK, SYSTEM
+from lab.rehearsal import models
+from lab.rehearsal.bochs import BochsPc, disk_bytes
+from lab.rehearsal.pc import DISK, SYSTEM, PcSpec, powered
 from lab.rehearsal.process import find
 from lab.rehearsal.program import ProgramPc
+from lab.rehearsal.qemu import QemuPc
 from tests.integration.tinypc import TinyLinux, built
 
 pytestmark = [
@@ -60,7 +61,8 @@ _STARTS = """
 import sys
 from pathlib import Path
 from lab.core.deadline import Deadline
-from lab.rehearsal import BochsPc, PcSpec
+from lab.rehearsal.bochs import BochsPc
+from lab.rehearsal.pc import PcSpec
 mark, folder, kernel, initramfs = sys.argv[1:]
 spec = PcSpec(mark, Path(folder), "haswell", 512, Path(kernel), Path(initramfs), "quiet")
 pc = BochsPc(spec)

@@ -26,7 +26,9 @@ from lab.core.errors import (
     LabError,
     UsageError,
 )
-from lab.rehearsal import BochsPc, PcFacts, PcSpec, bochs, iso, models, powered, process, program
+from lab.rehearsal import bochs, iso, models, process, program
+from lab.rehearsal.bochs import BochsPc
+from lab.rehearsal.pc import PcFacts, PcSpec, powered
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 

@@ -13,7 +13,10 @@ import pytest
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, DeadlineError, InconclusiveError, LabError, UsageError
-from lab.rehearsal import BochsPc, PcFacts, PcSpec, QemuPc, choice, models, powered, process
+from lab.rehearsal import choice, models, process
+from lab.rehearsal.bochs import BochsPc
+from lab.rehearsal.pc import PcFacts, PcSpec, powered
+from lab.rehearsal.qemu import QemuPc
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="an emulated PC is for Linux")
 

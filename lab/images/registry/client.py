@@ -6,7 +6,6 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
 from lab.core import redact, web
 from lab.core.deadline import Deadline
@@ -41,7 +40,7 @@ def reachable(reference: Reference, mirror: str, seconds: float) -> str | None:
         return why_unreachable(session, url, seconds)
 
 
-class Registry:
+class Registry(contextlib.AbstractContextManager["Registry"]):
     """Asks `mirror`, or the registry `reference` names. A context manager: it keeps connections open."""
 
     def __init__(
@@ -63,12 +62,7 @@ class Registry:
             self.host, reference.repository, logins, self._patience, deadline, say
         )
 
-    def __enter__(self) -> Registry:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._session.close()
 
     def resolve(self, digest: str = "") -> Resolved:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from lab.core import files
 from lab.core.deadline import Deadline
@@ -26,9 +27,10 @@ _MARGIN = 128 << 20
 _PROGRESS_EVERY = 16 << 20
 
 
-@dataclass(frozen=True)
-class PulledFacts:
-    """What a pulled image is. Digests are sha256:…"""
+class PulledFacts(BaseModel):
+    """What a pulled image is, as its manifest keeps it. Digests are sha256:…"""
+
+    model_config = ConfigDict(frozen=True)
 
     reference: str
     """As Docker names it once it is loaded."""
@@ -90,15 +92,8 @@ def find(cache: Path, digest: str) -> images.CachedImage | None:
 
 
 def facts(entry: images.CachedImage) -> PulledFacts:
-    extra = entry.manifest.model_extra or {}
-    return PulledFacts(
-        reference=str(extra["reference"]),
-        image_id=str(extra["image_id"]),
-        layers=tuple(str(layer) for layer in extra["layers"]),
-        digest=str(extra["digest"]),
-        manifest_digest=str(extra["manifest_digest"]),
-        compressed_bytes=int(extra["compressed_bytes"]),
-    )
+    """What a pulled image's manifest says beside what every image's does."""
+    return PulledFacts.model_validate(entry.manifest.model_extra)
 
 
 def _require_space(cache: Path, blobs: Path, image: Resolved) -> None:
