@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,21 @@ from lab.core.deadline import Deadline, cleaning_up
 from lab.core.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
 from lab.schedule.launchd import Launchd
 from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
+from lab.schedule.systemd import Systemd
 
 _SECONDS = 60.0
+BY_SYSTEM: dict[str, type[Scheduler]] = {"Darwin": Launchd, "Linux": Systemd}
+"""By what `platform.system()` says."""
+
+
+def scheduler(system: str = "") -> Scheduler:
+    """What schedules on `system`, or on this one. Raises BlockedError where lab knows none."""
+    name = system or platform.system()
+    if name not in BY_SYSTEM:
+        raise BlockedError(
+            f"lab knows no scheduler of {name}", hint="have `bin/invoke nightly.run` run by cron"
+        )
+    return BY_SYSTEM[name]()
 
 
 def is_ours(path: Path) -> bool:

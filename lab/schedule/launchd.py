@@ -6,7 +6,7 @@ import os
 import plistlib
 from pathlib import Path
 
-from lab.schedule.plan import MARKER, Plan, Unit
+from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
 
 LABEL = "io.lab.nightly"
 _GUARDED = ("Documents", "Desktop", "Downloads", "Library/Mobile Documents")
@@ -14,7 +14,7 @@ _GUARDED = ("Documents", "Desktop", "Downloads", "Library/Mobile Documents")
 is to run one in there ends with 126, "Operation not permitted" (smith-horn/skillsmith#1009)."""
 
 
-class Launchd:
+class Launchd(Scheduler):
     """A night the Mac sleeps through is run when it wakes; caffeinate keeps it awake meanwhile."""
 
     name = "launchd"
@@ -52,9 +52,6 @@ class Launchd:
 
     def deactivate(self) -> list[list[str]]:
         return [["launchctl", "bootout", f"{_domain()}/{LABEL}"]]
-
-    def after_removal(self) -> list[list[str]]:
-        return []
 
     def query(self) -> list[str]:
         return ["launchctl", "print", f"{_domain()}/{LABEL}"]

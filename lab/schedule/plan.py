@@ -53,6 +53,8 @@ class Scheduler(Protocol):
     name: str
     tool: str
     """The program that must be there."""
+    remedy: str = ""
+    """What to do about a hindrance."""
     absent: frozenset[int]
     """What `query` ends with when it is not known, or not active. Any other failure tells nothing."""
 
@@ -70,15 +72,14 @@ class Scheduler(Protocol):
 
     def after_removal(self) -> list[list[str]]:
         """The commands that have it forget the files, once they are gone."""
+        return []
 
     def query(self) -> list[str]:
         """The command that tells whether it is known, and more in words; its status is 0 when it is."""
 
-    remedy: str
-    """What to do about a hindrance."""
-
-    def hindrance(self, plan: Plan) -> str:
+    def hindrance(self, plan: Plan) -> str:  # noqa: ARG002 - of use to one that has any
         """Why this scheduler could not run that, though it would take it; empty when it can."""
+        return ""
 
     def advice(self) -> str:
         """What else a person should know; may be empty."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lab.schedule.plan import MARKER, Plan, Unit
+from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
 
 NAME = "lab-nightly"
 
 
-class Systemd:
+class Systemd(Scheduler):
     """A night the machine was off is run when it is on again (Persistent)."""
 
     name = "systemd"
     tool = "systemctl"
     absent = frozenset({3, 4})
     """systemctl(1), exit status: not running; no such unit. 1 is also what it says without a bus."""
-    remedy = ""
 
     def units(self, plan: Plan) -> list[Unit]:
         variables = "".join(
@@ -73,9 +72,6 @@ class Systemd:
 
     def query(self) -> list[str]:
         return ["systemctl", "--user", "status", "--no-pager", f"{NAME}.timer"]
-
-    def hindrance(self, _plan: Plan) -> str:
-        return ""
 
     def advice(self) -> str:
         return "it runs while you are logged in; `loginctl enable-linger` has it run always"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.schedule import Plan, Systemd, installing
+from lab.schedule import installing
+from lab.schedule.plan import Plan
+from lab.schedule.systemd import Systemd
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")

@@ -14,7 +14,7 @@ from lab.core import deadline, lock
 from lab.core.errors import LabError, UsageError
 from lab.core.tell import Terminal
 from lab.nights.keeping import lock_file
-from lab.schedule import Systemd
+from lab.schedule.systemd import Systemd
 from lab.tasks.nightly.schedule import install, status, uninstall
 from tests.unit.bed import Bed, checked
 from tests.unit.nights import (

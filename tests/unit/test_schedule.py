@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import schedule
 from lab.core import deadline, proc
 from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, LabError, UsageError
-from lab.schedule import MARKER, Launchd, Plan, Scheduler, Systemd, installing, plan
-from lab.schedule.systemd import _argument, _quoted
+from lab.schedule import installing, plan
+from lab.schedule.launchd import Launchd
+from lab.schedule.plan import MARKER, Plan, Scheduler
+from lab.schedule.systemd import Systemd, _argument, _quoted
 
 SCHEDULERS: list[type[Scheduler]] = [Launchd, Systemd]
 EACH = pytest.mark.parametrize("kind", SCHEDULERS)
@@ -163,12 +164,12 @@ def test_the_nights_path_has_the_tools_and_no_virtual_environment(
 @pytest.mark.parametrize("text", ["24:00", "3:05", "03:60", "noon", "", "03:05\n"])
 def test_what_is_no_time_of_day(text: str) -> None:
     with pytest.raises(UsageError):
-        schedule.parse_at(text)
+        plan.parse_at(text)
 
 
 @given(hour=st.integers(0, 23), minute=st.integers(0, 59))
 def test_every_time_of_day(hour: int, minute: int) -> None:
-    assert schedule.parse_at(f"{hour:02}:{minute:02}") == (hour, minute)
+    assert plan.parse_at(f"{hour:02}:{minute:02}") == (hour, minute)
 
 
 # --- installing -------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_install_shows_what_it_does_and_changes_nothing_the_second_time(
     kind: type[Scheduler], home: Path
 ) -> None:
     scheduler, said = kind(), []
-    assert schedule.install(scheduler, _plan(home), said.append)
+    assert installing.install(scheduler, _plan(home), said.append)
     paths = scheduler.paths()
     assert [line for line in said if line.startswith("writes")] == [f"writes {path}" for path in paths]
     assert {line.removeprefix("runs ") for line in said if line.startswith("runs")} <= set(_calls(home))
@@ -188,16 +189,16 @@ def test_install_shows_what_it_does_and_changes_nothing_the_second_time(
     log = _plan(home).log  # launchd would make it for everybody to read; the others have logs of their own
     assert stat.S_IMODE(log.stat().st_mode) == 0o600 if kind is Launchd else not log.exists()
     before = [path.stat().st_mtime_ns for path in paths]
-    assert not schedule.install(scheduler, _plan(home), said.append)
+    assert not installing.install(scheduler, _plan(home), said.append)
     assert [path.stat().st_mtime_ns for path in paths] == before
 
 
 @EACH
 def test_another_hour_replaces_the_file(kind: type[Scheduler], home: Path) -> None:
     scheduler = kind()
-    schedule.install(scheduler, _plan(home), lambda _: None)
+    installing.install(scheduler, _plan(home), lambda _: None)
     other = Plan(**(_plan(home).__dict__ | {"hour": 4}))
-    assert schedule.install(scheduler, other, lambda _: None)
+    assert installing.install(scheduler, other, lambda _: None)
     assert [path.read_bytes() for path in scheduler.paths()] == [
         unit.content for unit in scheduler.units(other)
     ]
@@ -206,39 +207,39 @@ def test_another_hour_replaces_the_file(kind: type[Scheduler], home: Path) -> No
 @EACH
 def test_uninstall_removes_what_lab_wrote(kind: type[Scheduler], home: Path) -> None:
     scheduler, said = kind(), []
-    schedule.install(scheduler, _plan(home), lambda _: None)
+    installing.install(scheduler, _plan(home), lambda _: None)
     assert _known(home)
-    assert schedule.uninstall(scheduler, said.append)
+    assert installing.uninstall(scheduler, said.append)
     assert not any(path.exists() for path in scheduler.paths())
     assert not _known(home)
     assert [line for line in said if line.startswith("removes")]
-    assert not schedule.uninstall(scheduler, said.append)
+    assert not installing.uninstall(scheduler, said.append)
 
 
 @EACH
 def test_a_night_that_goes_on_is_not_said_to_be_removed(kind: type[Scheduler], home: Path) -> None:
     scheduler, said = kind(), []
-    schedule.install(scheduler, _plan(home), lambda _: None)
+    installing.install(scheduler, _plan(home), lambda _: None)
     first = scheduler.deactivate()[0]
     _answer(home, f'[ "$*" != "{" ".join(first[1:])}" ] || {{ echo denied >&2; exit 1; }}')
     with pytest.raises(LabError, match="still has the night: nothing was removed") as caught:
-        schedule.uninstall(scheduler, said.append)
+        installing.uninstall(scheduler, said.append)
     assert " ".join(first) in caught.value.hint
     assert all(path.exists() for path in scheduler.paths())
     assert not [line for line in said if line.startswith("removes")]
     _answer(home, "")
-    assert schedule.uninstall(scheduler, said.append)
+    assert installing.uninstall(scheduler, said.append)
 
 
 @EACH
 def test_nothing_is_removed_while_the_scheduler_cannot_be_asked(kind: type[Scheduler], home: Path) -> None:
     """As over SSH without a session bus: the timer goes on, whatever becomes of its file."""
     scheduler = kind()
-    schedule.install(scheduler, _plan(home), lambda _: None)
+    installing.install(scheduler, _plan(home), lambda _: None)
     _answer(home, "echo no bus >&2; exit 1")
     assert installing.state(scheduler) == (None, "no bus")
     with pytest.raises(LabError, match="could not be asked") as caught:
-        schedule.uninstall(scheduler, lambda _: None)
+        installing.uninstall(scheduler, lambda _: None)
     assert "no bus" in caught.value.tail
     assert all(path.exists() for path in scheduler.paths())
 
@@ -246,10 +247,10 @@ def test_nothing_is_removed_while_the_scheduler_cannot_be_asked(kind: type[Sched
 @EACH
 def test_a_night_whose_files_are_gone_is_ended_too(kind: type[Scheduler], home: Path) -> None:
     scheduler = kind()
-    schedule.install(scheduler, _plan(home), lambda _: None)
+    installing.install(scheduler, _plan(home), lambda _: None)
     for path in scheduler.paths():
         path.unlink()
-    assert schedule.uninstall(scheduler, lambda _: None)
+    assert installing.uninstall(scheduler, lambda _: None)
     assert not _known(home)
 
 
@@ -260,9 +261,9 @@ def test_a_strangers_file_is_left_alone(kind: type[Scheduler], home: Path) -> No
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     with pytest.raises(UsageError, match="not made by lab"):
-        schedule.install(scheduler, _plan(home), lambda _: None)
+        installing.install(scheduler, _plan(home), lambda _: None)
     with pytest.raises(UsageError, match="left alone"):
-        schedule.uninstall(scheduler, lambda _: None)
+        installing.uninstall(scheduler, lambda _: None)
     assert path.read_text() == "mine"
     assert _calls(home) == []
 
@@ -271,7 +272,7 @@ def test_a_strangers_file_is_left_alone(kind: type[Scheduler], home: Path) -> No
 def test_a_scheduler_that_refuses_leaves_nothing_behind(kind: type[Scheduler], home: Path) -> None:
     _answer(home, "echo no bus >&2; exit 1")
     with pytest.raises(BlockedError, match="does not take it") as caught:
-        schedule.install(kind(), _plan(home), lambda _: None)
+        installing.install(kind(), _plan(home), lambda _: None)
     assert "no bus" in caught.value.tail
     assert not any(path.exists() for path in kind().paths())
 
@@ -279,7 +280,7 @@ def test_a_scheduler_that_refuses_leaves_nothing_behind(kind: type[Scheduler], h
 @EACH
 def test_a_change_that_is_refused_leaves_the_nights_of_before(kind: type[Scheduler], home: Path) -> None:
     scheduler, before = kind(), _plan(home)
-    schedule.install(scheduler, before, lambda _: None)
+    installing.install(scheduler, before, lambda _: None)
     kept = [path.read_bytes() for path in scheduler.paths()]
     first = scheduler.activate()[0]
     # The first time it is told of the new files it refuses.
@@ -289,7 +290,7 @@ def test_a_change_that_is_refused_leaves_the_nights_of_before(kind: type[Schedul
         f"then touch {home}/refused; exit 1; fi",
     )
     with pytest.raises(BlockedError, match="does not take it"):
-        schedule.install(scheduler, replace(before, hour=4), lambda _: None)
+        installing.install(scheduler, replace(before, hour=4), lambda _: None)
     assert [path.read_bytes() for path in scheduler.paths()] == kept
     back = [*scheduler.activate(), scheduler.query()]
     assert _calls(home)[-len(back) :] == [" ".join(each) for each in back]
@@ -319,12 +320,12 @@ def test_a_change_that_is_cut_short_leaves_the_nights_of_before(
     kind: type[Scheduler], home: Path, monkeypatch: pytest.MonkeyPatch, error: LabError
 ) -> None:
     scheduler, before = kind(), _plan(home)
-    schedule.install(scheduler, before, lambda _: None)
+    installing.install(scheduler, before, lambda _: None)
     kept = [path.read_bytes() for path in scheduler.paths()]
     for command in (*scheduler.deactivate(), *scheduler.activate()):
         _interrupts(home, monkeypatch, command, error)
         with pytest.raises(type(error)):
-            schedule.install(scheduler, replace(before, hour=4), lambda _: None)
+            installing.install(scheduler, replace(before, hour=4), lambda _: None)
         assert deadline.cancelled.is_set() is isinstance(error, InterruptedByUser)
         deadline.cancelled.clear()
         assert [path.read_bytes() for path in scheduler.paths()] == kept
@@ -345,7 +346,7 @@ def test_a_first_installation_that_is_cut_short_leaves_nothing_at_work(
             raise error
 
     with pytest.raises(type(error)):
-        schedule.install(scheduler, _plan(home), cut)
+        installing.install(scheduler, _plan(home), cut)
     assert not any(path.exists() for path in scheduler.paths())
     assert not _known(home)
 
@@ -353,11 +354,11 @@ def test_a_first_installation_that_is_cut_short_leaves_nothing_at_work(
 @EACH
 def test_nights_of_before_that_cannot_be_had_again_are_said(kind: type[Scheduler], home: Path) -> None:
     scheduler, said = kind(), []
-    schedule.install(scheduler, _plan(home), lambda _: None)
+    installing.install(scheduler, _plan(home), lambda _: None)
     last = " ".join(scheduler.activate()[-1][1:])
     _answer(home, f'[ "$*" != "{last}" ] || exit 1')
     with pytest.raises(BlockedError, match="nights of before could not be activated again"):
-        schedule.install(scheduler, replace(_plan(home), hour=4), said.append)
+        installing.install(scheduler, replace(_plan(home), hour=4), said.append)
     assert any("once more" in line for line in said)
 
 
@@ -367,7 +368,7 @@ def test_without_its_program_nothing_is_written(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BlockedError, match="is not here"):
-        schedule.install(kind(), _plan(home), lambda _: None)
+        installing.install(kind(), _plan(home), lambda _: None)
     assert not any(path.exists() for path in kind().paths())
 
 
@@ -380,12 +381,12 @@ def test_every_file_carries_the_marker(kind: type[Scheduler]) -> None:
 @pytest.mark.parametrize("system", ["Plan9", "Windows"])
 def test_an_unknown_system_is_told_of_cron(system: str) -> None:
     with pytest.raises(BlockedError) as caught:
-        schedule.scheduler(system)
+        installing.scheduler(system)
     assert "cron" in caught.value.hint
 
 
 def test_each_system_has_its_scheduler() -> None:
-    assert [schedule.scheduler(system).name for system in ("Darwin", "Linux")] == ["launchd", "systemd"]
+    assert [installing.scheduler(system).name for system in ("Darwin", "Linux")] == ["launchd", "systemd"]
 
 
 # --- what a Mac's launchd may not -------------------------------------------------------------------
@@ -400,7 +401,7 @@ def test_a_night_that_launchd_could_not_read_is_not_installed(home: Path, what: 
     there, wanted = home / place / "lab", _plan(home)
     changed: dict[str, Any] = {"environment": {what: str(there)}} if what.isupper() else {what: there}
     with pytest.raises(BlockedError, match="does not let launchd into") as caught:
-        schedule.install(Launchd(), replace(wanted, **changed), lambda _: None)
+        installing.install(Launchd(), replace(wanted, **changed), lambda _: None)
     assert str(there) in caught.value.what and "move the checkout" in caught.value.hint
     assert not any(path.exists() for path in Launchd().paths())
     assert _calls(home) == []

@@ -7,14 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from lab import schedule
 from lab.core import lock
 from lab.core.steps import Step
 from lab.documents.nights import NightlySchedule
 from lab.nights.keeping import lock_file, opened
 from lab.nights.showing import show
-from lab.schedule import Plan, Scheduler, installing
-from lab.schedule.plan import environment
+from lab.schedule import installing
+from lab.schedule.plan import Plan, Scheduler, environment, parse_at
 from lab.workflow.session import ROOT, Reply, Session
 
 _MARGIN_MINUTES = 30
@@ -31,30 +30,30 @@ _GONE = {
 
 def install(session: Session, at: str = "03:30", print_only: bool = False) -> Reply:
     """Have a night run every day at `at` (HH:MM, local time). `print_only` shows the files, writes none."""
-    scheduler = schedule.scheduler()
+    scheduler = installing.scheduler()
     plan = _plan(session, at)
     if print_only:
         return _printed(scheduler, plan)
     with session.steps.step("nightly.install", scheduler.name) as step:
         notes: list[str] = []
-        changed = schedule.install(scheduler, plan, _saying(step, notes))
+        changed = installing.install(scheduler, plan, _saying(step, notes))
         step.result = "installed" if changed else "was installed already"
     return _reply(scheduler, "install", [*notes, f"every day at {at}", scheduler.advice()], changed=changed)
 
 
 def uninstall(session: Session) -> Reply:
     """Take the night out of the scheduler. Nights already recorded stay."""
-    scheduler = schedule.scheduler()
+    scheduler = installing.scheduler()
     with session.steps.step("nightly.uninstall", scheduler.name) as step:
         notes: list[str] = []
-        changed = schedule.uninstall(scheduler, _saying(step, notes))
+        changed = installing.uninstall(scheduler, _saying(step, notes))
         step.result = "removed" if changed else "nothing was installed"
     return _reply(scheduler, "uninstall", notes or ["nothing was installed"], changed=changed)
 
 
 def status(session: Session) -> Reply:
     """Whether a night is installed, what the scheduler says, whether one runs, how the last one ended."""
-    scheduler = schedule.scheduler()
+    scheduler = installing.scheduler()
     files = installing.installed(scheduler)
     known, words = installing.state(scheduler)
     running = lock.holder(lock_file(session))
@@ -89,7 +88,7 @@ def _printed(scheduler: Scheduler, plan: Plan) -> Reply:
 
 def _plan(session: Session, at: str) -> Plan:
     """What is to be installed: bin/invoke, which makes its environment, and the least it needs."""
-    hour, minute = schedule.parse_at(at)
+    hour, minute = parse_at(at)
     return Plan(
         program=[str(ROOT / "bin" / "invoke"), "nightly.run"],
         folder=ROOT,
