@@ -101,6 +101,16 @@ class World:
     boot_jobs: str = ""
     """What systemctl shows of the units that have a job then."""
     kvm_ok: bool = True
+    probe: dict[str, Any] | None = None
+    """What the KVM probe prints; None where it is as `kvm_ok` has it."""
+    l1_facts: dict[str, Any] = field(default_factory=dict)
+    """What L1 says of itself, where that is not as usual."""
+    accepted: dict[str, str] = field(default_factory=dict)
+    """The settings that the engine took otherwise than they were asked for."""
+    started: Callable[[MachineSpec], None] = lambda _: None
+    """Told of each VM once it runs."""
+    boots: Callable[[FakeEmulator, str, Deadline], float] | None = None
+    """How long an L2 takes to boot by itself, by its acceleration; it may raise."""
     docker: str = "26.1"
     """The version of L1's Docker; empty where none answers."""
     to_be_fetched: bool = False
@@ -154,6 +164,7 @@ class FakeMachine:
             self.world.l1_boots += 1
             self.world.l2, self.world.others = None, {}
         self._run(forwards)
+        self.world.started(self.spec)
 
     def _run(self, forwards: Sequence[Forward]) -> None:
         self.world.state, self.world.forwards = State.RUNNING, list(forwards)
@@ -222,7 +233,7 @@ class FakeMachine:
             "nested": "on" if self.spec.nested else "off",
             "paravirt": self.spec.paravirt,
             "acceleration": self.world.facts.acceleration,
-        }
+        } | self.world.accepted
 
     def console(self) -> Path:
         self.world.happen("console")
@@ -293,6 +304,9 @@ class FakeGuest:
             self.world.did("date")
         return Result(list(argv), self._answer(list(argv), stdin), "", 0, 0.0)
 
+    def _probe(self) -> str:
+        return json.dumps(self.world.probe or kvm_probe(self.world.kvm_ok))
+
     def _answer(self, argv: list[str], stdin: str | bytes) -> str:
         if "is-system-running" in "".join(argv):
             state = self.world.boot_states.pop(0) if self.world.boot_states else "running"
@@ -303,12 +317,12 @@ class FakeGuest:
         if argv[:2] == ["docker", "load"]:
             self.word = word_in(stdin)  # type: ignore[arg-type]
         if argv[:2] == ["docker", "run"]:
-            probed = json.dumps(kvm_probe(self.world.kvm_ok)) if "--device" in argv else ""
+            probed = self._probe() if "--device" in argv else ""
             return f"{self.word}\n{probed}"
         if argv[0] == "python3" and "--seconds" in argv:
-            return json.dumps(kvm_probe(self.world.kvm_ok))
+            return self._probe()
         if argv[0] == "python3":
-            return json.dumps(cpu_facts())
+            return json.dumps(cpu_facts(**self.world.l1_facts))
         if argv[:2] == ["docker", "version"]:
             return self.world.docker
         if argv[:2] == ["docker", "info"]:
@@ -456,6 +470,8 @@ class FakeEmulator:
 
     def time_boot(self, guest: Any, acceleration: str, deadline: Deadline) -> float:
         self.world.did("compare")
+        if self.world.boots is not None:
+            return self.world.boots(self, acceleration, deadline)
         return {"kvm": 6.0, "tcg": 60.0}[acceleration]
 
     def state(self, guest: Any) -> ContainerState:

@@ -38,11 +38,11 @@ def boots(bed: Bed, boot: Boot) -> list[tuple[str, str]]:
     """Have L2 boot as `boot` says; the emulator and acceleration of each boot, as they come."""
     seen: list[tuple[str, str]] = []
 
-    def time_boot(self: FakeEmulator, _guest: object, acceleration: str, _deadline: object) -> float:
-        seen.append((self.name, acceleration))
-        return boot(self, acceleration)
+    def boots(emulator: FakeEmulator, acceleration: str, _deadline: object) -> float:
+        seen.append((emulator.name, acceleration))
+        return boot(emulator, acceleration)
 
-    bed.patch.setattr(FakeEmulator, "time_boot", time_boot)
+    bed.world.boots = boots
     return seen
 
 
@@ -276,11 +276,11 @@ def test_bad_usage_and_a_stopped_vm(ready: Bed) -> None:
 def test_each_boot_has_its_own_deadline(ready: Bed) -> None:
     seconds: list[float] = []
 
-    def time_boot(_self: object, _guest: object, _acceleration: str, until: deadline.Deadline) -> float:
+    def boots(_emulator: object, _acceleration: str, until: deadline.Deadline) -> float:
         seconds.append(until.seconds)
         return 5.0
 
-    ready.patch.setattr(FakeEmulator, "time_boot", time_boot)
+    ready.world.boots = boots
     session = ready.session()
     compare(session, NAME, runs=1)
     assert seconds == [session.settings.deadlines.nested_boot] * 2

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,50 +21,41 @@ from lab.records.labs import new_record
 from lab.tasks.theory.experiment import experiment
 from tests import schema
 from tests.unit.bed import Bed, checked
-from tests.unit.fakes import KVM, TCG, FakeGuest, FakeMachine, World, cpu_facts, kvm_probe
-
-_START, _ANSWER, _DESTROY = FakeMachine.start, FakeGuest._answer, FakeMachine.destroy
+from tests.unit.fakes import KVM, TCG, World, cpu_facts, kvm_probe
 
 
 class Engine:
     """An engine whose VMs get what `emulated` and the spec say; `specs` of all that were started."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, world: World) -> None:
+    def __init__(self, world: World) -> None:
         self.world, self.emulated = world, False
         self.specs: list[MachineSpec] = []
         self.refuses: dict[str, Exception] = {}
         """By `on` and `off`, or the paravirtualization: what a start with it raises."""
-        patch.setattr(FakeMachine, "start", lambda machine, forwards: self._start(machine, forwards))
-        patch.setattr(FakeGuest, "_answer", lambda guest, argv, stdin: self._answer(guest, argv, stdin))
+        world.started = self._started
 
-    def _start(self, machine: FakeMachine, forwards: Any) -> None:
-        self.specs.append(machine.spec)
-        for word in ("on" if machine.spec.nested else "off", machine.spec.paravirt):
+    def _started(self, spec: MachineSpec) -> None:
+        self.specs.append(spec)
+        for word in ("on" if spec.nested else "off", spec.paravirt):
             if word in self.refuses:
+                self.world.state = State.STOPPED
                 raise self.refuses[word]
-        _START(machine, forwards)
-
-    def _answer(self, guest: FakeGuest, argv: list[str], stdin: Any) -> str:
-        spec = self.specs[-1]
-        if argv[0] == "python3" and "--seconds" in argv:
-            device = kvm_probe()["device"] | {
-                "exists": False,
-                "opened": False,
-                "failure": "absent",
-                "error": "it is absent",
-            }
-            absent = {"device": device, "real_mode": None, "long_mode": None}
-            return json.dumps(kvm_probe() if spec.nested else kvm_probe(**absent))
-        if argv[0] == "python3":
-            interface = not self.emulated and spec.paravirt != "none"
-            cpu = cpu_facts()["cpu"] | {
-                "flags": ["svm"] if spec.nested else [],
-                "hypervisor": KVM if interface else TCG if self.emulated else "",
-                "nested_paging": True if spec.nested else None,
-            }
-            clocks = ["kvm-clock", "tsc"] if interface else ["tsc"]
-            return json.dumps(cpu_facts(cpu=cpu, clocksources=clocks, clocksource=clocks[0]))
-        return _ANSWER(guest, argv, stdin)
+        interface = not self.emulated and spec.paravirt != "none"
+        cpu = cpu_facts()["cpu"] | {
+            "flags": ["svm"] if spec.nested else [],
+            "hypervisor": KVM if interface else TCG if self.emulated else "",
+            "nested_paging": True if spec.nested else None,
+        }
+        clocks = ["kvm-clock", "tsc"] if interface else ["tsc"]
+        self.world.l1_facts = {"cpu": cpu, "clocksources": clocks, "clocksource": clocks[0]}
+        device = kvm_probe()["device"] | {
+            "exists": False,
+            "opened": False,
+            "failure": "absent",
+            "error": "it is absent",
+        }
+        absent = {"device": device, "real_mode": None, "long_mode": None}
+        self.world.probe = kvm_probe() if spec.nested else kvm_probe(**absent)
 
 
 @pytest.fixture
@@ -77,7 +67,7 @@ def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
 
 @pytest.fixture
 def engine(bed: Bed) -> Engine:
-    return Engine(bed.patch, bed.world)
+    return Engine(bed.world)
 
 
 def labs(bed: Bed) -> list[str]:
@@ -155,8 +145,7 @@ def test_a_setting_the_engine_refuses_blocks_its_cell_with_the_reason(bed: Bed, 
 
 
 def test_a_setting_that_is_not_taken_blocks_its_cell(bed: Bed, engine: Engine) -> None:
-    settings = FakeMachine.settings
-    bed.patch.setattr(FakeMachine, "settings", lambda machine: settings(machine) | {"nested": "off"})
+    bed.world.accepted = {"nested": "off"}
     document = checked(experiment(bed.session(), runs=1))
     nested = [row for row in document["trials"] if row["asked"]["nested"]]
     assert {row["outcome"] for row in nested} == {"blocked"}
@@ -187,15 +176,14 @@ def test_a_vm_that_does_not_come_up_is_inconclusive(bed: Bed, engine: Engine) ->
 def test_a_probe_that_could_not_look_shows_nothing(
     bed: Bed, engine: Engine, failure: str, outcome: str, code: int
 ) -> None:
-    answer = FakeGuest._answer
+    started = bed.world.started
 
-    def denied(guest: FakeGuest, argv: list[str], stdin: Any) -> str:
-        if argv[0] == "python3" and "--seconds" in argv:
-            device = kvm_probe()["device"] | {"opened": False, "failure": failure, "error": "it failed"}
-            return json.dumps(kvm_probe(device=device, real_mode=None, long_mode=None))
-        return answer(guest, argv, stdin)
+    def denied(spec: MachineSpec) -> None:
+        started(spec)
+        device = kvm_probe()["device"] | {"opened": False, "failure": failure, "error": "it failed"}
+        bed.world.probe = kvm_probe(device=device, real_mode=None, long_mode=None)
 
-    bed.patch.setattr(FakeGuest, "_answer", denied)
+    bed.world.started = denied
     reply = experiment(bed.session(), runs=1)
     assert {row["outcome"] for row in checked(reply)["trials"]} == {outcome}
     assert reply.code == code
@@ -205,15 +193,15 @@ def test_a_probe_that_could_not_look_shows_nothing(
 def test_an_interruption_keeps_what_was_seen_and_removes_the_vm(
     bed: Bed, engine: Engine, error: BaseException
 ) -> None:
-    start = FakeMachine.start
+    started = bed.world.started
 
-    def interrupted(machine: FakeMachine, forwards: Any) -> None:
-        start(machine, forwards)
+    def interrupted(spec: MachineSpec) -> None:
+        started(spec)
         if len(engine.specs) == 3:
             cancelled.set()
             raise error
 
-    bed.patch.setattr(FakeMachine, "start", interrupted)
+    bed.world.started = interrupted
     session = bed.session()
     with pytest.raises(type(error)):
         experiment(session, runs=1, seed=1)
@@ -252,14 +240,12 @@ def test_what_a_killed_run_left_is_swept_by_its_mark_alone(bed: Bed, engine: Eng
 
 
 def test_a_lab_that_cannot_be_removed_is_told_and_left_to_the_next_run(bed: Bed, engine: Engine) -> None:
-    left = [LabError("the disk is busy")]
+    failures = [LabError("the disk is busy")]
 
-    def destroy(machine: FakeMachine) -> None:
-        if left:
-            raise left.pop()
-        _DESTROY(machine)
+    def first_fails() -> None:
+        bed.world.broken = {"destroy": failures.pop()} if failures else {}
 
-    bed.patch.setattr(FakeMachine, "destroy", destroy)
+    bed.world.before["destroy"] = first_fails
     assert checked(experiment(bed.session(), runs=1))["finding"]
     assert len(labs(bed)) == 1
     checked(experiment(bed.session(), runs=1))

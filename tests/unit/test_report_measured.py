@@ -105,12 +105,12 @@ def test_what_the_runs_themselves_measured_comes_first(bed: Bed) -> None:
 def test_the_newest_comparison_counts_and_one_that_lost_a_side_has_no_ratio(bed: Bed) -> None:
     compare(bed.session(), NAME, runs=1)
 
-    def time_boot(_self: object, _guest: object, acceleration: str, _deadline: object) -> float:
+    def boots(_emulator: object, acceleration: str, _deadline: object) -> float:
         if acceleration == "tcg":
             raise DeadlineError("nothing was heard")
         return 5.0
 
-    bed.patch.setattr(FakeEmulator, "time_boot", time_boot)
+    bed.world.boots = boots
     assert compare(bed.session(), NAME, runs=1).code == 12
     document, page, _ = reported(bed)
     assert document["comparison"]["ratios"] == []
