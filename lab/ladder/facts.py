@@ -8,10 +8,9 @@ lab: what does not fit its member counts as not measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lab.probes.kvm import KvmFacts, Probe
 
@@ -19,7 +18,7 @@ from lab.probes.kvm import KvmFacts, Probe
 class _Measured(BaseModel):
     """Members that were not set are left out of the document."""
 
-    model_config = ConfigDict(ser_json_inf_nan="constants", defer_build=True)
+    model_config = ConfigDict(ser_json_inf_nan="constants", defer_build=True, from_attributes=True)
 
 
 class L1Boot(_Measured):
@@ -133,11 +132,12 @@ class Facts(BaseModel):
     def read(cls, document: Mapping[str, Any]) -> Facts:
         """The facts of a document."""
         facts = cls()
-        for name, adapter in _adapters().items():
+        for name in cls.model_fields:
             try:
-                setattr(facts, name, adapter.validate_python(document.get(_key(name))))
+                read = cls.model_validate({name: document.get(_key(name))})
             except ValidationError:
                 continue
+            setattr(facts, name, getattr(read, name))
         return facts
 
 
@@ -152,12 +152,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=isinstance(value, _Measured))
     return value
-
-
-@cache
-def _adapters() -> dict[str, TypeAdapter[Any]]:
-    """What reads each member."""
-    fields = Facts.model_fields.items()
-    return {
-        name: TypeAdapter(Any if field.annotation is None else field.annotation) for name, field in fields
-    }

@@ -6,8 +6,8 @@ from typing import Literal, cast
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, InconclusiveError
-from lab.emulators.protocol import ABSENT, AndroidEmulator, BootStage, Check, Diagnosis, Health
-from lab.ladder.facts import AndroidBoot, AndroidUse, Looked, Recognised, StageFact
+from lab.emulators.protocol import ABSENT, AndroidEmulator, Check, Diagnosis, Health
+from lab.ladder.facts import AndroidBoot, AndroidUse
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import nested
 from lab.ladder.site import Site, no_android
@@ -25,8 +25,8 @@ def _boot(site: Site) -> Observation:
         {
             **health.facts,
             "double": _is_double(health),
-            "timeline": _stages(health.timeline),
-            "diagnoses": _recognised(health.diagnoses),
+            "timeline": health.timeline,
+            "diagnoses": health.diagnoses,
         }
     )
     took = next((stage.seconds for stage in health.timeline if stage.name == "boot-completed"), None)
@@ -57,11 +57,13 @@ boot = Rung(
 def _usable(site: Site) -> Observation:
     """Package manager, launcher, screen and noVNC work, and nothing says that it does not respond."""
     health = _waited(site, "usable")
-    site.facts.android_usable = AndroidUse(
-        checks=[Looked(name=check.name, ok=check.ok, observed=check.observed) for check in health.checks],
-        timeline=_stages(health.timeline),
-        diagnoses=_recognised(health.diagnoses),
-        double=_is_double(health),
+    site.facts.android_usable = AndroidUse.model_validate(
+        {
+            "checks": health.checks,
+            "timeline": health.timeline,
+            "diagnoses": health.diagnoses,
+            "double": _is_double(health),
+        }
     )
     shown = ", ".join(f"{check.name}: {check.observed}" for check in health.checks if check.name in _SHOWN)
     return _observation(
@@ -120,23 +122,6 @@ def _missing(checks: tuple[Check, ...]) -> str:
 
 def _is_double(health: Health) -> bool:
     return bool(health.facts.get("double"))
-
-
-def _stages(timeline: tuple[BootStage, ...]) -> list[StageFact]:
-    return [StageFact(name=stage.name, seconds=stage.seconds) for stage in timeline]
-
-
-def _recognised(diagnoses: tuple[Diagnosis, ...]) -> list[Recognised]:
-    return [
-        Recognised(
-            name=diagnosis.name,
-            what=diagnosis.what,
-            lines=list(diagnosis.lines),
-            final=diagnosis.final,
-            refutes=diagnosis.refutes,
-        )
-        for diagnosis in diagnoses
-    ]
 
 
 def _emulator(site: Site) -> AndroidEmulator:
