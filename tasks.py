@@ -43,7 +43,7 @@ def up(session: Session, name: str = NAME, fresh: bool = False) -> Reply:
 @does("lab.status/1", help={"deep": "log in and ask Docker about the container"})
 def status(session: Session, name: str = NAME, deep: bool = False) -> Reply:
     """Show one lab: state, ports, who holds it."""
-    from lab.tasks.lab.inspect import status
+    from lab.tasks.lab.status import status
 
     return status(session, name=name, deep=deep)
 
@@ -51,7 +51,7 @@ def status(session: Session, name: str = NAME, deep: bool = False) -> Reply:
 @does("lab.list/1", name="list")
 def list_(session: Session) -> Reply:
     """List all labs."""
-    from lab.tasks.lab.inspect import list_labs
+    from lab.tasks.lab.status import list_labs
 
     return list_labs(session)
 
@@ -87,7 +87,7 @@ def compare(session: Session, name: str = NAME, runs: int = 3, seed: int = 0) ->
 @does()
 def ssh(session: Session, name: str = NAME) -> Reply:
     """Open a shell in the lab VM."""
-    from lab.tasks.lab.inside import ssh
+    from lab.tasks.lab.ssh import ssh
 
     return ssh(session, name=name)
 
@@ -95,7 +95,7 @@ def ssh(session: Session, name: str = NAME) -> Reply:
 @does("lab.exec/1", name="exec")
 def exec_(session: Session, words: list[str], name: str = NAME, json: bool = False) -> Reply:
     """Run a command in the lab VM: invoke lab.exec -- uname -a"""
-    from lab.tasks.lab.inside import execute
+    from lab.tasks.lab.ssh import execute
 
     return execute(session, name=name, argv=words, capture=json)
 
@@ -103,7 +103,7 @@ def exec_(session: Session, words: list[str], name: str = NAME, json: bool = Fal
 @does(positional=["source", "target"])
 def copy(session: Session, source: str, target: str, name: str = NAME) -> Reply:
     """Copy a file into or out of the lab VM: invoke lab.copy notes.txt lab:/tmp/"""
-    from lab.tasks.lab.inside import copy
+    from lab.tasks.lab.copy import copy
 
     return copy(session, source=source, target=target, name=name)
 
@@ -116,7 +116,7 @@ def copy(session: Session, source: str, target: str, name: str = NAME) -> Reply:
 )
 def logs(session: Session, name: str = NAME, follow: bool = False, source: str = "console") -> Reply:
     """Print a log of the lab."""
-    from lab.tasks.lab.inside import logs
+    from lab.tasks.lab.logs import logs
 
     return logs(session, name=name, follow=follow, source=source)
 
@@ -124,7 +124,7 @@ def logs(session: Session, name: str = NAME, follow: bool = False, source: str =
 @does("lab.action/1")
 def halt(session: Session, name: str = NAME) -> Reply:
     """Power the VM off: gracefully within the deadline, else hard."""
-    from lab.tasks.lab.lifecycle import halt
+    from lab.tasks.lab.power import halt
 
     return halt(session, name=name)
 
@@ -132,7 +132,7 @@ def halt(session: Session, name: str = NAME) -> Reply:
 @does("lab.action/1")
 def suspend(session: Session, name: str = NAME) -> Reply:
     """Save the running VM's memory on disk and end its process."""
-    from lab.tasks.lab.lifecycle import suspend
+    from lab.tasks.lab.power import suspend
 
     return suspend(session, name=name)
 
@@ -140,7 +140,7 @@ def suspend(session: Session, name: str = NAME) -> Reply:
 @does("lab.action/1")
 def resume(session: Session, name: str = NAME) -> Reply:
     """Bring a suspended lab back to where it was, ADB included."""
-    from lab.tasks.lab.lifecycle import resume
+    from lab.tasks.lab.power import resume
 
     return resume(session, name=name)
 
@@ -148,15 +148,15 @@ def resume(session: Session, name: str = NAME) -> Reply:
 @does("lab.action/1", positional=["snapshot"])
 def snapshot(session: Session, snapshot: str, name: str = NAME) -> Reply:
     """Take a snapshot: memory too when the VM runs."""
-    from lab.tasks.lab import lifecycle
+    from lab.tasks.lab import snapshots
 
-    return lifecycle.snapshot(session, snapshot=snapshot, name=name)
+    return snapshots.snapshot(session, snapshot=snapshot, name=name)
 
 
 @does("lab.action/1", positional=["snapshot"])
 def restore(session: Session, snapshot: str, name: str = NAME) -> Reply:
     """Go back to a snapshot."""
-    from lab.tasks.lab.lifecycle import restore
+    from lab.tasks.lab.snapshots import restore
 
     return restore(session, snapshot=snapshot, name=name)
 
@@ -164,7 +164,7 @@ def restore(session: Session, snapshot: str, name: str = NAME) -> Reply:
 @does("lab.snapshots/1")
 def snapshots(session: Session, name: str = NAME) -> Reply:
     """List a lab's snapshots."""
-    from lab.tasks.lab.lifecycle import snapshots
+    from lab.tasks.lab.snapshots import snapshots
 
     return snapshots(session, name=name)
 
@@ -213,7 +213,7 @@ def attach(
 @does("lab.config/1")
 def config(session: Session) -> Reply:
     """Print each effective setting with where it came from."""
-    from lab.tasks.lab.inspect import config
+    from lab.tasks.lab.config import config
 
     return config(session)
 
@@ -348,7 +348,7 @@ def emulator_shell(
 @does("image.list/1", name="list")
 def image_list(session: Session) -> Reply:
     """List the cached images."""
-    from lab.tasks.image.images import list_images
+    from lab.tasks.image.list import list_images
 
     return list_images(session)
 
@@ -363,7 +363,7 @@ def image_list(session: Session) -> Reply:
 )
 def fetch(session: Session, image: str = "ubuntu-24.04", update: bool = False) -> Reply:
     """Download and verify a published image."""
-    from lab.tasks.image.images import fetch
+    from lab.tasks.image.fetch import fetch
 
     return fetch(session, image=image, update=update)
 
@@ -375,7 +375,7 @@ def fetch(session: Session, image: str = "ubuntu-24.04", update: bool = False) -
 )
 def build(session: Session, image: str = "") -> Reply:
     """Build the local images, if their recipe or package versions changed."""
-    from lab.tasks.image.images import build
+    from lab.tasks.image.build import build
 
     return build(session, image=image)
 
@@ -391,7 +391,7 @@ def box(session: Session, provider: str = "libvirt") -> Reply:
 @does("image.action/1", positional=["image", "file"], help={"image": "canary", "file": "the file to write"})
 def export(session: Session, image: str, file: str) -> Reply:
     """Write the cached canary into a file, for a machine that cannot build it."""
-    from lab.tasks.image.carry import export
+    from lab.tasks.image.export import export
 
     return export(session, image=image, file=file)
 
@@ -399,7 +399,7 @@ def export(session: Session, image: str, file: str) -> Reply:
 @does("image.action/1", name="import", positional=["file"], help={"file": "what image.export wrote"})
 def import_(session: Session, file: str) -> Reply:
     """Put an exported canary into the cache."""
-    from lab.tasks.image.carry import import_
+    from lab.tasks.image.export import import_
 
     return import_(session, file=file)
 
@@ -407,7 +407,7 @@ def import_(session: Session, file: str) -> Reply:
 @does("image.action/1")
 def verify(session: Session) -> Reply:
     """Rehash every cached image."""
-    from lab.tasks.image.images import verify
+    from lab.tasks.image.verify import verify
 
     return verify(session)
 
@@ -415,7 +415,7 @@ def verify(session: Session) -> Reply:
 @does("image.action/1")
 def prune(session: Session) -> Reply:
     """Remove cached images that no lab uses."""
-    from lab.tasks.image.images import prune
+    from lab.tasks.image.prune import prune
 
     return prune(session)
 

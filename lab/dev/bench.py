@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from lab import __version__
@@ -22,6 +21,7 @@ from lab.adb import adb_program
 from lab.core import proc
 from lab.core.deadline import Deadline
 from lab.core.errors import LabError, UsageError
+from lab.core.showing import table
 from lab.core.steps import Step
 from lab.documents.measured import Bench, BenchMeasure
 from lab.guest import keys, seed
@@ -134,7 +134,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
         seconds=round(time.monotonic() - started, 3),
         measures=measures,
     )
-    return Reply(result.as_json(), lambda console: _show(console, measures))
+    return Reply.of(result, _table(measures))
 
 
 def measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> BenchMeasure:
@@ -225,14 +225,12 @@ def _bare(session: Session, step: Step) -> float:
         return proc.run(words, deadline=Deadline.after(_BARE_DEADLINE)).seconds
 
 
-def _show(console: Console, measures: list[BenchMeasure]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("measure", "n", "median", "min", "max", "limit", ""):
-        table.add_column(column)
+def _table(measures: list[BenchMeasure]) -> Table:
+    rows = []
     for item in measures:
         unit = "" if item.unit == "ratio" else f" {item.unit}"
         verdict = {True: "within", False: "OVER", None: ""}[item.within]
         figures = (item.median, item.min, item.max, item.limit)
         cells = [f"{figure:.2f}{unit}" if figure is not None else "" for figure in figures]
-        table.add_row(item.name, str(item.n), *cells, verdict)
-    console.print(table)
+        rows.append((item.name, str(item.n), *cells, verdict))
+    return table(("measure", "n", "median", "min", "max", "limit", ""), rows)

@@ -10,8 +10,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lab.core import proc
 from lab.core.errors import BlockedError, ExitCode, LabError, UsageError
 from lab.documents.measured import TestReport, Tier
@@ -78,15 +76,9 @@ def test(session: Session, tier: str) -> Reply:
     failed = found["failed"] + found["errors"] + len(objecting)
     found["left_out"] = left_out + found["left_out"]
     result = TestReport(tier=tier, **found, seconds=round(time.monotonic() - started, 3))
-
-    def tell(console: Console) -> None:
-        for line in found["left_out"]:
-            console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
-        console.print(
-            f"{found['passed']} passed, {failed} failed, {found['skipped']} skipped", highlight=False
-        )
-
-    return Reply(result.as_json(), tell, ExitCode.DONE if good else ExitCode.INTERNAL)
+    lines = [f"left out: {line}" for line in found["left_out"]]
+    lines.append(f"{found['passed']} passed, {failed} failed, {found['skipped']} skipped")
+    return Reply.of(result, *lines, code=ExitCode.DONE if good else ExitCode.INTERNAL)
 
 
 def _prepared(session: Session, tier: str) -> tuple[list[str], list[str]]:

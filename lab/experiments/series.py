@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
 from lab.core.files import write_atomic
+from lab.core.showing import show, table
 from lab.documents.measured import LabCompare, TheoryExperiment
 from lab.records.evidence import write_text
 from lab.reports import markdown
@@ -58,15 +58,8 @@ class Series(ABC, Generic[Document]):
 
     def show(self, console: Console) -> None:
         """Print the table, what follows, the notes, and where the evidence is."""
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in self.head:
-            table.add_column(column, overflow="fold")
-        for row in self.rows():
-            table.add_row(*row)
-        console.print(table)
-        console.print()
-        for line in (self.sentence, *self.notes(), f"evidence: {self.document.evidence}"):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        lines = (self.sentence, *self.notes(), f"evidence: {self.document.evidence}")
+        show(console, table(self.head, self.rows()), "", *lines)
 
     def draw(self, folder: Path) -> Path:
         """Write the picture (PNG), the page and its Markdown into `folder`; returns the page's path."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from lab.core.showing import table
 from lab.history.model import Night, cell_document
 from lab.ladder.report import describe
 from lab.model.domain import Cell, Host
@@ -34,25 +34,23 @@ def cell_phrase(night: Night) -> str:
     return describe(Cell(**(members | {"host": Host(**members["host"])})))
 
 
-def table(*columns: str) -> Table:
-    """An empty table with these columns."""
-    rows = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        rows.add_column(column, overflow="fold")
-    return rows
-
-
 def show(console: Console, night: Night) -> None:
     """A night that has ended: verdict first."""
-    runs = table("run", "kind", "verdict", "seconds", "reason")
-    for run in night.runs:
-        verdict = Text(run.verdict, style(run.verdict))
-        runs.add_row(str(run.number), run.kind, verdict, f"{run.seconds:.0f}", Text(run.reason))
+    rows = (
+        (
+            str(run.number),
+            run.kind,
+            Text(run.verdict, style(run.verdict)),
+            f"{run.seconds:.0f}",
+            Text(run.reason),
+        )
+        for run in night.runs
+    )
     phrase = cell_phrase(night)
     lines = [(f"{night.claim or 'night'}: {night.verdict}: {night.reason}", style(night.verdict))]
     lines += [(f"for {phrase}", "dim")] if phrase else []
     _print(console, lines)
-    console.print(runs)
+    console.print(table(("run", "kind", "verdict", "seconds", "reason"), rows))
     turns = {True: ("worse", "bold red"), False: ("better", "green")}
     lines = [(f"{turns[item.worse][0]}: {item.text}", turns[item.worse][1]) for item in night.findings]
     lines += [(f"note: {note}", "yellow") for note in night.notes]

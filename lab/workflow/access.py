@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from rich.console import Console
-
+from lab.core.showing import labelled
 from lab.documents.climbs import LabAccess
 from lab.documents.labs import AdbAccess, ForwardEntry, ScreenAccess, SshAccess
 from lab.emulators import MAIN
@@ -52,21 +51,21 @@ def access(bench: Workbench, evidence: str | None) -> LabAccess:
     )
 
 
-def show(console: Console, bench: Workbench, evidence: str | None) -> None:
-    """What the user can do now."""
-    found = access(bench, evidence)
-    lines = [
-        ("log in", _task(bench, "lab.ssh")),
-        ("  or", found.ssh.command if found.ssh else ""),
-        ("adb", f"adb connect {found.adb.address}" if found.adb else ""),
-        ("screen", f"{found.novnc.address}   (open: {_task(bench, 'lab.open')})" if found.novnc else ""),
-        ("stop", f"{found.stop}   (pause: {_task(bench, 'lab.suspend')})"),
-        ("remove", _task(bench, "lab.destroy")),
-        ("evidence", evidence or ""),
-    ]
-    for label, text in lines:
-        if text:
-            console.print(f"{label + ':':<10}{text}", markup=False, highlight=False, soft_wrap=True)
+def lines(bench: Workbench, evidence: str | None) -> list[str]:
+    """What the user can do now, a line each."""
+    ways = access(bench, evidence)
+    return labelled(
+        [
+            ("log in", _task(bench, "lab.ssh")),
+            ("  or", ways.ssh.command if ways.ssh else ""),
+            ("adb", f"adb connect {ways.adb.address}" if ways.adb else ""),
+            ("screen", f"{ways.novnc.address}   (open: {_task(bench, 'lab.open')})" if ways.novnc else ""),
+            ("stop", f"{ways.stop}   (pause: {_task(bench, 'lab.suspend')})"),
+            ("remove", _task(bench, "lab.destroy")),
+            ("evidence", evidence or ""),
+        ],
+        10,
+    )
 
 
 def _task(bench: Workbench, task: str) -> str:

@@ -13,6 +13,7 @@ from rich.console import Console
 from lab import emulators, reports
 from lab.core.deadline import cleaning_up
 from lab.core.errors import LabError, UsageError
+from lab.core.showing import show
 from lab.core.steps import Background
 from lab.engines.protocol import SOFTWARE
 from lab.host.cpuid import SOFTWARE_SIGNATURES
@@ -49,11 +50,9 @@ class Climbed:
     def show(self, console: Console) -> None:
         console.print(report.table(self.climb.outcomes, self.claim))
         console.print()
-        for line in report.summary(self.cell, self.claims, self.claim):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"evidence: {self.run.path}", markup=False, highlight=False, soft_wrap=True)
+        show(console, *report.summary(self.cell, self.claims, self.claim), f"evidence: {self.run.path}")
         if (page := self.run.path / "report.html").is_file():
-            console.print(f"report:   {page}", markup=False, highlight=False, soft_wrap=True)
+            show(console, f"report:   {page}")
 
 
 def check_claim(name: str) -> Claim | None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-
-from rich.console import Console
 
 from lab import engines
 from lab.adb import AdbServer
 from lab.config.names import check_name
 from lab.core import system
 from lab.core.errors import LabError
-from lab.documents.labs import LabAction
 from lab.engines.protocol import State
 from lab.records.evidence import Run
 from lab.records.labs import Lab, Record
 from lab.workflow import remains
+from lab.workflow.answers import lab_action
 from lab.workflow.collect import collect
 from lab.workflow.session import Reply, Session
 from lab.workflow.workbench import Workbench
@@ -57,8 +54,7 @@ def destroy(session: Session, name: str, purge: bool = False) -> Reply:
     if evidence.exists():
         kept = "could not be removed" if purge else "is kept"
         notes.append(f"its evidence {kept} in {evidence}")
-    done = LabAction(lab=name, action="destroy", state=State.ABSENT, changed=True, notes=notes)
-    return Reply(done.as_json(), says(f"lab {name} is gone", notes))
+    return lab_action(name, "destroy", State.ABSENT, True, notes, "gone")
 
 
 def _known(lab: Lab, notes: list[str]) -> Record | None:
@@ -69,13 +65,3 @@ def _known(lab: Lab, notes: list[str]) -> Record | None:
     except LabError as error:
         notes.append(error.what)
     return remains.record(lab, record)
-
-
-def says(sentence: str, notes: Sequence[str]) -> Callable[[Console], None]:
-    """What shows `sentence` and then each note to a person, a line each."""
-
-    def tell(console: Console) -> None:
-        for line in (sentence, *notes):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return tell

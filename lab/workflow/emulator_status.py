@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lab.core import redact
 from lab.core.errors import ExitCode, LabError
+from lab.core.showing import show
 from lab.documents.emulators import SeenEmulator
 from lab.documents.labs import AdbAccess, KnownEmulator, ScreenAccess, ServiceAddress
 from lab.emulators.protocol import (
@@ -59,8 +60,7 @@ class Sight:
         )
 
     def show(self, console: Console) -> None:
-        for line in self._lines():
-            console.print(redact.clean(line), markup=False, highlight=False, soft_wrap=True)
+        show(console, *map(redact.clean, self._lines()))
 
     def _lines(self) -> Iterable[str]:
         yield f"{self.name}: {self.kind}, {self._word}"

@@ -9,10 +9,10 @@ from lab.engines.protocol import HELD, State
 from lab.images import canary
 from lab.records.labs import Lab, Record
 from lab.workflow import consent, guest_image, mirror, ports
+from lab.workflow.selection import CANARY
 from lab.workflow.session import Session
 from lab.workflow.workbench import Workbench
 
-_CANARY = "canary"
 _MIB = 2**20
 MAC_KEEPS_BYTES = 2 << 30
 """What macOS keeps for itself. What it says is available leaves out all that it would give back (caches,
@@ -33,7 +33,7 @@ def before_building(session: Session, emulator: str) -> None:
 
     Where nobody can be asked it is the canary's own rung that is blocked. Raises as mirror.debian does.
     """
-    if emulator == _CANARY and session.interactive and canary.find(session.images) is None:
+    if emulator == CANARY and session.interactive and canary.find(session.images) is None:
         mirror.debian(session)
 
 

@@ -17,7 +17,8 @@ from lab.workflow import consent
 from lab.workflow.guest_image import ASKED_FOR, must_hold_image, purposes
 from lab.workflow.session import Session
 
-PREFERRED, FALLBACK = "docker-android", "canary"
+CANARY, ANDROID = "canary", "docker-android"
+PREFERRED, FALLBACK = ANDROID, CANARY
 """The emulators `auto` stands for: the first where it fits, else the second."""
 _REACH_SECONDS = 3.0
 _DEFAULTS = ("default", "lab.toml")

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from lab.config import Settings
 from lab.core.deadline import Deadline
 from lab.core.errors import ExitCode
+from lab.core.showing import show
 from lab.core.steps import Steps
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Engine
 from lab.host.packages import Purpose
+from lab.model.document import JsonDocument
 from lab.records.labs import Store
 from lab.workflow.factories import REAL, Factories
 
@@ -111,3 +113,8 @@ class Reply:
     document: dict[str, Any] = field(default_factory=dict)
     show: Callable[[Console], None] | None = None
     code: int = ExitCode.DONE
+
+    @classmethod
+    def of(cls, document: JsonDocument, *shown: RenderableType, code: int = ExitCode.DONE) -> Self:
+        """An answer of which a person is shown `shown`: lines, tables."""
+        return cls(document.as_json(), lambda console: show(console, *shown), code)

@@ -13,7 +13,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, UsageError
 from lab.core.similar import choices
 from lab.emulators.protocol import Emulator, Reach
-from lab.engines.protocol import LOOPBACK, Engine, Machine, MachineSpec, State, why_dead
+from lab.engines.protocol import HELD, LOOPBACK, Engine, Machine, MachineSpec, State, why_dead
 from lab.guest import keys
 from lab.guest.ssh import Guest
 from lab.images import cache
@@ -92,6 +92,25 @@ class Workbench:
         """The machine's state; absent for a lab that has none yet."""
         record = self.lab.read()
         return self.machine.status() if record and record.image else State.ABSENT
+
+    def state_of_vm(self) -> State:
+        """The state of the lab's VM. UsageError for a lab that has none yet."""
+        if not self.record().image:
+            raise UsageError(
+                f"lab {self.lab.name} has no VM yet", hint=f"`invoke lab.up --name {self.lab.name}` makes it"
+            )
+        return self.machine.status()
+
+    def require_running(self, what: str = "an emulator") -> None:
+        """Raise BlockedError unless the lab's VM runs, which `what` needs."""
+        self.lab.record()
+        state = self.machine_state()
+        if state is not State.RUNNING:
+            task = "lab.resume" if state in {State.SUSPENDED, *HELD} else "lab.up"
+            raise BlockedError(
+                f"{what} needs a VM that runs, and that of lab {self.lab.name} is {state}",
+                hint=f"`invoke {task} --name {self.lab.name}`",
+            )
 
     @cached_property
     def guest(self) -> Guest:

@@ -15,7 +15,7 @@ from lab.core.errors import DeadlineError, InterruptedByUser, LabError, UsageErr
 from lab.emulators.protocol import ContainerState, NestedFailedError
 from lab.engines.protocol import EngineFacts, State
 from lab.model.domain import Claim
-from lab.tasks.lab import lifecycle
+from lab.tasks.lab import power
 from lab.tasks.lab.evidence import evidence
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
@@ -82,7 +82,7 @@ def test_vm_that_booted_anew_by_itself_is_told_until_it_was_looked_at(ready: Bed
 
 
 def test_vm_that_lab_started_anew_is_not_told(ready: Bed) -> None:
-    assert lifecycle.halt(ready.session(), "default").code == 0
+    assert power.halt(ready.session(), "default").code == 0
     reply = up(ready.session(), "default")
     assert ready.world.l1_boots == 2 and reply.document["facts"]["vm.boot"]["boot_id"] == "boot-of-l1-2"
     assert "booted anew" not in json.dumps(reply.document)

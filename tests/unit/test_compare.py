@@ -23,7 +23,7 @@ from lab.experiments import measuring
 from lab.experiments.measuring import KVM, TCG
 from lab.experiments.turns import plan
 from lab.guest.ssh import Guest, Result
-from lab.tasks.lab import lifecycle
+from lab.tasks.lab import power
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.up import up
 from tests import schema
@@ -268,7 +268,7 @@ def test_the_arm_route_is_never_pretended(ready: Bed) -> None:
 def test_bad_usage_and_a_stopped_vm(ready: Bed) -> None:
     with pytest.raises(UsageError, match="measures nothing"):
         compare(ready.session(), NAME, runs=0)
-    lifecycle.halt(ready.session(), NAME)
+    power.halt(ready.session(), NAME)
     with pytest.raises(BlockedError, match="stopped"):
         compare(ready.session(), NAME)
 

@@ -16,8 +16,8 @@ from lab.core.errors import BlockedError, DeadlineError, InterruptedByUser, Usag
 from lab.emulators.protocol import NestedFailedError, NestedProof
 from lab.engines.protocol import Availability, EngineFacts, State
 from lab.records import labs
-from lab.tasks.image import images
-from lab.tasks.lab import inspect, lifecycle
+from lab.tasks.image.prune import prune
+from lab.tasks.lab import power, snapshots, status
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.workflow.build import Builder
@@ -181,14 +181,14 @@ def test_a_crashed_vm_is_ended_before_it_is_started(bed: Bed) -> None:
 def test_a_suspend_that_was_cut_short_is_repeated(bed: Bed) -> None:
     _up(bed)
     bed.world.state = State.PAUSED
-    assert checked(lifecycle.suspend(bed.session(), NAME))["state"] == "suspended"
+    assert checked(power.suspend(bed.session(), NAME))["state"] == "suspended"
 
 
 def test_a_snapshot_that_is_there_is_known(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     _up(bed)
     monkeypatch.setattr(FakeMachine, "snapshot", _raising(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        lifecycle.snapshot(bed.session(), NAME, "good")
+        snapshots.snapshot(bed.session(), NAME, "good")
     assert bed.lab().record().saved["good"].instances["main"].nonce == bed.main().nonce
     run = bed.runs()[-1]
     validate(bed.session(), NAME)
@@ -200,7 +200,7 @@ def test_the_clock_is_set_whichever_command_wakes_the_vm(bed: Bed) -> None:
     _up(bed)
     for state, wake in (
         (State.SUSPENDED, lambda: _up(bed)),
-        (State.RUNNING, lambda: lifecycle.resume(bed.session(), NAME)),
+        (State.RUNNING, lambda: power.resume(bed.session(), NAME)),
     ):
         bed.world.state = state
         before = len(bed.world.calls)
@@ -213,7 +213,7 @@ def test_an_engine_that_does_not_answer_costs_no_report(bed: Bed) -> None:
     bed.world.broken["status"] = BlockedError("VirtualBox is not installed")
     document, code = _up(bed)
     assert (document["schema"], code, document["access"]) == ("lab.up/1", 11, None)
-    assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "unknown"
+    assert checked(status.status(bed.session(), NAME))["lab"]["state"] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../evidence", "a/b"])
@@ -221,7 +221,7 @@ def test_a_name_that_is_none_makes_nothing(bed: Bed, name: str) -> None:
     _up(bed)
     folder = bed.session().store.labs_folder.parent
     before = sorted(folder.rglob("*"))
-    for command in (lifecycle.halt, validate, inspect.status):
+    for command in (power.halt, validate, status.status):
         with pytest.raises(UsageError):
             command(bed.session(), name)
     assert sorted(folder.rglob("*")) == before
@@ -281,5 +281,5 @@ def test_a_converted_disk_that_a_lab_stands_on_is_kept(bed: Bed) -> None:
     used, unused = folder / "debian-13-fake-12g.vdi", folder / "debian-13-old-12g.vdi"
     for path in (used, unused):
         path.write_text("x")
-    checked(images.prune(bed.session()))
+    checked(prune(bed.session()))
     assert used.exists() and not unused.exists()

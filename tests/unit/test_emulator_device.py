@@ -17,8 +17,8 @@ from lab.adb import AdbServer
 from lab.core import deadline, proc, redact
 from lab.core.errors import UsageError
 from lab.tasks.emulator import device
-from lab.tasks.lab import lifecycle
 from lab.tasks.lab import open as opening
+from lab.tasks.lab import power
 from lab.tasks.lab.up import up
 from tests.unit.bed import Bed, checked
 from tests.unit.beside import NAME, _forwards, _shown, _up
@@ -142,7 +142,7 @@ def test_the_password_goes_to_the_browser_or_a_terminal_only(
     assert VNC_PASSWORD not in json.dumps(document)
     assert (VNC_PASSWORD in told) is (only_print and terminal)
     assert document["address"].removesuffix("/") in told
-    lifecycle.halt(bed.session(), NAME)
+    power.halt(bed.session(), NAME)
     assert not page.exists(), "there is no screen any more"
 
 

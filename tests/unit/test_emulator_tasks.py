@@ -22,8 +22,8 @@ from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
 from lab.records.labs import Instance
 from lab.tasks.emulator import device, instances
-from lab.tasks.lab import inspect, lifecycle
 from lab.tasks.lab import open as opening
+from lab.tasks.lab import power, snapshots, status
 from lab.tasks.lab.up import up
 from lab.workflow import ports
 from lab.workflow.session import Reply
@@ -267,7 +267,7 @@ def test_a_lab_without_an_emulator_may_have_named_ones(bed: Bed) -> None:
     document, code = _up(bed, "second", "")
     assert (document["emulator"]["kind"], code) == ("canary", 0)
     assert set(_forwards(bed)) == {"ssh", "adb-second"}
-    assert inspect.status(bed.session(), NAME).document["emulators"][0]["name"] == "second"
+    assert status.status(bed.session(), NAME).document["emulators"][0]["name"] == "second"
 
 
 @pytest.mark.parametrize("call", ["prepare", "load", "add_forward", "launch"])
@@ -318,12 +318,12 @@ def test_a_port_lost_in_a_race_is_chosen_again(bed: Bed, monkeypatch: pytest.Mon
 def test_further_emulators_keep_their_ports_when_the_vm_stops_sleeps_and_goes_back(bed: Bed) -> None:
     _up(bed)
     opened = _forwards(bed)
-    lifecycle.suspend(bed.session(), NAME)
+    power.suspend(bed.session(), NAME)
     bed.world.forwards = []
-    lifecycle.resume(bed.session(), NAME)
+    power.resume(bed.session(), NAME)
     assert _forwards(bed) == opened
     assert instances.status(bed.session(), NAME, "second").code == 0
-    lifecycle.halt(bed.session(), NAME)
+    power.halt(bed.session(), NAME)
     bed.world.forwards = []
     assert up(bed.session(), NAME).code == 0
     assert _forwards(bed) == opened
@@ -333,15 +333,15 @@ def test_further_emulators_keep_their_ports_when_the_vm_stops_sleeps_and_goes_ba
 def test_a_snapshot_has_the_emulators_of_then(bed: Bed) -> None:
     _up(bed)
     then = bed.lab().record().instances
-    lifecycle.snapshot(bed.session(), NAME, "two")
+    snapshots.snapshot(bed.session(), NAME, "two")
     instances.down(bed.session(), NAME, "second")
     _up(bed, "third", "canary")
-    lifecycle.restore(bed.session(), NAME, "two")
+    snapshots.restore(bed.session(), NAME, "two")
     assert bed.lab().record().instances == then
     assert set(_forwards(bed)) == {"ssh", "adb", "adb-second", "console-second", "novnc-second"}
     record = bed.lab().record()
     with pytest.raises(UsageError):
-        lifecycle.restore(bed.session(), NAME, "no-such")
+        snapshots.restore(bed.session(), NAME, "no-such")
     assert bed.lab().record() == record
 
 
@@ -364,13 +364,13 @@ def test_lists_and_the_lab_itself_show_them_all(bed: Bed) -> None:
     _up(bed)
     with bed.untouched():
         listed = instances.list_emulators(bed.session(), NAME)
-        status = inspect.status(bed.session(), NAME)
-        labs = inspect.list_labs(bed.session())
+        single = status.status(bed.session(), NAME)
+        labs = status.list_labs(bed.session())
     rows = checked(listed)["emulators"]
     assert [(row["name"], row["kind"]) for row in rows] == [("main", "canary"), ("second", "docker-android")]
-    assert checked(status)["emulators"] == rows == checked(labs)["labs"][0]["emulators"]
+    assert checked(single)["emulators"] == rows == checked(labs)["labs"][0]["emulators"]
     address = rows[1]["adb"]["address"]
-    for reply in (listed, status, labs):
+    for reply in (listed, single, labs):
         assert address in _shown(reply)
     assert rows[1]["novnc"]["address"] in _shown(listed)
 
@@ -381,7 +381,7 @@ def test_up_with_android_ends_with_its_page(bed: Bed) -> None:
     assert page in _shown(reply) and "adb connect 127.0.0.1:" in _shown(reply)
     assert VNC_PASSWORD not in _shown(reply)
     assert bed.lab().record().emulator_why == "asked for"
-    assert "screen:" in _shown(inspect.status(bed.session(), NAME))
+    assert "screen:" in _shown(status.status(bed.session(), NAME))
 
 
 # Parts

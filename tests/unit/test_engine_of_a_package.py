@@ -15,9 +15,9 @@ from lab import engines
 from lab.core.errors import InconclusiveError, UsageError
 from lab.engines.protocol import State
 from lab.host import kvm
-from lab.tasks.lab import lifecycle
+from lab.tasks.lab import power
 from lab.tasks.lab.doctor import doctor
-from lab.tasks.lab.inspect import list_labs, status
+from lab.tasks.lab.status import list_labs, status
 from lab.tasks.lab.up import up
 from lab.workflow.destroy import destroy
 from lab.workflow.session import Session
@@ -73,9 +73,9 @@ def test_lab_drives_it_from_nothing_to_nothing(sleeper: Session, bed: Bed) -> No
     (row,) = checked(list_labs(sleeper))["labs"]
     assert (row["engine"], row["state"]) == ("sleeper", "running")
     with pytest.raises(UsageError, match="saves no memory"):
-        lifecycle.suspend(sleeper, NAME)
+        power.suspend(sleeper, NAME)
 
-    assert checked(lifecycle.halt(sleeper, NAME))["notes"] == ["powered off"]
+    assert checked(power.halt(sleeper, NAME))["notes"] == ["powered off"]
     assert not running.is_running()
     up(sleeper, NAME)
     (running,) = _processes()

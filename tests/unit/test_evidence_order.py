@@ -15,7 +15,7 @@ from lab.records import evidence
 from lab.reports import measured
 from lab.reports.reading import RunFolder, history
 from lab.tasks.lab import evidence as command
-from lab.tasks.lab import inspect
+from lab.tasks.lab import status
 from lab.tasks.lab.report import report
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
@@ -85,7 +85,7 @@ def test_after_the_clock_was_set_back_the_newest_verdict_is_the_newest(bed: Bed,
     assert checked(report(bed.session(), "default"))["verdict"] == "refuted"
     rows = checked(command.evidence(bed.session(), "default"))["runs"]
     assert [row["verdict"] for row in rows] == ["confirmed", "refuted"]
-    assert checked(inspect.status(bed.session(), "default"))["evidence"] == rows[-1]["path"]
+    assert checked(status.status(bed.session(), "default"))["evidence"] == rows[-1]["path"]
     both = checked(report(bed.session(), "default", runs=2))
     assert both["runs"] == [row["path"] for row in rows]
     folders = [Path(row["path"]) for row in rows]

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from lab.core.errors import UsageError
-from lab.images import cache, registry
+from lab.images import cache, canary, registry
 from lab.images.registry import Obtained
-from lab.tasks.image import images
+from lab.tasks.image.fetch import fetch
+from lab.tasks.image.list import list_images
+from lab.tasks.image.prune import prune
 from lab.workflow import selection
 from tests.unit.bed import Bed, checked
 
@@ -49,7 +51,7 @@ def test_prune_keeps_the_emulator_image_of_a_lab_that_runs_it(bed: Bed, emulator
     entry = _cached(session.images, "emulator-1", "emulator")
     bed.patch.setattr(registry, "find", lambda _cache, digest: entry if digest == DIGEST else None)
     selection.record_for(session, session.store.place("default"))
-    document = checked(images.prune(session))
+    document = checked(prune(session))
     results = {row["id"]: row["result"] for row in document["results"]}
     assert results == {"emulator-1": "kept" if kept else "removed"}
     assert entry.folder.exists() is kept
@@ -59,9 +61,9 @@ def test_prune_keeps_the_canary_of_a_lab_that_runs_it(bed: Bed) -> None:
     """Without a network it could not be built anew, and the lab's L2 not launched again."""
     session = bed.session(emulator="canary")
     entry, old = (_cached(session.images, name, "canary") for name in ("canary-2", "canary-1"))
-    bed.patch.setattr(images.canary, "find", lambda _cache: entry)
+    bed.patch.setattr(canary, "find", lambda _cache: entry)
     selection.record_for(session, session.store.place("default"))
-    results = {row["id"]: row["result"] for row in checked(images.prune(session))["results"]}
+    results = {row["id"]: row["result"] for row in checked(prune(session))["results"]}
     assert results == {"canary-2": "kept", "canary-1": "removed"}
     assert entry.folder.exists() and not old.folder.exists()
 
@@ -73,7 +75,7 @@ def test_an_instance_beside_the_canary_keeps_it_too(bed: Bed) -> None:
     lab = session.store.place("default")
     selection.record_for(session, lab)
     lab.change_instance("second", kind="docker-android", index=1)
-    assert [row["in_use_by"] for row in checked(images.list_images(session))["images"]] == [["default"]]
+    assert [row["in_use_by"] for row in checked(list_images(session))["images"]] == [["default"]]
 
 
 @pytest.mark.parametrize("update", [False, True])
@@ -86,11 +88,11 @@ def test_fetch_takes_what_is_pinned_unless_told_otherwise(bed: Bed, update: bool
         return Obtained(_cached(images, "emulator-1", "emulator"))
 
     bed.patch.setattr(registry, "obtain", obtain)
-    document = checked(images.fetch(session, "docker-android", update))
+    document = checked(fetch(session, "docker-android", update))
     assert document["results"][0]["result"] == "fetched"
     assert [was for _, was in asked] == [update]
 
 
 def test_an_archive_is_nothing_to_fetch(bed: Bed, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing to fetch"):
-        images.fetch(bed.session(emulator={"archive": str(tmp_path / "a.tar")}), "docker-android")
+        fetch(bed.session(emulator={"archive": str(tmp_path / "a.tar")}), "docker-android")

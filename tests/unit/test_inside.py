@@ -12,8 +12,9 @@ from lab.core import caller, deadline, proc, screen
 from lab.core.errors import BlockedError, UsageError
 from lab.engines.protocol import State
 from lab.tasks.emulator import device
-from lab.tasks.lab import inside
+from lab.tasks.lab import copy, logs, ssh
 from lab.tasks.lab.up import up
+from lab.workflow.workbench import Workbench
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import FakeGuest
 
@@ -72,10 +73,10 @@ def test_copies_are_of_and_into_the_user_s_own_folder(
     bed: Bed, here: Path, copies: list[tuple[str, str, str]]
 ) -> None:
     (here / "sub").mkdir()
-    inside.copy(bed.session(), NAME, "notes.txt", "lab:/srv/")
-    inside.copy(bed.session(), NAME, "lab:/etc/notes.txt", ".")
-    inside.copy(bed.session(), NAME, "lab:/etc/notes.txt", "sub")
-    inside.copy(bed.session(), NAME, "lab:/etc/notes.txt", "other.txt")
+    copy.copy(bed.session(), NAME, "notes.txt", "lab:/srv/")
+    copy.copy(bed.session(), NAME, "lab:/etc/notes.txt", ".")
+    copy.copy(bed.session(), NAME, "lab:/etc/notes.txt", "sub")
+    copy.copy(bed.session(), NAME, "lab:/etc/notes.txt", "other.txt")
     assert copies == [
         ("in", str(here / "notes.txt"), "/srv/notes.txt"),
         ("out", str(here / "notes.txt"), "/etc/notes.txt"),
@@ -91,7 +92,7 @@ def test_a_copy_that_cannot_land_is_a_usage_error(
     bed: Bed, here: Path, copies: list[tuple[str, str, str]], source: str, target: str
 ) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
-        inside.copy(bed.session(), NAME, source, target)
+        copy.copy(bed.session(), NAME, source, target)
     assert not copies
 
 
@@ -116,12 +117,12 @@ def test_what_android_is_given_and_gives_is_in_the_user_s_folder(
 @pytest.mark.parametrize(
     "enter",
     [
-        lambda session: inside.ssh(session, NAME),
-        lambda session: inside.execute(session, NAME, ["true"]),
-        lambda session: inside.execute(session, NAME, ["true"], capture=True),
-        lambda session: inside.copy(session, NAME, "notes.txt", "lab:/srv/"),
-        lambda session: inside.copy(session, NAME, "lab:/tmp/notes.txt", "."),
-        lambda session: inside.logs(session, NAME, False, "container"),
+        lambda session: ssh.ssh(session, NAME),
+        lambda session: ssh.execute(session, NAME, ["true"]),
+        lambda session: ssh.execute(session, NAME, ["true"], capture=True),
+        lambda session: copy.copy(session, NAME, "notes.txt", "lab:/srv/"),
+        lambda session: copy.copy(session, NAME, "lab:/tmp/notes.txt", "."),
+        lambda session: logs.logs(session, NAME, False, "container"),
     ],
 )
 def test_a_vm_that_does_not_run_is_said_with_what_starts_it(
@@ -153,9 +154,9 @@ def test_exec_streams_unless_its_output_is_kept(
         return 7
 
     monkeypatch.setattr(FakeGuest, "stream", stream, raising=False)
-    reply = inside.execute(bed.session(), NAME, ["cat", "a b"])
+    reply = ssh.execute(bed.session(), NAME, ["cat", "a b"])
     assert (reply.code, ran, reply.show) == (7, [["cat", "a b"]], None)
-    reply = inside.execute(bed.session(), NAME, ["uname"], capture=True)
+    reply = ssh.execute(bed.session(), NAME, ["uname"], capture=True)
     assert (checked(reply)["out"], reply.code, len(ran)) == ("Linux 6.12", 0, 1)
 
 
@@ -166,13 +167,13 @@ def test_exec_whose_reader_went_away_has_not_succeeded(bed: Bed, monkeypatch: py
         raise screen.ReaderGoneError("nobody reads standard output any more")
 
     monkeypatch.setattr(FakeGuest, "stream", stream, raising=False)
-    assert inside.execute(bed.session(), NAME, ["make", "test"]).code == 141
+    assert ssh.execute(bed.session(), NAME, ["make", "test"]).code == 141
 
 
 def test_a_log_is_printed_byte_for_byte(bed: Bed, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     text = b"\x1b[31mkernel\xff\r\n" * 100_000
     bed.lab().vm_folder.mkdir(parents=True, exist_ok=True)
-    inside.Workbench.open(bed.session(), NAME).machine.console().write_bytes(text)
+    Workbench.open(bed.session(), NAME).machine.console().write_bytes(text)
     capfdbinary.readouterr()
-    inside.logs(bed.session(), NAME, False, "console")
+    logs.logs(bed.session(), NAME, False, "console")
     assert capfdbinary.readouterr().out == text

@@ -21,8 +21,12 @@ from lab.engines.protocol import Availability, State
 from lab.host import facts, kvm, packages
 from lab.images import cache, uses
 from lab.records.labs import Instance, Lab, Record
-from lab.tasks.image import images
-from lab.tasks.lab import evidence, inspect
+from lab.tasks.image.build import build
+from lab.tasks.image.fetch import fetch
+from lab.tasks.image.list import list_images
+from lab.tasks.image.prune import prune
+from lab.tasks.image.verify import verify
+from lab.tasks.lab import config, evidence, status
 from lab.tasks.lab.doctor import doctor
 from lab.tasks.lab.up import up
 from lab.workflow import consent, selection
@@ -43,7 +47,7 @@ def _shown(reply: Reply) -> str:
 def test_status_of_a_running_lab(bed: Bed) -> None:
     up(bed.session(), NAME)
     with bed.untouched():
-        reply = inspect.status(bed.session(), NAME, deep=True)
+        reply = status.status(bed.session(), NAME, deep=True)
     document = checked(reply)
     assert (document["lab"]["state"], document["holder"]) == ("running", None)
     assert {row["name"] for row in document["forwards"]} == {"ssh", "adb"}
@@ -54,7 +58,7 @@ def test_status_of_a_running_lab(bed: Bed) -> None:
 def test_status_of_a_stopped_lab_offers_no_way_in(bed: Bed) -> None:
     up(bed.session(), NAME)
     bed.world.state = State.STOPPED
-    document = checked(inspect.status(bed.session(), NAME, deep=True))
+    document = checked(status.status(bed.session(), NAME, deep=True))
     assert (document["lab"]["state"], document["ssh"], document["adb"], document["container"]) == (
         "stopped",
         None,
@@ -69,15 +73,15 @@ def test_a_container_that_cannot_be_asked_is_not_made_up(bed: Bed, monkeypatch: 
 
     up(bed.session(), NAME)
     monkeypatch.setattr("tests.unit.fakes.FakeEmulator.state", silent)
-    assert checked(inspect.status(bed.session(), NAME, deep=True))["container"] is None
+    assert checked(status.status(bed.session(), NAME, deep=True))["container"] is None
 
 
 def test_a_half_made_lab_is_shown_as_such(bed: Bed) -> None:
     lab = bed.session().store.place(NAME)
-    assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "half-made"
-    assert checked(inspect.list_labs(bed.session()))["labs"][0]["state"] == "half-made"
+    assert checked(status.status(bed.session(), NAME))["lab"]["state"] == "half-made"
+    assert checked(status.list_labs(bed.session()))["labs"][0]["state"] == "half-made"
     selection.record_for(bed.session(), lab)
-    assert checked(inspect.status(bed.session(), NAME))["lab"]["state"] == "absent"
+    assert checked(status.status(bed.session(), NAME))["lab"]["state"] == "absent"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": 1}'])
@@ -86,7 +90,7 @@ def test_a_lab_that_cannot_be_read_hides_no_other_and_can_be_destroyed(bed: Bed,
     checked(up(bed.session(), "other"))
     record = bed.lab().folder / "lab.json"
     record.write_text(content)
-    rows = checked(inspect.list_labs(bed.session()))["labs"]
+    rows = checked(status.list_labs(bed.session()))["labs"]
     assert {row["name"]: row["state"] for row in rows} == {NAME: "unreadable", "other": "running"}
     gone = checked(destroy(bed.session(), NAME))
     assert any("cannot be read" in note for note in gone["notes"])
@@ -117,12 +121,12 @@ def test_a_lab_that_may_not_be_read_hides_no_other_and_says_what_mends_it(bed: B
     checked(up(bed.session(), "other"))
     _denied(bed, NAME)
     session, notes = _noted(bed)
-    rows = checked(inspect.list_labs(session))["labs"]
+    rows = checked(status.list_labs(session))["labs"]
     assert {row["name"]: row["state"] for row in rows} == {NAME: "unreadable", "other": "running"}
     (note,) = notes
     assert note.startswith(f"lab {NAME}: ") and "belongs to" in note and "mends it" in note
-    assert checked(inspect.status(session, NAME))["lab"]["state"] == "unreadable"
-    assert checked(inspect.status(session, "other"))["lab"]["state"] == "running"
+    assert checked(status.status(session, NAME))["lab"]["state"] == "unreadable"
+    assert checked(status.status(session, "other"))["lab"]["state"] == "running"
 
 
 @pytest.mark.parametrize("error", [NotADirectoryError, PermissionError])
@@ -130,7 +134,7 @@ def test_an_engines_files_that_may_not_be_read_hide_no_lab(bed: Bed, error: type
     checked(up(bed.session(), NAME))
     code = errno.ENOTDIR if error is NotADirectoryError else errno.EACCES
     bed.world.broken["status"] = error(code, "refused", str(bed.lab().vm_folder / "disk.qcow2"))
-    row = checked(inspect.list_labs(bed.session()))["labs"][0]
+    row = checked(status.list_labs(bed.session()))["labs"][0]
     assert row["state"] == "unknown" and row["emulators"]
 
 
@@ -138,14 +142,14 @@ def test_an_emulator_of_a_newer_lab_hides_no_other(bed: Bed) -> None:
     checked(up(bed.session(), NAME))
     bed.lab().change(instances={"x": Instance(kind="of tomorrow", index=1)})
     checked(up(bed.session(), "other"))
-    assert len(checked(inspect.list_labs(bed.session()))["labs"]) == 2
+    assert len(checked(status.list_labs(bed.session()))["labs"]) == 2
 
 
 def test_a_list_can_be_interrupted(bed: Bed) -> None:
     checked(up(bed.session(), NAME))
     bed.world.broken["status"] = InterruptedByUser("interrupted")
     with pytest.raises(InterruptedByUser):
-        inspect.list_labs(bed.session())
+        status.list_labs(bed.session())
 
 
 @pytest.mark.parametrize("file", ["run.json", "validation.json"])
@@ -176,25 +180,25 @@ def test_what_cannot_be_read_agrees_to_nothing(bed: Bed, content: str) -> None:
 def test_a_lab_whose_engine_does_not_answer_is_listed(bed: Bed) -> None:
     checked(up(bed.session(), NAME))
     bed.world.broken["status"] = LabError("VirtualBox is not installed")
-    assert checked(inspect.list_labs(bed.session()))["labs"][0]["state"] == "unknown"
+    assert checked(status.list_labs(bed.session()))["labs"][0]["state"] == "unknown"
 
 
 def test_status_names_the_holder(bed: Bed) -> None:
     lab = bed.session().store.place(NAME)
     with hold(lab.lock_file, "lab.up", "lab"):
-        reply = inspect.status(bed.session(), NAME)
+        reply = status.status(bed.session(), NAME)
     assert checked(reply)["holder"]["verb"] == "lab.up"
     assert "lab.up (pid" in _shown(reply)
 
 
 def test_list_and_config(bed: Bed) -> None:
-    assert checked(inspect.list_labs(bed.session()))["labs"] == []
-    assert "no labs" in _shown(inspect.list_labs(bed.session()))
+    assert checked(status.list_labs(bed.session()))["labs"] == []
+    assert "no labs" in _shown(status.list_labs(bed.session()))
     up(bed.session(), "b")
     bed.session().store.place("a")
-    rows = checked(inspect.list_labs(bed.session()))["labs"]
+    rows = checked(status.list_labs(bed.session()))["labs"]
     assert [(row["name"], row["state"]) for row in rows] == [("a", "half-made"), ("b", "running")]
-    values = {row["key"]: row for row in checked(inspect.config(bed.session(image="debian-13")))["values"]}
+    values = {row["key"]: row for row in checked(config.config(bed.session(image="debian-13")))["values"]}
     assert (values["image"]["value"], values["image"]["origin"]) == ("debian-13", "flag --image")
     assert values["engine"]["origin"] == "default"
 
@@ -261,10 +265,10 @@ def _cached(bed: Bed, name: str) -> cache.CachedImage:
 def test_images_are_listed_with_who_uses_them_and_only_others_pruned(bed: Bed) -> None:
     kept, unused = _cached(bed, "debian-13-fake"), _cached(bed, "debian-13-old")
     up(bed.session(), NAME)  # stands on the first
-    rows = checked(images.list_images(bed.session()))["images"]
+    rows = checked(list_images(bed.session()))["images"]
     assert {row["id"]: row["in_use_by"] for row in rows} == {kept.id: [NAME], unused.id: []}
     (bed.session().images / ".debian-13-cut.part").mkdir()
-    results = checked(images.prune(bed.session()))["results"]
+    results = checked(prune(bed.session()))["results"]
     assert {(row["id"], row["kind"], row["result"]) for row in results} == {
         (kept.id, "guest", "kept"),
         (unused.id, "guest", "removed"),
@@ -288,11 +292,11 @@ def test_a_lab_of_another_state_folder_keeps_its_image_and_loses_it_when_destroy
     kept = _cached(bed, "debian-13-fake")
     other = _second(bed, tmp_path, "elsewhere")
     assert other.images == bed.session().images
-    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "kept" and "elsewhere" in rows[kept.id]["why"]
     assert kept.path.exists()
     destroy(other, "elsewhere")
-    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "removed"
 
 
@@ -317,7 +321,7 @@ def test_a_lab_whose_record_cannot_be_read_keeps_its_image(
         (lab.folder / "lab.json").write_text(record)
     if not marked:  # a lab of an earlier version
         shutil.rmtree(bed.session().images / "uses")
-    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "kept" and NAME in rows[kept.id]["why"]
     assert kept.path.exists() and vdi.exists()
     # Without a mark nobody knows which it is: all that it may be stay.
@@ -364,7 +368,7 @@ def test_a_mark_that_cannot_be_read_keeps_its_image(bed: Bed, content: str | Non
         mark.mkdir()
     else:
         mark.write_text(content)
-    rows = {row["id"]: row for row in checked(images.prune(bed.session()))["results"]}
+    rows = {row["id"]: row for row in checked(prune(bed.session()))["results"]}
     assert rows[kept.id]["result"] == "kept" and str(mark) in rows[kept.id]["why"]
     assert kept.path.exists() and mark.exists()
 
@@ -395,17 +399,17 @@ def test_a_lab_begun_while_images_are_pruned_keeps_its_image(
 
 def test_a_damaged_image_is_found(bed: Bed) -> None:
     entry = _cached(bed, "debian-13-fake")
-    reply = images.verify(bed.session())
+    reply = verify(bed.session())
     assert ([row["result"] for row in checked(reply)["results"]], reply.code) == (["verified"], 0)
     entry.path.chmod(0o644)
     entry.path.write_bytes(b"AN IMAGE")
-    reply = images.verify(bed.session())
+    reply = verify(bed.session())
     assert ([row["result"] for row in checked(reply)["results"]], reply.code) == (["bad"], 1)
     assert "damaged" in _shown(reply)
 
 
 def test_only_images_that_there_are_are_built_or_fetched(bed: Bed) -> None:
     with pytest.raises(UsageError, match="plan9"):
-        images.build(bed.session(), "plan9")
+        build(bed.session(), "plan9")
     with pytest.raises(UsageError, match="plan9"):
-        images.fetch(bed.session(), "plan9")
+        fetch(bed.session(), "plan9")

@@ -21,7 +21,7 @@ from lab.core.lock import hold
 from lab.engines.protocol import State
 from lab.records import evidence
 from lab.tasks.emulator import instances
-from lab.tasks.lab import lifecycle
+from lab.tasks.lab import power, snapshots
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.workflow import selection
@@ -34,8 +34,8 @@ NAME = "default"
 
 
 def test_halt_converges(ready: Bed) -> None:
-    first = checked(lifecycle.halt(ready.session(), NAME))
-    again = checked(lifecycle.halt(ready.session(), NAME))
+    first = checked(power.halt(ready.session(), NAME))
+    again = checked(power.halt(ready.session(), NAME))
     assert (first["state"], first["changed"], first["notes"]) == ("stopped", True, ["powered off"])
     assert (again["state"], again["changed"]) == ("stopped", False)
 
@@ -43,57 +43,57 @@ def test_halt_converges(ready: Bed) -> None:
 def test_halt_of_a_lab_whose_vm_was_never_made(ready: Bed) -> None:
     ready.lab().change(image="")
     with ready.untouched():
-        assert not checked(lifecycle.halt(ready.session(), NAME))["changed"]
+        assert not checked(power.halt(ready.session(), NAME))["changed"]
 
 
 def test_suspend_and_resume_converge(ready: Bed) -> None:
-    suspended = checked(lifecycle.suspend(ready.session(), NAME))
+    suspended = checked(power.suspend(ready.session(), NAME))
     assert (suspended["state"], suspended["changed"]) == ("suspended", True)
-    assert not checked(lifecycle.suspend(ready.session(), NAME))["changed"]
+    assert not checked(power.suspend(ready.session(), NAME))["changed"]
     before = ready.lab().record().forwards
     with ready.untouched("resume", "date"):
-        resumed = checked(lifecycle.resume(ready.session(), NAME))
+        resumed = checked(power.resume(ready.session(), NAME))
     assert (resumed["state"], resumed["changed"]) == ("running", True)
     assert "ADB answers" in resumed["notes"][0]
     assert ready.world.calls[-2:] == ["date", "prove"]  # the clock first, then L2 itself
     assert ready.lab().record().forwards == before
     with ready.untouched("date"):
-        assert not checked(lifecycle.resume(ready.session(), NAME))["changed"]
+        assert not checked(power.resume(ready.session(), NAME))["changed"]
 
 
 def test_a_machine_whose_suspend_was_cut_short_goes_on(ready: Bed) -> None:
     ready.world.state = State.PAUSED
     with ready.untouched("resume", "date"):
-        assert checked(lifecycle.resume(ready.session(), NAME))["state"] == "running"
+        assert checked(power.resume(ready.session(), NAME))["state"] == "running"
 
 
 @pytest.mark.parametrize(("nonce", "boot_id"), [("of another", "boot-of-l2-1"), (None, "boot-of-l1-1")])
 def test_resume_is_not_fooled_by_a_stranger(ready: Bed, nonce: str | None, boot_id: str) -> None:
-    lifecycle.suspend(ready.session(), NAME)
+    power.suspend(ready.session(), NAME)
     validate(ready.session(), NAME)  # looks at a suspended lab, and learns no boot id
     l2 = ready.world.l2
     assert l2
     l2.nonce, l2.boot_id = nonce or l2.nonce, boot_id
     with pytest.raises(InconclusiveError, match="not this lab's L2"):
-        lifecycle.resume(ready.session(), NAME)
+        power.resume(ready.session(), NAME)
 
 
 def test_resume_says_when_l2_is_not_under_kvm(ready: Bed) -> None:
-    lifecycle.suspend(ready.session(), NAME)
+    power.suspend(ready.session(), NAME)
     assert ready.world.l2
     ready.world.l2.hypervisor = TCG
     with pytest.raises(LabError, match=TCG):
-        lifecycle.resume(ready.session(), NAME)
+        power.resume(ready.session(), NAME)
 
 
 def test_resume_asks_every_emulator(ready: Bed) -> None:
     instances.up(ready.session(), NAME, "second")
     instances.up(ready.session(), NAME, "third")
     ready.world.ended.add("third")
-    lifecycle.suspend(ready.session(), NAME)
+    power.suspend(ready.session(), NAME)
     second = ready.lab().record().forwards["adb-second"].host_port
     main = ready.lab().record().forwards["adb"].host_port
-    assert checked(lifecycle.resume(ready.session(), NAME))["notes"] == [
+    assert checked(power.resume(ready.session(), NAME))["notes"] == [
         f"ADB answers at 127.0.0.1:{main}",
         f"second answers at 127.0.0.1:{second}",
         "third does not run",
@@ -102,10 +102,10 @@ def test_resume_asks_every_emulator(ready: Bed) -> None:
 
 def test_resume_does_not_say_that_all_is_back_when_one_emulator_is_not(ready: Bed) -> None:
     instances.up(ready.session(), NAME, "second")
-    lifecycle.suspend(ready.session(), NAME)
+    power.suspend(ready.session(), NAME)
     ready.world.others["second"].hypervisor = TCG
     with pytest.raises(LabError) as lost:
-        lifecycle.resume(ready.session(), NAME)
+        power.resume(ready.session(), NAME)
     assert lost.value.what.startswith("the VM is back, but its guest is not: second: ")
     assert TCG in lost.value.what
     assert "emulator.restart second" in lost.value.hint
@@ -114,71 +114,71 @@ def test_resume_does_not_say_that_all_is_back_when_one_emulator_is_not(ready: Be
 
 def test_resume_names_all_that_are_lost_and_could_not_be_settled(ready: Bed) -> None:
     instances.up(ready.session(), NAME, "second")
-    lifecycle.suspend(ready.session(), NAME)
+    power.suspend(ready.session(), NAME)
     assert ready.world.l2
     ready.world.l2.nonce = ready.world.others["second"].nonce = "of another"
     with pytest.raises(InconclusiveError) as lost:
-        lifecycle.resume(ready.session(), NAME)
+        power.resume(ready.session(), NAME)
     assert "; second: " in lost.value.what and lost.value.what.count("not this lab's L2") == 2
     assert "lab.status" in lost.value.hint, "what was known of the first is kept"
 
 
 def test_resume_can_be_interrupted_while_it_asks(ready: Bed) -> None:
-    lifecycle.suspend(ready.session(), NAME)
+    power.suspend(ready.session(), NAME)
     ready.world.broken["prove"] = InterruptedByUser("interrupted")
     with pytest.raises(InterruptedByUser):
-        lifecycle.resume(ready.session(), NAME)
+        power.resume(ready.session(), NAME)
 
 
 @pytest.mark.parametrize("state", [State.STOPPED, State.ABSENT])
 def test_only_what_can_be_is_suspended_or_resumed(ready: Bed, state: State) -> None:
     ready.world.state = state
     with ready.untouched():
-        for act in (lifecycle.suspend, lifecycle.resume):
+        for act in (power.suspend, power.resume):
             with pytest.raises(UsageError, match=state.value):
                 act(ready.session(), NAME)
 
 
 def test_snapshots_of_a_running_and_of_a_stopped_lab(ready: Bed) -> None:
-    checked(lifecycle.snapshot(ready.session(), NAME, "live"))
-    lifecycle.halt(ready.session(), NAME)
-    checked(lifecycle.snapshot(ready.session(), NAME, "cold"))
-    rows = checked(lifecycle.snapshots(ready.session(), NAME))["snapshots"]
+    checked(snapshots.snapshot(ready.session(), NAME, "live"))
+    power.halt(ready.session(), NAME)
+    checked(snapshots.snapshot(ready.session(), NAME, "cold"))
+    rows = checked(snapshots.snapshots(ready.session(), NAME))["snapshots"]
     assert [(row["name"], row["live"]) for row in rows] == [("live", True), ("cold", False)]
-    cold = checked(lifecycle.restore(ready.session(), NAME, "cold"))
+    cold = checked(snapshots.restore(ready.session(), NAME, "cold"))
     assert (cold["state"], cold["notes"]) == ("stopped", ["the VM is off, as it was then"])
     with pytest.raises(UsageError):
-        lifecycle.snapshot(ready.session(), NAME, "cold")
+        snapshots.snapshot(ready.session(), NAME, "cold")
     with pytest.raises(UsageError):
-        lifecycle.restore(ready.session(), NAME, "never")
+        snapshots.restore(ready.session(), NAME, "never")
     with pytest.raises(UsageError):
-        lifecycle.snapshot(ready.session(), NAME, "../elsewhere")
+        snapshots.snapshot(ready.session(), NAME, "../elsewhere")
 
 
 def test_restoring_a_live_snapshot_asks_l2(ready: Bed) -> None:
-    lifecycle.snapshot(ready.session(), NAME, "live")
+    snapshots.snapshot(ready.session(), NAME, "live")
     with ready.untouched("restore", "date"):
-        restored = checked(lifecycle.restore(ready.session(), NAME, "live"))
+        restored = checked(snapshots.restore(ready.session(), NAME, "live"))
     assert (restored["state"], ready.world.calls[-1]) == ("running", "prove")
 
 
 def test_a_snapshot_brings_back_the_l2_of_then_though_another_was_launched_since(ready: Bed) -> None:
-    lifecycle.snapshot(ready.session(), NAME, "live")
+    snapshots.snapshot(ready.session(), NAME, "live")
     then = ready.main().nonce
-    lifecycle.halt(ready.session(), NAME)
+    power.halt(ready.session(), NAME)
     up(ready.session(), NAME)
     assert ready.main().nonce != then
-    restored = checked(lifecycle.restore(ready.session(), NAME, "live"))
+    restored = checked(snapshots.restore(ready.session(), NAME, "live"))
     assert restored["state"] == "running"
     assert ready.main().nonce == then
 
 
 def test_what_has_no_vm_has_nothing_to_be_done_to(bed: Bed) -> None:
     with pytest.raises(UsageError, match="no lab"):
-        lifecycle.halt(bed.session(), NAME)
+        power.halt(bed.session(), NAME)
     bed.session().store.place(NAME)
     with pytest.raises(UsageError, match="never finished"):
-        lifecycle.suspend(bed.session(), NAME)
+        power.suspend(bed.session(), NAME)
 
 
 def test_destroy_leaves_the_evidence_and_nothing_else(ready: Bed) -> None:
@@ -206,11 +206,11 @@ def test_a_full_disk_is_no_reason_to_keep_what_fills_it(ready: Bed, monkeypatch:
 
 
 def test_a_restore_that_is_refused_beforehand_forgets_no_emulator(ready: Bed) -> None:
-    lifecycle.snapshot(ready.session(), NAME, "one")
+    snapshots.snapshot(ready.session(), NAME, "one")
     instances.up(ready.session(), NAME, "second", "canary")
     before = ready.lab().record()
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BlockedError):
-        lifecycle.restore(ready.session(ports={"adb": taken.getsockname()[1]}), NAME, "one")
+        snapshots.restore(ready.session(ports={"adb": taken.getsockname()[1]}), NAME, "one")
     assert ready.lab().record() == before and "restore" not in ready.world.calls
 
 
@@ -244,7 +244,7 @@ def test_a_destroy_that_was_cut_short_is_repeated(ready: Bed) -> None:
     assert ready.world.state is State.ABSENT
 
 
-@pytest.mark.parametrize("act", [lifecycle.halt, lifecycle.suspend, lifecycle.resume, destroy])
+@pytest.mark.parametrize("act", [power.halt, power.suspend, power.resume, destroy])
 def test_one_command_at_a_time(ready: Bed, act: Callable[[Session, str], object]) -> None:
     held = hold(ready.lab().lock_file, "lab.up", "lab")
     with held, ready.untouched(), pytest.raises(BusyError, match=r"lab\.up"):

@@ -11,10 +11,11 @@ import pytest
 
 from lab.core.errors import BlockedError, UsageError
 from lab.documents.host import DoctorEngine
+from lab.documents.images import ImageResult
 from lab.host import kvm
 from lab.images import apt_sources, canary
-from lab.tasks.image import images
-from lab.tasks.lab import doctor, inspect, up
+from lab.tasks.image import build as image_build
+from lab.tasks.lab import config, doctor, up
 from lab.workflow import mirror
 from lab.workflow.session import Session
 from lab.workflow.workbench import Workbench
@@ -125,7 +126,7 @@ def test_config_and_doctor_show_where_it_is_from(
     monkeypatch.setattr(doctor, "_engine", lambda _session, name: _USABLE.model_copy(update={"name": name}))
 
     def shown(session: Session) -> tuple[Any, str, dict[str, str]]:
-        (row,) = [row for row in checked(inspect.config(session))["values"] if row["key"] == mirror.KEY]
+        (row,) = [row for row in checked(config.config(session))["values"] if row["key"] == mirror.KEY]
         rows = doctor.doctor(session).document["checks"]
         (check,) = [check for check in rows if check["name"] == "debian archive"]
         return row["value"], row["origin"], check
@@ -153,7 +154,7 @@ def test_every_builder_of_the_canary_asks_the_same(bed: Bed, archive: FakeArchiv
     bed.patch.setattr(canary, "build", build)
     session, questions = asked(bed, ADDRESS)
     with pytest.raises(BlockedError, match="as far as"):
-        images.build(session, "canary")
+        image_build.build(session, "canary")
     checked(up.up(bed.session(), "default"))
     assert Workbench.open(session, "default").place().debian_mirror() == ADDRESS
     assert built == [ADDRESS] and len(questions) == 1
@@ -176,22 +177,21 @@ def test_what_cannot_be_built_here_is_said(bed: Bed, monkeypatch: pytest.MonkeyP
     bed.use(install=lambda purposes, **_: needed.append(purposes))
     for name in ("debian-13", "canary"):
         bed.patch.setitem(
-            images._BUILDS, name, lambda _session, _step, name=name: wanted.append(name) or name
+            image_build._BUILDS, name, lambda _session, _step, name=name: wanted.append(name) or name
         )
-    monkeypatch.setattr(images, "result", lambda _session, name, outcome: _row(name, outcome))
-    document = checked(images.build(bed.session(), ""))
+    monkeypatch.setattr(image_build, "result", lambda _session, name, outcome: _row(name, outcome))
+    document = checked(image_build.build(bed.session(), ""))
     if system == "Linux":
         assert set(wanted) == {"debian-13", "canary"} and document["notes"] == [] and needed
         return
     assert wanted == ["canary"] and document["notes"] == ["debian-13 is built on Linux only"] and not needed
     with pytest.raises(BlockedError, match="built on Linux only") as caught:
-        images.build(bed.session(), "debian-13")
+        image_build.build(bed.session(), "debian-13")
     assert "image.fetch" in caught.value.hint
 
 
-def _row(name: str, outcome: str) -> dict[str, Any]:
-    common = {"kind": "canary", "name": name, "bytes": 1, "sha256": "0" * 64, "why": ""}
-    return {"id": name, "result": outcome} | common
+def _row(name: str, outcome: str) -> ImageResult:
+    return ImageResult(id=name, kind="canary", name=name, result=outcome, bytes=1, sha256="0" * 64, why="")
 
 
 # At the terminal
@@ -213,10 +213,10 @@ def test_ctrl_c_at_the_question_is_an_interruption(tmp_path: Path) -> None:
 def test_a_person_at_a_terminal_is_asked_and_a_dead_address_is_told(tmp_path: Path) -> None:
     """Through the real commands, up to the network: nothing listens there."""
     command = (
-        "from lab.tasks.image import images\n"
+        "from lab.tasks.image.build import build\n"
         "from lab.images import apt_sources\n"
         "apt_sources.debian_archive = lambda *_: None\n"
-        "return images.build(session, 'canary')"
+        "return build(session, 'canary')"
     )
     seen = on_terminal(
         script(command), environment(tmp_path), (b"as apt has it: ", b"http://127.0.0.1:9/debian\n")

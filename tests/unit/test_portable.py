@@ -20,7 +20,7 @@ from lab.core.steps import Steps
 from lab.images import cache, canary, portable
 from lab.images.cache import CachedImage
 from lab.images.canary_manifest import CanaryManifest
-from lab.tasks.image import carry
+from lab.tasks.image import export
 from lab.workflow.session import Session
 from tests.unit.bed import checked
 
@@ -334,18 +334,18 @@ def test_the_tasks_take_the_callers_paths_and_say_what_they_did(
     (tmp_path / "typed here").mkdir()
     monkeypatch.setenv("LAB_CWD", str(tmp_path / "typed here"))
     with pytest.raises(BlockedError, match="no canary") as caught:
-        carry.export(here, "canary", "c.tar")
+        export.export(here, "canary", "c.tar")
     assert "image.build canary" in caught.value.hint
     entry = made(here.images)
-    (row,) = checked(carry.export(here, "canary", "c.tar"))["results"]
+    (row,) = checked(export.export(here, "canary", "c.tar"))["results"]
     assert row["result"] == "exported" and row["why"] == str(tmp_path / "typed here" / "c.tar")
     assert Path(row["why"]).stat().st_mode & 0o777 == 0o644
     for outcome in ("imported", "cached"):
-        (row,) = checked(carry.import_(there, "c.tar"))["results"]
+        (row,) = checked(export.import_(there, "c.tar"))["results"]
         assert (row["id"], row["result"], row["sha256"]) == (entry.id, outcome, entry.manifest.sha256)
     with pytest.raises(UsageError, match="cannot be exported"):
-        carry.export(here, "debian-13", "c.tar")
+        export.export(here, "debian-13", "c.tar")
     with pytest.raises(UsageError, match="is a folder"):
-        carry.export(here, "canary", ".")
+        export.export(here, "canary", ".")
     with pytest.raises(UsageError, match="is not a file"):
-        carry.import_(there, "nothing.tar")
+        export.import_(there, "nothing.tar")

@@ -21,7 +21,9 @@ from lab.host import packages
 from lab.images import cache, canary, debian
 from lab.rehearsal import image
 from lab.rehearsal.image import SystemImage
-from lab.tasks.image.images import build, list_images, prune
+from lab.tasks.image.build import build
+from lab.tasks.image.list import list_images
+from lab.tasks.image.prune import prune
 from lab.tasks.theory.rehearse import RehearsalTools, rehearse
 from lab.workflow.factories import Factories
 from lab.workflow.session import Session

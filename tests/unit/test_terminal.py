@@ -157,7 +157,7 @@ def test_notices_and_pages_are_text_too(text: str) -> None:
     assert "\n~~~~\n" not in _body(finding, notice)[4:].rpartition("\n~~~~\n")[0]
 
 
-RAW = {"core/screen.py", "guest/runner.py", "tasks/lab/inside.py"}
+RAW = {"core/screen.py", "guest/runner.py", "tasks/lab/ssh.py"}
 """Where what a person asked to have as it is goes to the standard streams."""
 ENTRANCE = {"core/tell.py", "cli/perform.py", "cli/program.py", "cli/streams.py", "documents/__main__.py"}
 

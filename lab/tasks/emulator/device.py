@@ -12,8 +12,8 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, UsageError
 from lab.documents.emulators import EmulatorLogs, LogEntry
 from lab.emulators.protocol import AndroidEmulator, Tell
-from lab.tasks.emulator.instances import acted, require_running
-from lab.tasks.lab.inside import captured
+from lab.tasks.emulator.instances import acted
+from lab.workflow.answers import captured
 from lab.workflow.session import Reply, Session
 from lab.workflow.workbench import Workbench
 
@@ -32,7 +32,7 @@ def logs(
         raise UsageError("a log that is followed never ends, and has no JSON")
     bench = Workbench.open(session, name)
     bench.instance(emulator)
-    require_running(bench)
+    bench.require_running()
     try:
         if follow:
             bench.emulator(emulator).follow(bench.guest, _printer())
@@ -58,7 +58,7 @@ def screenshot(session: Session, name: str, file: str, emulator: str = emulators
         raise UsageError(f"{file} does not end with .png, and PNG is what is written")
     bench = Workbench.open(session, name)
     android = android_at(bench, emulator, "screenshot")
-    require_running(bench)
+    bench.require_running()
     try:
         picture = android.screenshot(bench.reach(emulator))
         files.write_atomic(target, picture, files.PUBLIC)
@@ -74,7 +74,7 @@ def install(session: Session, name: str, apk: str, emulator: str = emulators.MAI
         raise UsageError(f"{package} is not a file")
     bench = Workbench.open(session, name)
     android = android_at(bench, emulator, "install")
-    require_running(bench)
+    bench.require_running()
     try:
         with session.steps.step("emulator.install", package.name) as step:
             deadline = Deadline.after(session.settings.deadlines.android_nested)
@@ -99,7 +99,7 @@ def shell(
         raise UsageError("a shell for a person has no JSON", hint="invoke emulator.shell --json -- getprop")
     bench = Workbench.open(session, name)
     bench.instance(emulator)
-    require_running(bench)
+    bench.require_running()
     address = bench.addresses(emulator).get("adb", "")
     if not address:
         raise BlockedError(f"{emulator} has no ADB forward", hint="`invoke emulator.up` makes it")

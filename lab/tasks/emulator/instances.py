@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from lab import emulators
 from lab.adb import AdbServer
 from lab.config.names import check_instance_name
-from lab.core.errors import BlockedError, ExitCode, LabError, UsageError
+from lab.core.errors import ExitCode, LabError, UsageError
+from lab.core.showing import show, table
 from lab.documents.emulators import EmulatorAction, EmulatorList, EmulatorStatus, EmulatorUp
-from lab.engines.protocol import HELD, State
 from lab.records.evidence import Run
 from lab.records.labs import Instance
 from lab.workflow import emulator_status, ports, selection
@@ -73,7 +72,7 @@ def status(session: Session, name: str, emulator: str = "") -> Reply:
 
     def tell(console: Console) -> None:
         if not sights:
-            console.print(f"lab {name} has no emulator", markup=False, highlight=False)
+            show(console, f"lab {name} has no emulator")
         for sight in sights:
             sight.show(console)
 
@@ -85,40 +84,20 @@ def list_emulators(session: Session, name: str) -> Reply:
     bench = Workbench.open(session, name)
     bench.lab.record()
     rows = emulator_status.all_known(bench)
-
-    def tell(console: Console) -> None:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("name", "kind", "reached by"):
-            table.add_column(column)
-        for row in rows:
-            ways = [emulator_status.reached(port.service, port.address) for port in row.ports]
-            table.add_row(row.name, row.kind, "\n".join(ways) or "-")
-        console.print(table)
-
-    return Reply(EmulatorList(lab=name, emulators=rows).as_json(), tell)
+    ways = {
+        row.name: "\n".join(emulator_status.reached(port.service, port.address) for port in row.ports)
+        for row in rows
+    }
+    listed = table(
+        ("name", "kind", "reached by"), ((row.name, row.kind, ways[row.name] or "-") for row in rows)
+    )
+    return Reply.of(EmulatorList(lab=name, emulators=rows), listed)
 
 
 def acted(bench: Workbench, emulator: str, action: str, changed: bool, notes: Sequence[str]) -> Reply:
     """The answer of what was done with one emulator."""
     done = EmulatorAction(lab=bench.lab.name, emulator=emulator, action=action, changed=changed, notes=notes)
-
-    def tell(console: Console) -> None:
-        for line in (f"{emulator}: {action}", *notes):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return Reply(done.as_json(), tell)
-
-
-def require_running(bench: Workbench, what: str = "an emulator") -> None:
-    """Raise BlockedError unless the lab's VM runs, which `what` needs."""
-    bench.lab.record()
-    state = bench.machine_state()
-    if state is not State.RUNNING:
-        verb = "lab.resume" if state in {State.SUSPENDED, *HELD} else "lab.up"
-        raise BlockedError(
-            f"{what} needs a VM that runs, and that of lab {bench.lab.name} is {state}",
-            hint=f"`invoke {verb} --name {bench.lab.name}`",
-        )
+    return Reply.of(done, f"{emulator}: {action}", *notes)
 
 
 def free_index(known: Mapping[str, Instance]) -> int:
@@ -133,7 +112,7 @@ def _working(session: Session, name: str, verb: str) -> Iterator[Workbench]:
     bench = Workbench.open(session, name)
     with bench.lab.hold(verb):
         try:
-            require_running(bench)
+            bench.require_running()
             yield bench
         finally:
             bench.close()
@@ -189,7 +168,7 @@ def _started(bench: Workbench, name: str, *, anew: bool) -> Reply:
 
     def tell(console: Console) -> None:
         sight.show(console)
-        console.print(f"evidence: {run.path}", markup=False, highlight=False, soft_wrap=True)
+        show(console, f"evidence: {run.path}")
 
     return Reply(document, tell, sight.code)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from rich.console import Console
-
 from lab import emulators
 from lab.core.errors import BlockedError, UsageError
 from lab.documents.images import ImageAction, ImageResult
@@ -60,11 +58,7 @@ def box(session: Session, provider: str) -> Reply:
         notes=[f"`vagrant box add {made.name} {made.path}` is what `vagrant up` does with it"],
     )
 
-    def tell(console: Console) -> None:
-        line = f"{row.result:<9} {made.name}: {made.path}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return Reply(done.as_json(), tell)
+    return Reply.of(done, f"{row.result:<9} {made.name}: {made.path}")
 
 
 def blank(session: Session, provider: Provider) -> Record:

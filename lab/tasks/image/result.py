@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from lab.core.errors import ExitCode, LabError
 from lab.documents.images import ImageAction, ImageResult
 from lab.images import cache
@@ -39,13 +37,5 @@ def replied(
     """The answer of a task that began at `started`, by the monotonic clock."""
     done = ImageAction(action=action, results=rows, seconds=round(time.monotonic() - started, 3), notes=notes)
 
-    def tell(console: Console) -> None:
-        for row in rows:
-            why = f" ({row.why})" if row.why else ""
-            console.print(f"{row.result:<9} {row.id}{why}", markup=False, highlight=False, soft_wrap=True)
-        for note in notes:
-            console.print(note, markup=False, highlight=False, soft_wrap=True)
-        if not rows:
-            console.print("nothing to do", highlight=False)
-
-    return Reply(done.as_json(), tell, code)
+    lines = [f"{row.result:<9} {row.id}" + (f" ({row.why})" if row.why else "") for row in rows]
+    return Reply.of(done, *lines, *notes, *([] if rows else ["nothing to do"]), code=code)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
-
 from lab.config.names import check_name
 from lab.core import caller
 from lab.core.deadline import Deadline
 from lab.core.errors import InconclusiveError, UsageError
-from lab.documents.labs import LabAction
 from lab.engines import vagrant
 from lab.engines.protocol import LOOPBACK, State
 from lab.engines.vagrant import link
@@ -24,6 +21,7 @@ from lab.records.labs import Access
 from lab.tasks.image import box
 from lab.tasks.lab import vagrantfile
 from lab.workflow import ports, selection
+from lab.workflow.answers import lab_action
 from lab.workflow.session import ROOT, Reply, Session
 from lab.workflow.workbench import GUEST_SSH_PORT, Workbench
 
@@ -190,11 +188,5 @@ def _reply(bench: Workbench, changed: bool) -> Reply:
     name, state = bench.lab.name, bench.machine_state()
     notes = [f"{forward.name} on {LOOPBACK}:{forward.host_port}" for forward in ports.forwards(bench.lab)]
     notes.append(f"`invoke lab.up --name {name}` installs Docker, starts the emulator and climbs the ladder")
-    done = LabAction(lab=name, action="attach", state=state, changed=changed, notes=notes)
-
-    def tell(console: Console) -> None:
-        sentence = f"lab {name} is {state}" if state is not State.RUNNING else f"lab {name} is attached"
-        for line in (sentence, *notes):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return Reply(done.as_json(), tell)
+    is_now = "attached" if state is State.RUNNING else state.value
+    return lab_action(name, "attach", state, changed, notes, is_now)

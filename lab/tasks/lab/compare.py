@@ -12,10 +12,9 @@ from lab.engines.protocol import State
 from lab.experiments import measuring, turns
 from lab.experiments.comparison import Comparison
 from lab.records.evidence import Run
+from lab.workflow.selection import CANARY
 from lab.workflow.session import Reply, Session
 from lab.workflow.workbench import Workbench
-
-_CANARY = "canary"
 
 
 def compare(session: Session, name: str, runs: int = 3, seed: int = 0) -> Reply:
@@ -81,10 +80,10 @@ def _measure(bench: Workbench, run: Run, runs: int, seed: int) -> Comparison:
 def _emulators(bench: Workbench) -> dict[str, Emulator]:
     """The canary, and what the lab runs if that is another."""
     own = bench.main_emulator()
-    if own is not None and own.name == _CANARY:
-        return {_CANARY: own}
-    canary = bench.session.factories.emulator(_CANARY, bench.place())
-    return {_CANARY: canary} | ({own.name: own} if own is not None else {})
+    if own is not None and own.name == CANARY:
+        return {CANARY: own}
+    canary = bench.session.factories.emulator(CANARY, bench.place())
+    return {CANARY: canary} | ({own.name: own} if own is not None else {})
 
 
 def _absent(bench: Workbench, compared: Mapping[str, Emulator]) -> dict[str, str]:

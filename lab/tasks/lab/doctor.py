@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-
-from rich.console import Console
+from collections.abc import Iterator
 
 from lab import engines
 from lab.core.errors import ExitCode, LabError
@@ -36,11 +35,7 @@ def doctor(session: Session, deep: bool = False) -> Reply:
         checks=[*_resources(session, host), _mirror(session), *(_images(session) if deep else [])],
     )
     usable = any(row.usable for row in rows)
-    return Reply(
-        result.as_json(),
-        lambda console: _show(console, result),
-        ExitCode.DONE if usable else ExitCode.BLOCKED,
-    )
+    return Reply.of(result, *_lines(result), code=ExitCode.DONE if usable else ExitCode.BLOCKED)
 
 
 def _engine(session: Session, name: str) -> DoctorEngine:
@@ -127,35 +122,32 @@ def _check(name: str, good: bool, observed: str, hint: str) -> DoctorCheck:
     )
 
 
-def _show(console: Console, result: LabDoctor) -> None:
-    def line(good: bool, text: str, hint: str = "") -> None:
-        console.print(f"{'✓' if good else '✗'} {text}", markup=False, highlight=False, soft_wrap=True)
+def _lines(result: LabDoctor) -> Iterator[str]:
+    def marked(good: bool, text: str, hint: str = "") -> Iterator[str]:
+        yield f"{'✓' if good else '✗'} {text}"
         if hint and not good:
-            console.print(f"    hint: {hint}", markup=False, highlight=False, soft_wrap=True)
+            yield f"    hint: {hint}"
 
     host = result.host
     cpu = host["cpu"]
-    console.print(
-        f"{host['os']} {host['os_version']}".rstrip()
-        + f", kernel {host['kernel']}, {host['cpus']} CPUs ({cpu['model']}), "
-        f"{host['memory_total'] / _GIB:.0f} GiB",
-        markup=False,
-        highlight=False,
-    )
-    line(bool(cpu["extensions"]), f"virtualization extensions: {', '.join(cpu['extensions']) or 'none'}")
+    system = f"{host['os']} {host['os_version']}".rstrip()
+    memory = f"{host['memory_total'] / _GIB:.0f} GiB"
+    yield f"{system}, kernel {host['kernel']}, {host['cpus']} CPUs ({cpu['model']}), {memory}"
+    extensions = ", ".join(cpu["extensions"])
+    yield from marked(bool(extensions), f"virtualization extensions: {extensions or 'none'}")
     if host["mac"] is None and result.kvm:  # KVM is Linux's
-        line(result.kvm.usable, f"hardware KVM: {result.kvm.why}")
+        yield from marked(result.kvm.usable, f"hardware KVM: {result.kvm.why}")
     for engine in result.engines:
         how = engine.facts.how if engine.facts else engine.why
         version = f" {engine.facts.version}" if engine.facts else ""
-        line(engine.usable, f"engine {engine.name}{version}: {how}", engine.hint)
+        yield from marked(engine.usable, f"engine {engine.name}{version}: {how}", engine.hint)
         for finding in engine.findings:
             source = f" [{finding.source}]" if finding.source else ""
-            line(finding.good, f"  {finding.name}: {finding.observed}{source}", finding.hint)
+            yield from marked(finding.good, f"  {finding.name}: {finding.observed}{source}", finding.hint)
     absent = [item for item in result.packages if not item.present]
     for item in absent:
-        line(False, f"{item.program} ({item.needed_for})", f"package {item.package}")
+        yield from marked(False, f"{item.program} ({item.needed_for})", f"package {item.package}")
     if not absent:
-        line(True, "every program lab needs is installed")
+        yield from marked(True, "every program lab needs is installed")
     for check in result.checks:
-        line(check.status == "ok", f"{check.name}: {check.observed}", check.hint)
+        yield from marked(check.status == "ok", f"{check.name}: {check.observed}", check.hint)

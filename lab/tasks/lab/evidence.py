@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lab.config.names import check_name
 from lab.core.files import read_object
 from lab.documents.labs import EvidenceEntry, LabEvidence
@@ -30,18 +28,8 @@ def evidence(session: Session, name: str, collect_now: bool = False) -> Reply:
             bench.close()
     rows = [_row(path) for path in bundles.runs(session.store.evidence_folder, name)]
 
-    def tell(console: Console) -> None:
-        for row in rows:
-            console.print(
-                f"{row.started[:19]}  {row.verb:<9} {row.verdict or '-':<13} {row.path}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-        if not rows:
-            console.print(f"no evidence of a lab {name}", highlight=False)
-
-    return Reply(LabEvidence(runs=rows).as_json(), tell)
+    lines = [f"{row.started[:19]}  {row.verb:<9} {row.verdict or '-':<13} {row.path}" for row in rows]
+    return Reply.of(LabEvidence(runs=rows), *(lines or [f"no evidence of a lab {name}"]))
 
 
 def _row(path: Path) -> EvidenceEntry:

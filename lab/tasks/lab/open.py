@@ -11,15 +11,12 @@ import sys
 from html import escape
 from pathlib import Path
 
-from rich.console import Console
-
 from lab import emulators
 from lab.core import files, proc
 from lab.core.errors import BlockedError
 from lab.documents.labs import LabOpen
 from lab.records.labs import Lab
 from lab.tasks.emulator.device import android_at
-from lab.tasks.emulator.instances import require_running
 from lab.workflow.session import Reply, Session
 from lab.workflow.workbench import Workbench
 
@@ -43,7 +40,7 @@ def open_(session: Session, name: str, emulator: str = emulators.MAIN, only_prin
     bench = Workbench.open(session, name)
     try:
         android = android_at(bench, emulator, "lab.open")
-        require_running(bench)
+        bench.require_running()
         address = bench.addresses(emulator).get("novnc")
         if address is None:
             raise BlockedError(f"{emulator} has no forward for noVNC", hint="`invoke emulator.up` makes it")
@@ -52,20 +49,13 @@ def open_(session: Session, name: str, emulator: str = emulators.MAIN, only_prin
         bench.close()
     plain = f"http://{address}/"
     opened = not only_print and _has_display() and _show(bench.lab, secret)
-    document = LabOpen(lab=name, emulator=emulator, address=plain, opened=opened).as_json()
-
-    def tell(console: Console) -> None:
-        if only_print and sys.stdout.isatty():
-            line = secret
-        elif only_print:
-            line = plain  # a pipe or a file keeps what it is given
-        elif opened:
-            line = f"opened {plain}   (if the browser may not read lab's folder: `--print`)"
-        else:
-            line = f"{plain}   (no browser here; `--print` on a terminal shows it with its password)"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return Reply(document, tell)
+    if only_print:
+        line = secret if sys.stdout.isatty() else plain  # a pipe or a file keeps what it is given
+    elif opened:
+        line = f"opened {plain}   (if the browser may not read lab's folder: `--print`)"
+    else:
+        line = f"{plain}   (no browser here; `--print` on a terminal shows it with its password)"
+    return Reply.of(LabOpen(lab=name, emulator=emulator, address=plain, opened=opened), line)
 
 
 def shut(lab: Lab) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-
 from lab import reports
 from lab.config.names import check_name
 from lab.core import proc
 from lab.core.errors import LabError, UsageError
+from lab.core.showing import labelled
 from lab.documents.reports import LabReportFiles, ReportFile
 from lab.records import evidence
 from lab.reports import RunFolder, measured
@@ -46,15 +45,11 @@ def report(session: Session, name: str, run: str = "", runs: int = 1, open_it: b
         files=[ReportFile(format=form, path=str(path)) for form, path in files.items()],
     )
 
-    def tell(console: Console) -> None:
-        lines = [f"{document.claim}: {document.verdict}: {document.reason}"]
-        lines += [f"{form + ':':<10}{path}" for form, path in files.items()]
-        if open_it and not opened:
-            lines.append("no browser could be started here: open the HTML file in one")
-        for line in lines:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    return Reply(document.as_json(), tell)
+    lines = [f"{document.claim}: {document.verdict}: {document.reason}"]
+    lines += labelled(((form, str(path)) for form, path in files.items()), 10)
+    if open_it and not opened:
+        lines.append("no browser could be started here: open the HTML file in one")
+    return Reply.of(document, *lines)
 
 
 def _until(paths: list[Path], name: str, run: str) -> list[Path]:

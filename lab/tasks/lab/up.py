@@ -10,6 +10,7 @@ from lab import __version__
 from lab.config.names import check_name
 from lab.core.errors import ExitCode, LabError
 from lab.core.files import read_object, write_json
+from lab.core.showing import show
 from lab.core.steps import Background
 from lab.core.tell import show_error
 from lab.documents.climbs import LabUp
@@ -23,7 +24,7 @@ from lab.model.domain import Claim, Status, Verdict
 from lab.records.evidence import Run
 from lab.records.labs import Lab, Record
 from lab.workflow import emulator_start, preflight, selection
-from lab.workflow.access import access, show
+from lab.workflow.access import access, lines
 from lab.workflow.build import Builder
 from lab.workflow.climbing import Climbed, climb_lab
 from lab.workflow.destroy import destroy
@@ -96,8 +97,7 @@ def _climb(bench: Workbench) -> Reply:
             rung, error = climbed.climb.error
             show_error(console, error, label=rung)
         if reachable:
-            console.print()
-            show(console, bench, None)
+            show(console, "", *lines(bench, None))
 
     return Reply(document, tell, _code(bench, climbed))
 
@@ -131,14 +131,13 @@ def _ready(bench: Workbench) -> Reply | None:
     except LabError:
         return None
 
-    def tell(console: Console) -> None:
-        console.print(f"lab {bench.lab.name} is up already: nothing was changed", highlight=False)
-        console.print(f"{last.claim}: {last.verdict}: {last.reason}", markup=False, soft_wrap=True)
-        console.print()
-        show(console, bench, last.evidence)
-
-    now = last.model_copy(update={"access": access(bench, last.evidence)})
-    return Reply(now.as_json(), tell, ExitCode.DONE)
+    return Reply.of(
+        last.model_copy(update={"access": access(bench, last.evidence)}),
+        f"lab {bench.lab.name} is up already: nothing was changed",
+        f"{last.claim}: {last.verdict}: {last.reason}",
+        "",
+        *lines(bench, last.evidence),
+    )
 
 
 def _remembered(bench: Workbench) -> LabUp | None:

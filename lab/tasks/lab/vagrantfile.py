@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from rich.console import Console
-
 from lab.config.names import check_name
 from lab.core.errors import BlockedError, LabError, UsageError
 from lab.documents.images import VagrantBoxEntry, VagrantPlan
@@ -167,13 +165,8 @@ def _ports(bench: Workbench, wanted: link.VagrantLink) -> None:
 
 
 def _reply(session: Session, lab: Lab, record: Record, provider: Provider, *, prepared: bool) -> Reply:
-    document = _machine(session, lab, record, provider, prepared=prepared).as_json()
-
-    def tell(console: Console) -> None:
-        state = "is ready for `vagrant up`" if prepared else "is not there: `vagrant up` makes it"
-        console.print(f"lab {lab.name} {state}", markup=False, highlight=False)
-
-    return Reply(document, tell)
+    state = "is ready for `vagrant up`" if prepared else "is not there: `vagrant up` makes it"
+    return Reply.of(_machine(session, lab, record, provider, prepared=prepared), f"lab {lab.name} {state}")
 
 
 def _machine(

@@ -6,10 +6,11 @@ from rich.console import Console
 from rich.text import Text
 
 from lab.core.errors import UsageError
+from lab.core.showing import table
 from lab.documents.nights import HistoryEvent, NightlyHistory
 from lab.history import model as figures
 from lab.nights.keeping import opened
-from lab.nights.showing import style, table
+from lab.nights.showing import style
 from lab.workflow.session import Reply, Session
 
 
@@ -21,19 +22,22 @@ def history(session: Session, limit: int = 14) -> Reply:
         nights, events = past.nights(limit or -1), past.events()
 
     def show(console: Console) -> None:
-        rows = table("night", "started", "claim", "verdict", "runs", "L2 boot", "findings")
+        rows = []
         for night in nights:
             boots = night.samples(figures.NESTED_BOOT)
-            rows.add_row(
-                str(night.id),
-                night.started[:16].replace("T", " "),
-                night.claim,
-                Text(night.verdict or night.state, style(night.verdict)),
-                f"{len(night.runs)} of {night.planned}",
-                f"{boots[0]:.1f} s" if boots else "",
-                Text("; ".join(finding.text for finding in night.findings)),
+            rows.append(
+                (
+                    str(night.id),
+                    night.started[:16].replace("T", " "),
+                    night.claim,
+                    Text(night.verdict or night.state, style(night.verdict)),
+                    f"{len(night.runs)} of {night.planned}",
+                    f"{boots[0]:.1f} s" if boots else "",
+                    Text("; ".join(finding.text for finding in night.findings)),
+                )
             )
-        console.print(rows if nights else "no nights: `bin/invoke nightly.run` is the first")
+        head = ("night", "started", "claim", "verdict", "runs", "L2 boot", "findings")
+        console.print(table(head, rows) if rows else "no nights: `bin/invoke nightly.run` is the first")
         for at, text in events:
             console.print(f"{at[:16]} {text}", style="yellow", soft_wrap=True)
 

@@ -21,10 +21,10 @@ from lab.rehearsal.image import SystemImage
 from lab.rehearsal.pc import PcFacts
 from lab.rehearsal.rehearsal import MEMORY_MIB, WORKSHOP, Rehearsal, Workshop
 from lab.rehearsal.workdisk import CACHE, DISK_GIB, STATE, Job
-from lab.tasks.image.images import CANARY
 from lab.tasks.theory import rehearse_answer
 from lab.tasks.theory.rehearse_result import RehearsalResult
 from lab.workflow import mirror
+from lab.workflow.selection import CANARY
 from lab.workflow.session import Reply, Session
 
 _NAME = "rehearsal"

@@ -23,7 +23,7 @@ from lab.model.domain import Cell, Claim, Outcome, Verdict
 from lab.records import evidence
 from lab.rehearsal.rehearsal import Rehearsed
 from lab.reports.model import ReportedRun
-from lab.tasks.image.images import CANARY
+from lab.workflow.selection import CANARY
 
 T = TypeVar("T")
 Printed = TypeVar("Printed", bound=JsonDocument)

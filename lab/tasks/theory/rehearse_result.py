@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from lab import __version__
+from lab.core.showing import show
 from lab.core.tell import show_error
 from lab.documents.rehearsals import RehearsedPc, RehearsedTask, TheoryRehearse
 from lab.ladder import report
@@ -78,14 +79,12 @@ class RehearsalResult:
 
     def show(self, console: Console) -> None:
         def line(text: str) -> None:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            show(console, text)
 
         climbing, experiment = self.answer.climbing, self.answer.experiment
         if climbing:
-            console.print(report.table(climbing.outcomes, Claim.NESTING))
-            console.print()
-            for sentence in report.summary(climbing.cell, climbing.claims, Claim.NESTING):
-                line(sentence)
+            summary = report.summary(climbing.cell, climbing.claims, Claim.NESTING)
+            show(console, report.table(climbing.outcomes, Claim.NESTING), "", *summary)
         elif experiment:
             experiment.show(console)
         else:

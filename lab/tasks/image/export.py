@@ -7,8 +7,8 @@ import time
 from lab.core import caller
 from lab.core.errors import BlockedError, UsageError
 from lab.images import canary, portable
-from lab.tasks.image.images import CANARY
 from lab.tasks.image.result import replied, result
+from lab.workflow.selection import CANARY
 from lab.workflow.session import Reply, Session
 
 

@@ -1,18 +1,13 @@
-"""Looking without touching: status, list, config."""
+"""lab.status and lab.list: looking without touching."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 
-from rich.console import Console
-from rich.table import Table
-
-from lab.config import effective
 from lab.core import lock, system
 from lab.core.deadline import Deadline
 from lab.core.errors import InterruptedByUser, LabError
-from lab.core.web import shown
+from lab.core.showing import labelled, table
 from lab.documents.labs import (
     HALF_MADE,
     UNKNOWN,
@@ -66,14 +61,14 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
         evidence=str(runs[-1]) if runs else None,
     )
     bench.close()
-    return Reply(status.as_json(), lambda console: _show_status(console, status))
+    return Reply.of(status, *_lines(status))
 
 
 def list_labs(session: Session) -> Reply:
+    """All labs, each as far as it can be read."""
     rows: list[ListedLab] = []
     for lab in session.store.labs():
-        bench = Workbench(session, lab)
-        record, state, emulators = _seen(bench)
+        record, state, emulators = _seen(Workbench(session, lab))
         rows.append(
             ListedLab(
                 name=lab.name,
@@ -84,20 +79,20 @@ def list_labs(session: Session) -> Reply:
                 emulators=emulators,
             )
         )
-
-    def tell(console: Console) -> None:
-        if not rows:
-            console.print("no labs: `bin/invoke lab.up` makes one", markup=False, highlight=False)
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("name", "state", "engine", "created", "emulators"):
-            table.add_column(column)
-        for row in rows:
-            emulators = "\n".join(_in_a_line(entry) for entry in row.emulators)
-            table.add_row(row.name, str(row.state), row.engine or "-", row.created or "-", emulators or "-")
-        if rows:
-            console.print(table)
-
-    return Reply(LabList(labs=rows).as_json(), tell)
+    listed = table(
+        ("name", "state", "engine", "created", "emulators"),
+        (
+            (
+                row.name,
+                str(row.state),
+                row.engine or "-",
+                row.created or "-",
+                "\n".join(map(_in_a_line, row.emulators)) or "-",
+            )
+            for row in rows
+        ),
+    )
+    return Reply.of(LabList(labs=rows), listed if rows else "no labs: `bin/invoke lab.up` makes one")
 
 
 def _seen(bench: Workbench) -> tuple[Record | None, LabState, list[KnownEmulator]]:
@@ -120,28 +115,6 @@ def _seen(bench: Workbench) -> tuple[Record | None, LabState, list[KnownEmulator
     return record, state, emulators
 
 
-def config(session: Session) -> Reply:
-    from lab.documents.host import LabConfig
-    from lab.workflow import mirror  # what builds images is of no use to status and list
-
-    rows = [
-        replace(row, value=shown(used.address), origin=used.origin)
-        if row.key == mirror.KEY and not row.value and (used := mirror.known(session))
-        else row
-        for row in effective(session.settings)
-    ]
-
-    def tell(console: Console) -> None:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("key", "value", "from"):
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(row.key, str(row.value), row.origin)
-        console.print(table)
-
-    return Reply(LabConfig(values=rows).as_json(), tell)
-
-
 def _container(bench: Workbench) -> ContainerState | None:
     """What Docker says, asked for as long as a person would wait; None when it does not answer."""
     emulator = bench.main_emulator()
@@ -154,25 +127,24 @@ def _container(bench: Workbench) -> ContainerState | None:
         return None
 
 
-def _show_status(console: Console, status: LabStatus) -> None:
+def _lines(status: LabStatus) -> list[str]:
     lab, container, holder = status.lab, status.container, status.holder
-    lines = {
-        "lab": f"{lab.name} ({lab.uuid or 'no record yet'})",
-        "state": lab.state,
-        "engine": f"{lab.engine}, acceleration {lab.acceleration}" if lab.engine else "",
-        "image": lab.image or "",
-        "emulator": lab.emulator or "",
-        "container": _words_of(container) if container else "",
-        "ssh": status.ssh.command if status.ssh else "",
-        "adb": f"adb connect {shlex.quote(status.adb.address)}" if status.adb else "",
-        "held by": f"{holder.verb} (pid {holder.pid}, since {holder.since})" if holder else "",
-        "screen": _screen(status),
-        "evidence": status.evidence or "",
-    }
-    beside = [_in_a_line(entry) for entry in status.emulators if entry.name != MAIN]
-    for label, text in [*lines.items(), *(("beside", line) for line in beside)]:
-        if text:
-            console.print(f"{label + ':':<11}{text}", markup=False, highlight=False, soft_wrap=True)
+    beside = [("beside", _in_a_line(entry)) for entry in status.emulators if entry.name != MAIN]
+    lines = [
+        ("lab", f"{lab.name} ({lab.uuid or 'no record yet'})"),
+        ("state", lab.state),
+        ("engine", f"{lab.engine}, acceleration {lab.acceleration}" if lab.engine else ""),
+        ("image", lab.image or ""),
+        ("emulator", lab.emulator or ""),
+        ("container", _words_of(container) if container else ""),
+        ("ssh", status.ssh.command if status.ssh else ""),
+        ("adb", f"adb connect {shlex.quote(status.adb.address)}" if status.adb else ""),
+        ("held by", f"{holder.verb} (pid {holder.pid}, since {holder.since})" if holder else ""),
+        ("screen", _screen(status)),
+        ("evidence", status.evidence or ""),
+        *beside,
+    ]
+    return labelled(lines, 11)
 
 
 def _screen(status: LabStatus) -> str:
