@@ -93,7 +93,7 @@ def admit(
             return "lab's key is known there"
     with _entered(port, user, ways, known_hosts) as guest:
         python.require(guest)
-        words = ["sh", "-c", _ADMIT, "admit", as_user, own.public_line, MARKER, str(_REFUSED)]
+        words = ["sh", "-c", _ADMIT, "admit", as_user, own.public_line(), MARKER, str(_REFUSED)]
         done = guest.run(words, sudo=True, check=False)
     if done.status == _REFUSED:
         raise UsageError(

@@ -29,11 +29,10 @@ class KeyPair:
     private: Path
     public: Path
 
-    @property
     def private_text(self) -> str:
+        """The private key in OpenSSH's format, as the file has it."""
         return self.private.read_text()
 
-    @property
     def public_line(self) -> str:
         """`ssh-ed25519 AAAA… comment`, without the line's end."""
         return self.public.read_text().strip()
@@ -41,6 +40,8 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Keys:
+    """Of one lab: who logs in, and what the VM shows itself by."""
+
     user: KeyPair
     host: KeyPair
 
@@ -70,7 +71,7 @@ def pin(folder: Path, key: str) -> None:
 
 def known_hosts_line(host: KeyPair, port: int) -> str:
     """The known_hosts line that pins `host` at the loopback's `port`."""
-    kind, key = host.public_line.split()[:2]
+    kind, key = host.public_line().split()[:2]
     place = LOOPBACK if port == 22 else f"[{LOOPBACK}]:{port}"
     return f"{place} {kind} {key}\n"
 

@@ -43,9 +43,9 @@ def contents(seed: Seed) -> dict[str, str]:
     return {
         "user-data": "#cloud-config\n" + _json(user_data(seed)),
         "meta-data": _json({"instance-id": seed.instance, "local-hostname": seed.hostname}),
-        "lab/authorized_keys": seed.keys.user.public_line + "\n",
-        "lab/host_key": seed.keys.host.private_text,
-        "lab/host_key.pub": seed.keys.host.public_line + "\n",
+        "lab/authorized_keys": seed.keys.user.public_line() + "\n",
+        "lab/host_key": seed.keys.host.private_text(),
+        "lab/host_key.pub": seed.keys.host.public_line() + "\n",
         "lab/hostname": seed.hostname + "\n",
     }
 
@@ -62,14 +62,14 @@ def user_data(seed: Seed) -> dict[str, Any]:
                 "shell": "/bin/bash",
                 "sudo": "ALL=(ALL) NOPASSWD:ALL",
                 "lock_passwd": True,
-                "ssh_authorized_keys": [seed.keys.user.public_line],
+                "ssh_authorized_keys": [seed.keys.user.public_line()],
             }
         ],
         "ssh_pwauth": False,
         "disable_root": True,
         "ssh_keys": {
-            "ed25519_private": seed.keys.host.private_text,
-            "ed25519_public": seed.keys.host.public_line,
+            "ed25519_private": seed.keys.host.private_text(),
+            "ed25519_public": seed.keys.host.public_line(),
         },
         "no_ssh_fingerprints": True,
         "ssh": {"emit_keys_to_console": False},

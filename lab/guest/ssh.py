@@ -95,6 +95,7 @@ class Guest:
             return self._connection
 
     def close(self) -> None:
+        """End the connection, if there is one; the next command opens another."""
         with self._lock:
             if self._connection is not None:
                 with contextlib.suppress(Exception):  # a broken connection may refuse even that
@@ -197,6 +198,7 @@ class Guest:
         return self.run(["cat", "--", remote], sudo=sudo).out
 
     def exists(self, remote: str, *, sudo: bool = False) -> bool:
+        """Whether there is a file, folder or device of that path."""
         return self.run(["test", "-e", remote], sudo=sudo, check=False).status == 0
 
     def _connected(self, act: Callable[[GuestConnection], T], deadline: Deadline, again: bool = True) -> T:

@@ -65,8 +65,8 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
         with contextlib.suppress(DeadlineError):  # a VM that stands still is not waited for twice
             tidying = Deadline.after(_TIDY_SECONDS)
             guest.run(["docker", "image", "rm", "--force", reference], check=False, deadline=tidying)
-    said, _, rest = out.partition("\n")
-    if said.strip() != word:
+    first, _, rest = out.partition("\n")
+    if first.strip() != word:
         raise LabError(
             "a container ran and said something else than what its image holds",
             tail=proc.tail(f"expected {word}\ngot {out}"),

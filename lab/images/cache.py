@@ -53,16 +53,20 @@ class Manifest(BaseModel):
     packages: dict[str, str] = Field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
+        """What manifest.json holds: fields that are None are left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 @dataclass(frozen=True)
 class CachedImage:
+    """A complete image of the cache: its folder, and what its manifest says."""
+
     folder: Path
     manifest: Manifest
 
     @property
     def id(self) -> str:
+        """The image's id, which is its folder's name."""
         return self.manifest.id
 
     @property
@@ -73,6 +77,8 @@ class CachedImage:
 
 @dataclass(frozen=True)
 class Removed:
+    """A file or folder that was removed, and the bytes it held."""
+
     path: Path
     bytes: int
 
@@ -91,6 +97,7 @@ def entries(cache: Path) -> list[CachedImage]:
 
 
 def find(cache: Path, image_id: str) -> CachedImage | None:
+    """The complete image of that id, or None."""
     return next((entry for entry in entries(cache) if entry.id == image_id), None)
 
 

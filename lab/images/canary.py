@@ -28,7 +28,8 @@ SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
 REPOSITORY = "lab/canary"
 ADB_PORT = 5555
 
-_BUILDERS = tuple(Path(str(module.__file__)) for module in (cpio, debtree, elf, oci))
+BUILDERS = tuple(Path(str(module.__file__)) for module in (cpio, debtree, elf, oci))
+"""lab's modules that shape the image, beside this one."""
 _BUILD_SECONDS = 900.0
 _SPACE = 1 << 30
 _FIRMWARE_FOLDERS = ("/usr/share/seabios", "/usr/share/qemu")
@@ -68,12 +69,13 @@ class CanaryRecipe(BaseModel):
 
 
 def recipe() -> CanaryRecipe:
+    """The canary's recipe, as the file has it."""
     return CanaryRecipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
 def recipe_hash() -> str:
     """Hex digest of everything the image is made from but Debian's packages."""
-    return making.digest_of(SOURCES, [Path(__file__), *_BUILDERS], oci.COMPRESSOR)
+    return making.digest_of(SOURCES, [Path(__file__), *BUILDERS], oci.COMPRESSOR)
 
 
 def find(cache: Path) -> images.CachedImage | None:

@@ -84,7 +84,7 @@ class _Download:
 
     def __post_init__(self) -> None:
         self.sha256 = self.part.origin.sha256
-        self.doubtful = self.part.size > 0
+        self.doubtful = self.part.size() > 0
         """Whether a wrong hash may come from the transfer, so that a try from zero can mend it."""
 
     def run(self) -> None:
@@ -109,15 +109,15 @@ class _Download:
 
     def _receive_all(self) -> None:
         """Try until the part is whole, as long as tries bring something new."""
-        failures, best = 0, self.part.size
-        while not self.part.whole:
+        failures, best = 0, self.part.size()
+        while not self.part.whole():
             try:
                 self._receive_once()
                 return
             except TransientError as fault:
-                grown = self.part.size > best
+                grown = self.part.size() > best
                 failures = 1 if grown else failures + 1
-                best = max(best, self.part.size)
+                best = max(best, self.part.size())
                 seconds = self.patience.wait(failures, fault.after, self.deadline.left)
                 if seconds is None:
                     raise fault.becomes(
@@ -129,7 +129,7 @@ class _Download:
 
     def _wait(self, seconds: float, why: str) -> None:
         self._check_deadline(why)
-        self.step.note(f"{why}; again in {seconds:.1f} s, from byte {self.part.size}")
+        self.step.note(f"{why}; again in {seconds:.1f} s, from byte {self.part.size()}")
         pause(seconds)
         self._check_deadline(why)
 
@@ -146,7 +146,7 @@ class _Download:
                 raise TransientError("the server's file is shorter than the part that was here")
             if self.part.goes_on(response):
                 self.doubtful = True
-                self.step.note(f"going on from byte {self.part.size}")
+                self.step.note(f"going on from byte {self.part.size()}")
             else:
                 # Without a length the end of the body cannot be told from a lost connection.
                 self.doubtful = self.part.origin.total is None
@@ -156,15 +156,17 @@ class _Download:
                 self.part.drop()
                 raise TransientError(f"the server's file has {total} bytes, and {self.limit} are right")
             self._receive_body(response, total)
-        if total is not None and self.part.size < total:
-            raise TransientError(f"the connection ended at byte {self.part.size} of {total}", IncompleteError)
+        if total is not None and self.part.size() < total:
+            raise TransientError(
+                f"the connection ended at byte {self.part.size()} of {total}", IncompleteError
+            )
 
     def _require_space(self, total: int | None) -> None:
-        missing = (total or 0) - self.part.size
+        missing = (total or 0) - self.part.size()
         files.require_space(self.target.parent, missing + _MARGIN, f"the download of {self.target.name}")
 
     def _receive_body(self, response: requests.Response, total: int | None) -> None:
-        done = first = self.part.size
+        done = first = self.part.size()
         started = reported = time.monotonic()
         with self.part.open() as stream:
             while block := read_some(response, _BLOCK):
@@ -209,7 +211,7 @@ class _Download:
 
     def _check_deadline(self, because: str) -> None:
         if self.deadline.passed:
-            at = f"{self.part.size} of {self.part.origin.total or '?'} bytes"
+            at = f"{self.part.size()} of {self.part.origin.total or '?'} bytes"
             raise DeadlineError(
                 f"{web.shown(self.url)} was not downloaded in {self.deadline.seconds:.0f} s: {because or at}",
                 hint="run the same command again: it goes on from what has arrived",

@@ -48,32 +48,32 @@ class Part:
         self._blank = Origin(url, sha256)
         self._immutable = immutable
         self.origin = self._read()
-        if self.size and not self.whole and not self._immutable and not self.origin.validator:
+        if self.size() and not self.whole() and not self._immutable and not self.origin.validator:
             self.drop()
 
-    @property
     def size(self) -> int:
+        """The bytes that are there."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    @property
     def whole(self) -> bool:
         """Whether every byte is there, as far as the length tells."""
-        return self.path.exists() and self.origin.total == self.size
+        return self.path.exists() and self.origin.total == self.size()
 
     def drop(self) -> None:
+        """Remove the part: it is of no file that is wanted."""
         self.path.unlink(missing_ok=True)
         self.facts.unlink(missing_ok=True)
         self.origin = self._blank
 
     def range_headers(self) -> dict[str, str]:
         """The headers that ask for the rest; empty to ask for everything."""
-        if not self.size:
+        if not self.size():
             return {}
         if self._immutable:
-            return {"Range": f"bytes={self.size}-"}
+            return {"Range": f"bytes={self.size()}-"}
         if not self.origin.validator:
             return {}
-        return {"Range": f"bytes={self.size}-", "If-Range": self.origin.validator}
+        return {"Range": f"bytes={self.size()}-", "If-Range": self.origin.validator}
 
     def goes_on(self, response: requests.Response) -> bool:
         """Make ready for this response's body: True when it goes on where the part ends.
@@ -110,8 +110,8 @@ class Part:
             wrong = "without saying which part of the file it is"
         else:
             first, last, total = (int(number) for number in match.groups())
-            if first != self.size or last != total - 1 or length not in (None, last - first + 1):
-                wrong = f"that is not the one asked for ({match.group()}, from {self.size})"
+            if first != self.size() or last != total - 1 or length not in (None, last - first + 1):
+                wrong = f"that is not the one asked for ({match.group()}, from {self.size()})"
             elif self.origin.total not in (None, total) or self._is_another(etag):
                 wrong = "of another version of the file"
         if wrong:

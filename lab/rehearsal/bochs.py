@@ -52,6 +52,7 @@ class BochsPc(ProgramPc):
 
     program: str = PROGRAM
     instructions_per_second: int = 200_000_000
+    loader: iso.Loader = iso.LOADER
 
     output: ClassVar[str] = "bochs.out"
     errors: ClassVar[str] = "bochs.out"
@@ -84,7 +85,9 @@ class BochsPc(ProgramPc):
 
     def arguments(self, facts: PcFacts) -> list[str]:
         folder, sign = self.spec.folder, self.sign
-        iso.write(folder / "boot.iso", self.spec.kernel, self.spec.initramfs, self.spec.command_line)
+        iso.write(
+            folder / "boot.iso", self.spec.kernel, self.spec.initramfs, self.spec.command_line, self.loader
+        )
         files.write_atomic(folder / sign.mark, self.settings(facts.processor))
         files.write_atomic(folder / "begin", _BEGIN)
         begin = ["-rc", "begin"] if re.search(r"^ *-rc\b", self._help(), re.MULTILINE) else []

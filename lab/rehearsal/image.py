@@ -52,6 +52,7 @@ class SystemImage:
 
     @property
     def id(self) -> str:
+        """The image's id in the cache."""
         return self.folder.name
 
     @property
@@ -61,10 +62,12 @@ class SystemImage:
 
     @property
     def kernel(self) -> Path:
+        """The Linux that boots it."""
         return self.folder / _KERNEL
 
     @property
     def initramfs(self) -> Path:
+        """What that Linux starts from."""
         return self.folder / _INITRAMFS
 
 

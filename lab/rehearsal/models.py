@@ -11,6 +11,8 @@ from lab.core.errors import UsageError
 
 @dataclass(frozen=True)
 class Processor:
+    """A processor that an emulator offers."""
+
     model: str
     """In the emulator's own word."""
     extension: Literal["VT-x", "AMD-V", ""]

@@ -94,6 +94,7 @@ def kill(process: psutil.Process, sign: Sign) -> None:
 
 
 def survived(pid: int) -> LabError:
+    """The error that says so of a process that was killed and runs on."""
     return LabError(
         f"process {pid} did not end when killed",
         hint=f"`ps -o stat,wchan {pid}` tells what it waits for; often it is a dead disk",

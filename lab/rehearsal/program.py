@@ -32,6 +32,7 @@ class ProgramPc(abc.ABC):
 
     spec: PcSpec
     program: str = ""
+    most_log_bytes: int = _LOG_BYTES
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     output: ClassVar[str]
@@ -42,7 +43,8 @@ class ProgramPc(abc.ABC):
     """What is written to its standard input, which then stays open. Without it there is no input."""
 
     @abc.abstractmethod
-    def facts(self) -> PcFacts: ...
+    def facts(self) -> PcFacts:
+        """What emulates the PC (EmulatedPc.facts)."""
 
     @property
     @abc.abstractmethod
@@ -70,6 +72,7 @@ class ProgramPc(abc.ABC):
 
     @property
     def serial(self) -> Path:
+        """The file of all that came over the first serial port."""
         return self.spec.folder / "serial.log"
 
     def start(self) -> None:
@@ -130,8 +133,8 @@ class ProgramPc(abc.ABC):
         def ended() -> bool | None:
             nonlocal heard
             over = not self.running()
-            if sum(path.stat().st_size for path in self.logs if path.exists()) > _LOG_BYTES:
-                raise self._inconclusive(f"writes without end (more than {_LOG_BYTES >> 20} MiB)")
+            if sum(path.stat().st_size for path in self.logs if path.exists()) > self.most_log_bytes:
+                raise self._inconclusive(f"writes without end (more than {self.most_log_bytes >> 20} MiB)")
             heard = self._listen(lines, heard)
             return over or None
 

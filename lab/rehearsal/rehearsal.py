@@ -83,6 +83,7 @@ class Rehearsed:
 
     @property
     def interrupted(self) -> InterruptedByUser | None:
+        """The trouble, where it is that the user ended it."""
         return self.trouble if isinstance(self.trouble, InterruptedByUser) else None
 
 

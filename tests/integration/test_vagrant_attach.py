@@ -104,7 +104,7 @@ def test_a_machine_becomes_a_lab_and_lab_logs_in_as_itself(
     again = attach.attach(session, "", folder=str(world.root))
     assert again.document["changed"] is False
     authorized = (machine.over / "home/lab/.ssh/authorized_keys").read_text()
-    assert authorized == bench.keys.user.public_line + "\n"
+    assert authorized == bench.keys.user.public_line() + "\n"
 
 
 @pytest.mark.parametrize("what", ["the account lab", "/home/lab", "/etc/sudoers.d/lab"])

@@ -26,7 +26,7 @@ from lab.core.errors import (
     LabError,
     UsageError,
 )
-from lab.rehearsal import bochs, iso, models, process, program
+from lab.rehearsal import bochs, iso, models, process
 from lab.rehearsal.bochs import BochsPc
 from lab.rehearsal.pc import PcFacts, PcSpec, powered
 
@@ -43,11 +43,11 @@ _TRIPLE = (
 
 
 @pytest.fixture
-def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BochsPc:
+def pc(tmp_path: Path) -> BochsPc:
     """A PC whose Bochs does nothing yet (`does`), in a folder that Bochs' settings could not name."""
-    for name in ("LOADER", "MODULE"):
-        monkeypatch.setattr(iso, name, tmp_path / name)
-        (tmp_path / name).write_bytes(bytes(4096))
+    loader = iso.Loader(tmp_path / "isolinux.bin", tmp_path / "ldlinux.c32")
+    for path in loader:
+        path.write_bytes(bytes(4096))
     for name in ("vmlinuz", "initramfs"):
         (tmp_path / name).write_text(f"the {name}")
     folder = tmp_path / "a b, $HOME"
@@ -55,7 +55,7 @@ def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BochsPc:
         str(uuid.uuid4()), folder, "haswell", 512, tmp_path / "vmlinuz", tmp_path / "initramfs", "quiet"
     )
     os.mkfifo(tmp_path / "never")
-    made = BochsPc(spec, program=str(tmp_path / "bochs"))
+    made = BochsPc(spec, program=str(tmp_path / "bochs"), loader=loader)
     does(made, "exit 0")
     return made
 
@@ -122,8 +122,8 @@ def test_an_earlier_runs_good_end_is_not_this_ones(pc: BochsPc) -> None:
 
 
 @linux_only
-def test_what_writes_without_end_is_ended(pc: BochsPc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_LOG_BYTES", 1 << 20)
+def test_what_writes_without_end_is_ended(pc: BochsPc) -> None:
+    pc.most_log_bytes = 1 << 20
     ended = _ended(pc, "while :; do echo 0123456789012345678901234567890123456789012345678901234; done")
     assert isinstance(ended, InconclusiveError)
     assert "without end" in ended.what
@@ -233,7 +233,7 @@ def test_a_disk_is_there_by_whole_cylinders(pc: BochsPc, tmp_path: Path) -> None
     disk = tmp_path / "a disk.raw"
     with disk.open("wb") as stream:
         stream.truncate(bochs.disk_bytes(10 << 20))
-    with_disk = BochsPc(replace(pc.spec, disk=disk), program=pc.program)
+    with_disk = BochsPc(replace(pc.spec, disk=disk), program=pc.program, loader=pc.loader)
     line = 'type=disk, path=lab-disk, mode=flat, cylinders=21, heads=16, spt=63, model="lab-disk"'
     assert f"\nata0-master: {line}\n" in with_disk.settings("m")
     assert "volatile" not in with_disk.settings("m")
@@ -276,7 +276,7 @@ def test_a_disk_that_bochs_cannot_have_is_refused() -> None:
 
 def test_the_cd_boots_isolinux_and_holds_the_kernel(pc: BochsPc, tmp_path: Path) -> None:
     target = tmp_path / "boot.iso"
-    iso.write(target, pc.spec.kernel, pc.spec.initramfs, "console=ttyS0 quiet")
+    iso.write(target, pc.spec.kernel, pc.spec.initramfs, "console=ttyS0 quiet", pc.loader)
     image = pycdlib.PyCdlib()
     image.open(str(target))
     entry = image.eltorito_boot_catalog.initial_entry
@@ -295,13 +295,13 @@ def test_the_cd_boots_isolinux_and_holds_the_kernel(pc: BochsPc, tmp_path: Path)
 @pytest.mark.parametrize("line", ["quiet\nKERNEL /OTHER", "café", "x" * 2001, "a\0b"])
 def test_a_command_line_that_is_none_is_refused(pc: BochsPc, tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match="one line of ASCII"):
-        iso.write(tmp_path / "boot.iso", pc.spec.kernel, pc.spec.initramfs, line)
+        iso.write(tmp_path / "boot.iso", pc.spec.kernel, pc.spec.initramfs, line, pc.loader)
 
 
 def test_a_missing_loader_is_named_with_its_package(pc: BochsPc, tmp_path: Path) -> None:
-    iso.LOADER.unlink()
-    with pytest.raises(BlockedError, match="LOADER is not there") as caught:
-        iso.write(tmp_path / "boot.iso", pc.spec.kernel, pc.spec.initramfs, "quiet")
+    pc.loader.first.unlink()
+    with pytest.raises(BlockedError, match=r"isolinux\.bin is not there") as caught:
+        iso.write(tmp_path / "boot.iso", pc.spec.kernel, pc.spec.initramfs, "quiet", pc.loader)
     assert "isolinux" in caught.value.hint
 
 

@@ -16,7 +16,7 @@ import pytest
 from lab.core.errors import LabError
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
-from lab.images import canary
+from lab.images import canary, making
 from lab.images.debtree import DebianTree
 from tests.capabilities import needs, needs_linux
 
@@ -132,24 +132,22 @@ def test_adb_request_is_two_packets_of_the_protocol() -> None:
     assert commands == [b"CNXN", b"OPEN"]
 
 
-def test_recipe_is_read_and_any_change_renames_the_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recipe_is_read_and_any_change_renames_the_image(tmp_path: Path) -> None:
     assert "cpuid" in canary.recipe().l2.modules
-    before = canary.recipe_hash()
     for path in (path for path in canary.SOURCES.rglob("*") if path.is_file()):
         copy = tmp_path / path.relative_to(canary.SOURCES)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    monkeypatch.setattr(canary, "SOURCES", tmp_path)
-    assert canary.recipe_hash() == before
+
+    def digest(compressor: str = oci.COMPRESSOR) -> str:
+        return making.digest_of(tmp_path, [Path(canary.__file__), *canary.BUILDERS], compressor)
+
+    assert digest() == canary.recipe_hash()
     (tmp_path / "container" / ".DS_Store").write_bytes(b"what a file manager leaves")
-    assert canary.recipe_hash() == before
-    with monkeypatch.context() as patch:
-        patch.setattr(oci, "COMPRESSOR", "deflate 99")
-        assert canary.recipe_hash() != before
+    assert digest() == canary.recipe_hash()
+    assert digest("deflate 99") != canary.recipe_hash()
     (tmp_path / "l2" / "init").write_text("#!/bin/sh\n")
-    assert canary.recipe_hash() != before
+    assert digest() != canary.recipe_hash()
 
 
 @pytest.mark.parametrize("script", ["container/entrypoint", "container/healthcheck", "l2/init", "l2/getprop"])

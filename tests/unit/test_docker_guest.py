@@ -38,6 +38,8 @@ class FakeGuest:
         self.installs: list[list[str]] = []
         self.trouble: list[Answer] = []
         self.configuring: list[Answer] = []
+        self.breaks: LabError | None = None
+        """What ends whatever apt is to do."""
         self.behind = 0.0
         self.asked: list[list[str]] = []
         self.start_log = ""
@@ -80,6 +82,8 @@ class FakeGuest:
         return (0, self.start_log, "") if argv[0] == "journalctl" else OK
 
     def _apt(self, argv: list[str]) -> Answer:
+        if self.breaks:
+            raise self.breaks
         if self.trouble:
             return self.trouble.pop(0)
         if not self.network and (argv[-1] == "update" or "--no-download" not in argv):
@@ -153,13 +157,10 @@ def test_network_is_used_only_when_the_cache_lacks_it_and_said(
 
 @pytest.mark.parametrize("error", [InterruptedByUser("interrupted"), DeadlineError("it did not end in 1 s")])
 def test_an_end_that_was_asked_for_is_no_reason_to_go_on_with_the_network(
-    ensure: Callable[[FakeGuest], bool], said: list[str], monkeypatch: pytest.MonkeyPatch, error: LabError
+    ensure: Callable[[FakeGuest], bool], said: list[str], error: LabError
 ) -> None:
-    def install(*_: object, **__: object) -> None:
-        raise error
-
     guest = FakeGuest()
-    monkeypatch.setattr(apt, "install", install)
+    guest.breaks = error
     with pytest.raises(type(error)):
         ensure(guest)
     assert not any("from the network" in text for text in said)

@@ -21,10 +21,10 @@ def test_keys_are_made_once_private_and_readable_by_ssh(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
     for pair in (made.user, made.host):
         loaded = paramiko.Ed25519Key.from_private_key_file(str(pair.private))
-        assert pair.public_line.split()[1] == loaded.get_base64()
+        assert pair.public_line().split()[1] == loaded.get_base64()
         assert pair.private.stat().st_mode & 0o777 == 0o600
-        assert redact.clean(pair.private_text).strip() == "[redacted]"
-    assert made.user.public_line != made.host.public_line
+        assert redact.clean(pair.private_text()).strip() == "[redacted]"
+    assert made.user.public_line() != made.host.public_line()
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
 
     again = keys.ensure(tmp_path / "keys", "default")
@@ -34,19 +34,19 @@ def test_keys_are_made_once_private_and_readable_by_ssh(tmp_path: Path) -> None:
 
 def test_a_public_half_lost_in_a_crash_comes_back_from_the_private_one(tmp_path: Path) -> None:
     made = keys.ensure(tmp_path, "default")
-    line = made.host.public_line
+    line = made.host.public_line()
     made.host.public.unlink()
-    assert keys.ensure(tmp_path, "default").host.public_line == line
+    assert keys.ensure(tmp_path, "default").host.public_line() == line
 
 
 def test_a_private_half_lost_gives_a_new_matching_pair(tmp_path: Path) -> None:
     made = keys.ensure(tmp_path, "default")
-    stale = made.user.public_line
+    stale = made.user.public_line()
     made.user.private.unlink()
     user = keys.ensure(tmp_path, "default").user
-    assert user.public_line != stale
+    assert user.public_line() != stale
     derived = paramiko.Ed25519Key.from_private_key_file(str(user.private)).get_base64()
-    assert user.public_line.split()[1] == derived
+    assert user.public_line().split()[1] == derived
 
 
 def test_a_broken_key_is_said(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_known_hosts_pins_the_host_key_at_its_port_only(tmp_path: Path) -> None:
 def test_a_pinned_host_key_is_believed_and_stays(tmp_path: Path) -> None:
     """Of a VM that lab did not make: the first key it showed, whatever its kind."""
     first = paramiko.RSAKey.generate(1024)
-    own = keys.ensure(tmp_path, "vagrant").host.public_line
+    own = keys.ensure(tmp_path, "vagrant").host.public_line()
     keys.pin(tmp_path, f"ssh-rsa {first.get_base64()}")
     made = keys.ensure(tmp_path, "vagrant")
     keys.pin(tmp_path, own)

@@ -52,12 +52,12 @@ def test_one_user_one_key_the_given_host_key_and_no_password(tmp_path: Path, mad
     assert user["name"] == seed.USER
     assert user["lock_passwd"] is True
     assert user["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
-    assert user["ssh_authorized_keys"] == [made.keys.user.public_line]
+    assert user["ssh_authorized_keys"] == [made.keys.user.public_line()]
     assert config["ssh_pwauth"] is False
-    assert config["ssh_keys"]["ed25519_private"] == made.keys.host.private_text
-    assert files["lab/host_key"].decode() == made.keys.host.private_text
-    assert files["lab/authorized_keys"].decode().strip() == made.keys.user.public_line
-    assert made.keys.user.private_text.encode() not in b"".join(files.values()), "the user's key stays here"
+    assert config["ssh_keys"]["ed25519_private"] == made.keys.host.private_text()
+    assert files["lab/host_key"].decode() == made.keys.host.private_text()
+    assert files["lab/authorized_keys"].decode().strip() == made.keys.user.public_line()
+    assert made.keys.user.private_text().encode() not in b"".join(files.values()), "the user's key stays here"
 
 
 def test_the_same_seed_is_not_written_again_and_another_one_is(tmp_path: Path, made: Seed) -> None:

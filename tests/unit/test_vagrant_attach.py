@@ -45,7 +45,7 @@ def session(tmp_path: Path) -> Session:
 def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     """The ports of the machines that something was sent to."""
     ports: list[int] = []
-    theirs = keys.ensure(tmp_path / "theirs", "vagrant").host.public_line
+    theirs = keys.ensure(tmp_path / "theirs", "vagrant").host.public_line()
 
     def shown(port: int, _deadline: object) -> str:
         ports.append(port)

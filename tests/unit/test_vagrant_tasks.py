@@ -89,10 +89,10 @@ def test_what_a_machine_needs_is_made_once(bed: Bed) -> None:
     }
     pair = keys.ensure(lab.folder / "keys", "vagrant")
     said = seed.read(Path(document["seed"]))
-    assert said["lab/authorized_keys"].decode().strip() == pair.user.public_line
-    assert said["lab/host_key.pub"].decode().strip() == pair.host.public_line
+    assert said["lab/authorized_keys"].decode().strip() == pair.user.public_line()
+    assert said["lab/host_key.pub"].decode().strip() == pair.host.public_line()
     pinned = Path(document["known_hosts"]).read_text()
-    assert pair.host.public_line.split()[1] in pinned
+    assert pair.host.public_line().split()[1] in pinned
     found = link.read(lab.vm_folder)
     assert found is not None
     assert (found.root, found.machine, found.provider, found.made) == (ROOT, "vagrant", "libvirt", True)

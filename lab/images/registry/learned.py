@@ -32,8 +32,8 @@ class Change(_LearnedModel):
         return f"{self.new} since {self.seen:%Y-%m-%d %H:%M} UTC or before, {self.old} in use"
 
 
-class Known(_LearnedModel):
-    """What is known of one tag; digests are sha256:…"""
+class LearnedDigest(_LearnedModel):
+    """The digest a tag stood for when it was pulled (sha256:…), and what it stands for since."""
 
     digest: str
     learned: datetime
@@ -42,7 +42,7 @@ class Known(_LearnedModel):
 
 class _File(_LearnedModel):
     schema_: Literal["lab.image-digests/1"] = Field(default="lab.image-digests/1", alias="schema")
-    tags: dict[str, Known] = Field(default_factory=dict)
+    tags: dict[str, LearnedDigest] = Field(default_factory=dict)
 
 
 class Learned:
@@ -51,15 +51,16 @@ class Learned:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
 
-    def get(self, reference: Reference) -> Known | None:
+    def get(self, reference: Reference) -> LearnedDigest | None:
+        """What was learned of a tag, None if nothing was. Raises BlockedError for a damaged file."""
         return self._read().tags.get(reference.canonical)
 
-    def learn(self, reference: Reference, digest: str) -> Known:
+    def learn(self, reference: Reference, digest: str) -> LearnedDigest:
         """Keep `digest` for the tag, in place of an older one."""
-        known = Known(digest=digest, learned=_now())
+        learned = LearnedDigest(digest=digest, learned=_now())
         with self._changing() as tags:
-            tags[reference.canonical] = known
-        return known
+            tags[reference.canonical] = learned
+        return learned
 
     def observe(self, reference: Reference, digest: str) -> Change | None:
         """Compare the tag's digest of now with the one that was learned; a change is remembered.
@@ -67,20 +68,20 @@ class Learned:
         None when they are the same, or nothing was learned.
         """
         with self._changing() as tags:
-            known = tags.get(reference.canonical)
-            if known is None:
+            learned = tags.get(reference.canonical)
+            if learned is None:
                 return None
-            change = known.change
-            if digest == known.digest:
+            change = learned.change
+            if digest == learned.digest:
                 change = None
             elif change is None or change.new != digest:
-                change = Change(old=known.digest, new=digest, seen=_now())
-            if change != known.change:
-                tags[reference.canonical] = known.model_copy(update={"change": change})
+                change = Change(old=learned.digest, new=digest, seen=_now())
+            if change != learned.change:
+                tags[reference.canonical] = learned.model_copy(update={"change": change})
             return change
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, Known]]:
+    def _changing(self) -> Iterator[dict[str, LearnedDigest]]:
         with lock.when_free(lock.beside(self.path), f"the file {FILE}"):
             before = self._read()
             tags = dict(before.tags)

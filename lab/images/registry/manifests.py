@@ -49,6 +49,7 @@ class Descriptor(_RegistryModel):
 
     @property
     def hex(self) -> str:
+        """The digest's 64 hex digits alone."""
         return self.digest.removeprefix("sha256:")
 
 
@@ -77,6 +78,7 @@ class Config(_RegistryModel):
 
     @property
     def layers(self) -> tuple[str, ...]:
+        """The digests of the unpacked layers, lowest first."""
         return self.rootfs.diff_ids
 
 
@@ -139,6 +141,7 @@ class PlatformIndex:
 
 
 def digest_of(content: bytes) -> str:
+    """The content's digest, as sha256:…"""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 

@@ -31,9 +31,9 @@ class Obtained:
 
     @property
     def facts(self) -> dict[str, str]:
-        """For a cell, a report, an inspection."""
-        known = facts(self.image)
-        document = {"reference": known.reference, "digest": known.digest, "image_id": known.image_id}
+        """The image in Docker's words, for a cell, a report or an inspection."""
+        pulled = facts(self.image)
+        document = {"reference": pulled.reference, "digest": pulled.digest, "image_id": pulled.image_id}
         return document | ({"tag_moved": str(self.change)} if self.change else {})
 
 
@@ -64,23 +64,23 @@ def obtain(
     if pinned:
         return Obtained(find(cache, pinned) or fetch(digest=pinned))
     learned = Learned(state)
-    known = learned.get(reference)
-    if known is None or update:
+    earlier = learned.get(reference)
+    if earlier is None or update:
         entry = fetch()
         now = learned.learn(reference, facts(entry).digest).digest
-        if known and known.digest != now:
-            step.note(f"{reference} is {now} from now on; it was {known.digest}")
+        if earlier and earlier.digest != now:
+            step.note(f"{reference} is {now} from now on; it was {earlier.digest}")
         return Obtained(entry)
     change = _moved(learned, reference, mirror, step)
-    cached = find(cache, known.digest)
+    cached = find(cache, earlier.digest)
     if cached:
         return Obtained(cached, change)
     try:
-        entry = fetch(digest=known.digest)
+        entry = fetch(digest=earlier.digest)
     except NotFoundError as error:
         raise NotFoundError(
-            f"{error.what}: the registry no longer has {known.digest}, "
-            f"which {reference} was on {known.learned:%Y-%m-%d}",
+            f"{error.what}: the registry no longer has {earlier.digest}, "
+            f"which {reference} was on {earlier.learned:%Y-%m-%d}",
             hint=f"the tag is {change.new} now: take it with an update" if change else error.hint,
         ) from error
     return Obtained(entry, change)
@@ -88,8 +88,8 @@ def obtain(
 
 def _moved(learned: Learned, reference: Reference, mirror: str, step: Step) -> Change | None:
     """Ask the registry shortly what the tag is now; without an answer, what was seen last."""
-    known = learned.get(reference)
-    before = known.change if known else None
+    earlier = learned.get(reference)
+    before = earlier.change if earlier else None
     try:
         with Registry(reference, mirror, Deadline.after(_ASK_SECONDS), _ONCE) as registry:
             now = registry.current()

@@ -85,8 +85,8 @@ def find(cache: Path, digest: str) -> images.CachedImage | None:
     """The undamaged image pulled by `digest` (an index's or a manifest's), or None. Asks nobody."""
     for entry in images.entries(cache):
         if entry.manifest.kind == KIND:
-            known = facts(entry)
-            if digest in (known.digest, known.manifest_digest) and not making.damage_of(entry):
+            pulled = facts(entry)
+            if digest in (pulled.digest, pulled.manifest_digest) and not making.damage_of(entry):
                 return entry
     return None
 

@@ -87,6 +87,7 @@ class Reference:
 
 
 def is_digest(text: str) -> bool:
+    """Whether a text is a digest lab can check: sha256: and 64 hex digits in small letters."""
     return _DIGEST.fullmatch(text) is not None
 
 
