@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from lab.core.errors import LabError, UsageError
 from lab.core.showing import table
 from lab.core.steps import Step
 from lab.documents.measured import Bench, BenchMeasure
+from lab.experiments.numbers import spread
 from lab.guest import keys, seed
 from lab.host import facts as host_facts
 from lab.host.ports import free_port
@@ -139,15 +139,12 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
 
 def measure(name: str, unit: str, values: list[float], limit: float | None, note: str) -> BenchMeasure:
     """One figure as bench/1 has it; `within` says whether its median keeps the limit, if it has one."""
-    median = statistics.median(values) if values else None
+    figures = spread(values)
+    median = figures["median"]
     return BenchMeasure(
         name=name,
         unit=unit,
-        n=len(values),
-        values=values,
-        median=median,
-        min=min(values, default=None),
-        max=max(values, default=None),
+        **figures,
         limit=limit,
         within=median <= limit if median is not None and limit is not None else None,
         note=note,

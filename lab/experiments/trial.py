@@ -190,11 +190,11 @@ def judged(turn: Turn[AskedCell], climbed: Climb, site: Site) -> TrialEntry:
         return entry(turn, outcome, why, accepted=accepted)
     got = delivered(site.kvm.facts)
     try:
-        seen = guest.kvm(site)
+        observation = guest.kvm(site)
     except LabError as error:
         return entry(turn, _outcome(error), error.what, delivered=got, accepted=accepted)
-    observed = {"worked": seen.ok, "delivered": got, "accepted": accepted}
-    return entry(turn, TrialOutcome.OBSERVED, seen.observed, **observed)
+    observed = {"worked": observation.ok, "delivered": got, "accepted": accepted}
+    return entry(turn, TrialOutcome.OBSERVED, observation.observed, **observed)
 
 
 def entry(turn: Turn[AskedCell], outcome: TrialOutcome, why: str, **observed: Any) -> TrialEntry:
