@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from lab.core.errors import DeadlineError
 from lab.engines.virtualbox import host
 from lab.engines.virtualbox.host import HostVirtualBox, glue, installed, parse_version
 from lab.host.facts import Cpu, HostFacts, Kvm, Mac
@@ -120,13 +119,14 @@ def test_macos(tmp_path, on):
     assert host.read(facts(Cpu(), mac=Mac("Mac14,9", True)), tmp_path).silicon
 
 
-@pytest.mark.parametrize("error", [DeadlineError("late"), OSError("no")])
-def test_what_does_not_answer_is_empty(monkeypatch, error):
-    def fail(*words, **more):
-        raise error
-
-    monkeypatch.setattr(host.proc, "run", fail)
-    assert host._answer(["VBoxManage", "--version"]) == ""
+@pytest.mark.parametrize(
+    ("mode", "program"), [(0o644, ""), (0o755, "#!/nowhere\n"), (0o755, "#!/bin/sh\nexit 1\n")]
+)
+def test_what_does_not_answer_is_empty(tmp_path, mode, program):
+    (tmp_path / "VBoxManage").write_text(program)
+    (tmp_path / "VBoxManage").chmod(mode)
+    (tmp_path / "VBoxSVC").touch()
+    assert host.installed(str(tmp_path)).version_hint == ""
 
 
 @pytest.mark.parametrize(

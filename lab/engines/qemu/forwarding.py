@@ -10,6 +10,7 @@ import psutil
 
 from lab.core.errors import LabError
 from lab.engines.protocol import LOOPBACK, Forward
+from lab.engines.qemu import readback
 from lab.engines.qemu.command import NETWORK
 from lab.engines.qemu.launching import Launcher, port_error
 from lab.engines.qemu.network import INSIDE, ForwardRefusedError, Namespace
@@ -43,10 +44,12 @@ class Forwarding:
     def all(self) -> list[Forward]:
         """The forwards QEMU listens on, by the names they were asked under."""
         launch = self._launcher.launched()
-        inner = listed(self._told("info usernet"), launch.forwards if launch else [])
+        inner = listed(
+            readback.monitor_command(self._monitor, "info usernet"), launch.forwards if launch else []
+        )
         if self._apart is None:
             return inner
-        outer = {item.host_port for item in self._apart.forwards()}
+        outer = self._apart.ports()
         return [item for item in inner if item.host_port in outer]
 
     def open(self, forward: Forward, log: Path) -> None:
@@ -58,13 +61,15 @@ class Forwarding:
             self._running, [*others, forward]
         )  # first: one that listens is known by its name
         if forward.host_port not in {item.host_port for item in others}:  # half of one that was cut short
-            self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
-        answer = self._told(f"hostfwd_add {NETWORK} {self._inner(forward)}-:{forward.guest_port}")
+            readback.monitor_command(self._monitor, f"hostfwd_remove {NETWORK} {self._inner(forward)}")
+        answer = readback.monitor_command(
+            self._monitor, f"hostfwd_add {NETWORK} {self._inner(forward)}-:{forward.guest_port}"
+        )
         try:
             if self._apart is not None and not answer:
                 self._apart.open(forward.host_port)
         except ForwardRefusedError as error:
-            self._told(f"hostfwd_remove {NETWORK} {self._inner(forward)}")
+            readback.monitor_command(self._monitor, f"hostfwd_remove {NETWORK} {self._inner(forward)}")
             self._launcher.amend(self._running, others)
             if not error.port:
                 raise
@@ -83,7 +88,9 @@ class Forwarding:
             if item.name == name:
                 if self._apart is not None:
                     self._apart.close(item.host_port)
-                answer = self._told(f"hostfwd_remove {NETWORK} {self._inner(item)}")
+                answer = readback.monitor_command(
+                    self._monitor, f"hostfwd_remove {NETWORK} {self._inner(item)}"
+                )
                 if item in self.all():
                     raise LabError(f"QEMU still forwards port {item.host_port} of {LOOPBACK}", tail=answer)
         return [item for item in self.all() if item.name != name]
@@ -91,7 +98,3 @@ class Forwarding:
     def _inner(self, forward: Forward) -> str:
         """Where QEMU itself listens for it."""
         return f"tcp:{INSIDE if self._apart else LOOPBACK}:{forward.host_port}"
-
-    def _told(self, line: str) -> str:
-        """The answer of QEMU's monitor for people: QMP has no words for forwards."""
-        return str(self._monitor.execute("human-monitor-command", command_line=line)).strip()

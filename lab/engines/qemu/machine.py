@@ -178,9 +178,7 @@ class QemuMachine:
             return Forwarding(monitor, running, self._launcher).all()
 
     def add_forward(self, forward: Forward) -> None:
-        running = self._launcher.find()
-        if not running:
-            raise refusals.not_running(self.spec.name, "it has no forwards")
+        running = self._must_run("it has no forwards")
         with self._launcher.monitor(running) as monitor:
             Forwarding(monitor, running, self._launcher).open(forward, self._layout.log)
 
@@ -201,10 +199,7 @@ class QemuMachine:
         return self._layout.console
 
     def screenshot(self, target: Path) -> None:
-        running = self._launcher.find()
-        if not running:
-            raise refusals.not_running(self.spec.name, "it has no screen")
-        with self._launcher.monitor(running) as monitor:
+        with self._launcher.monitor(self._must_run("it has no screen")) as monitor:
             readback.screenshot(monitor, target)
 
     def logs(self) -> list[Path]:
@@ -221,6 +216,13 @@ class QemuMachine:
         """The monitor when the machine runs, else None."""
         with contextlib.ExitStack() as stack:
             yield stack.enter_context(self._launcher.monitor(running)) if running else None
+
+    def _must_run(self, so: str) -> psutil.Process:
+        """Its process. Raises UsageError, with what follows, when there is none."""
+        running = self._launcher.find()
+        if not running:
+            raise refusals.not_running(self.spec.name, so)
+        return running
 
     def _at_rest(self) -> State:
         """The state of a machine without a process."""

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,14 +57,6 @@ class ForwardRefusedError(LabError):
     def __init__(self, what: str, port: int = 0, **more: str) -> None:
         super().__init__(what, **more)
         self.port = port
-
-
-@dataclass(frozen=True)
-class Inward:
-    """One forward as slirp4netns has it; `number` is its own name for it."""
-
-    number: int
-    host_port: int
 
 
 def why_open(
@@ -176,17 +167,20 @@ class Namespace:
                     return
             pause(0.02)
 
-    def forwards(self) -> list[Inward]:
-        """What it listens for; empty when it does not answer, for then it listens for nothing."""
+    def ports(self) -> dict[int, int]:
+        """The host ports it listens on, with slirp4netns' own number for each.
+
+        Empty when it does not answer, for then it listens on nothing.
+        """
         try:
             entries = self._ask("list_hostfwd")["entries"]
-            return [
-                Inward(int(entry["id"]), int(entry["host_port"]))
+            return {
+                int(entry["host_port"]): int(entry["id"])
                 for entry in entries
                 if entry["host_addr"] == LOOPBACK and entry["guest_addr"] == INSIDE
-            ]
+            }
         except (OSError, KeyError, TypeError, ValueError):
-            return []
+            return {}
 
     def open(self, port: int) -> None:
         """Listen on a port of the host's loopback. Raises ForwardRefusedError."""
@@ -206,10 +200,8 @@ class Namespace:
 
     def close(self, port: int) -> None:
         """Listen on it no more."""
-        for inward in self.forwards():
-            if inward.host_port == port:
-                with contextlib.suppress(OSError, ValueError):
-                    self._ask("remove_hostfwd", id=inward.number)
+        with contextlib.suppress(KeyError, OSError, ValueError):
+            self._ask("remove_hostfwd", id=self.ports()[port])
 
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Its answer, a JSON object. Raises OSError when it does not answer, ValueError."""

@@ -32,6 +32,11 @@ def settings(monitor: Monitor) -> dict[str, str]:
     }
 
 
+def monitor_command(monitor: Monitor, line: str) -> str:
+    """The answer of QEMU's monitor for people: QMP has no words for forwards."""
+    return str(monitor.execute("human-monitor-command", command_line=line)).strip()
+
+
 def host_loopback(pid: int) -> dict[str, str]:
     """Whether the VM can reach the services on the host's loopback, by where its process runs."""
     return {"host_loopback": "out of reach" if network.is_apart(pid) else "within reach"}

@@ -104,8 +104,7 @@ class VagrantLibvirt:
         return cast(Monitor, _Monitor(self))
 
     def _told(self, line: str) -> str:
-        """The answer of QEMU's monitor for people: QMP has no words for forwards."""
-        return str(self._monitor.execute("human-monitor-command", command_line=line)).strip()
+        return readback.monitor_command(self._monitor, line)
 
     def ask(self, command: dict[str, Any]) -> dict[str, Any]:
         """QEMU's answer to a QMP command."""

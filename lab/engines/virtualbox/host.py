@@ -186,12 +186,11 @@ def _places(system: System, root: Path) -> Iterator[Path]:
 
 def _version(folder: Path) -> str:
     program = folder / "VBoxManage"
-    return parse_version(_answer([str(program), "--version"])) if program.is_file() else ""
-
-
-def _answer(argv: list[str]) -> str:
+    if not program.is_file():
+        return ""
     try:
-        return proc.run(argv, check=False, deadline=Deadline.after(_ANSWER_SECONDS)).out
+        done = proc.run([program, "--version"], check=False, deadline=Deadline.after(_ANSWER_SECONDS))
+        return parse_version(done.out)
     except InterruptedByUser:
         raise
     except (LabError, OSError):

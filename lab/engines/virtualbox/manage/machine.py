@@ -1,4 +1,4 @@
-"""Making, changing, describing and removing a machine."""
+"""Making, changing, describing and removing a machine; its snapshots, by name."""
 
 from __future__ import annotations
 
@@ -128,3 +128,26 @@ def destroy(talk: Talk, uuid: str, folder: str, base: str, seed: str) -> None:
     if described is not None:
         talk.run("unregistering the VM", "unregistervm", uuid)
     media.remove(talk, disks, folder, base, seed)
+
+
+def snapshots(talk: Talk, uuid: str) -> list[dict[str, Any]]:
+    """Name, id, time (seconds since 1970, UTC) and whether it holds memory, oldest first."""
+    settings = Path(talk.describe(uuid).get("CfgFile", ""))
+    try:
+        return text.snapshots(settings)
+    except (OSError, ElementTree.ParseError) as error:
+        raise LabError(f"the VM's settings cannot be read: {error}", evidence=[settings]) from error
+
+
+def take(talk: Talk, uuid: str, name: str) -> None:
+    """Disk, and memory too when it runs; a running VM stands still meanwhile. No-op when there is one.
+
+    VirtualBox itself accepts a name twice.
+    """
+    if not any(item["name"] == name for item in snapshots(talk, uuid)):
+        talk.run(f"taking the snapshot {name}", "snapshot", uuid, "take", name)
+
+
+def restore(talk: Talk, uuid: str, identity: str) -> None:
+    """Make a VM that is off what it was: then it is off, or has saved memory if the snapshot had."""
+    talk.run("restoring the snapshot", "snapshot", uuid, "restore", identity)

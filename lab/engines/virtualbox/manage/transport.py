@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.core.deadline import Deadline
-from lab.engines.virtualbox.manage import machine, media, power, snapshots, text
+from lab.engines.virtualbox.manage import machine, media, power, text
 from lab.engines.virtualbox.manage.command import Program
 from lab.engines.virtualbox.manage.talk import Talk
 from lab.engines.virtualbox.transport import WorkerLostError
@@ -14,7 +14,7 @@ from lab.engines.virtualbox.worker.operations import operations
 
 ANSWER_SECONDS = 60.0
 
-_OPERATIONS = operations(machine, media, power, snapshots)
+_OPERATIONS = operations(machine, media, power)
 
 
 class Manage:
