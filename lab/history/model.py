@@ -146,7 +146,7 @@ class Night:
     notes: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()
     untold: bool = False
-    """Somebody is still to be told of it (History.settle)."""
+    """Somebody is still to be told of it (History.mark_told)."""
 
     def samples(self, figure: str) -> list[float]:
         """Every value of a figure, in the order it was taken."""

@@ -94,7 +94,7 @@ def slower(tonight: Sequence[float], before: Sequence[Sequence[float]]) -> Slowe
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The columns that differ between two cells of one host and engine, as `VirtualBox 7.1.4 → 7.2.0`.
 
-    What one of them did not get to know differs from nothing.
+    A value that is not known in one of them is no difference.
     """
     unknown = _OF_THE_ENGINE if not (then["engine_version"] and now["engine_version"]) else ()
     lines = []

@@ -3,7 +3,7 @@
 Every night of the last `keep_days` days; of each earlier week, the newest night of each cell; never more
 than `keep_nights` in all, the oldest going first. A night that runs and the newest one always stay.
 
-Ages are measured from the last night but one, so that a clock that is wrong tonight ages nothing.
+Ages are measured from the night before the newest, so that a wrong clock tonight makes no night old.
 """
 
 from __future__ import annotations

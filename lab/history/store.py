@@ -119,25 +119,25 @@ class History:
         with self._writing() as connection:
             rows.insert(connection, "notes", night=night, text=text)
 
-    def found(self, night: int, findings: Sequence[NightFinding]) -> None:
+    def set_findings(self, night: int, findings: Sequence[NightFinding]) -> None:
         """Write down what differs from the nights before, in the place of what was written of it."""
         with self._writing() as connection:
             connection.execute("DELETE FROM findings WHERE night = ?", (night,))
             for finding in findings:
                 rows.insert(connection, "findings", night=night, **vars(finding))
 
-    def delivered(self, night: int, delivery: Delivery) -> None:
+    def add_delivery(self, night: int, delivery: Delivery) -> None:
         """Write down that somebody was told, or could not be."""
         with self._writing() as connection:
             rows.insert(connection, "deliveries", night=night, **vars(delivery))
 
-    def reported(self, night: int, report: str) -> None:
+    def set_report(self, night: int, report: str) -> None:
         """Write down where the night's report is."""
         with self._writing() as connection:
             rows.update_night(connection, night, report=report)
 
-    def settle(self, night: int) -> None:
-        """Write down that nobody is to be told of a night any more. From its beginning on it is untold."""
+    def mark_told(self, night: int) -> None:
+        """Write down that a night needs telling no more. Each night is untold from its beginning on."""
         with self._writing() as connection:
             rows.update_night(connection, night, untold=0)
 
@@ -182,8 +182,8 @@ class History:
     def alike(self, night: Night, limit: int) -> list[Night]:
         """The last `limit` nights of the same host and engine with verdicts before this one, newest first.
 
-        Those that did not come to know their cell are among them, for a history is of one host. A
-        night without a cell is taken to be of the engine of the last one before it that has one.
+        Nights without a cell are among them, since a history is of one host. A night without a cell counts as
+        of the engine of the last night before it that has a cell.
         """
         known = [night] if night.cell else self._ended_before(night.id, 1, "cell IS NOT NULL")
         cell = known[0].cell if known else None

@@ -25,11 +25,11 @@ def follow(session: Session, history: History, channels: Sequence[Channel], key:
     Raises InterruptedByUser and HistoryError; then the night stays untold.
     """
     night, back = history.night(key), session.settings.nightly.look_back
-    history.found(key, findings(night, history.alike(night, back), history.before(night, back)))
+    history.set_findings(key, findings(night, history.alike(night, back), history.before(night, back)))
     if not night.report:
         _report(history, history.night(key))
     if telling.tell(session, history.night(key), history, channels):
-        history.settle(key)
+        history.mark_told(key)
     return history.night(key)
 
 
@@ -49,7 +49,7 @@ def catch_up(session: Session, history: History, channels: Sequence[Channel], to
 
 def _report(history: History, night: Night) -> None:
     try:
-        history.reported(night.id, str(report(night, history)))
+        history.set_report(night.id, str(report(night, history)))
     except InterruptedByUser:
         raise
     except Exception as error:

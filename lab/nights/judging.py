@@ -72,7 +72,7 @@ def _verdict_of(run: ClimbRecord, claim: Claim | None) -> tuple[Verdict, str]:
 
 
 def _differing(runs: Sequence[ClimbRecord]) -> str:
-    """Columns in which two runs' cells differ; what a run did not get to know differs from nothing."""
+    """Columns in which two runs' cells differ; a value that a run does not know is no difference."""
     cells = [run.cell for run in runs if run.cell]
     names = [name for name in CELL if len({cell[name] for cell in cells if cell[name] not in ("", None)}) > 1]
     return ", ".join(names)

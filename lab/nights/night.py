@@ -77,7 +77,7 @@ def run(session: Session, roads: Roads, claim: str = "") -> Reply:
                 night = _Night(session, roads, claim, history, folder)
                 opened = stack.pop_all()
         except InterruptedByUser:
-            raise  # before the night was on record there was none; after it, the next one tells of it
+            raise  # a night that is on record by now is told by the next one; else there was none
         except (LabError, OSError) as error:
             # Nothing can be written down, but somebody can still be told.
             plain = (
@@ -253,7 +253,7 @@ class _Night:
         try:
             with cleaning_up():
                 self._remove(session)
-        except (Exception, KeyboardInterrupt) as error:  # the night has its verdict; what is left is said
+        except (Exception, KeyboardInterrupt) as error:  # the night has its verdict; a note says what is left
             what = error.what if isinstance(error, LabError) else repr(error)
             self.notes.append(f"the lab {NAME} could not be removed: {what}")
             return error if isinstance(error, InterruptedByUser | KeyboardInterrupt) else None

@@ -70,7 +70,7 @@ def tell(session: Session, night: Night, history: History, channels: Sequence[Ch
         if any(before) or len(before) >= TRIES:
             continue
         delivery = _deliver(session, channel, notice)
-        history.delivered(night.id, delivery)
+        history.add_delivery(night.id, delivery)
         done = done and (delivery.delivered or len(before) + 1 >= TRIES)
     return done
 

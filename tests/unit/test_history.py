@@ -93,9 +93,9 @@ def test_a_night_comes_back_as_it_was_written(history: History) -> None:
     history.add(key, run(2, error="it broke", cut=True, cell=None, claims=[], rungs=[], figures=[]))
     history.end(key, ending(clock_jump=3600.0, notes=["one"]))
     history.note(key, "two")
-    history.found(key, [NightFinding("verdict: nesting", "worse now")])
-    history.delivered(key, Delivery("webhook", False, "it is down"))
-    history.reported(key, "report.html")
+    history.set_findings(key, [NightFinding("verdict: nesting", "worse now")])
+    history.add_delivery(key, Delivery("webhook", False, "it is down"))
+    history.set_report(key, "report.html")
     result = history.night(key)
     assert (result.state, result.verdict, result.clock_jump, result.report) == (
         "ended",
@@ -313,7 +313,7 @@ def test_of_an_older_history_those_are_untold_that_ended_after_the_last_one_told
         assert [night.id for night in history.untold(before=5)] == [3]
         assert history.night(4).untold  # once it has ended
         assert "untold" not in history.night(3).as_dict()  # nightly.history/1 stays as it was
-        history.settle(3)
+        history.mark_told(3)
         assert history.untold(before=5) == []
 
 

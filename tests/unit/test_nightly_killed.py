@@ -26,7 +26,7 @@ from tests.unit import sinks
 from tests.unit.bed import Bed
 from tests.unit.nights import before_comparing
 
-WRITES = ("begin", "add", "end", "note", "found", "reported", "delivered", "settle", "prune")
+WRITES = ("begin", "add", "end", "note", "set_findings", "set_report", "add_delivery", "mark_told", "prune")
 ENDED = 4
 """What a child that was killed ends with here."""
 
