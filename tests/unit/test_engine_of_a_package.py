@@ -25,7 +25,6 @@ from tests.unit.bed import Bed, checked, rungs
 
 NAME = "default"
 PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text()
-REGISTRY = engines.engine
 
 
 def _block(language: str) -> str:
@@ -46,7 +45,7 @@ def sleeper(tmp_path: Path, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Iterat
     group = header.removeprefix('[project.entry-points."').removesuffix('"]')
     (info / "entry_points.txt").write_text(f"[{group}]\n{line.replace(chr(34), '')}\n")
     monkeypatch.syspath_prepend(site)
-    bed.patch.setattr(engines, "engine", REGISTRY)
+    bed.use(engine=engines.engine)
     yield bed.session(engine="sleeper")
     for process in _processes():
         process.kill()
