@@ -98,15 +98,15 @@ class Diagnosis:
     what: str
     lines: tuple[str, ...]
     hint: str
-    final: bool
+    final: bool = False
     """Waiting longer will not mend it."""
-    refutes: bool
+    refutes: bool = False
     """It is evidence against the rung; without this nothing but time or lab itself failed."""
     again: bool = False
     """Launching the emulator anew may mend it: a signal ended it, or nothing says what did."""
 
 
-ABSENT = frozenset({"out-of-memory", "disk-full", "unaccelerated"})
+MISSING_RESOURCES = frozenset({"out-of-memory", "disk-full", "unaccelerated"})
 """Diagnoses that say what the emulator was not given, rather than what does not work."""
 
 

@@ -23,14 +23,14 @@ _ADB_SECONDS = 120.0
 """How long ADB may take to reach an L2 that has booted."""
 
 
-def stands(bench: Workbench, name: str, container: ContainerState) -> bool:
+def is_still_running(bench: Workbench, name: str, container: ContainerState) -> bool:
     """Whether the L2 that was launched last still runs, in its container as it is now."""
     nonce = bench.instance(name).nonce
     return bool(nonce) and bench.emulator(name).runs_with(container, nonce)
 
 
 def launch(bench: Workbench, name: str, guest: Guest, *, again: bool = False) -> None:
-    """Launch L2 with a nonce of its own. `again`: the one before could not be, and is not forgotten."""
+    """Launch L2 with a nonce of its own. `again` keeps earlier failures listed."""
     nonce = secrets.token_hex(16)
     if name == MAIN:
         bench.lab.change(verdict="")  # that was another L2's
@@ -92,7 +92,7 @@ class Launch:
         """Launch L2; unless `anew`, one that was launched and still runs stays. Says whether one was."""
         bench, name = self._bench, self._name
         found = self._emulator.state(bench.guest)
-        if not anew and stands(bench, name, found):
+        if not anew and is_still_running(bench, name, found):
             return False
         if not found.running:
             self._require_memory()

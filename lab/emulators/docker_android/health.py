@@ -13,7 +13,7 @@ from lab.emulators.docker_android.boots import of_this_boot
 from lab.emulators.docker_android.contract import Version
 from lab.emulators.docker_android.diagnosis import Case, diagnose
 from lab.emulators.docker_android.sighting import Android, Inside, Novnc, Sighting
-from lab.emulators.protocol import ABSENT, Check, Health
+from lab.emulators.protocol import MISSING_RESOURCES, Check, Health
 
 USABLE = ("boot", "packages", "launcher", "responding", "screen", "novnc")
 """The checks that must hold for Android to be usable, beside those below them."""
@@ -39,7 +39,7 @@ def health(
     by_name = {check.name: check for check in checks}
     booted = by_name["boot"].ok is True
     diagnoses = diagnose(Case(looks, late, telemetry_off, known))
-    lacks = any(diagnosis.name in ABSENT for diagnosis in diagnoses)
+    lacks = any(diagnosis.name in MISSING_RESOURCES for diagnosis in diagnoses)
     return Health(
         booted=booted,
         usable=booted and not lacks and all(by_name[name].ok for name in USABLE),

@@ -16,7 +16,7 @@ from lab.emulators.docker_android.diagnosis import LOOP, Case, diagnose
 from lab.emulators.docker_android.looking import Watch
 from lab.emulators.docker_android.sighting import Sighting
 from lab.emulators.protocol import (
-    ABSENT,
+    MISSING_RESOURCES,
     Diagnosis,
     Health,
     NestedFailedError,
@@ -76,7 +76,7 @@ def _online(guest: Guest, watch: Watch, deadline: Deadline, with_kvm: bool = Tru
     """Look at the container: whether its adb has L2 online. Raises when that will not be."""
     online = watch.container(guest, ask_adb=True).inside.adb == "device"
     final = next((diagnosis for diagnosis in _diagnosed(watch, deadline, with_kvm) if diagnosis.final), None)
-    if final and (not online or final.name in ABSENT):
+    if final and (not online or final.name in MISSING_RESOURCES):
         raise failure(final)
     return online
 
@@ -105,13 +105,12 @@ def failure(diagnosis: Diagnosis) -> LabError:
     """A final diagnosis as the error it is to the ladder."""
     what = f"{diagnosis.name}: {diagnosis.what}"
     tail = "\n".join(diagnosis.lines)
+    error: type[LabError] = NestedLostError if diagnosis.again else InconclusiveError
     if diagnosis.refutes and diagnosis.name != LOOP:
-        return NestedFailedError(what, hint=diagnosis.hint, tail=tail)
-    if diagnosis.name in ABSENT:
-        return BlockedError(what, hint=diagnosis.hint, tail=tail)
-    if diagnosis.again:
-        return NestedLostError(what, hint=diagnosis.hint, tail=tail)
-    return InconclusiveError(what, hint=diagnosis.hint, tail=tail)
+        error = NestedFailedError
+    elif diagnosis.name in MISSING_RESOURCES:
+        error = BlockedError
+    return error(what, hint=diagnosis.hint, tail=tail)
 
 
 def monitor_to_adb(watch: Watch) -> float | None:

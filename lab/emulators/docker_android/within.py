@@ -93,16 +93,10 @@ class AndroidLaunch:
     @property
     def fingerprint(self) -> str:
         """Of all that is set, and no more: the same settings are the same emulator (hex)."""
-        given = self.options
-        document = {
-            "device": given.device,
-            "memory_mib": given.memory_mib,
-            "cpus": given.cpus,
-            "appium": given.appium,
-            "env": given.env,
-            "arguments": self.arguments,
-            "publish": sorted(self.publish.items()),
+        given = {
+            name: getattr(self.options, name) for name in ("device", "memory_mib", "cpus", "appium", "env")
         }
+        document = given | {"arguments": self.arguments, "publish": sorted(self.publish.items())}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 

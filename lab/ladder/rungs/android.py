@@ -6,7 +6,7 @@ from typing import Literal, cast
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, InconclusiveError
-from lab.emulators.protocol import ABSENT, AndroidEmulator, Check, Diagnosis, Health
+from lab.emulators.protocol import MISSING_RESOURCES, AndroidEmulator, Check, Diagnosis, Health
 from lab.ladder.facts import AndroidBoot, AndroidUse
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import nested
@@ -104,7 +104,7 @@ def _observation(health: Health, reached: bool, expected: str, observed: str) ->
             ok=False, expected=expected, observed=f"{stand_in}{_described(refuting)}", hint=refuting.hint
         )
     likely = next(iter(health.diagnoses), None)
-    error = BlockedError if likely is not None and likely.name in ABSENT else InconclusiveError
+    error = BlockedError if likely is not None and likely.name in MISSING_RESOURCES else InconclusiveError
     what = _described(likely) if likely else f"not reached: {_missing(health.checks)}"
     raise error(f"{stand_in}{what}", hint=likely.hint if likely else "`invoke emulator.status` looks again")
 

@@ -119,7 +119,7 @@ def _ready(bench: Workbench) -> Reply | None:
     site.boot_id = bench.record().boot_id
     try:
         with bench.session.steps.step("container", "is it still the one that was launched?") as step:
-            if not emulator_start.stands(bench, MAIN, emulator.state(bench.guest)):
+            if not emulator_start.is_still_running(bench, MAIN, emulator.state(bench.guest)):
                 step.result = "it is gone, or another, or the settings or its image are others now"
                 return None
         with bench.session.steps.step(nested.adb.name, "is it still what was confirmed?") as step:

@@ -7,19 +7,15 @@ docs/android.md has the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lab.emulators.docker_android.diagnosis import android, beside, boot, emulator
 from lab.emulators.docker_android.diagnosis.boot import LOOP
-from lab.emulators.docker_android.diagnosis.case import Case
+from lab.emulators.docker_android.diagnosis.case import Case, Look
 from lab.emulators.docker_android.diagnosis.emulator import LOST
 from lab.emulators.protocol import Diagnosis
 
 __all__ = ["LOOP", "LOST", "Case", "diagnose"]
 
-_Look = Callable[[Case], Diagnosis | None]
-
-_OF_THE_EMULATOR: tuple[_Look, ...] = (
+_OF_THE_EMULATOR: tuple[Look, ...] = (
     emulator.out_of_memory,
     emulator.container_exited,
     emulator.unaccelerated,
@@ -31,7 +27,7 @@ _OF_THE_EMULATOR: tuple[_Look, ...] = (
     emulator.emulator_crashed,
     emulator.no_emulator,
 )
-_OF_ANDROID: tuple[_Look, ...] = (
+_OF_ANDROID: tuple[Look, ...] = (
     boot.boot_loop,
     boot.adb,
     android.packages_dead,
@@ -40,7 +36,7 @@ _OF_ANDROID: tuple[_Look, ...] = (
     android.no_launcher,
     boot.slow,
 )
-_BESIDE: tuple[_Look, ...] = (beside.novnc_dead, beside.dead_watcher, beside.telemetry)
+_BESIDE: tuple[Look, ...] = (beside.novnc_dead, beside.dead_watcher, beside.telemetry)
 
 
 def diagnose(case: Case) -> tuple[Diagnosis, ...]:
@@ -52,9 +48,9 @@ def diagnose(case: Case) -> tuple[Diagnosis, ...]:
     return diagnoses + _all(_BESIDE, case)
 
 
-def _all(looks: tuple[_Look, ...], case: Case) -> tuple[Diagnosis, ...]:
+def _all(looks: tuple[Look, ...], case: Case) -> tuple[Diagnosis, ...]:
     return tuple(diagnosis for look in looks if (diagnosis := look(case)) is not None)
 
 
-def _first(looks: tuple[_Look, ...], case: Case) -> tuple[Diagnosis, ...]:
+def _first(looks: tuple[Look, ...], case: Case) -> tuple[Diagnosis, ...]:
     return _all(looks, case)[:1]

@@ -14,33 +14,40 @@ def not_responding(case: Case) -> Diagnosis | None:
     android = case.last.android
     if android is None or not android.not_responding:
         return None
-    steady = _steady(case, lambda shown: None if shown.focus is None else bool(shown.not_responding))
-    return Diagnosis(
+    return _lasting(
+        case,
+        lambda shown: None if shown.focus is None else bool(shown.not_responding),
         "anr",
         f"Android says that {android.not_responding} does not respond",
         (f"mCurrentFocus: {android.focus}",),
         "a slow machine has such dialogs; the image's own watcher dismisses some",
-        final=steady,
-        refutes=steady,
     )
 
 
-def _steady(case: Case, shows: Callable[[Android], bool | None]) -> bool:
-    return case.steady(lambda look: None if look.android is None else shows(look.android))
+def _lasting(
+    case: Case,
+    shows: Callable[[Android], bool | None],
+    name: str,
+    what: str,
+    shown: tuple[str, ...],
+    hint: str,
+) -> Diagnosis:
+    """A diagnosis that counts once all looks show it for long enough; None is one that cannot tell."""
+    steady = case.steady(lambda look: None if look.android is None else shows(look.android))
+    return Diagnosis(name, what, shown, hint, final=steady, refutes=steady)
 
 
 def packages_dead(case: Case) -> Diagnosis | None:
     android = case.last.android
     if not case.completed or android is None or android.packages_answer is not False:
         return None
-    steady = _steady(case, lambda shown: None if shown.packages is None else not shown.packages_answer)
-    return Diagnosis(
+    return _lasting(
+        case,
+        lambda shown: None if shown.packages is None else not shown.packages_answer,
         "package-manager-dead",
         "the boot has ended, and the package manager does not answer",
         tuple((android.packages or "it said nothing").splitlines()[-LINES:]),
         "logcat.txt in the evidence",
-        final=steady,
-        refutes=steady,
     )
 
 
@@ -50,14 +57,13 @@ def no_launcher(case: Case) -> Diagnosis | None:
         return None
     if android.launcher or "launcher" in case.stages:
         return None
-    steady = _steady(case, lambda shown: None if shown.focus is None else not shown.launcher)
-    return Diagnosis(
+    return _lasting(
+        case,
+        lambda shown: None if shown.focus is None else not shown.launcher,
         "no-launcher",
         "the boot has ended, and no launcher has come up",
         (f"mCurrentFocus: {android.focus or 'null'}",),
         "`invoke emulator.screenshot` shows what there is",
-        final=steady,
-        refutes=steady,
     )
 
 
@@ -65,12 +71,11 @@ def black_screen(case: Case) -> Diagnosis | None:
     android = case.last.android
     if not case.completed or android is None or android.screen is None or not android.screen.one_colour:
         return None
-    steady = _steady(case, lambda shown: None if shown.screen is None else shown.screen.one_colour)
-    return Diagnosis(
+    return _lasting(
+        case,
+        lambda shown: None if shown.screen is None else shown.screen.one_colour,
         "black-screen",
         "the boot has ended, and Android's screen is of one colour",
         (f"screencap: {android.screen.width}x{android.screen.height}, one colour",),
         "the emulator's graphics may have failed: device.stdout.log in the evidence",
-        final=steady,
-        refutes=steady,
     )

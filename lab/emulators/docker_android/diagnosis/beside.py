@@ -22,8 +22,6 @@ def dead_watcher(case: Case) -> Diagnosis | None:
         f"the container's own watcher has ended, and the emulator runs on{says}",
         lines(case.words, _WATCHER),
         "no failure by itself: lab looks for itself, and never relies on that status",
-        final=False,
-        refutes=False,
     )
 
 
@@ -38,7 +36,6 @@ def novnc_dead(case: Case) -> Diagnosis | None:
         (novnc.error or f"HTTP {novnc.page}, the VNC server says {novnc.banner!r}",),
         "vnc_*.log in the evidence; Android itself may be well",
         final=steady,
-        refutes=False,
     )
 
 
@@ -51,6 +48,4 @@ def telemetry(case: Case) -> Diagnosis | None:
         "the container reports to its authors, although told not to",
         shown,
         "cut it off from the network, or use another image",
-        final=False,
-        refutes=False,
     )

@@ -84,8 +84,6 @@ def adb(case: Case) -> Diagnosis | None:
         f"the emulator runs, and its ADB {'answers no more' if _ever_spoke(case) else 'never answered'}",
         (*shown, *words.reason(case.last.inside.device_log)),
         "the VM may just be slow: raise the deadline for this acceleration",
-        final=False,
-        refutes=False,
     )
 
 
@@ -114,8 +112,6 @@ def slow(case: Case) -> Diagnosis | None:
         f"nothing has changed for {quiet:.0f} s of {case.age:.0f} s",
         tuple(case.last.inside.device_log.splitlines()[-LINES:]),
         "logcat.txt and device.stdout.log in the evidence",
-        final=False,
-        refutes=False,
     )
 
 

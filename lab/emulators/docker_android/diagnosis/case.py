@@ -1,4 +1,4 @@
-"""What there is to judge, and what a run of looks says that no single one does."""
+"""What there is to judge: all looks so far, and facts that need several of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lab.core import redact
 from lab.emulators.docker_android.boots import of_this_boot
 from lab.emulators.docker_android.sighting import Sighting
 from lab.emulators.docker_android.words import LINES
+from lab.emulators.protocol import Diagnosis
 
 _SETTLE_SECONDS = 30.0
 """How long a container may take to start its programs before one that is missing counts as missing."""
@@ -93,6 +94,10 @@ class Case:
         if len(held) < _STEADY_LOOKS:
             return False
         return held[0] - held[-1] >= max(_STEADY_SECONDS, self.boot_seconds)
+
+
+Look = Callable[[Case], Diagnosis | None]
+"""Recognises one way to fail; None where the case does not show it."""
 
 
 def lines(text: str, pattern: re.Pattern[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import re
 
 from lab.emulators import lastwords
 from lab.emulators.docker_android import words
-from lab.emulators.docker_android.diagnosis.case import Case, lines
+from lab.emulators.docker_android.diagnosis.case import Case, Look, lines
 from lab.emulators.docker_android.words import LINES
 from lab.emulators.protocol import Diagnosis
 
@@ -62,7 +62,6 @@ def out_of_memory(case: Case) -> Diagnosis | None:
         (inside.kernel[-LINES:] or by_docker) if killed else refused,
         "give it more: emulator.memory_mib, and vm.memory_mib with it",
         final=True,
-        refutes=False,
     )
 
 
@@ -70,18 +69,40 @@ def _is_of_memory(line: str) -> bool:
     return lastwords.trouble(line) == lastwords.MEMORY
 
 
-def disk_full(case: Case) -> Diagnosis | None:
-    shown = lines(case.last.inside.device_log, _NO_SPACE)
-    if not shown or case.alive:
-        return None
-    return Diagnosis(
-        "disk-full",
-        "the VM's disk has no room for what the emulator writes",
-        shown,
-        "make the lab anew with a larger vm.disk_gib",
-        final=True,
-        refutes=False,
-    )
+def _complaint(name: str, pattern: re.Pattern[str], what: str, hint: str) -> Look:
+    """A diagnosis of an emulator that is gone and whose log has such a line: no word of KVM's."""
+
+    def diagnosis(case: Case) -> Diagnosis | None:
+        shown = lines(case.last.inside.device_log, pattern)
+        return None if case.alive or not shown else Diagnosis(name, what, shown, hint, final=True)
+
+    return diagnosis
+
+
+disk_full = _complaint(
+    "disk-full",
+    _NO_SPACE,
+    "the VM's disk has no room for what the emulator writes",
+    "make the lab anew with a larger vm.disk_gib",
+)
+no_kvm = _complaint(
+    "no-kvm",
+    _NO_KVM,
+    "there is no KVM for the emulator in the container",
+    "L1 has it, and it did not reach this container: compare with the rung container.kvm",
+)
+kvm_denied = _complaint(
+    "kvm-denied",
+    _DENIED,
+    "the emulator may not open /dev/kvm in the container",
+    "a matter of permissions, which says nothing of KVM: compare with the rung container.kvm",
+)
+kvm_error = _complaint(
+    "kvm-error",
+    _KVM_ERROR,
+    "the emulator could not use KVM, by an error that is no word of KVM's",
+    "compare with the rung container.kvm, where lab's own guest runs",
+)
 
 
 def unaccelerated(case: Case) -> Diagnosis | None:
@@ -97,7 +118,6 @@ def unaccelerated(case: Case) -> Diagnosis | None:
         (inside.told or f"{setting}, on the emulator's command line",),
         "have it run with `-accel on`: emulator.env must not say otherwise; then `invoke emulator.restart`",
         final=True,
-        refutes=False,
     )
 
 
@@ -113,34 +133,6 @@ def container_exited(case: Case) -> Diagnosis | None:
     shown = tuple(line for line in lines if line.strip())
     return Diagnosis(
         "container-exited", what, shown, "`invoke emulator.up` starts it", final=True, refutes=False
-    )
-
-
-def no_kvm(case: Case) -> Diagnosis | None:
-    shown = lines(case.last.inside.device_log, _NO_KVM)
-    if not shown or case.alive:
-        return None
-    return Diagnosis(
-        "no-kvm",
-        "there is no KVM for the emulator in the container",
-        shown,
-        "L1 has it, and it did not reach this container: compare with the rung container.kvm",
-        final=True,
-        refutes=False,
-    )
-
-
-def kvm_denied(case: Case) -> Diagnosis | None:
-    shown = lines(case.last.inside.device_log, _DENIED)
-    if not shown or case.alive:
-        return None
-    return Diagnosis(
-        "kvm-denied",
-        "the emulator may not open /dev/kvm in the container",
-        shown,
-        "a matter of permissions, which says nothing of KVM: compare with the rung container.kvm",
-        final=True,
-        refutes=False,
     )
 
 
@@ -169,20 +161,6 @@ def _stands_still(case: Case) -> bool:
     return case.late or bool(lines(_own(case), lastwords.STOPS))
 
 
-def kvm_error(case: Case) -> Diagnosis | None:
-    shown = lines(case.last.inside.device_log, _KVM_ERROR)
-    if not shown or case.alive:
-        return None
-    return Diagnosis(
-        "kvm-error",
-        "the emulator could not use KVM, by an error that is no word of KVM's",
-        shown,
-        "compare with the rung container.kvm, where lab's own guest runs",
-        final=True,
-        refutes=False,
-    )
-
-
 def emulator_crashed(case: Case) -> Diagnosis | None:
     """It ended. By whatever signal: KVM may have run it until then, and had no part in it."""
     inside = case.last.inside
@@ -200,7 +178,7 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
     if not shown:
         output = tuple(inside.device_log.splitlines()[-LINES:])
         what, hint = "the emulator was started, and is gone; nothing says why", "`invoke emulator.restart`"
-        return Diagnosis(LOST, what, output, f"{hint} starts it anew", final=True, refutes=False, again=True)
+        return Diagnosis(LOST, what, output, f"{hint} starts it anew", final=True, again=True)
     passing = not gave_up and bool(crash or any(_PASSING.search(line) for line in shown))
     trouble = next((kind for line in shown if (kind := lastwords.trouble(line))), "")
     return Diagnosis(
@@ -209,7 +187,6 @@ def emulator_crashed(case: Case) -> Diagnosis | None:
         shown,
         "device.stdout.log in the evidence has all it said",
         final=True,
-        refutes=False,
         again=passing,
     )
 
@@ -244,6 +221,5 @@ def no_emulator(case: Case) -> Diagnosis | None:
         lines(case.words, _ERROR) or tuple((inside.device_log or inside.log).splitlines()[-LINES:]),
         "see its words; emulator.device must be one the image knows",
         final=inside.watcher_ended or vanished,
-        refutes=False,
         again=vanished and not inside.watcher_ended,
     )
