@@ -189,6 +189,10 @@ def doctor(session: Session, deep: bool = False) -> Reply:
     "lab.action/1",
     optional=["vagrant"],
     help={
+        "ssh": "a machine that you can log in to: a host of your ssh_config, or user@host[:port]",
+        "ssh-config": "with --ssh: this file in the place of your ssh_config, such as Lima's of a machine",
+        "here": "this very Linux machine, or WSL2 distribution",
+        "install-docker": "with --ssh or --here: install Docker there, if there is none",
         "vagrant": "the machine's name in its Vagrantfile (vagrant when left out)",
         "name": "the lab's name (the machine's when left out)",
         "folder": "where the Vagrantfile is (this project's when left out)",
@@ -197,17 +201,37 @@ def doctor(session: Session, deep: bool = False) -> Reply:
     },
 )
 def attach(
-    session: Session, vagrant: str = "", name: str = "", folder: str = "", plan: str = "", prepare: str = ""
+    session: Session,
+    vagrant: str = "",
+    name: str = "",
+    folder: str = "",
+    plan: str = "",
+    prepare: str = "",
+    ssh: str = "",
+    ssh_config: str = "",
+    here: bool = False,
+    install_docker: bool = False,
 ) -> Reply:
-    """Make a running machine of Vagrant's a lab."""
-    from lab.tasks.lab import vagrantfile
+    """Make a machine that runs a lab: Vagrant's, one that you can log in to, or this one."""
+    from lab.tasks.lab import attach_machine, vagrantfile
     from lab.tasks.lab.attach import attach
 
+    if ssh or here:
+        wanted = attach_machine.Wanted(ssh, name, here, install_docker, ssh_config)
+        return attach_machine.attach(session, wanted, others=bool(vagrant or folder or plan or prepare))
     machine = vagrant if isinstance(vagrant, str) else ""  # the flag alone is True
     if prepare or plan:
         ask = vagrantfile.prepare if prepare else vagrantfile.describe
         return ask(session, machine, prepare or plan)
     return attach(session, machine=machine, name=name, folder=folder)
+
+
+@does("lab.action/1", help={"forget": "forget it though its machine is not reached"})
+def detach(session: Session, name: str, forget: bool = False) -> Reply:
+    """Take away all that lab made in an attached machine, and nothing else; the lab is forgotten."""
+    from lab.tasks.lab.detach import detach
+
+    return detach(session, name=name, forget=forget)
 
 
 @does("lab.config/1")
@@ -572,7 +596,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
 
 _LAB = (
     up, status, list_, validate, compare, ssh, exec_, copy, logs, halt, suspend, resume,
-    snapshot, restore, snapshots, destroy, attach, doctor, config, evidence, report, open_,
+    snapshot, restore, snapshots, destroy, attach, detach, doctor, config, evidence, report, open_,
 )  # fmt: skip
 _EMULATOR = (
     emulator_up, emulator_restart, emulator_down, emulator_status, emulator_list, emulator_logs,

@@ -48,7 +48,7 @@ OWN: dict[Group, dict[str, str]] = {
 }
 """Lab's own, as pyproject.toml has them: group, name, reference. In the order lab prefers or writes them."""
 
-_TAKEN = frozenset({"auto", "none", "vagrant-libvirt", "vagrant-virtualbox"})
+_TAKEN = frozenset({"attached", "auto", "none", "vagrant-libvirt", "vagrant-virtualbox"})
 """Names with a meaning of their own in lab: a package cannot have them."""
 
 

@@ -175,7 +175,7 @@ class LabAction(JsonDocument):
     tag = "lab.action/1"
 
     lab: Text
-    action: Literal["halt", "suspend", "resume", "snapshot", "restore", "destroy", "attach"]
+    action: Literal["halt", "suspend", "resume", "snapshot", "restore", "destroy", "attach", "detach"]
     state: LabState
     changed: bool
     """false when there was nothing to do"""

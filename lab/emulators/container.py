@@ -17,9 +17,10 @@ from lab.emulators import lastwords
 from lab.emulators.protocol import ContainerState, Tell
 from lab.guest.gather import gather
 from lab.guest.ssh import Guest
+from lab.guest.trial import OWNER_LABEL
 from lab.probes.kvm import script
 
-LABEL = "io.lab.uuid"
+LABEL = OWNER_LABEL
 _LOG_SECONDS = 60.0
 _WATCH_SECONDS = 24 * 3600.0
 _SHOWN_LINES, _SHOWN_BYTES = 200, 16 << 10
@@ -88,7 +89,7 @@ class Container:
         """
         words = ["--label", f"{LABEL}={self._uuid}", "--restart", "no", *options]
         if publish:
-            address = _address(guest)
+            address = guest.terms.publish or _address(guest)
             for inner, outer in publish.items():
                 words += ["--publish", f"{address}:{outer}:{inner}"]
         argv = ["sh", "-c", _RUN, "run", self.name, "kvm" if kvm else "", *words, reference]

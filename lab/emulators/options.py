@@ -36,11 +36,18 @@ class Place:
     vm_memory_mib: int = 0
     vm_disk_gib: int = 0
     """The VM's processors, memory and disk; 0 where they are not known."""
+    suffix: str = ""
+    """Of the containers' names, in a machine that other labs may be in, too."""
+    ports_from: int = 0
+    """Added to the ports of L1: those of somebody's machine may be taken."""
 
     def container(self, kind: str) -> str:
         """The container's name in L1."""
-        return f"lab-{kind}" if self.instance == MAIN else f"lab-{kind}-{self.instance}"
+        return "-".join(
+            ["lab", kind, *filter(None, (self.suffix, "" if self.instance == MAIN else self.instance))]
+        )
 
     def ports(self, services: Mapping[str, int]) -> dict[str, int]:
         """The ports of L1 on which the container's `services` (name to its own port) are published."""
-        return {name: port + PORTS_APART * self.index for name, port in services.items()}
+        apart = self.ports_from + PORTS_APART * self.index
+        return {name: port + apart for name, port in services.items()}

@@ -10,10 +10,14 @@ from typing import Any
 
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, LabError
+from lab.core.journal import Journal
 from lab.core.proc import tail
 from lab.core.steps import Step
 from lab.guest import docker
 from lab.guest.ssh import Guest
+
+LOADED = "loaded-image"
+"""The journal's kind of an image that lab loaded into L1's Docker, by its reference."""
 
 _FOLDER = "/var/tmp"  # noqa: S108 - on the VM's disk, of a name nobody else uses
 _DOCKER = "/usr/bin/docker"
@@ -54,9 +58,11 @@ class ImageArchive:
 class Transfer:
     """Brings `archive` over. Each step is skipped when its end is there already."""
 
-    def __init__(self, archive: ImageArchive) -> None:
+    def __init__(self, archive: ImageArchive, journal: Journal | None = None) -> None:
+        """`journal` is told what was loaded: what was there before is not lab's to remove."""
         self._archive = archive
-        self._remote = f"{_FOLDER}/lab-{archive.sha256}.tar"
+        self._journal = journal
+        self._name = f"lab-{archive.sha256}.tar"
         self._brought = False
         """It was copied a moment ago, so Docker cannot have it yet."""
         self._names = {archive.image_id}
@@ -68,31 +74,34 @@ class Transfer:
         A copy that was cut short is gone on with. Raises BlockedError when it has no room.
         """
         # One cheap look first: a new VM has nothing of it, and is busy booting.
-        words = ["sh", "-c", _LOOK, "look", _DOCKER, self._remote, _FOLDER]
+        remote = self._remote(guest)
+        words = ["sh", "-c", _LOOK, "look", _DOCKER, remote, str(Path(remote).parent)]
         listed, _, room = guest.run(words, check=False).out.partition("--\n")
         there = {name: int(size) for size, name in (line.split(maxsplit=1) for line in listed.splitlines())}
         if _DOCKER in there and self._loaded(guest):
             step.result = "already loaded"
-        elif self._remote in there and self._uploaded(guest):
+        elif remote in there and self._uploaded(guest):
             step.result = "already copied"
         else:
             # SSH lets nothing be changed under way, and Docker names what it loads by its content.
-            cut_short = f"{self._remote}.part" in there
-            self._require_room(room, there.get(f"{self._remote}.part", 0))
-            guest.put(self._archive.path, self._remote, step.progress, resume=cut_short)
+            cut_short = f"{remote}.part" in there
+            self._require_room(room, there.get(f"{remote}.part", 0))
+            guest.put(self._archive.path, remote, step.progress, resume=cut_short)
             self._brought = True
             step.result = f"{self._archive.path.stat().st_size / 1e6:.0f} MB copied"
 
     def load(self, guest: Guest, step: Step) -> None:
         """Have the image in Docker, known by its content. Raises LabError."""
-        step.result = self._archive.reference
+        step.result, remote = self._archive.reference, self._remote(guest)
         if not self._brought and self._loaded(guest):
-            guest.run(["rm", "-f", self._remote])
+            guest.run(["rm", "-f", remote])
             return
-        if not self._brought and not guest.exists(self._remote):
+        if not self._brought and not guest.exists(remote):
             self.upload(guest, step)
         self._brought = False
-        argv = ["sh", "-c", _LOAD, "load", self._remote, self._archive.reference]
+        if self._journal is not None:
+            self._journal.intend(LOADED, self._archive.reference, image=self._archive.image_id)
+        argv = ["sh", "-c", _LOAD, "load", remote, self._archive.reference]
         done = guest.run(argv, sudo=True, check=False, deadline=Deadline.after(_LOAD_SECONDS))
         if done.status != 0:
             raise docker.explained(
@@ -133,8 +142,12 @@ class Transfer:
                 )
 
     def _uploaded(self, guest: Guest) -> bool:
-        done = guest.run(["sha256sum", self._remote], check=False)
+        done = guest.run(["sha256sum", self._remote(guest)], check=False)
         return done.status == 0 and done.out.split()[0] == self._archive.sha256
+
+    def _remote(self, guest: Guest) -> str:
+        """Where the archive is in the VM while it is brought over."""
+        return f"{guest.terms.folder or _FOLDER}/{self._name}"
 
     def _loaded(self, guest: Guest) -> bool:
         """Whether Docker has this very image. False, too, where there is no Docker yet."""

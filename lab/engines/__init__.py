@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.core import plugins, system
 from lab.core.errors import BlockedError, LabError
-from lab.engines import vagrant
+from lab.engines import attached, vagrant
 from lab.engines.kind import EngineKind, Trace
 from lab.engines.options import Options
 from lab.engines.protocol import Engine
@@ -26,6 +26,8 @@ def kind(name: str) -> EngineKind:
     """
     if name in vagrant.INNER:
         return vagrant.kind(name, kind(vagrant.INNER[name]))
+    if name == attached.NAME:
+        return attached.KIND
     brought = plugins.load("lab.engines", name)
     if not isinstance(brought, EngineKind) or brought.name != name:
         raise BlockedError(
@@ -36,9 +38,9 @@ def kind(name: str) -> EngineKind:
 
 
 def kinds() -> list[EngineKind]:
-    """Every engine, those by Vagrant too. One of another package that cannot be loaded is left out."""
+    """Every engine, attached ones and those by Vagrant too. Of another package, only what can be loaded."""
     loaded = []
-    for name in (*names(), *vagrant.INNER):
+    for name in (*names(), *vagrant.INNER, attached.NAME):
         with contextlib.suppress(LabError):
             loaded.append(kind(name))
     return loaded

@@ -40,3 +40,5 @@ class Options:
     """Where probes keep their answers, and engines what they derive from images."""
     qemu: QemuOptions = field(default_factory=QemuOptions)
     virtualbox: VirtualBoxOptions = field(default_factory=VirtualBoxOptions)
+    folder: Path | None = None
+    """The engine's own folder of the lab that is meant, where there is one."""

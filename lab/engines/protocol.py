@@ -66,6 +66,8 @@ class MachineSpec:
     paravirt: Literal["kvm", "none", "default", "unknown"] = "kvm"
     """`unknown`: it is another program's VM, and lab cannot tell."""
     nested: bool = True
+    asked: bool = True
+    """These are what lab asked for; False: it is somebody's machine, which is as it is."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from lab.core import proc
@@ -72,8 +73,8 @@ def ensure(guest: Guest, package: Package, step: Step, deadline: Deadline) -> bo
         step.result = f"Docker {engine} is there"
         return False
     if engine != _INSTALLED:
-        _install(guest, package, step, deadline)
-    step.result = f"Docker {_start(guest, deadline)} ({package})"
+        install(guest, package, step, deadline)
+    step.result = f"Docker {start(guest, deadline)} ({package})"
     return True
 
 
@@ -114,7 +115,8 @@ def _info(guest: Guest) -> dict[str, Any]:
     return answer
 
 
-def _install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> None:
+def install(guest: Guest, package: Package, step: Step, deadline: Deadline) -> None:
+    """Install Docker's packages by apt, from the image's own cache where they are in it. Raises LabError."""
     if package == "docker-ce":
         dockerrepo.add(guest, step, deadline)
         apt.install(guest, ["docker-ce", "docker-ce-cli", "containerd.io", "apparmor"], step, deadline)
@@ -143,9 +145,9 @@ def _install_distributions(guest: Guest, step: Step, deadline: Deadline, *, offl
         apt.install(guest, ["docker.io", "apparmor"], step, deadline, offline=offline)
 
 
-def _start(guest: Guest, deadline: Deadline) -> str:
-    """Let the user in, start the engine, and give its version once it answers him."""
-    started = guest.run(["sh", "-c", _START, guest.user, *GROUPS], sudo=True, check=False)
+def start(guest: Guest, deadline: Deadline, groups: Sequence[str] = GROUPS) -> str:
+    """Put the user into these groups, start the engine, and give its version once it answers him."""
+    started = guest.run(["sh", "-c", _START, guest.user, *groups], sudo=True, check=False)
     if "joined" in started.out:
         guest.reconnect()  # a group counts from a login on
 

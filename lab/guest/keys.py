@@ -82,6 +82,11 @@ def write_known_hosts(path: Path, host: KeyPair, port: int) -> Path:
     return path
 
 
+def write_pinned(path: Path, host: str, port: int, key: str) -> None:
+    """Write a known_hosts file with nothing but `key` (`kind base64`) for a machine at `host`."""
+    files.write_atomic(path, f"{host if port == 22 else f'[{host}]:{port}'} {key}\n")
+
+
 def _ensure_pair(private: Path, comment: str) -> KeyPair:
     public = private.with_name(f"{private.name}.pub")
     if not private.exists():

@@ -17,8 +17,16 @@ def facts(guest: Guest, deadline: Deadline | None = None) -> CpuFacts:
 def probe(guest: Guest, deadline: Deadline | None = None) -> KvmFacts:
     """Run the functional probe in L1 as the user lab logs in as, who must be in group kvm.
 
+    As root where the terms say that only root may use the device.
     Raises BlockedError when there is no Python to run it under, CommandError when it was ended, LabError
     when the answer is not what the script prints. A KVM that fails or hangs is an answer, not an error.
     """
-    done = python.run(guest, "kvm_probe.py", "--seconds", str(SECONDS_PER_MODE), deadline=deadline)
+    done = python.run(
+        guest,
+        "kvm_probe.py",
+        "--seconds",
+        str(SECONDS_PER_MODE),
+        sudo=guest.terms.kvm_by_sudo,
+        deadline=deadline,
+    )
     return KvmFacts(probe=parsed(Probe, done.out, done.err), facts=facts(guest, deadline))

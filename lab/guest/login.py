@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,21 +62,25 @@ def connect(
     known_hosts: Path,
     deadline: Deadline,
     banner: Banner | None = None,
+    reach: Callable[[Deadline], socket.socket] | None = None,
+    agent: str = "",
 ) -> GuestConnection:
     """An open Fabric connection that trusts the keys in `known_hosts` and nothing else.
 
-    No other key, no user's ssh or Fabric configuration; the user's agent is asked for `key`
-    alone, and only where that has a passphrase. Raises HostKeyError, AuthRefusedError,
-    UnreachableError, LockedKeyError, DeadlineError.
+    No other key, no user's ssh or Fabric configuration; the user's agent (`agent`, or the environment's) is
+    asked for `key` alone, and only where that has a passphrase. `reach` makes the connection where that takes
+    more than host and port. Raises HostKeyError, AuthRefusedError, UnreachableError, LockedKeyError,
+    DeadlineError.
     """
     from lab.guest.connection import GuestConnection
 
-    sock = banner or dial(host, port, deadline)
-    # Else a command's second message waits for the answer to its first: 40 ms on the loopback.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock = banner or dial(host, port, deadline, reach)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        # Else a command's second message waits for the answer to its first: 40 ms on the loopback.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     seconds = max(1.0, min(LOGIN_SECONDS, deadline.left))
     trusted = pinned_keys(known_hosts)
-    connection = GuestConnection(sock, host, port, user, private_key(key), trusted, seconds)
+    connection = GuestConnection(sock, host, port, user, private_key(key, agent), trusted, seconds)
     failure: list[BaseException] = []
 
     def work() -> None:
@@ -102,19 +107,26 @@ def connect(
     return connection
 
 
-def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """A connected socket. Raises UnreachableError."""
+def dial(
+    host: str, port: int, deadline: Deadline, reach: Callable[[Deadline], socket.socket] | None = None
+) -> socket.socket:
+    """A connected socket, made by `reach` where that is given. Raises UnreachableError."""
     try:
+        if reach is not None:
+            return reach(deadline)
         return socket.create_connection((host, port), timeout=max(0.1, min(LOGIN_SECONDS, deadline.left)))
     except OSError as error:
+        if reach is not None:
+            raise UnreachableError(f"{host}:{port} is not reached: {error.strerror or error}") from error
         raise UnreachableError(
             f"nothing listens on {host}:{port}: {error.strerror or error}",
             hint="`invoke lab.status` says whether the VM runs",
         ) from error
 
 
-def private_key(key: Path) -> paramiko.PKey:
-    """The key in a file; of one with a passphrase, as the user's agent has it.
+def private_key(key: Path, agent: str = "") -> paramiko.PKey:
+    """The key in a file; of one with a passphrase, or of which `key` is the public half (`.pub`), as the
+    user's agent has it (`agent`: its socket, where that is not the environment's).
 
     Raises LockedKeyError when the agent does not, LabError when it is no private key.
     """
@@ -123,10 +135,12 @@ def private_key(key: Path) -> paramiko.PKey:
     from paramiko.pkey import UnknownKeyType
 
     try:
+        if key.suffix == ".pub":
+            raise paramiko.PasswordRequiredException("only the agent has it")
         return paramiko.PKey.from_path(str(key))  # Vagrant's own may be RSA
     except (TypeError, paramiko.PasswordRequiredException) as error:  # cryptography's word for a passphrase
-        wanted = _public_half(key)
-        for held in paramiko.Agent().get_keys() if wanted else ():
+        wanted = public_half(key)
+        for held in agent_keys(agent) if wanted else ():
             if held.asbytes() == wanted:
                 return held
         raise LockedKeyError(
@@ -140,7 +154,27 @@ def private_key(key: Path) -> paramiko.PKey:
         ) from error
 
 
-def _public_half(key: Path) -> bytes:
+def agent_keys(agent: str = "") -> Sequence[paramiko.AgentKey]:
+    """The keys of the SSH agent at the socket `agent`, or of the environment's; none without an agent."""
+    import paramiko
+    from paramiko.agent import AgentSSH
+
+    if agent == "none":
+        return ()
+    if not agent:
+        return paramiko.Agent().get_keys()
+    asked = AgentSSH()
+    try:
+        with contextlib.suppress(OSError, paramiko.SSHException):
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect(agent)
+            asked._connect(sock)  # type: ignore[attr-defined]
+    except AttributeError:
+        return ()
+    return asked.get_keys()
+
+
+def public_half(key: Path) -> bytes:
     """Of a key with a passphrase, as SSH sends it; empty when it is not to be had.
 
     OpenSSH's own format has it in clear (PROTOCOL.key); beside an older one it is in a file `.pub`.
@@ -148,6 +182,8 @@ def _public_half(key: Path) -> bytes:
     import paramiko
 
     with contextlib.suppress(OSError, ValueError, IndexError, paramiko.SSHException):
+        if key.suffix == ".pub":
+            return base64.b64decode(key.read_text().split()[1])
         lines = key.read_text().split("-----")
         if "OPENSSH" not in lines[1]:
             return base64.b64decode(key.with_name(f"{key.name}.pub").read_text().split()[1])

@@ -22,6 +22,7 @@ from lab.core.proc import tail
 from lab.engines.protocol import LOOPBACK
 from lab.guest import login
 from lab.guest.login import ConnectionLostError, UnreachableError
+from lab.guest.terms import OWN, Terms
 
 if TYPE_CHECKING:
     from lab.guest.connection import GuestConnection
@@ -62,13 +63,21 @@ class Guest:
     """
 
     def __init__(
-        self, host: str = LOOPBACK, *, port: int, user: str = "lab", key: Path, known_hosts: Path
+        self,
+        host: str = LOOPBACK,
+        *,
+        port: int,
+        user: str = "lab",
+        key: Path,
+        known_hosts: Path,
+        terms: Terms = OWN,
     ) -> None:
         self.host = host
         self.port = port
         self.user = user
         self.key = key
         self.known_hosts = known_hosts
+        self.terms = terms
         self._lock = threading.RLock()
         self._connection: GuestConnection | None = None
 
@@ -91,6 +100,8 @@ class Guest:
                     known_hosts=self.known_hosts,
                     deadline=deadline or Deadline.after(login.LOGIN_SECONDS),
                     banner=banner,
+                    reach=self.terms.dial,
+                    agent=self.terms.agent,
                 )
             return self._connection
 
@@ -127,12 +138,12 @@ class Guest:
         from lab.guest.runner import Captured, GuestCommand
 
         deadline = deadline or Deadline.after(DEFAULT_SECONDS)
-        words = [str(word) for word in argv]
+        words, by_root = self.terms.applied(argv, sudo)
         source = io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin)
         out, err = Captured(on_line), Captured(on_line)
         started = time.monotonic()
         try:
-            command = GuestCommand(words, sudo, deadline, source.read, out.add, err.add)
+            command = GuestCommand(words, by_root, deadline, source.read, out.add, err.add)
             status = self._connected(command.run, deadline)
         except (DeadlineError, ConnectionLostError) as error:
             error.tail = tail(out.text + "\n" + err.text)
@@ -151,8 +162,8 @@ class Guest:
         """
         from lab.guest.runner import GuestCommand, read_own_input, write_own_error
 
-        words = [str(word) for word in argv]
-        command = GuestCommand(words, False, deadline, read_own_input, screen.write, write_own_error)
+        words, by_root = self.terms.applied(argv, False)
+        command = GuestCommand(words, by_root, deadline, read_own_input, screen.write, write_own_error)
         status = self._connected(command.run, deadline)
         return _KILLED if status < 0 else status
 
@@ -226,7 +237,9 @@ class Guest:
 
 
 def ssh_command(guest: Guest) -> list[str]:
-    """The argument list of `ssh` that logs a person in, the host key pinned as for lab."""
+    """The argument list that gives a person a shell there: of `ssh`, the host key pinned as for lab."""
+    if guest.terms.command:
+        return list(guest.terms.command)
     names = list(login.pinned_keys(guest.known_hosts))
     alias = [] if f"[{guest.host}]:{guest.port}" in names else ["-o", f"HostKeyAlias={names[0]}"]
     return [

@@ -19,6 +19,9 @@ from lab.guest import docker, python
 from lab.guest.ssh import Guest
 from lab.probes.kvm import SECONDS_PER_MODE, Probe, parse_probe, script
 
+OWNER_LABEL = "io.lab.uuid"
+"""The label of what lab makes in Docker: the lab's UUID."""
+
 _NOBODY = "65534:65534"
 _TIDY_SECONDS = 30.0
 # L1's own Python, mounted read-only, serves the probe: the image holds only these links.
@@ -54,9 +57,11 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
     word = f"lab-container-{secrets.token_hex(12)}"
     reference = f"lab-proof:{secrets.token_hex(4)}"
     words = ["docker", "run", "--pull", "never", "--rm", "--interactive", "--network", "none"]
+    owner = guest.terms.owner
+    words += ["--label", f"{OWNER_LABEL}={owner}"] if owner else []
     words += [*options, reference, *command]
     try:
-        guest.run(["docker", "load", "--quiet"], stdin=image(reference, word), deadline=deadline)
+        guest.run(["docker", "load", "--quiet"], stdin=image(reference, word, owner), deadline=deadline)
         out = guest.run(words, stdin=script("kvm_probe.py") if command else "", deadline=deadline).out
     except CommandError as error:
         lacking = python.explained(error)
@@ -74,11 +79,15 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
     return rest
 
 
-def image(reference: str, word: str) -> bytes:
-    """An archive for `docker load`: a static program that writes `word`, and where L1's /usr goes."""
+def image(reference: str, word: str, owner: str = "") -> bytes:
+    """An archive for `docker load`: a static program that writes `word`, and where L1's /usr goes.
+
+    `owner` is the UUID of the lab that it is labelled with.
+    """
     with tempfile.TemporaryDirectory(prefix="lab-proof-") as folder:
         target = Path(folder) / "image.tar"
         greeter = CpioEntry.file(program.says(f"{word}\n"), 0o755)
         entries = {"proof": greeter} | _LINKS | _FOLDERS
-        oci.write(target, reference=reference, entries=entries, config={"Cmd": ["/proof"]})
+        labels = {"Labels": {OWNER_LABEL: owner}} if owner else {}
+        oci.write(target, reference=reference, entries=entries, config={"Cmd": ["/proof"], **labels})
         return target.read_bytes()

@@ -98,17 +98,26 @@ def table(outcomes: Iterable[Outcome], claim: Claim) -> Table:
 
 def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> list[str]:
     """The verdict, the other claims, the cell they hold for, and what none of it proves; a line each."""
-    others = [f"{name}: {other.verdict} ({other.reason})" for name, other in claims.items() if name != claim]
+    others = [
+        f"{named(name, cell)}: {other.verdict} ({other.reason})"
+        for name, other in claims.items()
+        if name != claim
+    ]
     chosen = claims[claim]
     return [
         redact.clean(line)
         for line in (
-            f"{claim}: {chosen.verdict}, for {describe(cell)}: {chosen.reason}",
+            f"{named(claim, cell)}: {chosen.verdict}, for {describe(cell)}: {chosen.reason}",
             *others,
             *(f"not proven: {limit}" for limit in limits(cell, claim, chosen.verdict)),
             *([f"spoken to over {cell.transport}"] if cell.transport else []),
         )
     ]
+
+
+def named(claim: Claim, cell: Cell) -> str:
+    """The claim by its right name in this cell: where nothing is nested, `nesting` is KVM in a container."""
+    return "kvm in a container" if claim is Claim.NESTING and cell.nothing_nested else claim.value
 
 
 def describe(cell: Cell) -> str:
@@ -123,6 +132,8 @@ def describe(cell: Cell) -> str:
 
 def nesting(cell: Cell) -> str:
     """What provides L1's virtualization extensions, in words."""
+    if cell.nothing_nested:
+        return "nothing is nested"
     if cell.emulated and cell.nesting is Nesting.HARDWARE:
         return "nesting on an emulated host"
     return _NESTING[cell.nesting]
@@ -132,7 +143,7 @@ def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
     """What this verdict does not prove, in this cell."""
     gaps = []
     if verdict in (Verdict.BLOCKED, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE):
-        gaps.append(f"anything about {claim}, for or against: it was not settled here")
+        gaps.append(f"anything about {named(claim, cell)}, for or against: it was not settled here")
     else:
         gaps.append("anything about other versions, settings or machines than the ones named above")
     if cell.emulated:

@@ -73,7 +73,7 @@ def _judge(claim: Claim, by_rung: dict[str, Outcome], cell: Cell, expected: str 
             f"the emulator asked for is {expected}, and the one that ran is {cell.emulator or 'none'}",
             judged.rungs,
         )
-    if cell.nesting is Nesting.NONE:
+    if cell.nesting is Nesting.NONE and not cell.nothing_nested:
         return _without_nesting(judged, cell)
     return judged
 

@@ -145,6 +145,10 @@ class Nesting(StrEnum):
     NONE = "none"
 
 
+BARE_METAL = "bare metal"
+"""The acceleration of a cell in which L1 is no VM."""
+
+
 @dataclass(frozen=True)
 class Host:
     """L0. `system` is `linux` or `macos`; `os` is its name and release as people say it.
@@ -189,6 +193,11 @@ class Cell:
     transport: str = field(default="", compare=False)
     """How lab spoke to the engine, and why so; empty where there is one way only. The VM is the same over
     any, so a cell is not another one for it."""
+
+    @property
+    def nothing_nested(self) -> bool:
+        """The machine is no VM: its own processor runs the container's guest."""
+        return self.acceleration == BARE_METAL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nesting", Nesting(self.nesting))

@@ -10,6 +10,7 @@ from lab.documents.labs import AdbAccess, ForwardEntry, ScreenAccess, SshAccess
 from lab.emulators import MAIN
 from lab.engines.protocol import LOOPBACK
 from lab.guest.ssh import ssh_command
+from lab.workflow import attached
 from lab.workflow.emulator_status import all_known
 from lab.workflow.workbench import Workbench
 
@@ -23,6 +24,11 @@ def forwards(bench: Workbench) -> list[ForwardEntry]:
 
 
 def ssh(bench: Workbench) -> SshAccess | None:
+    if attached.is_attached(bench.record()):
+        link = attached.link_of(bench.lab)
+        if link.way is None:
+            return None
+        return SshAccess(command=shlex.join(ssh_command(bench.guest)), port=link.way.machine.port)
     forward = bench.record().forwards.get("ssh")
     return (
         SshAccess(command=shlex.join(ssh_command(bench.guest)), port=forward.host_port) if forward else None
@@ -47,7 +53,7 @@ def access(bench: Workbench, evidence: str | None) -> LabAccess:
         novnc=novnc(bench),
         ports=forwards(bench),
         evidence=evidence,
-        stop=_task(bench, "lab.halt"),
+        stop=_task(bench, _stop(bench)),
     )
 
 
@@ -60,12 +66,23 @@ def lines(bench: Workbench, evidence: str | None) -> list[str]:
             ("  or", ways.ssh.command if ways.ssh else ""),
             ("adb", f"adb connect {ways.adb.address}" if ways.adb else ""),
             ("screen", f"{ways.novnc.address}   (open: {_task(bench, 'lab.open')})" if ways.novnc else ""),
-            ("stop", f"{ways.stop}   (pause: {_task(bench, 'lab.suspend')})"),
-            ("remove", _task(bench, "lab.destroy")),
+            *_ends(bench, ways),
             ("evidence", evidence or ""),
         ],
         10,
     )
+
+
+def _stop(bench: Workbench) -> str:
+    return "emulator.down" if attached.is_attached(bench.record()) else "lab.halt"
+
+
+def _ends(bench: Workbench, found: LabAccess) -> list[tuple[str, str]]:
+    """How it is stopped, and how it is removed; lab neither halts nor destroys somebody's machine."""
+    if attached.is_attached(bench.record()):
+        return [("stop", found.stop), ("leave", _task(bench, "lab.detach"))]
+    pause = _task(bench, "lab.suspend")
+    return [("stop", f"{found.stop}   (pause: {pause})"), ("remove", _task(bench, "lab.destroy"))]
 
 
 def _task(bench: Workbench, task: str) -> str:

@@ -20,7 +20,7 @@ from lab.guest.ssh import Guest
 from lab.images import cache, debian, uses
 from lab.ladder import rungs
 from lab.model.domain import Outcome
-from lab.workflow import consent, emulator_start, guest_image, ports, preflight
+from lab.workflow import attached, consent, emulator_start, guest_image, ports, preflight
 from lab.workflow.workbench import Workbench
 
 _HOLD_KVM = debian.SOURCES / "rootfs/etc/systemd/system/lab-hold-kvm.service"
@@ -88,6 +88,8 @@ class Builder:
     def _vm(self) -> None:
         bench = self._bench
         state = bench.machine.status()
+        if attached.is_attached(bench.record()):
+            attached.require_docker(bench)
         if state is State.RUNNING:
             return
         self._slept = state is State.SUSPENDED or state in HELD
@@ -156,6 +158,8 @@ class Builder:
         self._bench.guest.reconnect()  # the user's new groups count from a login on
 
     def _install(self) -> None:
+        if attached.is_attached(self._bench.record()):
+            return  # its Docker is used as it is
         with self._inside() as guest, self._steps.step("docker.install") as step:
             if self._slept:
                 clock.set_now(guest)
@@ -174,7 +178,7 @@ class Builder:
         """
         deadline = Deadline.after(self._session.settings.deadlines.boot)
         guest = self._bench.log_in(deadline, self._bench.new_guest)
-        if not guest_image.is_own(self._bench.record().image):
+        if not guest_image.is_own(self._bench.record().image) and not guest.terms.somebodys:
             boot.wait_until_over(guest, deadline)
         return guest
 

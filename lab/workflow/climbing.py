@@ -24,7 +24,7 @@ from lab.ladder.site import Site
 from lab.ladder.verdict import ClaimVerdict, exit_code, judge, strongest_claim
 from lab.model.domain import NOT_ANDROID, Cell, Claim, Host, Nesting, Outcome, Verdict
 from lab.records.evidence import Run
-from lab.workflow import guest_image
+from lab.workflow import attached, guest_image
 from lab.workflow.collect import collect
 from lab.workflow.workbench import Workbench
 
@@ -83,6 +83,9 @@ def climb_lab(
     saves what needs no waiting and goes on to the caller.
     """
     started = datetime.now(UTC)
+    if attached.is_attached(bench.record()):
+        with contextlib.suppress(LabError):  # the rungs say what is wrong with it
+            attached.refresh(bench)
     site = bench.site(boot_seconds=boot_seconds)
     outcomes: list[Outcome] = []
 
@@ -140,7 +143,7 @@ def climb_lab(
 
 def _informative(bench: Workbench, claim: Claim | None) -> tuple[str, ...]:
     """The rungs that only inform; where no claim was named, for each claim that may turn out to be meant."""
-    theory = bench.session.factories.host().mac and bench.record().engine == "virtualbox"
+    theory = bench.host().mac and bench.record().engine == "virtualbox"
     meant = claim or (Claim.THEORY if theory else Claim.ANDROID)
     return LADDER.informative(meant)
 

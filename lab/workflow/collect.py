@@ -17,6 +17,7 @@ from lab.emulators import MAIN
 from lab.engines.protocol import State
 from lab.guest.gather import gather
 from lab.records.evidence import Run
+from lab.workflow import attached
 from lab.workflow.workbench import Workbench
 
 _GUEST_SECONDS = 30.0
@@ -42,6 +43,9 @@ _IN_GUEST: dict[str, list[str]] = {
 }
 """Evidence file to the command in L1 that gives it, run as root."""
 
+_PRIVATE = frozenset({"docker-ps.txt", "packages.txt", "journal.txt"})
+"""What of somebody's machine is none of lab's business: it says nothing of KVM."""
+
 Source = Callable[[], str | Path | None]
 
 
@@ -59,7 +63,7 @@ def collect(bench: Workbench, run: Run, *, reach_guest: bool = True) -> list[str
 def _of_host(bench: Workbench) -> dict[str, Source]:
     settings = bench.session.settings
     return {
-        "host.json": lambda: json.dumps(bench.session.factories.host().as_dict(), indent=2, default=str),
+        "host.json": lambda: json.dumps(bench.host().as_dict(), indent=2, default=str),
         "config.json": lambda: json.dumps(
             [{"key": row.key, "value": row.value, "origin": row.origin} for row in effective(settings)],
             indent=2,
@@ -88,10 +92,12 @@ def _of_machine(bench: Workbench, run: Run) -> dict[str, Source]:
 
 
 def _of_guest(bench: Workbench) -> dict[str, Source]:
+    somebodys = attached.is_attached(bench.record())
+    wanted = {name: words for name, words in _IN_GUEST.items() if not (somebodys and name in _PRIVATE)}
     try:
-        found = gather(bench.guest, _IN_GUEST, Deadline.after(_GUEST_SECONDS))
+        found = gather(bench.guest, wanted, Deadline.after(_GUEST_SECONDS))
     except Exception as error:  # named as missing, file by file
-        return {name: _raising(error) for name in _IN_GUEST}
+        return {name: _raising(error) for name in wanted}
     return {name: lambda text=text: text for name, text in found.items()}  # type: ignore[misc]
 
 

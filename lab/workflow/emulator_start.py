@@ -13,7 +13,7 @@ from lab.emulators.protocol import AndroidEmulator, ContainerState, NestedFailed
 from lab.engines.protocol import SOFTWARE
 from lab.guest import kvm
 from lab.guest.ssh import Guest
-from lab.workflow import emulator_status, ports
+from lab.workflow import attached, emulator_status, ports
 from lab.workflow.emulator_status import Sight
 from lab.workflow.workbench import Workbench
 
@@ -82,8 +82,12 @@ class Launch:
         """Have its services reachable from the host."""
         bench = self._bench
         with self._steps.step("emulator.ports") as step:
-            fixed = self._session.settings.ports.model_dump()
-            ports.open_at_run_time(bench.lab, bench.machine, bench.ports_of(self._name), fixed, self._steps)
+            if attached.is_attached(bench.record()):
+                attached.open_ports(bench)
+            else:
+                fixed = self._session.settings.ports.model_dump()
+                wanted = bench.ports_of(self._name)
+                ports.open_at_run_time(bench.lab, bench.machine, wanted, fixed, self._steps)
             step.result = ", ".join(
                 f"{service} on {address}" for service, address in bench.addresses(self._name).items()
             )

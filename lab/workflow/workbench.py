@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from lab.emulators.protocol import Emulator, Reach
 from lab.engines.protocol import HELD, LOOPBACK, Engine, Machine, MachineSpec, State, why_dead
 from lab.guest import keys
 from lab.guest.ssh import Guest
+from lab.host.facts import HostFacts
 from lab.images import cache
 from lab.ladder.site import Site
 from lab.model.domain import MAIN, NONE
 from lab.records.labs import Instance, Lab, Record
+from lab.workflow import attached
 from lab.workflow.session import Session
 
 GUEST_SSH_PORT = 22
@@ -51,6 +53,13 @@ class Workbench:
             self.guest.close()
             del self.__dict__["guest"]
 
+    def forget_what_was(self) -> None:
+        """Take guest, machine, engine and emulators anew: an attached machine was looked at just now."""
+        self.close()
+        for name in ("machine", "engine"):
+            self.__dict__.pop(name, None)
+        self._emulators.clear()
+
     def record(self) -> Record:
         """The lab's record, read anew. UsageError where the lab was never finished being created."""
         return self._known or self.lab.record()
@@ -58,7 +67,8 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         record = self.record()
-        return self.session.engine(record.engine, record.acceleration)
+        options = replace(self.session.engine_options(record.acceleration), folder=self.lab.vm_folder)
+        return self.session.factories.engine(record.engine, options)
 
     @cached_property
     def keys(self) -> keys.Keys:
@@ -82,6 +92,7 @@ class Workbench:
             disk_gib=record.disk_gib,
             paravirt=record.paravirt,
             nested=record.nested,
+            asked=not attached.is_attached(record),
         )
 
     @cached_property
@@ -119,6 +130,8 @@ class Workbench:
 
     def new_guest(self) -> Guest:
         """A connection of its own, for work that goes on beside the rest; the caller closes it."""
+        if attached.is_attached(self.record()):
+            return attached.guest(self.lab, self.record())
         forward = self.record().forwards.get("ssh")
         if forward is None:
             raise BlockedError(
@@ -185,7 +198,7 @@ class Workbench:
 
     def guest_ports(self) -> dict[str, int]:
         """The name of every forward the lab should have, and the VM's port behind it."""
-        found = {"ssh": GUEST_SSH_PORT}
+        found = {} if attached.is_attached(self.record()) else {"ssh": GUEST_SSH_PORT}
         for name in self.record().instances:
             found |= self.ports_of(name)
         return found
@@ -211,6 +224,7 @@ class Workbench:
             vm_memory_mib=record.memory_mib,
             # The disk of a machine that is somebody else's was not asked for.
             vm_disk_gib=record.disk_gib if record.engine in engines.names() else 0,
+            **attached.place(self.lab, record),
         )
 
     def _debian_mirror(self) -> str:
@@ -218,10 +232,15 @@ class Workbench:
 
         return mirror.debian(self.session)
 
+    def host(self) -> HostFacts:
+        """What the lab's L0 is: this host; where the lab is somebody's machine, that machine itself."""
+        known = attached.host(self.lab) if attached.is_attached(self._known or self.lab.read()) else None
+        return known or self.session.factories.host()
+
     def site(self, *, boot_seconds: float, instance: str = MAIN) -> Site:
         """What the ladder's checks look at. Read when they look: a port may change under way."""
         return Site(
-            host=self.session.factories.host(),
+            host=self.host(),
             tools=EmulatorTools(self, instance),
             emulator=self.emulator(instance) if instance in self.record().instances else None,
             adb_folder=self.lab.adb_folder,

@@ -37,6 +37,8 @@ class Server:
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.write_text(f"lab-vm {(folder / 'host.pub').read_text()}")
         self.sftp = "internal-sftp"
+        self.environment = ""
+        """Further NAME=value words for each command."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -47,7 +49,7 @@ class Server:
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'authorized'}\nStrictModes no\n"
             f"PasswordAuthentication no\nSubsystem sftp {self.sftp}\n"
-            f"SetEnv HOME={self.folder}\n"  # else each command runs the tester's ~/.bashrc first
+            f"SetEnv HOME={self.folder} {self.environment}\n"  # else each command runs the tester's ~/.bashrc
         )
         assert PROGRAM
         with (self.folder / "log").open("ab") as log:

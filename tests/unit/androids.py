@@ -17,6 +17,7 @@ from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.options import Place
 from lab.emulators.protocol import Reach
 from lab.guest.ssh import Guest, Result
+from lab.guest.terms import OWN
 from tests.unit.docker_android_looks import NONCE
 
 REFERENCE = "budtmo/docker-android:emulator_14.0"
@@ -25,6 +26,8 @@ Answer = str | Callable[[str | bytes], str]
 
 class FakeGuest:
     """Answers by the command's first words; keeps what was asked, and what was put on standard input."""
+
+    terms = OWN
 
     def __init__(self, **answers: Answer) -> None:
         self.answers: dict[str, Answer] = {"printenv": "10.0.2.2 4711 10.0.2.15 22\n", **answers}

@@ -13,6 +13,7 @@ from lab.core.journal import Journal
 from lab.emulators import Place
 from lab.emulators.protocol import Emulator
 from lab.guest.ssh import Guest, Result
+from lab.guest.terms import OWN
 from lab.images import cache as images
 from lab.images import canary as recipe
 
@@ -38,6 +39,8 @@ CONTAINER_JSON: dict[str, Any] = {
 
 class FakeGuest:
     """Answers by the command's first words, and remembers all commands."""
+
+    terms = OWN
 
     def __init__(self, answers: dict[str, tuple[int, str, str]]) -> None:
         self.answers = answers
@@ -100,6 +103,8 @@ def built(tmp_path: Path) -> Emulator:
 
 class Shell:
     """Runs lab's scripts with a real sh, and a docker of the test's own."""
+
+    terms = OWN
 
     def __init__(self, folder: Path, docker: str) -> None:
         self.calls = folder / "calls"

@@ -44,6 +44,7 @@ from lab.engines.protocol import (
     State,
 )
 from lab.guest.ssh import Result
+from lab.guest.terms import OWN
 
 KVM, TCG = "KVMKVMKVM", "TCGTCGTCGTCG"
 USABLE = Availability(True, "fake")
@@ -270,6 +271,8 @@ class FakeEngine:
 @dataclass
 class FakeGuest:
     """L1 over SSH: answers what the rungs and the evidence ask of it."""
+
+    terms = OWN
 
     world: World
     port: int = 10022

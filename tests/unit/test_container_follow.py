@@ -20,6 +20,7 @@ from lab.core.deadline import Deadline, poll
 from lab.core.errors import BlockedError
 from lab.emulators.container import Container
 from lab.guest.ssh import Guest, Result
+from lab.guest.terms import OWN
 from lab.probes.kvm import script
 from tests.capabilities import needs_linux
 
@@ -117,6 +118,8 @@ def _children_of(*words: str) -> list[int]:
 
 class FakeGuest:
     """Answers an inspection, and says what the script would."""
+
+    terms = OWN
 
     def __init__(self, inspected: str, *lines: str) -> None:
         self.inspected, self.lines = inspected, lines

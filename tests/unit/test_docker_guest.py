@@ -17,6 +17,7 @@ from lab.core.errors import BlockedError, CommandError, DeadlineError, Interrupt
 from lab.core.steps import Event, Steps
 from lab.guest import apt, clock, docker
 from lab.guest.ssh import Result
+from lab.guest.terms import OWN
 
 Answer = tuple[int, str, str]
 OK: Answer = (0, "", "")
@@ -24,6 +25,8 @@ OK: Answer = (0, "", "")
 
 class FakeGuest:
     """A Debian-like VM: what is installed, running and allowed decides what commands answer."""
+
+    terms = OWN
 
     user = "lab"
     info = '{"ServerVersion": "1.2"}'

@@ -13,10 +13,13 @@ from lab.core.errors import LabError
 from lab.guest import gather as gathering
 from lab.guest.gather import gather
 from lab.guest.ssh import Result
+from lab.guest.terms import OWN
 
 
 class Shell:
     """What Guest.run does, on this machine."""
+
+    terms = OWN
 
     def __init__(self, cut: int | None = None) -> None:
         self.cut = cut

@@ -21,6 +21,7 @@ from lab.guest import adopt, python
 from lab.guest.keys import KeyPair
 from lab.guest.login import AuthRefusedError
 from lab.guest.ssh import Guest, Result
+from lab.guest.terms import OWN
 from lab.probes.kvm import SCRIPTS, CpuFacts, Probe, parsed, script
 
 _LATER = {
@@ -106,6 +107,8 @@ def test_the_probes_run_under_an_old_python(program: str) -> None:
 
 class FakeGuest:
     """A machine whose python3 is `program`, or one that is not there."""
+
+    terms = OWN
 
     def __init__(self, program: list[str], status: int | None = None) -> None:
         self.program, self.status = program, status

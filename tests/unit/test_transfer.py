@@ -16,6 +16,7 @@ from lab.core.steps import Steps
 from lab.emulators import transfer
 from lab.emulators.transfer import ImageArchive, Transfer
 from lab.guest.ssh import Guest, Result
+from lab.guest.terms import OWN
 
 ID, OTHER = "sha256:of-the-archive", "sha256:of-something-else"
 INSPECTED = json.dumps([{"Id": ID}])
@@ -36,6 +37,8 @@ _MOST = 1 << 20
 
 class Shell:
     """L1 with a folder of its own in the place of /var/tmp, and the free space that the test gives it."""
+
+    terms = OWN
 
     def __init__(self, folder: Path, docker: str) -> None:
         self.folder = folder
@@ -97,7 +100,11 @@ def test_image_is_copied_loaded_and_its_copy_gone(tmp_path: Path, archive: Image
     shell, moved = Shell(tmp_path, LOADED), Transfer(archive)
     assert "MB copied" in upload(moved, shell)
     load(moved, shell)
-    assert (tmp_path / "loaded").exists() and not shell.exists(moved._remote) and moved.named(ID)
+    assert (
+        (tmp_path / "loaded").exists()
+        and not shell.exists(moved._remote(cast(Guest, shell)))
+        and moved.named(ID)
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,10 +114,10 @@ def test_copy_that_does_not_load_is_not_trusted_again(
     tmp_path: Path, archive: ImageArchive, docker: str, error: type[LabError], what: str
 ) -> None:
     shell, moved = Shell(tmp_path, docker), Transfer(archive)
-    Path(moved._remote).write_text("torn by a power cut")
+    Path(moved._remote(cast(Guest, shell))).write_text("torn by a power cut")
     with pytest.raises(error, match=what):
         load(moved, shell)
-    assert not shell.exists(moved._remote), "the next try would load it again"
+    assert not shell.exists(moved._remote(cast(Guest, shell))), "the next try would load it again"
     # The next one has it anew.
     again = Shell(tmp_path, LOADED)
     load(Transfer(archive), again)
@@ -119,10 +126,10 @@ def test_copy_that_does_not_load_is_not_trusted_again(
 
 def test_copy_is_kept_while_docker_does_not_answer(tmp_path: Path, archive: ImageArchive) -> None:
     shell, moved = Shell(tmp_path, NO_DOCKER), Transfer(archive)
-    Path(moved._remote).write_bytes(archive.path.read_bytes())
+    Path(moved._remote(cast(Guest, shell))).write_bytes(archive.path.read_bytes())
     with pytest.raises(LabError, match="does not answer"):
         load(moved, shell)
-    assert shell.exists(moved._remote)
+    assert shell.exists(moved._remote(cast(Guest, shell)))
 
 
 def test_image_that_is_another_is_refused(tmp_path: Path, archive: ImageArchive) -> None:
@@ -183,7 +190,7 @@ def test_part_that_was_copied_is_not_asked_for_again(
         Shell, "put", lambda *_, resume: None if resume else pytest.fail("from the beginning")
     )
     shell, moved = Shell(tmp_path, "exit 1"), _sized(tmp_path, archive, 3 * GIB)
-    with Path(f"{moved._remote}.part").open("wb") as stream:
+    with Path(f"{moved._remote(cast(Guest, shell))}.part").open("wb") as stream:
         stream.truncate(2 * GIB)
     shell.has((7 * GIB, "/"), (7 * GIB, "/"))
     upload(moved, shell)

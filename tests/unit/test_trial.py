@@ -12,6 +12,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.guest import trial
 from lab.guest.ssh import Result
+from lab.guest.terms import OWN
 from tests.unit.fakes import kvm_probe, word_in
 
 Answer = tuple[int, str, str]
@@ -20,6 +21,8 @@ PROBE = json.dumps(kvm_probe())
 
 class FakeGuest:
     """Docker in a VM: `says` is what the container whose image holds that word gives."""
+
+    terms = OWN
 
     def __init__(self, says: Callable[[str], Answer], device: bool = True) -> None:
         self.says, self.device = says, device

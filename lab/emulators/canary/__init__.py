@@ -125,7 +125,8 @@ class Canary(ContainerEmulator):
         return Transfer(
             ImageArchive(
                 image.path, manifest.sha256, facts["reference"], facts["image_id"], (facts["layer"],)
-            )
+            ),
+            self._place.journal,
         )
 
     def _reference(self) -> str:

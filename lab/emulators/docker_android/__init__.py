@@ -220,4 +220,4 @@ class DockerAndroid(ContainerEmulator):
 
     @cached_property
     def _transfer(self) -> Transfer:
-        return Transfer(self._need_image().archive)
+        return Transfer(self._need_image().archive, self._place.journal)

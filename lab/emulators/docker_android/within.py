@@ -134,7 +134,7 @@ def start(
     if step is not None:
         for note in notes:
             step.note(note)
-    path = f"/run/{container.name}.env"
+    path = f"{guest.terms.folder or '/run'}/{container.name}.env"
     words = ["--label", f"{sighting.NONCE_LABEL}={launch.nonce}"]
     words += ["--label", f"{sighting.IMAGE_LABEL}={image.identity}"]
     words += ["--label", f"{sighting.LAUNCH_LABEL}={launch.fingerprint}"]

@@ -15,7 +15,7 @@ from lab.core.showing import show, table
 from lab.documents.emulators import EmulatorAction, EmulatorList, EmulatorStatus, EmulatorUp
 from lab.records.evidence import Run
 from lab.records.labs import Instance
-from lab.workflow import emulator_status, ports, selection
+from lab.workflow import attached, emulator_status, ports, selection
 from lab.workflow.emulator_start import Launch
 from lab.workflow.emulator_status import Sight
 from lab.workflow.session import Reply, Session
@@ -113,6 +113,8 @@ def _working(session: Session, name: str, verb: str) -> Iterator[Workbench]:
     with bench.lab.hold(verb):
         try:
             bench.require_running()
+            if attached.is_attached(bench.record()):
+                attached.open_ports(bench)
             yield bench
         finally:
             bench.close()

@@ -7,7 +7,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import UsageError
 from lab.engines.protocol import HELD, DiskFullError, State
 from lab.tasks.lab import open as screen
-from lab.workflow import ports, waking
+from lab.workflow import attached, ports, waking
 from lab.workflow.answers import acted
 from lab.workflow.session import Reply, Session
 from lab.workflow.workbench import Workbench
@@ -53,6 +53,8 @@ def resume(session: Session, name: str) -> Reply:
     bench = Workbench.open(session, name)
     with bench.lab.hold("lab.resume"):
         state = bench.state_of_vm()
+        if attached.is_attached(bench.record()):  # it has a clock of its own
+            bench.machine.resume([])
         if state is State.RUNNING:
             waking.set_clock(bench)  # an earlier resume may have been cut short before it was
             return acted(bench, "resume", False, ["was running"])

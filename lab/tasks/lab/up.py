@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, cast
 
 from rich.console import Console
 
 from lab import __version__
 from lab.config.names import check_name
-from lab.core.errors import ExitCode, LabError
+from lab.core.errors import ExitCode, LabError, UsageError
 from lab.core.files import read_object, write_json
 from lab.core.showing import show
 from lab.core.steps import Background
@@ -23,7 +24,7 @@ from lab.model.document import SchemaError
 from lab.model.domain import Claim, Status, Verdict
 from lab.records.evidence import Run
 from lab.records.labs import Lab, Record
-from lab.workflow import emulator_start, preflight, selection
+from lab.workflow import attached, emulator_start, preflight, selection
 from lab.workflow.access import access, lines
 from lab.workflow.build import Builder
 from lab.workflow.climbing import Climbed, climb_lab
@@ -60,6 +61,8 @@ def foreseen(session: Session, name: str, fresh: bool = False) -> Record | None:
     if old is not None and not fresh and (record := old.read()) is not None:
         preflight.before_building(session, record.emulator)
         return None
+    if old is not None:
+        _must_be_labs_own(old)
     plan = selection.planned(session, name)
     preflight.before_building(session, plan.emulator)
     if old is None or not fresh:
@@ -67,6 +70,19 @@ def foreseen(session: Session, name: str, fresh: bool = False) -> Record | None:
     else:
         preflight.before_replacing(session, plan, old)
     return plan
+
+
+def _must_be_labs_own(old: Lab) -> None:
+    """Raise UsageError for a lab that is somebody's machine: lab makes none of those anew."""
+    record = None
+    with contextlib.suppress(LabError):  # one that cannot be read is replaced
+        record = old.read()
+    if attached.is_attached(record):
+        raise UsageError(
+            f"lab {old.name} is somebody's machine, which lab does not make anew",
+            hint=f"`invoke emulator.restart --name {old.name}` launches its emulator anew; "
+            f"`invoke lab.detach --name {old.name}` takes away what lab made there",
+        )
 
 
 def _climb(bench: Workbench) -> Reply:

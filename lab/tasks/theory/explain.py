@@ -135,7 +135,10 @@ def _show_explained(console: Console, document: TheoryExplain) -> None:
         _show_engine(console, row)
     if others:
         console.print()
-        _line(console, Text("Other roads, which lab does not drive:", "bold"))
+        _line(
+            console,
+            Text("Other roads, for which lab makes no VM, and attaches one (docs/attach.md):", "bold"),
+        )
         for row in others:
             _show_engine(console, row)
     console.print()
