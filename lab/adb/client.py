@@ -30,6 +30,8 @@ class Connection(adbutils.AdbConnection):
 
 
 class Client(adbutils.AdbClient):
+    """Speaks to one adb server, with an end to every answer."""
+
     def make_connection(self, timeout: float | None = None) -> Connection:
         """`timeout` is for the whole answer; `limits.deadline` may be put off afterwards."""
         connection = Connection(self.host, self.port)

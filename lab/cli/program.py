@@ -56,9 +56,9 @@ class LabProgram(Program):
         except ParseError as error:
             self._refuse(str(error))
         except ValueError as error:
-            if not (found := _NO_NUMBER.search(str(error))):
+            if not (match := _NO_NUMBER.search(str(error))):
                 raise
-            self._refuse(no_number(self.argv, found["value"]))
+            self._refuse(no_number(self.argv, match["value"]))
 
     def _refuse(self, what: str) -> NoReturn:
         """End with lab's exit code for it, and with lab's error document where JSON was asked for."""
@@ -81,17 +81,17 @@ def with_flags(words: Sequence[str], contexts: Sequence[ParserContext]) -> list[
         names |= {str(context.name), *context.aliases}
         flags = [to_flag(str(arg.name)) for arg in context.positional_args if arg.default is not None]
         optional |= dict.fromkeys((str(context.name), *context.aliases), flags[0]) if flags else {}
-    found = []
+    complete = []
     for word, following in itertools.pairwise([*words, ""]):
-        found.append(word)
+        complete.append(word)
         if word in optional and following and not following.startswith("-") and following not in names:
-            found.append(optional[word])
-    return found
+            complete.append(optional[word])
+    return complete
 
 
 def no_number(words: Sequence[str], value: str) -> str:
     """What is wrong with a flag's value that is no whole number; Invoke does not say whose it is."""
-    flags = [one for one, other in itertools.pairwise(words) if other == value and one.startswith("-")]
+    flags = [flag for flag, given in itertools.pairwise(words) if given == value and flag.startswith("-")]
     flags += [word.removesuffix(f"={value}") for word in words if word.endswith(f"={value}")]
     return f"{flags[0] if flags else 'a flag'} takes a whole number, and {value!r} is none"
 

@@ -20,9 +20,9 @@ def known(error: BaseException, *, again: str = "", folders: Sequence[Path] = ()
     lab.core.system.explain has them. What nobody foresaw is a bug, said as one.
     """
     if isinstance(error, KeyboardInterrupt | InterruptedByUser):
-        said = error if isinstance(error, InterruptedByUser) else InterruptedByUser("interrupted")
-        said.hint = said.hint or again
-        return said
+        stopped = error if isinstance(error, InterruptedByUser) else InterruptedByUser("interrupted")
+        stopped.hint = stopped.hint or again
+        return stopped
     if isinstance(error, LabError):
         return error
     if isinstance(error, OSError) and (plain := system.explain(error, folders)):

@@ -44,7 +44,7 @@ def load(flags: Mapping[str, Any] | None = None, *, root: Path | None = None) ->
     settings = Settings(**_nested(layers.values)).with_origins(layers.origins)
     _check_together(layers, settings)
     if layers.problems:
-        raise UsageError(_said(layers.problems), hint=" ".join(layers.hints))
+        raise UsageError(_listed(layers.problems), hint=" ".join(layers.hints))
     return settings
 
 
@@ -103,7 +103,7 @@ def _check_together(layers: Layers, settings: Settings) -> None:
             )
 
 
-def _said(problems: list[str]) -> str:
+def _listed(problems: list[str]) -> str:
     if len(problems) == 1:
         return problems[0]
     return f"the configuration has {len(problems)} problems:\n" + "\n".join(f"  {line}" for line in problems)

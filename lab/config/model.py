@@ -109,6 +109,8 @@ else:
 
 
 class Section(BaseModel):
+    """A table of lab.toml; lab.toml itself says what each key is for."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -229,6 +231,7 @@ class Settings(Section):
         return {key: self._origins.get(key, "default") for key in leaves()}
 
     def with_origins(self, origins: dict[str, str]) -> Settings:
+        """These settings, knowing where their values are from."""
         self._origins.update(origins)
         return self
 
@@ -246,6 +249,7 @@ def leaves() -> dict[str, FieldInfo]:
 
 
 def sections() -> list[str]:
+    """The names of lab.toml's tables."""
     return [name for name, field in Settings.model_fields.items() if _model(field)]
 
 

@@ -56,6 +56,7 @@ class Layers:
     hints: list[str] = field(default_factory=list)
 
     def problem(self, what: str, hint: str = "") -> None:
+        """Note a problem, to be reported with all others; a hint is given once."""
         self.problems.append(what)
         if hint and hint not in self.hints:
             self.hints.append(hint)

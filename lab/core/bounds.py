@@ -43,6 +43,7 @@ class Kept:
         self._came = 0
 
     def add(self, chunk: bytes) -> None:
+        """Take the bytes that came next."""
         self._came += len(chunk)
         room = max(0, self._half - len(self._head))
         self._head += chunk[:room]
@@ -65,6 +66,7 @@ class LineSplitter:
         self._begun = b""
 
     def add(self, chunk: bytes) -> None:
+        """Take the bytes that came next; each line that they end is told of."""
         *whole, begun = (self._begun + chunk).split(b"\n")
         for line in whole:
             self._tell(line)
@@ -126,9 +128,11 @@ class Limits:
             raise self.too_much()
 
     def late(self) -> Exception:
+        """What is raised after the deadline."""
         return TimeoutError(f"the answer did not end in {self.deadline.seconds:.0f} s")
 
     def too_much(self) -> Exception:
+        """What is raised when more than the limit came."""
         return TooMuchError(f"what answers goes on talking: more than {self._limit} bytes came")
 
 

@@ -47,6 +47,7 @@ class Cancellation:
             self._ignored.discard(asker)
 
     def is_set(self) -> bool:
+        """Whether anybody asks who is not ignored."""
         return any(asker not in self._ignored for asker in tuple(self._askers))
 
     def asked_by(self, who: object) -> bool:
@@ -103,6 +104,7 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
+        """The deadline `seconds` from now."""
         return cls(time.monotonic() + seconds, seconds)
 
     @property
@@ -112,6 +114,7 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
+        """Whether it is over."""
         return time.monotonic() >= self.at
 
     def within(self, seconds: float) -> Deadline:

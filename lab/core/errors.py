@@ -26,8 +26,8 @@ class ExitCode(IntEnum):
 def ending(status: int | None) -> str:
     """How a program ended, by its exit status, as the end of a sentence; a signal by its name.
 
-    A status is None where there was none to be had, below 0 where a signal ended a child of lab's own,
-    and 128 and the signal's number where a shell or Docker tells of one.
+    `status` is None where it is not known, negative where a signal ended a child of lab's own, and 128 plus
+    the signal's number where a shell or Docker reports one.
     """
     names = {known.value: known.name for known in signal.Signals}
     if status is None or status < 0:

@@ -85,6 +85,7 @@ def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:
 
 
 def write_json(path: Path, value: Any, mode: int = PRIVATE) -> None:
+    """Replace `path` with `value` as JSON, as `write_atomic` does; what JSON has no type for, as text."""
     write_atomic(path, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n", mode)
 
 

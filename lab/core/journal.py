@@ -29,6 +29,8 @@ class Entry:
 
 
 class Journal:
+    """The journal in the file `path`. What cannot be written raises OSError: then nothing is to be made."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

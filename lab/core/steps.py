@@ -57,6 +57,8 @@ class Event:
 
 
 class Sink(Protocol):
+    """Hears of every event, one at a time, in the thread that it happens in."""
+
     def __call__(self, event: Event, /) -> None: ...
 
 
@@ -77,23 +79,29 @@ class Step:
         self.started = time.monotonic()
 
     def note(self, text: str) -> None:
+        """Say something while it runs."""
         self._steps.emit(self, "note", text)
 
     def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """Say how far it is; `total` is None where that is not known."""
         self._steps.emit(self, "progress", text, done, total)
 
     @property
     def seconds(self) -> float:
+        """Since it began."""
         return time.monotonic() - self.started
 
 
 class Steps:
+    """Where steps are announced; every event goes to all `sinks`, its text without secrets."""
+
     def __init__(self, *sinks: Sink) -> None:
         self._sinks = list(sinks)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
     def subscribe(self, sink: Sink) -> None:
+        """Have `sink` hear of every event from now on."""
         with self._lock:
             self._sinks.append(sink)
 
@@ -250,6 +258,7 @@ class Background:
         self._futures: list[Future[Any]] = []
 
     def start(self, work: Callable[[], T]) -> Future[T]:
+        """Begin `work` in a thread of its own, as a part of the step at work here."""
         context = contextvars.copy_context()
         future: Future[T] = self._pool.submit(context.run, work)
         self._futures.append(future)

@@ -80,50 +80,34 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     state = Path(tempfile.mkdtemp(prefix="lab-bench-"))
     runner = _Runner(state)
 
-    def take(
-        name: str,
-        limit: float | None,
-        once: Callable[[], float],
-        times: int = runs,
-        unit: str = "s",
-        note: str = "",
-    ) -> list[float]:
+    def add(
+        name: str, values: list[float], limit: float | None = None, note: str = "", unit: str = "s"
+    ) -> None:
+        measures.append(measure(name, unit, [round(value, 3) for value in values], limit, note))
+
+    def take(name: str, limit: float, once: Callable[[], float], times: int = runs) -> None:
         with session.steps.step(f"bench.{name}") as step:
-            values = [round(once(), 3) for _ in range(times)]
+            values = [once() for _ in range(times)]
             step.result = ", ".join(f"{value:.2f}" for value in values)
-        measures.append(measure(name, unit, values, limit, note))
-        return values
+        add(name, values, limit)
 
     try:
         runner.seconds("image.build")  # what follows is measured with images cached
         take("invoke --list", 0.7, lambda: runner.seconds("--list"), runs * 3)
         bare, lab_up = _pairs(session, runner, runs)
-        measures.append(measure("bare script, same steps", "s", bare, None, ""))
-        measures.append(
-            measure("up, images cached", "s", lab_up, None, "each after a run of the bare script")
-        )
+        add("bare script, same steps", bare)
+        add("up, images cached", lab_up, note="each after a run of the bare script")
         take("up on a ready lab", 5.0, lambda: runner.seconds("lab.up", "--name", _NAME))
         take("lab.status --json", 1.0, lambda: runner.seconds("lab.status", "--json", "--name", _NAME))
         take("suspend and resume", 30.0, lambda: _sleep_and_wake(runner))
         runner.seconds("lab.destroy", "--purge", "--name", _NAME)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
-            1024 if sys.platform != "darwin" else 2**20
-        )
-        measures.append(
-            measure(
-                "peak memory of one process",
-                "MiB",
-                [round(peak, 1)],
-                None,
-                "the largest child, QEMU left out",
-            )
-        )
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        peak_mib = peak / (1024 if sys.platform != "darwin" else 2**20)
+        add("peak memory of one process", [peak_mib], note="the largest child, QEMU left out", unit="MiB")
         if cold:
             take("up from a fresh clone, nothing cached", 900.0, _cold, 1)
-        ratios = [round(up / by_hand, 3) for up, by_hand in zip(lab_up, bare, strict=True)]
-        measures.append(
-            measure("up against the bare script", "ratio", ratios, 1.2, "pairs of runs, in order")
-        )
+        ratios = [up / by_hand for up, by_hand in zip(lab_up, bare, strict=True)]
+        add("up against the bare script", ratios, 1.2, "pairs of runs, in order", "ratio")
     finally:
         runner.clean_up()
         shutil.rmtree(state, ignore_errors=True)
@@ -157,8 +141,8 @@ def _pairs(session: Session, runner: _Runner, times: int) -> tuple[list[float], 
     for number in range(times):
         runner.clean_up()
         with session.steps.step("bench.pair", f"{number + 1} of {times}") as step:
-            bare.append(round(_bare_at_last(session, step), 3))
-            lab_up.append(round(runner.seconds("lab.up", "--name", _NAME), 3))
+            bare.append(_bare_at_last(session, step))
+            lab_up.append(runner.seconds("lab.up", "--name", _NAME))
             step.result = f"bare {bare[-1]:.1f} s, lab.up {lab_up[-1]:.1f} s"
     return bare, lab_up
 

@@ -43,11 +43,19 @@ _LINTERS = (
 )
 
 
+def _objecting(*, to_stderr: bool) -> list[str]:
+    """The linters that find something; all of them are run."""
+    return [
+        " ".join(words)
+        for words in _LINTERS
+        if proc.passthrough([_BIN / words[0], *words[1:]], cwd=ROOT, to_stderr=to_stderr)
+    ]
+
+
 def lint(_session: Session) -> Reply:
     """Run every linter, all of them even when one fails."""
-    failed = [tool for tool in _LINTERS if proc.passthrough([_BIN / tool[0], *tool[1:]], cwd=ROOT)]
-    if failed:
-        raise LabError(f"the linters object: {', '.join(' '.join(tool) for tool in failed)}")
+    if objecting := _objecting(to_stderr=False):
+        raise LabError(f"the linters object: {', '.join(objecting)}")
     return Reply()
 
 
@@ -58,11 +66,7 @@ def test(session: Session, tier: str) -> Reply:
     """
     folders, left_out = _prepared(session, tier)
     started = time.monotonic()
-    objecting = [
-        " ".join(words)
-        for words in _LINTERS
-        if proc.passthrough([_BIN / words[0], *words[1:]], cwd=ROOT, to_stderr=True)
-    ]
+    objecting = _objecting(to_stderr=True)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         status = proc.passthrough(
@@ -70,14 +74,14 @@ def test(session: Session, tier: str) -> Reply:
             cwd=ROOT,
             to_stderr=True,
         )
-        found = _read(report)
-    found["failures"] += [{"test": tool, "message": "the linter objects"} for tool in objecting]
+        counts = _read(report)
+    counts["failures"] += [{"test": tool, "message": "the linter objects"} for tool in objecting]
     good = status == 0 and not objecting
-    failed = found["failed"] + found["errors"] + len(objecting)
-    found["left_out"] = left_out + found["left_out"]
-    result = TestReport(tier=tier, **found, seconds=round(time.monotonic() - started, 3))
-    lines = [f"left out: {line}" for line in found["left_out"]]
-    lines.append(f"{found['passed']} passed, {failed} failed, {found['skipped']} skipped")
+    failed = counts["failed"] + counts["errors"] + len(objecting)
+    counts["left_out"] = left_out + counts["left_out"]
+    result = TestReport(tier=tier, **counts, seconds=round(time.monotonic() - started, 3))
+    lines = [f"left out: {line}" for line in counts["left_out"]]
+    lines.append(f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped")
     return Reply.of(result, *lines, code=ExitCode.DONE if good else ExitCode.INTERNAL)
 
 
@@ -107,8 +111,8 @@ def _read(report: Path) -> dict[str, Any]:
     """The counts and failures in pytest's report; one error when it wrote none."""
     if not report.is_file():
         failure = {"test": "pytest", "message": "it ended without a report"}
-        nothing: dict[str, Any] = {"passed": 0, "failed": 0, "errors": 1, "skipped": 0, "left_out": []}
-        return nothing | {"failures": [failure], "report": None}
+        nothing = dict.fromkeys(("passed", "failed", "skipped"), 0)
+        return {**nothing, "errors": 1, "left_out": [], "failures": [failure], "report": None}
     # Written by pytest a moment ago, in a folder of our own: not untrusted input.
     cases = list(ElementTree.parse(report).getroot().iter("testcase"))  # noqa: S314
     marks = {mark: [case for case in cases if case.find(mark) is not None] for mark in _MARKS}

@@ -28,14 +28,17 @@ class CpioEntry:
 
     @classmethod
     def file(cls, data: bytes, permissions: int = 0o644) -> CpioEntry:
+        """A regular file."""
         return cls(stat.S_IFREG | permissions, data)
 
     @classmethod
     def link(cls, target: str) -> CpioEntry:
+        """A symbolic link."""
         return cls(stat.S_IFLNK | 0o777, target.encode())
 
     @classmethod
     def folder(cls, permissions: int = 0o755) -> CpioEntry:
+        """A folder, empty by itself."""
         return cls(stat.S_IFDIR | permissions)
 
 

@@ -89,6 +89,8 @@ class Kvm:
 
 @dataclass(frozen=True)
 class Mac:
+    """The machine, as macOS names it (`MacBookPro18,3`)."""
+
     model: str
     silicon: bool
     """Apple silicon; else Intel."""
@@ -185,6 +187,7 @@ def mac_cpu(values: Mapping[str, str]) -> Cpu:
 
 
 def mac_facts(values: Mapping[str, str]) -> Mac:
+    """The Mac as macOS's sysctl values tell it."""
     return Mac(model=values.get("hw.model", ""), silicon=_silicon(values))
 
 

@@ -147,6 +147,7 @@ class Installer:
 
     @classmethod
     def detect(cls) -> Installer:
+        """This user's, on this host."""
         manager: Literal["apt", "brew", ""] = ""
         macos = sys.platform == "darwin"
         if macos:

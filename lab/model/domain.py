@@ -84,6 +84,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
+        """Seen to hold."""
         return self.status is Status.PASSED
 
     @property
@@ -130,6 +131,8 @@ class Claim(StrEnum):
 
 
 class Verdict(StrEnum):
+    """What lab says of a claim: docs/glossary.md."""
+
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
     BLOCKED = "blocked"

@@ -123,6 +123,8 @@ class Probe(_Model):
 
 
 class ProbedCpu(_Model):
+    """The processor as a guest, or the host, sees it."""
+
     model: str
     count: int
     flags: list[str]

@@ -45,6 +45,7 @@ class Run:
         return write_text(self.path / name, content)
 
     def json(self, name: str, value: Any) -> Path:
+        """Keep a value as JSON, redacted."""
         return self.text(name, json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
     def copy(self, source: Path, name: str = "") -> Path | None:

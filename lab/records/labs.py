@@ -190,6 +190,7 @@ class Lab:
         )
 
     def record(self) -> Record:
+        """The record. Raises UsageError for a lab whose creation was cut short, LabError as `read` does."""
         record = self.read()
         if record is None:
             raise UsageError(
@@ -200,6 +201,7 @@ class Lab:
         return record
 
     def write(self, record: Record) -> None:
+        """Replace the record on disk, wholly or not at all."""
         write_json(self.record_file, record.model_dump())
 
     def create(self, record: Record) -> None:
@@ -260,6 +262,8 @@ class Lab:
 
 
 class Store:
+    """All labs of one state folder, and where their evidence is."""
+
     def __init__(self, state: Path) -> None:
         self.state = state
         self.labs_folder = state / "labs"
@@ -292,6 +296,7 @@ class Store:
             return
 
     def find(self, name: str) -> Lab | None:
+        """The lab of that name; None when there is no folder of it."""
         folder = self.labs_folder / name
         return Lab(folder) if folder.is_dir() else None
 
