@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 
 from lab.cli import refusal
 from lab.cli.console import LiveSink, PlainSink
-from lab.config import load
+from lab.config import Settings, load
 from lab.core import caller, screen
 from lab.core.deadline import cancelled
 from lab.core.errors import ExitCode, InterruptedByUser
 from lab.core.steps import EventStream, Steps
 from lab.core.tell import Terminal, show_error
+from lab.workflow.factories import REAL, Factories
 from lab.workflow.session import Reply, Session
 
 
@@ -28,18 +29,22 @@ def perform(
     *,
     as_json: bool = False,
     flags: Mapping[str, Any] | None = None,
+    settings: Callable[[Mapping[str, Any]], Settings] = load,
+    factories: Factories = REAL,
 ) -> NoReturn:
     """Run `command` and leave with its exit code (the contract is lab.core.errors.ExitCode).
 
     With `as_json`, standard output carries one JSON document and nothing else: the reply, or
     `lab.error/1`. Progress goes to standard error. The code is the command's whatever becomes of its
-    answer: what was found out stays found out when nobody can read it.
+    answer: what was found out stays found out when nobody can read it. `settings` makes the settings of the
+    flags, `factories` are how the command reaches the world.
     """
     code = int(ExitCode.INTERRUPTED)
+    given = {key: value for key, value in (flags or {}).items() if value not in (None, "")}
     _listen_to_signals()
     try:
         err = Terminal(sys.stderr)
-        reply = _reply(command, err, flags or {})
+        reply = _reply(command, err, lambda: settings(given), factories)
         code = int(reply.code)
         code = _answer(reply, err, as_json)
     except (KeyboardInterrupt, InterruptedByUser):
@@ -47,20 +52,25 @@ def perform(
     sys.exit(code)
 
 
-def _reply(command: Callable[[Session], Reply], err: Terminal, flags: Mapping[str, Any]) -> Reply:
+def _reply(
+    command: Callable[[Session], Reply],
+    err: Terminal,
+    settings: Callable[[], Settings],
+    factories: Factories,
+) -> Reply:
     """What the command answers, or the document of the error that ended it, which is shown already."""
     on_terminal = sys.stderr.isatty()
     live = LiveSink(err) if on_terminal else None
     session: Session | None = None
     try:
         with screen.used_by(live) if live else contextlib.nullcontext():
-            given = {key: value for key, value in flags.items() if value not in (None, "")}
             session = Session(
-                settings=load(given),
+                settings=settings(),
                 steps=Steps(live or PlainSink(err), *_events()),
                 interactive=sys.stdin.isatty() and on_terminal,
                 ask=lambda question: _ask_for(err, f"{question} [y/N]").strip().lower() in ("y", "yes"),
                 ask_for=lambda question: _ask_for(err, question),
+                factories=factories,
             )
             return command(session)
     except screen.ReaderGoneError as gone:

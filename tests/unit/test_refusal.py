@@ -42,9 +42,10 @@ def performed(
     bed: Bed, capsys: pytest.CaptureFixture[str], command: Callable[[Session], Reply]
 ) -> tuple[int, dict[str, Any], str]:
     """Exit code, error document, standard error of a command as the command line runs it."""
-    bed.patch.setattr(performing, "load", lambda _given: bed.session().settings)
     with pytest.raises(SystemExit) as ended:
-        performing.perform(command, as_json=True)
+        performing.perform(
+            command, as_json=True, settings=lambda _: bed.session().settings, factories=bed.factories
+        )
     out, err = capsys.readouterr()
     document = json.loads(out)
     schema.validate(document)
