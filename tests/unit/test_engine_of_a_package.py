@@ -45,7 +45,7 @@ def sleeper(tmp_path: Path, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> Iterat
     group = header.removeprefix('[project.entry-points."').removesuffix('"]')
     (info / "entry_points.txt").write_text(f"[{group}]\n{line.replace(chr(34), '')}\n")
     monkeypatch.syspath_prepend(site)
-    bed.use(engine=engines.engine)
+    bed.use(engine=engines.engine, kvm=lambda *_: kvm.KvmAnswer(False, "not asked", False))
     yield bed.session(engine="sleeper")
     for process in _processes():
         process.kill()
@@ -102,10 +102,7 @@ def test_two_machines_of_which_one_cannot_be_told_are_left_alone(sleeper: Sessio
     assert running.is_running()
 
 
-def test_the_doctor_shows_it_and_auto_does_not_take_it(
-    sleeper: Session, bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "not asked", False))
+def test_the_doctor_shows_it_and_auto_does_not_take_it(sleeper: Session) -> None:
     rows = {row["name"]: row for row in checked(doctor(sleeper))["engines"]}
     assert list(rows) == ["virtualbox", "qemu", "sleeper"]
     assert rows["sleeper"]["usable"] and rows["sleeper"]["findings"][0]["name"] == "sleepers"
@@ -115,7 +112,6 @@ def test_the_doctor_shows_it_and_auto_does_not_take_it(
 def test_one_that_is_broken_is_a_row_of_the_doctors_and_spoils_nothing(
     sleeper: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kvm, "functional_probe", lambda *_, **__: kvm.KvmAnswer(False, "not asked", False))
     monkeypatch.delitem(sys.modules, "lab_sleeper", raising=False)
     (tmp_path / "site/lab_sleeper.py").write_text("import nothing_of_that_name\n")
     row = checked(doctor(sleeper))["engines"][-1]
