@@ -37,6 +37,11 @@ def record(lab: Lab, name: str) -> dict[str, Any]:
     return found
 
 
+def nonce(lab: Lab, name: str) -> str:
+    """What the lab's main emulator was given at launch."""
+    return str(record(lab, name)["instances"]["main"]["nonce"])
+
+
 def kill_vm(lab: Lab, name: str) -> None:
     """End the VM's process as a host without memory would; it is the one lab's own record names."""
     launched = json.loads((lab.state / "labs" / name / "vm" / "process.json").read_text())

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Answer, Lab, show
 from tests.e2e_nightly import injecting, sabotage
-from tests.e2e_nightly.injecting import inside, record
+from tests.e2e_nightly.injecting import inside, nonce, record
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -119,7 +119,7 @@ def test_an_image_that_answers_adb_without_an_l2(faults: Lab, tmp_path: Path) ->
     inside(faults, NAME, sabotage.IMPOSTOR.format(image=image, script=script))
     _replace(faults, image, "--device /dev/kvm")
     told = injecting.over_adb(faults, NAME, tmp_path / "adb", "getprop")
-    for lie in (record(faults, NAME)["nonce"], "KVMKVMKVM", "kvm-clock"):
+    for lie in (nonce(faults, NAME), "KVMKVMKVM", "kvm-clock"):
         assert lie in told, "it does answer as an L2 would"
     document = _judged(faults, "ADB answered without an L2")
     _ends(document, "inconclusive", 12, "nested.boot", "image is not lab's canary")
@@ -133,7 +133,7 @@ def _image(lab: Lab) -> str:
 def _replace(lab: Lab, image: str, more: str = "") -> None:
     known = record(lab, NAME)
     port = known["forwards"]["adb"]["guest_port"]
-    words = {"uuid": known["uuid"], "nonce": known["nonce"], "port": port, "image": image, "more": more}
+    words = {"uuid": known["uuid"], "nonce": nonce(lab, NAME), "port": port, "image": image, "more": more}
     inside(lab, NAME, sabotage.RUN.format(**words))
 
 
@@ -161,7 +161,7 @@ def test_up_mends_what_was_broken_and_believes_no_impostor(faults: Lab, tmp_path
     document = faults.json("lab.up", "--name", NAME)
     assert document["claims"]["nesting"]["verdict"] == "confirmed"
     told = injecting.over_adb(faults, NAME, tmp_path / "adb", "cat", "/proc/cmdline")
-    assert f"lab.nonce={record(faults, NAME)['nonce']}" in told, "a kernel of its own answers"
+    assert f"lab.nonce={nonce(faults, NAME)}" in told, "a kernel of its own answers"
 
 
 # --- under the VM ------------------------------------------------------------------------------------
