@@ -5,11 +5,8 @@ They keep the protocols' promises and no more. tests/integration and tests/e2e t
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import re
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +42,7 @@ from lab.engines.protocol import (
 )
 from lab.guest.ssh import Result
 from lab.guest.terms import OWN
+from tests.unit.probed import cpu_facts, kvm_probe, word_in
 
 KVM, TCG = "KVMKVMKVM", "TCGTCGTCGTCG"
 USABLE = Availability(True, "fake")
@@ -337,57 +335,6 @@ class FakeGuest:
             mark = "".join(re.findall(r"mark=(\w+); mark=\$\{mark\}(\w+)", argv[2])[0])
             return f"{mark}\nsaid\n" * argv[2].count("\necho $mark; cat")
         return {"uname": "Linux 6.12", "stat": "104"}.get(argv[0], "")
-
-
-def word_in(image: bytes) -> str:
-    """What the program in a proof's image would say: its text is the end of the file."""
-    with tarfile.open(fileobj=io.BytesIO(image)) as archive:
-        layers = [member for member in archive if member.name.endswith(".tar")]
-        layer = gzip.decompress(archive.extractfile(layers[0]).read())  # type: ignore[union-attr]
-    with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
-        program = tree.extractfile("proof").read()  # type: ignore[union-attr]
-    return program[program.rindex(b"lab-container-") :].decode().strip()
-
-
-def kvm_entry(ok: bool = True, **changes: Any) -> dict[str, Any]:
-    return {
-        "started": True,
-        "entered": ok,
-        "ok": ok,
-        "exits": ["io", "io", "hlt"] if ok else [],
-        "exit_reason": 5 if ok else 9,
-        "hardware_entry_failure_reason": None,
-        "failure": "" if ok else "kvm",
-        "error": "" if ok else "entry failed",
-        "seconds": 0.1,
-    } | changes
-
-
-def kvm_probe(ok: bool = True, **changes: Any) -> dict[str, Any]:
-    """What kvm_probe.py prints."""
-    device = {"exists": True, "opened": True, "api_version": 12, "mode": "0660"}
-    device |= {"owner": "root", "group": "kvm", "failure": "", "error": ""}
-    return {
-        "schema": "lab.kvm_probe/1",
-        "device": device,
-        "real_mode": kvm_entry(ok),
-        "long_mode": kvm_entry(ok),
-    } | changes
-
-
-def cpu_facts(**changes: Any) -> dict[str, Any]:
-    """What cpu_facts.py prints."""
-    cpu = {"model": "A CPU", "count": 2, "flags": ["svm", "hypervisor"]}
-    return {
-        "schema": "lab.cpu_facts/1",
-        "kernel": "6.12",
-        "machine": "x86_64",
-        "cpu": cpu | {"nested_paging": True, "hypervisor": KVM},
-        "clocksource": "kvm-clock",
-        "clocksources": ["kvm-clock", "tsc"],
-        "modules": {},
-        "kernel_lines": None,
-    } | changes
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lab.tasks.lab.evidence import evidence
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.workflow.climbing import check_claim
-from tests.unit import fakes
+from tests.unit import fakes, probed
 from tests.unit.bed import Bed, checked, host, rungs
 from tests.unit.fakes import KVM, TCG, FakeEmulator, World
 
@@ -166,8 +166,8 @@ def test_a_software_processor_anywhere_makes_the_cell_emulated(
 
 
 def test_what_l1_itself_says_of_its_processor_counts(ready: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = fakes.cpu_facts()["cpu"] | {"hypervisor": TCG}
-    monkeypatch.setattr(fakes, "cpu_facts", partial(fakes.cpu_facts, cpu=cpu))
+    cpu = probed.cpu_facts()["cpu"] | {"hypervisor": TCG}
+    monkeypatch.setattr(fakes, "cpu_facts", partial(probed.cpu_facts, cpu=cpu))
     assert _validate(ready)[0]["cell"]["emulated"] is True
 
 

@@ -15,7 +15,7 @@ from lab.probes.kvm import CpuFacts
 from lab.theory import experiment
 from lab.theory.conclusion import Conclusion, Rule, conclude
 from lab.theory.experiment import CELLS, AskedCell, DeliveredEntry, TrialEntry, TrialOutcome, delivered
-from tests.unit.fakes import cpu_facts
+from tests.unit.probed import cpu_facts
 
 
 def trial(

@@ -22,7 +22,7 @@ from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
 from lab.workflow.build import Builder
 from lab.workflow.destroy import destroy
-from tests.unit import fakes
+from tests.unit import fakes, probed
 from tests.unit.bed import Bed, checked, rungs
 from tests.unit.fakes import FakeEmulator, FakeGuest, FakeMachine
 
@@ -98,8 +98,8 @@ def test_a_container_probe_that_took_too_long_refutes_nothing(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     why = "KVM_RUN did not end in 20 s (killed; 19.8 s of them on the processor)"
-    killed = fakes.kvm_entry(False, started=True, failure="timeout", error=why)
-    slow = json.dumps(fakes.kvm_probe(real_mode=killed))
+    killed = probed.kvm_entry(False, started=True, failure="timeout", error=why)
+    slow = json.dumps(probed.kvm_probe(real_mode=killed))
     answer = FakeGuest._answer
 
     def answering(self: FakeGuest, argv: list[str], stdin: str | bytes) -> str:
@@ -119,7 +119,7 @@ def test_a_container_probe_that_took_too_long_refutes_nothing(
 def test_a_device_that_labs_user_may_not_open_refutes_nothing(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denied = fakes.kvm_probe(False, real_mode=None, long_mode=None)
+    denied = probed.kvm_probe(False, real_mode=None, long_mode=None)
     denied["device"] |= {
         "opened": False,
         "api_version": None,

@@ -21,7 +21,8 @@ from lab.records.labs import new_record
 from lab.tasks.theory.experiment import experiment
 from tests import schema
 from tests.unit.bed import Bed, checked
-from tests.unit.fakes import KVM, TCG, World, cpu_facts, kvm_probe
+from tests.unit.fakes import KVM, TCG, World
+from tests.unit.probed import cpu_facts, kvm_probe
 
 
 class Engine:

@@ -13,7 +13,7 @@ import pytest
 
 from lab.host import kvm
 from lab.probes.kvm import Probe
-from tests.unit.fakes import kvm_entry, kvm_probe
+from tests.unit.probed import kvm_entry, kvm_probe
 
 KEY = {"boot_id": "1", "host_kernel": "k", "qemu": "q"}
 

@@ -39,7 +39,7 @@ from lab.probes.kvm import KvmFacts, Probe
 from lab.reports import ReportInput, reporters
 from lab.reports.model import ReportedRun
 from tests.unit.bed import host
-from tests.unit.fakes import cpu_facts, kvm_probe
+from tests.unit.probed import cpu_facts, kvm_probe
 from tests.unit.reports import AT, CANARY, MAC
 
 DOCS = Path(__file__).parents[2] / "docs"

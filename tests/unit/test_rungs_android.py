@@ -20,7 +20,7 @@ from lab.ladder.rungs import android, nested
 from lab.ladder.site import Site, speed
 from lab.model.domain import Observation
 from lab.probes.kvm import CpuFacts, KvmFacts, Probe
-from tests.unit import fakes
+from tests.unit import probed
 
 HEALTHY = Health(
     booted=True,
@@ -80,9 +80,9 @@ def site(emulator: FakeAndroid, **more: Any) -> Site:
 
 
 def kvm_facts(**cpu: Any) -> KvmFacts:
-    told = fakes.cpu_facts()
+    told = probed.cpu_facts()
     told["cpu"] |= cpu
-    return KvmFacts(probe=Probe.model_validate(fakes.kvm_probe()), facts=CpuFacts.model_validate(told))
+    return KvmFacts(probe=Probe.model_validate(probed.kvm_probe()), facts=CpuFacts.model_validate(told))
 
 
 def test_booted_android_passes_and_leaves_its_timeline() -> None:

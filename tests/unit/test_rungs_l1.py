@@ -17,7 +17,7 @@ from lab.engines.protocol import Availability, State
 from lab.ladder.rungs import LADDER, container, docker, guest, host, vm
 from lab.ladder.site import Site
 from lab.probes.kvm import Device, GuestRun, KvmFacts, Probe
-from tests.unit import fakes
+from tests.unit import fakes, probed
 from tests.unit.sites import L1_BOOT, FakeEmulator, host_of, site_of, site_of_l1
 
 
@@ -36,7 +36,7 @@ def _entry(**changes: Any) -> GuestRun:
     return GuestRun(**(good | changes))
 
 
-_DEVICE = Device.model_validate(fakes.kvm_probe()["device"])
+_DEVICE = Device.model_validate(probed.kvm_probe()["device"])
 
 
 def _probe(real: GuestRun | None, long: GuestRun | None, device: Device = _DEVICE) -> Probe:
@@ -200,7 +200,7 @@ def test_kvm_and_cpu_are_what_l1_itself_finds(tmp_path: Path) -> None:
     seen = guest.kvm(broken)
     assert not seen.ok
     assert "entry failed" in seen.observed
-    cpu = fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}
+    cpu = probed.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}
     assert not guest.cpu(site_of_l1(fakes.World(l1_facts={"cpu": cpu}), tmp_path)).ok
 
 
@@ -209,7 +209,7 @@ def test_the_engines_own_word_on_nesting_is_shown_with_what_the_vm_has(
     flags: list[str], tmp_path: Path
 ) -> None:
     """On a Mac that line of VBox.log is why: it says who withheld it, and the flags alone do not."""
-    cpu = fakes.cpu_facts()["cpu"] | {"flags": flags}
+    cpu = probed.cpu_facts()["cpu"] | {"flags": flags}
     site = site_of_l1(fakes.World(l1_facts={"cpu": cpu}), tmp_path)
     assert "log says" not in guest.cpu(site).observed
     site.facts.vm_settings = {"nesting_refused": "CPUM: Warning! Can't turn on nested VT-x/AMD-V"}
@@ -233,8 +233,8 @@ _EMPTY = {
 
 
 def _without_device(tmp_path: Path, changes: dict[str, Any] = _ABSENT, **facts: Any) -> Site:
-    device = fakes.kvm_probe()["device"] | changes
-    probe = fakes.kvm_probe(device=device, real_mode=None, long_mode=None)
+    device = probed.kvm_probe()["device"] | changes
+    probe = probed.kvm_probe(device=device, real_mode=None, long_mode=None)
     return site_of_l1(fakes.World(probe=probe, l1_facts=facts), tmp_path)
 
 
@@ -256,12 +256,12 @@ def test_a_module_that_was_kept_out_says_nothing_of_the_processor(
         {"kernel_lines": ["kvm_amd: SVM not supported by CPU 0"]},
         {
             "kernel_lines": ["kvm_intel: VMX not enabled (by BIOS) in MSR_IA32_FEAT_CTL on CPU 1"],
-            "cpu": fakes.cpu_facts()["cpu"] | {"flags": ["vmx"]},
+            "cpu": probed.cpu_facts()["cpu"] | {"flags": ["vmx"]},
         },
         {"kernel_lines": ["kvm: disabled by bios"]},
         {"kernel_lines": ["kvm: enabling virtualization on CPU0 failed"]},
         # theory.experiment asks where the processor offers nothing, too: that is its finding.
-        {"cpu": fakes.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}},
+        {"cpu": probed.cpu_facts()["cpu"] | {"flags": ["hypervisor"], "nested_paging": None}},
     ],
 )
 def test_a_missing_device_is_evidence_once_the_processor_was_asked(
@@ -290,7 +290,7 @@ def test_the_other_vendors_module_says_nothing_of_this_processor(line: str, tmp_
 
 @pytest.mark.parametrize("line", ["kvm: no hardware support", "kvm_amd: CPU 0 isn't AMD or Hygon"])
 def test_amds_module_says_nothing_of_intels_processor(line: str, tmp_path: Path) -> None:
-    cpu = fakes.cpu_facts()["cpu"] | {"flags": ["vmx"]}
+    cpu = probed.cpu_facts()["cpu"] | {"flags": ["vmx"]}
     site = _without_device(tmp_path, cpu=cpu, modules={"kvm_amd": {}}, kernel_lines=[line])
     with pytest.raises(BlockedError, match="has not loaded kvm_intel"):
         guest.kvm(site)
@@ -300,7 +300,7 @@ def test_a_report_from_before_failures_had_a_kind_is_read(tmp_path: Path) -> Non
     """As a clear Linux's, in which the module of the other vendor was loaded."""
     device = {"exists": False, "opened": False, "api_version": None, "mode": "", "owner": "", "group": ""}
     probe = {"device": device | {"error": "there is no /dev/kvm"}, "real_mode": None, "long_mode": None}
-    facts = fakes.cpu_facts(modules={"kvm": {}, "kvm_intel": {"nested": "Y"}})
+    facts = probed.cpu_facts(modules={"kvm": {}, "kvm_intel": {"nested": "Y"}})
     facts["kernel_lines"] = ["[    0.894716] kvm: no hardware support"]
     site = site_of_l1(fakes.World(), tmp_path)
     site.facts.guest = KvmFacts.model_validate(
@@ -317,13 +317,13 @@ def test_a_device_missing_beside_its_module_settles_nothing(lines: list[str] | N
 
 
 def test_another_kind_of_processor_is_no_evidence(tmp_path: Path) -> None:
-    cpu = fakes.cpu_facts()["cpu"] | {"flags": []}
+    cpu = probed.cpu_facts()["cpu"] | {"flags": []}
     with pytest.raises(BlockedError, match="aarch64"):
         guest.cpu(site_of_l1(fakes.World(l1_facts={"machine": "aarch64", "cpu": cpu}), tmp_path))
 
 
 def test_a_signature_that_cannot_be_read_is_not_none(tmp_path: Path) -> None:
-    cpu = fakes.cpu_facts()["cpu"] | {"hypervisor": None}
+    cpu = probed.cpu_facts()["cpu"] | {"hypervisor": None}
     with pytest.raises(InconclusiveError, match="signature"):
         guest.paravirt(site_of_l1(fakes.World(l1_facts={"cpu": cpu}), tmp_path))
 
@@ -334,8 +334,8 @@ def test_a_container_is_probed_as_l1_is(ok: bool, tmp_path: Path) -> None:
 
 
 def test_a_container_probe_that_was_killed_settles_nothing(tmp_path: Path) -> None:
-    failed = fakes.kvm_entry(False, started=False, failure="killed", error="it was killed by SIGKILL")
-    killed = fakes.kvm_probe(long_mode=failed)
+    failed = probed.kvm_entry(False, started=False, failure="killed", error="it was killed by SIGKILL")
+    killed = probed.kvm_probe(long_mode=failed)
     for rung in (guest.kvm, container.kvm):
         site = site_of_l1(fakes.World(probe=killed), tmp_path)
         with pytest.raises(InconclusiveError, match="killed by SIGKILL"):
@@ -345,9 +345,9 @@ def test_a_container_probe_that_was_killed_settles_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("failure", ["absent", "permission"])
 def test_a_device_that_docker_does_not_hand_on_is_no_word_of_kvms(failure: str, tmp_path: Path) -> None:
-    device = fakes.kvm_probe()["device"] | {"opened": False, "api_version": None}
+    device = probed.kvm_probe()["device"] | {"opened": False, "api_version": None}
     device |= {"failure": failure, "error": "/dev/kvm: EPERM (Operation not permitted)"}
-    probe = fakes.kvm_probe(device=device, real_mode=None, long_mode=None)
+    probe = probed.kvm_probe(device=device, real_mode=None, long_mode=None)
     with pytest.raises(InconclusiveError, match="EPERM"):
         container.kvm(site_of_l1(fakes.World(probe=probe), tmp_path))
 

@@ -13,7 +13,7 @@ from lab.core.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.guest import trial
 from lab.guest.ssh import Result
 from lab.guest.terms import OWN
-from tests.unit.fakes import kvm_probe, word_in
+from tests.unit.probed import kvm_probe, word_in
 
 Answer = tuple[int, str, str]
 PROBE = json.dumps(kvm_probe())

@@ -18,7 +18,7 @@ from lab.engines.protocol import HELD, Availability, EngineFacts, State
 from lab.host.facts import Mac
 from lab.tasks.lab.up import up
 from lab.workflow.session import Session
-from tests.unit import fakes
+from tests.unit import fakes, probed
 from tests.unit.bed import Bed, Published, checked, host, rungs
 from tests.unit.fakes import TCG, FakeEmulator
 
@@ -477,7 +477,7 @@ def test_a_setting_that_virtualbox_accepts_and_does_not_deliver_refutes(
     bed.world.facts = EngineFacts("virtualbox", "7.2.22", "native", "hardware", "Hypervisor.framework")
     mac = replace(host("Intel Core i7"), os="macOS", os_version="15.1", mac=Mac("MacBookPro16,1", False))
     bed.use(host=lambda: mac)
-    seen = fakes.cpu_facts()
+    seen = probed.cpu_facts()
     seen["cpu"] |= {"flags": ["hypervisor"], "nested_paging": None}
     monkeypatch.setattr(fakes, "cpu_facts", lambda: seen)
     document, code = _up(bed, engine="virtualbox")
