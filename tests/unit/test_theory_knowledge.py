@@ -250,8 +250,11 @@ def test_nothing_is_open_where_all_is_known(situation: Situation) -> None:
         ("linux-arm", {"emulation"}),
         ("windows-intel:11,no-hyperv", {"windows-11-wsl2", "windows-hyper-v"}),
         ("windows-amd:10,hyperv", {"windows-10", "windows-hyper-v-off"}),
-        ("macos-intel:10.15", {"intel-mac-native", "intel-mac-linux", "intel-mac-fusion", "emulation"}),
-        ("macos-intel:13", {"intel-mac-native", "intel-mac-linux", "emulation"}),
+        (
+            "macos-intel:10.15",
+            {"intel-mac-native", "intel-mac-linux", "intel-mac-fusion", "intel-mac-utm", "emulation"},
+        ),
+        ("macos-intel:13", {"intel-mac-native", "intel-mac-linux", "intel-mac-utm", "emulation"}),
         ("macos-m2:15", {"apple-silicon-native", "apple-silicon-elsewhere", "emulation"}),
         (
             "macos-m3:15",
