@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lab.core.errors import ExitCode
 from lab.ladder.rung import Rung
 from lab.ladder.rungs import LADDER
-from lab.model.domain import NOT_ANDROID, Cell, Claim, Nesting, Outcome, Status, Verdict
+from lab.model.domain import ATTACHED, NOT_ANDROID, Cell, Claim, Nesting, Outcome, Status, Verdict
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,10 @@ def _without_nesting(judged: ClaimVerdict, cell: Cell) -> ClaimVerdict:
     if judged.verdict is Verdict.REFUTED:
         return ClaimVerdict(
             Verdict.BLOCKED,
-            f"not tested here: {cell.engine} gives its VMs no nested virtualization",
+            "not tested here: the machine was given no nested virtualization; its hypervisor may have a "
+            "switch for it"
+            if cell.engine == ATTACHED
+            else f"not tested here: {cell.engine} gives its VMs no nested virtualization",
             judged.rungs,
         )
     return ClaimVerdict(

@@ -148,6 +148,8 @@ class Nesting(StrEnum):
     NONE = "none"
 
 
+ATTACHED = "attached"
+"""The engine of a cell whose machine is somebody's: nobody knows what its hypervisor was asked for."""
 BARE_METAL = "bare metal"
 """The acceleration of a cell in which L1 is no VM."""
 

@@ -76,9 +76,14 @@ def host(lab: Lab) -> HostFacts | None:
     return link.found.facts if link and link.found else None
 
 
-def guest(lab: Lab, record: Record, *, as_root: bool = False) -> Guest:
-    """A connection to the machine. `as_root`: commands that are to run as root do, for what was asked for."""
+def guest(lab: Lab, record: Record, *, as_root: bool = False, afresh: bool = False) -> Guest:
+    """A connection to the machine. `as_root`: commands that are to run as root do, for what was asked for.
+
+    `afresh`: nothing is taken for granted of how its Docker and its KVM are reached.
+    """
     link = link_of(lab)
+    if afresh:
+        link = link.model_copy(update={"docker": None, "kvm_by_sudo": False})
     docker = link.docker
     by_sudo = bool(docker and docker.by_sudo)
     config = lab.vm_folder / links.SSH_CONFIG
@@ -141,7 +146,7 @@ def refresh(bench: Workbench) -> AttachedLink:
 def look(lab: Lab, record: Record) -> AttachedLink:
     """What the machine is, and its Docker, written into the link and the record. Raises LabError."""
     link = link_of(lab)
-    with guest(lab, record) as there:
+    with guest(lab, record, afresh=True) as there:
         there.run(["mkdir", "-p", "-m", "700", folder(record)])
         seen = theirs.look(there)
         engine = theirs.find_docker(there)

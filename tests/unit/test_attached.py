@@ -181,6 +181,7 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) ->
         (found(None, "none"), "bare metal", BARE_METAL, "none"),
         (found(None), "a machine of an unknown kind", "unknown", "hardware"),
         (found("NewHypervisr"), "a VM under NewHypervisr", "newhypervisr", "hardware"),
+        (found("KVMKVMKVM", extensions=False), "a VM under KVM", "kvm", "none"),
     ],
 )
 def test_what_a_machine_is_is_said(what: Found, said: str, acceleration: str, nesting: str) -> None:
@@ -288,6 +289,17 @@ def test_where_nothing_is_nested_the_claim_has_its_right_name() -> None:
     assert "nothing is nested" in lines[0]
     nested = report.summary(_cell("kvm", Nesting.HARDWARE), claims, Claim.NESTING)
     assert nested[0].startswith("nesting: confirmed")
+
+
+def test_a_vm_that_was_given_no_virtualization_refutes_nothing() -> None:
+    """Nobody knows whether its hypervisor was asked for it."""
+    no = [
+        Outcome(name, Status.FAILED if name == "guest.cpu" else Status.PASSED, observed="neither vmx nor svm")
+        for name in LADDER.names
+    ]
+    verdict = judge(no, _cell("kvm", Nesting.NONE), "canary")[Claim.NESTING]
+    assert verdict.verdict is Verdict.BLOCKED
+    assert "its hypervisor may have a switch for it" in verdict.reason
 
 
 def test_another_engine_without_nesting_still_contradicts_itself() -> None:

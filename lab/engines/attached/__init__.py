@@ -9,8 +9,9 @@ from lab.core.errors import LabError
 from lab.engines.kind import EngineKind, Trace
 from lab.engines.options import Options
 from lab.engines.protocol import Engine
+from lab.model.domain import ATTACHED
 
-NAME = "attached"
+NAME = ATTACHED
 """The engine's name, as a lab's record has it. `auto` never takes it: `lab.attach` does."""
 
 

@@ -42,10 +42,12 @@ class AttachedEngine:
         if known.docker:
             details["docker"] = str(known.docker)
         how = {
-            "none": "nothing is nested: its own processor runs the container's guest",
-            "hardware": f"{found.under} hands virtualization on, if the machine's processor offers it",
+            "none": "it was given no virtualization extensions",
+            "hardware": f"{found.under} hands virtualization on to it",
             "emulated": "its processor is software, which emulates virtualization too",
         }[nesting]
+        if not found.under:
+            how = "nothing is nested: its own processor runs the container's guest"
         return EngineFacts(
             engine=NAME,
             version=words.version(known),

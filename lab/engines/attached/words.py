@@ -69,10 +69,10 @@ def acceleration(found: Found) -> str:
 
 
 def nesting(found: Found) -> Literal["hardware", "emulated", "none"]:
-    """What provides the virtualization extensions that the machine offers its own guests."""
-    if found.facts.cpu.signature in SOFTWARE_SIGNATURES:
-        return "emulated"
-    return "hardware" if found.under else "none"
+    """What provides the virtualization extensions that a VM was given; none on real hardware, too."""
+    if not found.under or not found.facts.cpu.extensions:
+        return "none"
+    return "emulated" if found.facts.cpu.signature in SOFTWARE_SIGNATURES else "hardware"
 
 
 def version(link: AttachedLink) -> str:

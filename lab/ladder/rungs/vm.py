@@ -9,6 +9,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError
 from lab.engines.protocol import SOFTWARE, State
 from lab.guest import boot as guest_boot
+from lab.guest.local import LocalGuest
 from lab.ladder.facts import L1Boot
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import host
@@ -71,7 +72,7 @@ def _boot(site: Site) -> Observation:
     words = guest.run([*command, "/proc/sys/kernel/osrelease", "/proc/stat"]).out.split()
     site.boot_id, uptime, kernel = words[0], float(words[1]), " ".join(words[3:5])
     site.facts.vm_boot = facts = L1Boot(boot_id=site.boot_id, uptime_seconds=uptime, kernel=kernel)
-    beside = ""
+    beside, pinned = "", "" if isinstance(guest, LocalGuest) else ", host key as pinned"
     known = site.tools.known_boot_id
     if known and known != site.boot_id:
         facts.booted_anew = True
@@ -84,7 +85,7 @@ def _boot(site: Site) -> Observation:
     return Observation(
         ok=True,
         expected="a login over SSH, the host key as pinned, and the boot over",
-        observed=f"{kernel}, up {uptime:.0f} s, {system}, host key as pinned{beside}",
+        observed=f"{kernel}, up {uptime:.0f} s, {system}{pinned}{beside}",
     )
 
 
