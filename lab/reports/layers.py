@@ -12,7 +12,7 @@ from lab.core.characters import one_line
 from lab.ladder.report import nesting
 from lab.ladder.rung import Layer, Rung
 from lab.ladder.rungs import LADDER, android, host, vm
-from lab.model.domain import INFORMS, Cell
+from lab.model.domain import ATTACHED, INFORMS, Cell
 from lab.reports.model import ReportedRun
 from lab.reports.wording import NOT_LOOKED_AT, engine, word
 
@@ -20,6 +20,12 @@ _WHAT = {
     Layer.HOST: "this host",
     Layer.VM: "the lab VM",
     Layer.CONTAINER: "in the VM",
+    Layer.NESTED: "the guest in the container",
+}
+_ATTACHED = {
+    Layer.HOST: "somebody's machine",
+    Layer.VM: "somebody's machine",
+    Layer.CONTAINER: "in the machine",
     Layer.NESTED: "the guest in the container",
 }
 _STATES = {
@@ -112,16 +118,28 @@ def _finding(run: ReportedRun, rung: Rung, briefly: str) -> LayerFinding:
 
 
 def _result(run: ReportedRun, layer: Layer, findings: tuple[LayerFinding, ...]) -> LayerResult:
-    what = "the host: the Linux of that PC" if layer is Layer.HOST and run.cell.host.pc else _WHAT[layer]
+    name, what = _drawn(run.cell, layer)
     needed = [finding for finding in findings if finding.rung and not finding.informs]
     rungs = [finding.rung for finding in needed]
     at_fault = next((finding for finding in needed if finding.word != "passed"), None)
     if at_fault is None:
-        return LayerResult(layer, what, "passed" if rungs else "skipped", "works", findings)
+        return LayerResult(name, what, "passed" if rungs else "skipped", "works", findings)
     outcome = run.outcomes.get(at_fault.rung)
     below = outcome is not None and outcome.blocked_by is not None and outcome.blocked_by not in rungs
     state = "not reached" if below else _STATES[at_fault.word]
-    return LayerResult(layer, what, at_fault.word, state, findings)
+    return LayerResult(name, what, at_fault.word, state, findings)
+
+
+def _drawn(cell: Cell, layer: Layer) -> tuple[str, str]:
+    """The layer's name and what it is. On real hardware the container's guest is the first one: L1."""
+    if cell.engine == ATTACHED:
+        name = (
+            {Layer.VM: Layer.HOST, Layer.NESTED: Layer.VM}.get(layer, layer) if cell.nothing_nested else layer
+        )
+        return name, _ATTACHED[
+            layer
+        ] if layer is not Layer.HOST or cell.nothing_nested else "what it is a VM of"
+    return layer, "the host: the Linux of that PC" if layer is Layer.HOST and cell.host.pc else _WHAT[layer]
 
 
 def _settings(settings: Mapping[str, str]) -> str:

@@ -23,9 +23,11 @@ from lab.engines.protocol import MachineSpec, State
 from lab.guest.terms import OWN, Terms
 from lab.host.facts import Cpu, HostFacts
 from lab.ladder import report
+from lab.ladder.rung import Layer
 from lab.ladder.rungs import LADDER
 from lab.ladder.verdict import judge
 from lab.model.domain import BARE_METAL, Cell, Claim, Host, Nesting, Outcome, Status, Verdict
+from lab.reports import layers
 
 needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh")
 
@@ -306,3 +308,18 @@ def test_another_engine_without_nesting_still_contradicts_itself() -> None:
     outcomes = [Outcome(name, Status.PASSED, observed="seen") for name in LADDER.names]
     verdict = judge(outcomes, _cell("kvm", Nesting.NONE), "canary")[Claim.NESTING]
     assert verdict.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "nesting", "drawn"),
+    [
+        (BARE_METAL, Nesting.NONE, ["L0", "L0", "Container", "L1"]),
+        ("kvm", Nesting.HARDWARE, ["L0", "L1", "Container", "L2"]),
+    ],
+)
+def test_layers_are_drawn_as_the_machine_was_found(
+    acceleration: str, nesting: Nesting, drawn: list[str]
+) -> None:
+    cell = _cell(acceleration, nesting)
+    assert [layers._drawn(cell, layer)[0] for layer in Layer] == drawn
+    assert "machine" in layers._drawn(cell, Layer.VM)[1]
