@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.core.characters import one_line, printable
 from lab.documents.reports import ReportExperiment
-from lab.ladder.report import describe
+from lab.ladder.report import describe, named
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim, Outcome
 from lab.reports import links, text, wording
@@ -85,7 +85,8 @@ def _claims(run: ReportInput) -> list[str]:
     rows = []
     for claim in Claim:
         verdict, reason = wording.verdict_of(run, claim)
-        rows.append((claim.value, _marked(verdict), wording.SAYS[claim], reason))
+        cell = run.last.cell
+        rows.append((named(claim, cell), _marked(verdict), wording.said(claim, cell), reason))
     return ["## Claims", _table(("Claim", "Verdict", "Says", "Because"), rows)]
 
 

@@ -46,16 +46,25 @@ _HINTED = (Status.FAILED, Status.INCONCLUSIVE, Status.BLOCKED)
 
 def headline(run: ReportInput) -> str:
     """The verdict in one sentence with its cell, without the verdict's word."""
-    claim, says = run.last.claim, SAYS[run.last.claim]
+    claim, says = run.last.claim, said(run.last.claim, run.last.cell)
     sentence = {
         Verdict.CONFIRMED: says,
-        Verdict.REFUTED: _DENIES[claim],
+        Verdict.REFUTED: _of_cell(_DENIES[claim], run.last.cell),
         Verdict.BLOCKED: f"Whether {says} could not be tested",
         Verdict.INCONCLUSIVE: f"Whether {says} was not settled",
         Verdict.NOT_APPLICABLE: f"Whether {says} is no question here",
     }[run.verdict]
     times = f" in {len(run.runs)} runs" if len(run.runs) > 1 else ""
     return f"{sentence}, with {short(run.last.cell)}{times}."
+
+
+def said(claim: Claim, cell: Cell) -> str:
+    """What a claim says of this cell: a machine that is no VM is not called one."""
+    return _of_cell(SAYS[claim], cell)
+
+
+def _of_cell(sentence: str, cell: Cell) -> str:
+    return sentence.removesuffix(" in the VM") if cell.nothing_nested else sentence
 
 
 def engine(cell: Cell) -> str:

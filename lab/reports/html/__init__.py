@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lab.ladder.report import describe
+from lab.ladder.report import describe, named
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim
 from lab.reports import links, wording
@@ -43,7 +43,11 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "means": wording.MEANS[run.verdict],
         "cell": describe(last.cell),
         "hints": wording.hints(last),
-        "claims": [(claim.value, wording.SAYS[claim], *wording.verdict_of(run, claim)) for claim in Claim],
+        "claims": [
+            (named(claim, last.cell), wording.said(claim, last.cell), *wording.verdict_of(run, claim))
+            for claim in Claim
+        ],
+        "asked_claim": named(last.claim, last.cell),
         "layers": shown_layers,
         "layer_drawings": pair(lambda width: draw_layers(shown_layers, width)),
         "rows": _ladder(run, folder),
