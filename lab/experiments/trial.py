@@ -18,7 +18,8 @@ from lab.ladder.rungs import LADDER, guest, host, vm
 from lab.ladder.site import Site
 from lab.model.domain import Claim, Status
 from lab.records.evidence import Run
-from lab.records.labs import Lab, new_record
+from lab.records.labs import Lab
+from lab.records.record import new_record
 from lab.theory.experiment import AskedCell, TrialEntry, TrialOutcome, delivered, trial
 from lab.workflow.build import Builder
 from lab.workflow.destroy import destroy

@@ -1,6 +1,6 @@
 """The labs of this user: one folder each, with its record, journal, keys and lock.
 
-<state>/labs/<name>/lab.json        the record below
+<state>/labs/<name>/lab.json        the record (lab.records.record)
                     journal.jsonl   what was created (lab.core.journal)
                     lock            held by the command at work
                     keys/ vm/ adb/  the lab's keys, the engine's and adb's own folders
@@ -13,12 +13,9 @@ import contextlib
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, model_validator
+from typing import Any
 
 from lab.config.names import check_name
 from lab.core import lock, system
@@ -26,121 +23,9 @@ from lab.core.errors import LabError, UsageError
 from lab.core.files import private_folder, read_json, sync_folder, write_json
 from lab.core.journal import Journal
 from lab.core.similar import nearest
-from lab.model.domain import MAIN, NONE
+from lab.records.record import Instance, Record
 
 _OF_THE_LOCK = {"lock", "lock.holder"}
-
-
-class Access(BaseModel):
-    """A forward of the lab: host port on the loopback, port in the VM."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    host_port: int
-    guest_port: int
-    fixed: bool = False
-    """True when the user's configuration demands this very port."""
-
-
-class Instance(BaseModel):
-    """An emulator of the lab: what was launched, and how that went."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str
-    index: int
-    """0 for the main one; an emulator's ports in the VM follow from it."""
-    nonce: str = ""
-    """Given to its L2 at launch."""
-    failed_launches: list[str] = []
-
-
-class Saved(BaseModel):
-    """What belongs to the memory in a snapshot."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    boot_id: str = ""
-    instances: dict[str, Instance] = {}
-
-
-class Record(BaseModel):
-    """What lab remembers of one lab. Written atomically at each change."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    schema_: Literal["lab.record/2"] = "lab.record/2"
-    name: str
-    uuid: str
-    created: str
-    engine: str
-    acceleration: Literal["auto", "kvm", "tcg"] = "auto"
-    emulator_why: str = ""
-    image: str = ""
-    """The guest image's id; empty until it is chosen."""
-    image_why: str = ""
-    cpus: int
-    memory_mib: int
-    disk_gib: int
-    paravirt: Literal["kvm", "none", "default", "unknown"]
-    """`unknown` for a VM that lab did not make, whose hypervisor names another one or none."""
-    nested: bool
-    docker_package: Literal["docker.io", "docker-ce"] = "docker.io"
-    forwards: dict[str, Access] = {}
-    boot_id: str = ""
-    """L1's boot id when the ladder was last climbed."""
-    verdict: str = ""
-    """The verdict of that climb."""
-    ran: str = ""
-    """What ran L1's instructions then."""
-    instances: dict[str, Instance] = {}
-    """The emulators by name, the main one first; a lab without one has no `main`."""
-    saved: dict[str, Saved] = {}
-    """Snapshot to what belongs to its memory."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _carry_over(cls, raw: Any) -> Any:
-        first = isinstance(raw, Mapping) and raw.get("schema_") == "lab.record/1"
-        return _FirstRecord.model_validate(raw).carried_over() if first else raw
-
-    @property
-    def emulator(self) -> str:
-        """The kind of the main emulator, or none."""
-        return self.instances[MAIN].kind if MAIN in self.instances else NONE
-
-
-class _FirstSaved(BaseModel):
-    nonce: str = ""
-    boot_id: str = ""
-    instances: dict[str, Instance] = {}
-
-
-class _FirstRecord(BaseModel):
-    """A record of lab.record/1, in which the main emulator was apart from those beside it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    schema_: Literal["lab.record/1"]
-    emulator: str
-    nonce: str = ""
-    failed_launches: list[str] = []
-    instances: dict[str, Instance] = {}
-    saved: dict[str, _FirstSaved] = {}
-
-    def carried_over(self) -> dict[str, Any]:
-        """The same as the fields of a Record."""
-        saved = {
-            name: Saved(boot_id=then.boot_id, instances=self._with_main(then.instances, nonce=then.nonce))
-            for name, then in self.saved.items()
-        }
-        launched = {"nonce": self.nonce, "failed_launches": self.failed_launches}
-        instances = self._with_main(self.instances, **launched)
-        return (self.model_extra or {}) | {"instances": instances, "saved": saved}
-
-    def _with_main(self, beside: Mapping[str, Instance], **launched: Any) -> dict[str, Instance]:
-        main = Instance(kind=self.emulator, index=0, **launched)
-        return {**({} if self.emulator == NONE else {MAIN: main}), **beside}
 
 
 class Lab:
@@ -327,15 +212,3 @@ class Store:
 
 def _no_lab(name: str, hint: str) -> UsageError:
     return UsageError(f"there is no lab {name}", hint=hint)
-
-
-def new_record(name: str, *, emulator: str, **fields: Any) -> Record:
-    """A record with a fresh UUID marker, of a lab whose main emulator is of the kind `emulator`, or none."""
-    main = Instance(kind=emulator, index=0)
-    return Record(
-        instances={} if emulator == NONE else {MAIN: main},
-        name=name,
-        uuid=str(uuid.uuid4()),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        **fields,
-    )

@@ -26,7 +26,8 @@ from lab.guest.terms import Terms
 from lab.guest.trial import OWNER_LABEL
 from lab.host.facts import HostFacts
 from lab.ladder.rungs.guest import KVM_SIGNATURE
-from lab.records.labs import Access, Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Access, Record
 
 if TYPE_CHECKING:
     from lab.workflow.workbench import Workbench

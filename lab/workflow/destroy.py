@@ -11,7 +11,8 @@ from lab.core import system
 from lab.core.errors import LabError
 from lab.engines.protocol import State
 from lab.records.evidence import Run
-from lab.records.labs import Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Record
 from lab.workflow import remains
 from lab.workflow.answers import lab_action
 from lab.workflow.collect import collect

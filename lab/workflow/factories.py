@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.core.deadline import Deadline
     from lab.host.kvm import KvmAnswer
     from lab.images.published import PublishedImage
-    from lab.records.labs import Record
+    from lab.records.record import Record
     from lab.workflow.session import Session
 
 # What takes long to import is imported by the factory that needs it: `lab.status` needs none of it.

@@ -9,7 +9,7 @@ from lab.core.errors import BlockedError, UsageError
 from lab.host.packages import Purpose
 from lab.images import cache, debian
 from lab.images.published import PublishedImage
-from lab.records.labs import Record
+from lab.records.record import Record
 from lab.workflow.session import Session
 
 UBUNTU = "ubuntu-24.04"

@@ -9,7 +9,8 @@ from lab.core.steps import Steps
 from lab.emulators.options import PORTS_APART
 from lab.engines.protocol import Forward, Machine, PortTakenError
 from lab.host.ports import free_port, holder_of, is_free
-from lab.records.labs import Access, Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Access, Record
 
 PREFERRED = {"ssh": 10022, "adb": 15555, "console": 15554, "novnc": 16080, "appium": 14723}
 """Not 22 and 5555: a user's own adb server adopts whatever answers on 5555."""

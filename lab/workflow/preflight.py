@@ -7,7 +7,8 @@ from collections.abc import Container
 from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.engines.protocol import HELD, State
 from lab.images import canary
-from lab.records.labs import Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Record
 from lab.workflow import consent, guest_image, mirror, ports
 from lab.workflow.selection import CANARY
 from lab.workflow.session import Session

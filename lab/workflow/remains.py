@@ -14,7 +14,8 @@ from lab.core import system
 from lab.core.errors import InconclusiveError
 from lab.core.files import read_object
 from lab.engines.kind import Trace
-from lab.records.labs import Lab, Record, new_record
+from lab.records.labs import Lab
+from lab.records.record import Record, new_record
 
 
 def record(lab: Lab, read: Record | None = None) -> Record | None:

@@ -12,7 +12,8 @@ from lab.core.errors import BlockedError, LabError, UsageError
 from lab.emulators import NONE
 from lab.emulators.kind import EmulatorKind
 from lab.images import cache
-from lab.records.labs import Lab, Record, new_record
+from lab.records.labs import Lab
+from lab.records.record import Record, new_record
 from lab.workflow import consent
 from lab.workflow.guest_image import ASKED_FOR, must_hold_image, purposes
 from lab.workflow.session import Session

@@ -20,7 +20,8 @@ from lab.host.facts import HostFacts
 from lab.images import cache
 from lab.ladder.site import Site
 from lab.model.domain import MAIN, NONE
-from lab.records.labs import Instance, Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Instance, Record
 from lab.workflow import attached
 from lab.workflow.session import Session
 

@@ -16,7 +16,8 @@ from bootsector import base_disk
 from lab.config import Settings
 from lab.core.errors import ExitCode, InconclusiveError
 from lab.core.steps import Steps
-from lab.records.labs import Lab, new_record
+from lab.records.labs import Lab
+from lab.records.record import new_record
 from lab.workflow.destroy import destroy
 from lab.workflow.session import Session
 from lab.workflow.workbench import Workbench

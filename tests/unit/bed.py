@@ -22,7 +22,8 @@ from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.kind import EmulatorKind
 from lab.host.facts import HostFacts, parse_cpuinfo
 from lab.images.published import PublishedImage
-from lab.records.labs import Instance, Lab
+from lab.records.labs import Lab
+from lab.records.record import Instance
 from lab.workflow import guest_image
 from lab.workflow.factories import Factories
 from lab.workflow.session import Reply, Session

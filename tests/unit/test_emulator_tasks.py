@@ -20,7 +20,7 @@ from lab.emulators.docker_android import DockerAndroid
 from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.protocol import Check, Diagnosis, NestedLostError
 from lab.engines.protocol import EngineFacts, Forward, PortTakenError, State
-from lab.records.labs import Instance
+from lab.records.record import Instance
 from lab.tasks.emulator import device, instances
 from lab.tasks.lab import open as opening
 from lab.tasks.lab import power, snapshots, status

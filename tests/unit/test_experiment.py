@@ -17,7 +17,7 @@ from lab.documents.measured import TheoryExperiment
 from lab.engines.protocol import MachineSpec, NestingRefusedError, State
 from lab.experiments import trial
 from lab.experiments.result import Experiment
-from lab.records.labs import new_record
+from lab.records.record import new_record
 from lab.tasks.theory.experiment import experiment
 from tests import schema
 from tests.unit.bed import Bed, checked

@@ -20,7 +20,8 @@ from lab.core.lock import hold
 from lab.engines.protocol import Availability, State
 from lab.host import facts, kvm, packages
 from lab.images import cache, uses
-from lab.records.labs import Instance, Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Instance, Record
 from lab.tasks.image.build import build
 from lab.tasks.image.fetch import fetch
 from lab.tasks.image.list import list_images

@@ -18,7 +18,8 @@ from lab.adb import AdbServer
 from lab.core import lock
 from lab.core.errors import BusyError, LabError, UsageError
 from lab.guest import keys
-from lab.records.labs import Lab, Store, new_record
+from lab.records.labs import Lab, Store
+from lab.records.record import new_record
 
 _HOLDER = """
 import sys, time

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lab.core.errors import LabError
-from lab.records.labs import Instance, Lab, Record, Store
+from lab.records.labs import Lab, Store
+from lab.records.record import Instance, Record
 
 FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "records" / "lab-record-1.json").read_text())
 """lab.record/1, whose main emulator is apart from the one beside it."""

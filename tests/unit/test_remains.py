@@ -19,7 +19,8 @@ from lab.engines.protocol import MachineSpec
 from lab.engines.qemu.host import HostQemu
 from lab.engines.qemu.machine import QemuMachine
 from lab.engines.vagrant import link
-from lab.records.labs import Lab, Record, Store, new_record
+from lab.records.labs import Lab, Store
+from lab.records.record import Record, new_record
 from lab.tasks.lab.up import up
 from lab.workflow import remains
 from lab.workflow.destroy import destroy

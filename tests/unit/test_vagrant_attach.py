@@ -20,7 +20,7 @@ from lab.core.steps import Steps
 from lab.engines.vagrant import link
 from lab.guest import adopt, keys
 from lab.guest.login import LockedKeyError
-from lab.records.labs import Record
+from lab.records.record import Record
 from lab.tasks.lab import attach
 from lab.workflow.destroy import destroy
 from lab.workflow.session import Session

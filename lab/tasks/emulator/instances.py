@@ -14,7 +14,7 @@ from lab.core.errors import ExitCode, LabError, UsageError
 from lab.core.showing import show, table
 from lab.documents.emulators import EmulatorAction, EmulatorList, EmulatorStatus, EmulatorUp
 from lab.records.evidence import Run
-from lab.records.labs import Instance
+from lab.records.record import Instance
 from lab.workflow import attached, emulator_status, ports, selection
 from lab.workflow.emulator_start import Launch
 from lab.workflow.emulator_status import Sight

@@ -11,7 +11,7 @@ from lab.engines.vagrant import PROVIDERS, Provider, engine_of
 from lab.engines.vagrant import box as boxes
 from lab.engines.vagrant.box import VagrantBox
 from lab.images import cache
-from lab.records.labs import Record, new_record
+from lab.records.record import Record, new_record
 from lab.workflow.session import Reply, Session
 
 

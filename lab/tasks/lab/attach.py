@@ -17,7 +17,7 @@ from lab.engines.vagrant.link import VagrantLink
 from lab.engines.vagrant.program import Entrance, Vagrant
 from lab.guest import adopt, keys
 from lab.guest.login import LockedKeyError
-from lab.records.labs import Access
+from lab.records.record import Access
 from lab.tasks.image import box
 from lab.tasks.lab import vagrantfile
 from lab.workflow import ports, selection

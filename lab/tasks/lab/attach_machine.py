@@ -21,7 +21,8 @@ from lab.engines.attached.link import AttachedLink
 from lab.engines.attached.way import Hop, Way
 from lab.engines.protocol import LOOPBACK
 from lab.guest import hostkeys, theirs
-from lab.records.labs import Lab, Record, new_record
+from lab.records.labs import Lab
+from lab.records.record import Record, new_record
 from lab.workflow import attached, ports, selection
 from lab.workflow.answers import lab_action
 from lab.workflow.guest_image import ASKED_FOR

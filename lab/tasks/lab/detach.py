@@ -8,7 +8,7 @@ from lab.core import system
 from lab.core.errors import InconclusiveError, InterruptedByUser, LabError, UsageError
 from lab.engines.attached import link as links
 from lab.engines.protocol import State
-from lab.records.labs import Record
+from lab.records.record import Record
 from lab.workflow import attached, remains
 from lab.workflow.answers import lab_action
 from lab.workflow.session import Reply, Session

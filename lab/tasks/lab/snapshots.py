@@ -9,7 +9,7 @@ from lab.core.errors import LabError, UsageError
 from lab.documents.labs import LabSnapshots, SnapshotEntry
 from lab.emulators import MAIN
 from lab.engines.protocol import Forward, State
-from lab.records.labs import Saved
+from lab.records.record import Saved
 from lab.workflow import waking
 from lab.workflow.answers import acted
 from lab.workflow.session import Reply, Session

@@ -24,7 +24,7 @@ from lab.emulators import MAIN
 from lab.emulators.protocol import ContainerState
 from lab.engines.protocol import State
 from lab.records import evidence
-from lab.records.labs import Record
+from lab.records.record import Record
 from lab.workflow import access
 from lab.workflow.emulator_status import all_known
 from lab.workflow.session import Reply, Session

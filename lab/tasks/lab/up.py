@@ -23,7 +23,8 @@ from lab.ladder.rungs import LADDER, android, nested
 from lab.model.document import SchemaError
 from lab.model.domain import Claim, Status, Verdict
 from lab.records.evidence import Run
-from lab.records.labs import Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Record
 from lab.workflow import attached, emulator_start, preflight, selection
 from lab.workflow.access import access, lines
 from lab.workflow.build import Builder

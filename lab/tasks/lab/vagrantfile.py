@@ -16,7 +16,8 @@ from lab.guest import keys as key_files
 from lab.guest import seed
 from lab.host.ports import holder_of, is_free
 from lab.images import cache, debian
-from lab.records.labs import Lab, Record
+from lab.records.labs import Lab
+from lab.records.record import Record
 from lab.tasks.image import box
 from lab.workflow import consent, guest_image, ports, preflight, selection
 from lab.workflow.session import ROOT, Reply, Session
