@@ -562,7 +562,7 @@ def nightly_status(session: Session) -> Reply:
     name="test",
     help={
         "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-rehearsal, "
-        "e2e-rehearsal-mac, e2e-virtualbox, e2e-vagrant, e2e-published"
+        "e2e-rehearsal-mac, e2e-virtualbox, e2e-vagrant, e2e-published, e2e-attach"
     },
 )
 def test_(session: Session, tier: str = "all") -> Reply:

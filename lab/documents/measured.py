@@ -217,6 +217,7 @@ Tier = Literal[
     "e2e-virtualbox",
     "e2e-vagrant",
     "e2e-published",
+    "e2e-attach",
     "all",
 ]
 

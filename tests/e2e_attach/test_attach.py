@@ -23,9 +23,9 @@ import pytest
 
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim
-from tests.e2e import plainvm
 from tests.e2e.conftest import Lab, lab_environment
-from tests.e2e.plainvm import PlainVm
+from tests.e2e_attach import plainvm
+from tests.e2e_attach.plainvm import PlainVm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from sshserver import PROGRAM, Server

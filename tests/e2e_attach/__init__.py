@@ -1,0 +1,1 @@
+"""Test tier `e2e-attach`: somebody's machine, attached over SSH through a jump, and left as it was."""
