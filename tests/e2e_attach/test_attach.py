@@ -6,7 +6,6 @@ Docker. The tests of one VM share it and stand on each other: they run in the or
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -180,8 +179,6 @@ def test_the_same_tasks_as_for_any_lab(with_docker: Case) -> None:
     assert lab.json("emulator.status", "--name", NAME)["emulators"][0]["health"]["usable"]
     assert lab.json("lab.exec", "--name", NAME, "--", "id", "-un")["out"] == "dev\n"
     assert lab.json("lab.evidence", "--collect", "--name", NAME)["runs"]
-    compared = lab.json("lab.compare", "--runs", "1", "--name", NAME)
-    assert {row["outcome"] for row in compared["measurements"]} == {"measured"}
 
 
 @pytest.mark.parametrize("task", ["lab.halt", "lab.suspend", "lab.resume", "lab.destroy", "lab.snapshots"])
@@ -246,7 +243,7 @@ def test_there_too_up_ends_with_nesting_confirmed(with_sudo: Case) -> None:
 def test_docker_stays_and_nothing_else(with_sudo: Case) -> None:
     notes = with_sudo.lab.json("lab.detach", NAME)["notes"]
     assert "Docker stays, which lab was asked to install" in notes
-    assert with_sudo.vm.docker_has().split()[-3:] == ["bridge", "host", "none"] or os.environ.get("CI")
+    assert with_sudo.vm.ssh("sudo docker ps --all --quiet; sudo docker image ls --all --quiet")[1] == ""
     strange = [path for path in _changed(with_sudo) if not _DOCKERS.match(path)]
     assert strange == []
     assert not [path for path in with_sudo.vm.contents() if "lab-" in path and path not in with_sudo.before]
