@@ -138,12 +138,13 @@ class Guest:
         from lab.guest.runner import Captured, GuestCommand
 
         deadline = deadline or Deadline.after(DEFAULT_SECONDS)
-        words, by_root = self.terms.applied(argv, sudo)
+        words = [str(word) for word in argv]
+        applied, by_root = self.terms.applied(words, sudo)
         source = io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin)
         out, err = Captured(on_line), Captured(on_line)
         started = time.monotonic()
         try:
-            command = GuestCommand(words, by_root, deadline, source.read, out.add, err.add)
+            command = GuestCommand(applied, by_root, deadline, source.read, out.add, err.add)
             status = self._connected(command.run, deadline)
         except (DeadlineError, ConnectionLostError) as error:
             error.tail = tail(out.text + "\n" + err.text)

@@ -188,7 +188,7 @@ def install_docker(guest: Guest, step: Step, deadline: Deadline) -> None:
             hint="install Docker there by hand; lab uses it as it is",
         )
     docker.install(guest, "docker.io", step, deadline)
-    docker.start(guest, deadline, groups=("docker",))
+    step.result = f"Docker {docker.start(guest, deadline, groups=('docker',))}"
 
 
 def kvm_by_sudo(guest: Guest) -> bool:

@@ -233,7 +233,7 @@ def test_docker_is_installed_when_that_is_asked_for(with_sudo: Case) -> None:
     process.communicate()
     document = with_sudo.attach("--install-docker")
     assert "Docker 26.1.5" in document["notes"][0]
-    assert any("lab probes it by sudo" in note for note in document["notes"])
+    assert any("lab uses sudo to probe it" in note for note in document["notes"])
 
 
 def test_there_too_up_ends_with_nesting_confirmed(with_sudo: Case) -> None:

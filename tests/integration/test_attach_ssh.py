@@ -159,7 +159,8 @@ def test_a_machine_behind_a_jump_becomes_a_lab_and_is_left_as_it_was(road: Road)
     assert status["ssh"]["command"].startswith("ssh -F ")
     done = subprocess.run([*status["ssh"]["command"].split(), "echo", "in"], capture_output=True, text=True)
     assert done.stdout == "in\n", done.stderr
-    assert ssh.execute(road.session, "box", ["echo", "there"], True).document["out"] == "there\n"
+    done = checked(ssh.execute(road.session, "box", ["echo", "there"], True))
+    assert (done["argv"], done["out"]) == (["echo", "there"], "there\n")
     assert road.attach()["changed"] is False
     assert checked(detach.detach(road.session, "box"))["state"] == "absent"
     assert road.session.store.find("box") is None
