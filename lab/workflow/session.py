@@ -16,6 +16,7 @@ from lab.core.showing import show
 from lab.core.steps import Steps
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Engine
+from lab.host.facts import HostFacts
 from lab.host.packages import Purpose
 from lab.model.document import JsonDocument
 from lab.records.labs import Store
@@ -89,9 +90,9 @@ class Session:
             ),
         )
 
-    def host(self) -> dict[str, str]:
-        """This host as a measurement names it."""
-        host, pc = self.factories.host(), self.settings.rehearsal.pc
+    def host(self, facts: HostFacts | None = None) -> dict[str, str]:
+        """This host as a measurement names it, or the one that `facts` are of."""
+        host, pc = facts or self.factories.host(), self.settings.rehearsal.pc
         named = {"os": f"{host.os} {host.os_version}".strip(), "cpu": host.cpu.model, "arch": host.arch}
         return named | ({"pc": pc} if pc else {})
 

@@ -52,7 +52,7 @@ def _measure(bench: Workbench, run: Run, runs: int, seed: int) -> Comparison:
         Comparison.of,
         lab={"name": record.name, "uuid": record.uuid, "boot_id": boot_id},
         where={
-            "host": bench.session.host(),
+            "host": bench.session.host(bench.host()),
             "engine": engine.engine,
             "engine_version": engine.version,
             "acceleration": engine.acceleration,
