@@ -89,7 +89,7 @@ def test_after_the_clock_was_set_back_the_newest_verdict_is_the_newest(bed: Bed,
     both = checked(report(bed.session(), "default", runs=2))
     assert both["runs"] == [row["path"] for row in rows]
     folders = [Path(row["path"]) for row in rows]
-    assert [row.verdicts[Claim.NESTING].value for row in history(map(RunFolder, folders))] == [
+    assert [row.verdict_on(Claim.NESTING) for row in history(map(RunFolder, folders))] == [
         "confirmed",
         "refuted",
     ]
