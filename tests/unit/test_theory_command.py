@@ -108,9 +108,10 @@ def test_kvm_that_could_not_be_tried_is_not_known(
     assert explain.here(bed.session()).kvm is expected
 
 
-def test_the_probe_says_not_proven_as_expected_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer, kept = kvm._decide({"qemu": "QEMU 7.2"}, None, "tcg", 1.0, "qemu-system-x86_64")
-    assert not kept and answer.why.startswith(explain._UNPROVEN)
+def test_the_probe_says_not_proven_as_expected_here() -> None:
+    checked_with = {"qemu": "QEMU 7.2"}
+    usable, why, kept = kvm._decide(kvm.Asking(), checked_with, None, "tcg", 1.0, "qemu-system-x86_64")
+    assert not usable and not kept and why.startswith(explain._UNPROVEN)
 
 
 def test_another_host_is_asked_nothing(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
