@@ -128,9 +128,9 @@ def find_docker(guest: Guest) -> Engine | None:
             "{{.ServerVersion}} {{.OperatingSystem}} {{.SecurityOptions}}",
         ]
         done = guest.run(words, check=False, deadline=Deadline.after(_SECONDS))
-        said = done.out.split(maxsplit=1)
-        if done.status == 0 and said and said[0][0].isdecimal():
-            return Engine(_kind(guest, words, done.out), said[0], host, by_sudo)
+        version, *_ = done.out.split(maxsplit=1) or [""]
+        if done.status == 0 and version[:1].isdecimal():
+            return Engine(_kind(guest, words, done.out), version, host, by_sudo)
     return None
 
 

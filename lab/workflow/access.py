@@ -77,12 +77,12 @@ def _stop(bench: Workbench) -> str:
     return "emulator.down" if attached.is_attached(bench.record()) else "lab.halt"
 
 
-def _ends(bench: Workbench, found: LabAccess) -> list[tuple[str, str]]:
+def _ends(bench: Workbench, ways: LabAccess) -> list[tuple[str, str]]:
     """How it is stopped, and how it is removed; lab neither halts nor destroys somebody's machine."""
     if attached.is_attached(bench.record()):
-        return [("stop", found.stop), ("leave", _task(bench, "lab.detach"))]
+        return [("stop", ways.stop), ("leave", _task(bench, "lab.detach"))]
     pause = _task(bench, "lab.suspend")
-    return [("stop", f"{found.stop}   (pause: {pause})"), ("remove", _task(bench, "lab.destroy"))]
+    return [("stop", f"{ways.stop}   (pause: {pause})"), ("remove", _task(bench, "lab.destroy"))]
 
 
 def _task(bench: Workbench, task: str) -> str:

@@ -17,7 +17,7 @@ from lab.engines import attached
 from lab.engines.attached import link as links
 from lab.engines.attached import way, words
 from lab.engines.attached.forwarding import Forwards
-from lab.engines.attached.link import AttachedLink, Docker, Found
+from lab.engines.attached.link import AttachedLink, Docker, MachineFacts
 from lab.engines.protocol import LOOPBACK
 from lab.guest import keys, theirs
 from lab.guest.local import LocalGuest
@@ -74,7 +74,7 @@ def place(lab: Lab, record: Record) -> dict[str, Any]:
 def host(lab: Lab) -> HostFacts | None:
     """The machine as of a host, as it was looked at last."""
     link = links.read(lab.vm_folder)
-    return link.found.facts if link and link.found else None
+    return link.about.facts if link and link.about else None
 
 
 def guest(lab: Lab, record: Record, *, as_root: bool = False, afresh: bool = False) -> Guest:
@@ -137,7 +137,7 @@ def refresh(bench: Workbench) -> AttachedLink:
     lab = bench.lab
     with bench.session.steps.step("machine.look", str(link_of(lab))) as step:
         link = look(lab, bench.record())
-        assert link.found is not None  # noqa: S101 - looked at just now
+        assert link.about is not None  # noqa: S101 - looked at just now
         step.result = words.version(link)
     bench.forget_what_was()
     open_ports(bench)
@@ -149,7 +149,7 @@ def look(lab: Lab, record: Record) -> AttachedLink:
     link = link_of(lab)
     with guest(lab, record, afresh=True) as there:
         there.run(["mkdir", "-p", "-m", "700", folder(record)])
-        seen = theirs.look(there)
+        looks = theirs.look(there)
         engine = theirs.find_docker(there)
         by_sudo = theirs.kvm_by_sudo(there)
     docker = None
@@ -162,20 +162,20 @@ def look(lab: Lab, record: Record) -> AttachedLink:
             by_sudo=engine.by_sudo,
             installed=installed,
         )
-    signature = seen.host.cpu.signature
-    found = Found(
-        host=seen.host.as_dict(),
-        virtualization=seen.virtualization,
-        under=words.under(signature, seen.virtualization, seen.host.kernel),
-        wsl=seen.wsl,
-        nested=seen.nested,
-        python=seen.python,
+    signature = looks.host.cpu.signature
+    facts = MachineFacts(
+        host=looks.host.as_dict(),
+        virtualization=looks.virtualization,
+        under=words.under(signature, looks.virtualization, looks.host.kernel),
+        wsl=looks.wsl,
+        nested=looks.nested,
+        python=looks.python,
     )
-    link = link.model_copy(update={"found": found, "docker": docker, "kvm_by_sudo": by_sudo})
+    link = link.model_copy(update={"about": facts, "docker": docker, "kvm_by_sudo": by_sudo})
     links.write(lab.vm_folder, link)
     lab.change(
-        cpus=seen.host.cpus,
-        memory_mib=seen.host.memory_total >> 20,
+        cpus=looks.host.cpus,
+        memory_mib=looks.host.memory_total >> 20,
         paravirt=_paravirt(signature),
     )
     return link

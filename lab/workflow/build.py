@@ -228,7 +228,7 @@ class Builder:
 
     def _launch(self, guest: Guest) -> None:
         """Launch L2, unless the one launched last still runs."""
-        found = self._bench.emulator(MAIN).state(guest)
-        if not emulator_start.is_still_running(self._bench, MAIN, found):
+        container = self._bench.emulator(MAIN).state(guest)
+        if not emulator_start.is_still_running(self._bench, MAIN, container):
             emulator_start.launch(self._bench, MAIN, guest)
             self._launched = True

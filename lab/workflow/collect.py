@@ -95,10 +95,10 @@ def _of_guest(bench: Workbench) -> dict[str, Source]:
     somebodys = attached.is_attached(bench.record())
     wanted = {name: words for name, words in _IN_GUEST.items() if not (somebodys and name in _PRIVATE)}
     try:
-        found = gather(bench.guest, wanted, Deadline.after(_GUEST_SECONDS))
+        gathered = gather(bench.guest, wanted, Deadline.after(_GUEST_SECONDS))
     except Exception as error:  # named as missing, file by file
         return {name: _raising(error) for name in wanted}
-    return {name: lambda text=text: text for name, text in found.items()}  # type: ignore[misc]
+    return {name: lambda text=text: text for name, text in gathered.items()}  # type: ignore[misc]
 
 
 def _raising(error: Exception) -> Source:
@@ -110,7 +110,7 @@ def _raising(error: Exception) -> Source:
 
 def _of_emulators(bench: Workbench) -> dict[str, Source]:
     """The logs of all of them; a file of one beside the main one has its name in front."""
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for name, known in bench.record().instances.items():
         before = "" if name == MAIN else f"{name}-"
         try:
@@ -118,8 +118,8 @@ def _of_emulators(bench: Workbench) -> dict[str, Source]:
         except Exception as error:  # a broken container must not cost the rest of the bundle
             logs = {f"{known.kind}-error.txt": str(error)}
         for file, text in logs.items():
-            found[before + file] = lambda text=text: text  # type: ignore[misc]
-    return found
+            sources[before + file] = lambda text=text: text  # type: ignore[misc]
+    return sources
 
 
 def _screenshot(bench: Workbench, run: Run) -> None:

@@ -95,10 +95,10 @@ class Launch:
     def start(self, *, anew: bool = False) -> bool:
         """Launch L2; unless `anew`, one that was launched and still runs stays. Says whether one was."""
         bench, name = self._bench, self._name
-        found = self._emulator.state(bench.guest)
-        if not anew and is_still_running(bench, name, found):
+        container = self._emulator.state(bench.guest)
+        if not anew and is_still_running(bench, name, container):
             return False
-        if not found.running:
+        if not container.running:
             self._require_memory()
         launch(bench, name, bench.guest)
         return True

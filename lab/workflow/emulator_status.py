@@ -123,15 +123,15 @@ def look(bench: Workbench, name: str, seconds: float = _ANSWER_SECONDS) -> Sight
 
     `seconds` is how long an L2 that is not Android may take to answer.
     """
-    found, emulator = bench.instance(name), bench.emulator(name)
+    instance, emulator = bench.instance(name), bench.emulator(name)
     if bench.machine_state() is not State.RUNNING:
-        return Sight(name, found.kind, bench.addresses(name))
+        return Sight(name, instance.kind, bench.addresses(name))
     container = emulator.state(bench.guest)
     if emulator.android:
         health = cast(AndroidEmulator, emulator).health(bench.reach(name))
     else:
         health = _of_l2(bench, name, container, seconds)
-    return Sight(name, found.kind, bench.addresses(name), container, health)
+    return Sight(name, instance.kind, bench.addresses(name), container, health)
 
 
 def _of_l2(bench: Workbench, name: str, container: ContainerState, seconds: float) -> Health:

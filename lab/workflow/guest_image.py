@@ -118,9 +118,9 @@ def is_own(image_id: str) -> bool:
 
 def debian_image(session: Session) -> str:
     """The cached Debian image of today's recipe, or a new one."""
-    found = debian.find(session.images)
-    if found is None:
+    image = debian.find(session.images)
+    if image is None:
         session.need({"build-image"})  # asked for already, unless Ubuntu's server went away meanwhile
         with session.steps.step("image.build", DEBIAN) as step:
-            found = debian.build(session.images, step)
-    return found.name
+            image = debian.build(session.images, step)
+    return image.name

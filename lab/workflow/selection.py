@@ -79,19 +79,19 @@ def engine_name(session: Session) -> str:
     refusals = []
     for name in preferred:
         engine = session.engine(name)
-        found = engine.availability()
-        if found.broken and sys.platform == "darwin":
+        availability = engine.availability()
+        if availability.broken and sys.platform == "darwin":
             raise BlockedError(
-                f"{name} is installed here and cannot be used: {found.why}",
-                hint=f"{found.hint}; another engine, which is not what the theory is about: "
+                f"{name} is installed here and cannot be used: {availability.why}",
+                hint=f"{availability.hint}; another engine, which is not what the theory is about: "
                 f"`--engine {last}`".removeprefix("; "),
             )
-        if not found.usable:
-            refusals.append(f"{name}: {found.why}")
+        if not availability.usable:
+            refusals.append(f"{name}: {availability.why}")
         elif session.settings.vm.nested and not session.interactive and not consent.given(session, engine):
             refusals.append(f"{name}: nobody can be asked whether a nested start may go ahead here")
         else:
-            session.steps.note(f"engine: {name} ({found.why})")
+            session.steps.note(f"engine: {name} ({availability.why})")
             return name
     session.steps.note(f"engine: {last}, because {'; '.join(refusals)}")
     return last

@@ -190,19 +190,19 @@ class Workbench:
 
     def addresses(self, name: str) -> dict[str, str]:
         """An emulator's services and where on the host each answers, 127.0.0.1:port."""
-        found = {}
+        addresses = {}
         for forward, access in self.record().forwards.items():
             service, _, instance = forward.partition("-")
             if service != "ssh" and (instance or MAIN) == name:
-                found[service] = f"{LOOPBACK}:{access.host_port}"
-        return found
+                addresses[service] = f"{LOOPBACK}:{access.host_port}"
+        return addresses
 
     def guest_ports(self) -> dict[str, int]:
         """The name of every forward the lab should have, and the VM's port behind it."""
-        found = {} if attached.is_attached(self.record()) else {"ssh": GUEST_SSH_PORT}
+        ports = {} if attached.is_attached(self.record()) else {"ssh": GUEST_SSH_PORT}
         for name in self.record().instances:
-            found |= self.ports_of(name)
-        return found
+            ports |= self.ports_of(name)
+        return ports
 
     def ports_of(self, name: str) -> dict[str, int]:
         """The same of one emulator."""

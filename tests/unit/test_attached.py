@@ -15,7 +15,7 @@ from lab.engines import attached, engine, kinds
 from lab.engines.attached import link as links
 from lab.engines.attached import way, words
 from lab.engines.attached.engine import AttachedEngine
-from lab.engines.attached.link import AttachedLink, Docker, Found
+from lab.engines.attached.link import AttachedLink, Docker, MachineFacts
 from lab.engines.attached.machine import AttachedMachine
 from lab.engines.attached.way import Hop, Way
 from lab.engines.options import Options
@@ -34,10 +34,10 @@ needs_ssh = pytest.mark.skipif(shutil.which("ssh") is None, reason="needs ssh")
 
 def found(
     signature: str | None = "", word: str = "", kernel: str = "6.12.1", extensions: bool = True
-) -> Found:
+) -> MachineFacts:
     cpu = Cpu(model="A CPU", extensions=("svm",) if extensions else (), signature=signature)
     host = HostFacts("Debian GNU/Linux", "13", kernel, "x86_64", cpu, 4, 8 << 30, 4 << 30, "boot")
-    return Found(
+    return MachineFacts(
         host=host.as_dict(),
         virtualization=word,
         under=words.under(signature, word, kernel),
@@ -186,7 +186,7 @@ def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) ->
         (found("KVMKVMKVM", extensions=False), "a VM under KVM", "kvm", "none"),
     ],
 )
-def test_what_a_machine_is_is_said(what: Found, said: str, acceleration: str, nesting: str) -> None:
+def test_what_a_machine_is_is_said(what: MachineFacts, said: str, acceleration: str, nesting: str) -> None:
     assert (words.described(what), words.acceleration(what), words.nesting(what)) == (
         said,
         acceleration,
@@ -194,8 +194,8 @@ def test_what_a_machine_is_is_said(what: Found, said: str, acceleration: str, ne
     )
 
 
-def _attach(folder: Path, what: Found, docker: Docker | None = None) -> AttachedMachine:
-    links.write(folder, AttachedLink(destination="", found=what, docker=docker))
+def _attach(folder: Path, what: MachineFacts, docker: Docker | None = None) -> AttachedMachine:
+    links.write(folder, AttachedLink(destination="", about=what, docker=docker))
     return AttachedMachine(
         MachineSpec("u-u-i-d", "box", folder, folder, folder, 4, 8192, 0, paravirt="none", asked=False)
     )

@@ -70,5 +70,5 @@ class DockerAndroidKind(EmulatorKind):
         return image.find(self._options, settings.cache_dir / "images", settings.state_dir)
 
     def _image_bytes(self) -> int | None:
-        found = self._found()
-        return found.bytes if found else None
+        cached = self._found()
+        return cached.bytes if cached else None

@@ -34,24 +34,24 @@ class AttachedEngine:
 
     def facts(self) -> EngineFacts:
         known = link.read(self._folder)
-        if known is None or known.found is None:
+        if known is None or known.about is None:
             raise InconclusiveError("what the attached machine is was not looked at yet")
-        found = known.found
-        kind, nesting = words.described(found), words.nesting(found)
-        details = {"virtualization": found.virtualization, "python": found.python, "nested": found.nested}
+        facts = known.about
+        kind, nesting = words.described(facts), words.nesting(facts)
+        details = {"virtualization": facts.virtualization, "python": facts.python, "nested": facts.nested}
         if known.docker:
             details["docker"] = str(known.docker)
         how = {
             "none": "it was given no virtualization extensions",
-            "hardware": f"{found.under} hands virtualization on to it",
+            "hardware": f"{facts.under} hands virtualization on to it",
             "emulated": "its processor is software, which emulates virtualization too",
         }[nesting]
-        if not found.under:
+        if not facts.under:
             how = "nothing is nested: its own processor runs the container's guest"
         return EngineFacts(
             engine=NAME,
             version=words.version(known),
-            acceleration=words.acceleration(found),
+            acceleration=words.acceleration(facts),
             nesting=nesting,
             how=f"{kind} that lab did not make: {how}",
             details=details,

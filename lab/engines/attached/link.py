@@ -1,4 +1,4 @@
-"""What the engine keeps in a lab's folder: which machine the lab is, and how it was found."""
+"""What the engine keeps in a lab's folder: which machine the lab is, and what it is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Docker(BaseModel):
         return f"{self.kind} {self.version}" + (" by sudo" if self.by_sudo else "")
 
 
-class Found(BaseModel):
+class MachineFacts(BaseModel):
     """What the machine is, as it was looked at last."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -69,7 +69,7 @@ class AttachedLink(BaseModel):
     ports_from: int = 0
     """Added to the ports of the emulators' services: what is published there must be free there."""
     docker: Docker | None = None
-    found: Found | None = None
+    about: MachineFacts | None = None
     kvm_by_sudo: bool = False
     """Only root may use /dev/kvm there, and the user may be root without a password."""
 

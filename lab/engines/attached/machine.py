@@ -93,18 +93,18 @@ class AttachedMachine:
             self._forwards.close(name)
 
     def settings(self) -> dict[str, str]:
-        """How the machine was found: nothing of it is lab's doing."""
-        found = self._link.found
-        if found is None:
+        """What the machine is: nothing of it is lab's doing."""
+        about = self._link.about
+        if about is None:
             return {}
-        facts = found.facts
+        facts = about.facts
         return {
             "cpus": str(facts.cpus),
             "memory_mib": str(facts.memory_total >> 20),
             "nested": "on" if facts.cpu.extensions else "off",
             "paravirt": self.spec.paravirt,
-            "acceleration": words.acceleration(found),
-            "machine": words.described(found),
+            "acceleration": words.acceleration(about),
+            "machine": words.described(about),
         }
 
     def logs(self) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lab.engines.attached.link import AttachedLink, Found
+from lab.engines.attached.link import AttachedLink, MachineFacts
 from lab.host.cpuid import SOFTWARE_SIGNATURES
 from lab.model.domain import BARE_METAL
 
@@ -52,30 +52,30 @@ def under(signature: str | None, word: str, kernel: str) -> str:
     return "" if signature == "" or word == "none" else "?"
 
 
-def described(found: Found) -> str:
+def described(facts: MachineFacts) -> str:
     """What the machine is, in a phrase."""
-    if found.wsl:
+    if facts.wsl:
         return "WSL2 under Hyper-V"
-    if not found.under:
+    if not facts.under:
         return BARE_METAL
-    return "a machine of an unknown kind" if found.under == "?" else f"a VM under {found.under}"
+    return "a machine of an unknown kind" if facts.under == "?" else f"a VM under {facts.under}"
 
 
-def acceleration(found: Found) -> str:
+def acceleration(facts: MachineFacts) -> str:
     """How the machine's own instructions run (EngineFacts.acceleration)."""
-    if found.facts.cpu.signature in SOFTWARE_SIGNATURES:
+    if facts.facts.cpu.signature in SOFTWARE_SIGNATURES:
         return "tcg"
-    return BARE_METAL if not found.under else "unknown" if found.under == "?" else found.under.lower()
+    return BARE_METAL if not facts.under else "unknown" if facts.under == "?" else facts.under.lower()
 
 
-def nesting(found: Found) -> Literal["hardware", "emulated", "none"]:
+def nesting(facts: MachineFacts) -> Literal["hardware", "emulated", "none"]:
     """What provides the virtualization extensions that a VM was given; none on real hardware, too."""
-    if not found.under or not found.facts.cpu.extensions:
+    if not facts.under or not facts.facts.cpu.extensions:
         return "none"
-    return "emulated" if found.facts.cpu.signature in SOFTWARE_SIGNATURES else "hardware"
+    return "emulated" if facts.facts.cpu.signature in SOFTWARE_SIGNATURES else "hardware"
 
 
 def version(link: AttachedLink) -> str:
     """EngineFacts.version: what the machine is, how it is reached, and its Docker."""
-    kind = described(link.found) if link.found else "not looked at yet"
+    kind = described(link.about) if link.about else "not looked at yet"
     return ", ".join([kind, "here" if link.here else "by SSH", *([str(link.docker)] if link.docker else [])])

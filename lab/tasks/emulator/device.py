@@ -37,16 +37,16 @@ def logs(
         if follow:
             bench.emulator(emulator).follow(bench.guest, _printer())
             return Reply()
-        found = _logs(bench, emulator)
+        texts = _logs(bench, emulator)
         if not capture:
-            _print(found)
+            _print(texts)
     finally:
         bench.close()
     return Reply(
         EmulatorLogs(
             lab=name,
             emulator=emulator,
-            files=[LogEntry(name=file, text=text) for file, text in found.items()],
+            files=[LogEntry(name=file, text=text) for file, text in texts.items()],
         ).as_json()
     )
 
@@ -118,18 +118,18 @@ def shell(
 
 def android_at(bench: Workbench, name: str, task: str) -> AndroidEmulator:
     """The emulator, if it is Android; UsageError when it has nothing `task` could work on."""
-    found = bench.emulator(name)
-    if not found.android:
+    android = bench.emulator(name)
+    if not android.android:
         raise UsageError(
             f"{name} is {bench.instance(name).kind}, which is not Android: there is nothing for {task} to do",
             hint="`invoke emulator.up NAME --kind docker-android` starts one beside it",
         )
-    return cast(AndroidEmulator, found)
+    return cast(AndroidEmulator, android)
 
 
 def _logs(bench: Workbench, name: str) -> dict[str, str]:
-    found = bench.emulator(name).logs(bench.guest)
-    return {file: redact.clean(text) for file, text in found.items()}
+    texts = bench.emulator(name).logs(bench.guest)
+    return {file: redact.clean(text) for file, text in texts.items()}
 
 
 def _print(texts: dict[str, str]) -> None:

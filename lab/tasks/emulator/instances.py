@@ -40,10 +40,10 @@ def restart(session: Session, name: str, emulator: str = emulators.MAIN) -> Repl
 def down(session: Session, name: str, emulator: str = emulators.MAIN) -> Reply:
     """End an emulator. One beside the main one is forgotten, and its ports are free again."""
     with _working(session, name, "emulator.down") as bench:
-        known, found = bench.instance(emulator), bench.emulator(emulator)
+        known, payload = bench.instance(emulator), bench.emulator(emulator)
         with session.steps.step("emulator.down", emulator):
-            changed = found.state(bench.guest).exists
-            found.stop(bench.guest)
+            changed = payload.state(bench.guest).exists
+            payload.stop(bench.guest)
             if address := bench.addresses(emulator).get("adb"):
                 AdbServer(bench.lab.adb_folder, bench.lab.journal).disconnect(address)
             if emulator == emulators.MAIN:
@@ -176,8 +176,8 @@ def _started(bench: Workbench, name: str, *, anew: bool) -> Reply:
 
 
 def _logs(bench: Workbench, name: str) -> dict[str, Callable[[], str]]:
-    found: dict[str, str] = bench.emulator(name).logs(bench.guest)
-    return {file: lambda text=text: text for file, text in found.items()}  # type: ignore[misc]
+    texts: dict[str, str] = bench.emulator(name).logs(bench.guest)
+    return {file: lambda text=text: text for file, text in texts.items()}  # type: ignore[misc]
 
 
 def _worst(sights: Sequence[Sight]) -> ExitCode:

@@ -54,7 +54,7 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
     entry = {"ssh": (entrance.port, GUEST_SSH_PORT)}
     wanted = VagrantLink(root=root, machine=machine, provider=provider, made=False, forwards=entry)
     tied = _tied(session, name, wanted)
-    found = _look(wanted, made=tied is not None and tied.made)
+    described = _look(wanted, made=tied is not None and tied.made)
     there = session.store.find(name)
     plan = selection.planned(session, name) if there is None or there.read() is None else None
     with session.store.making(name, "lab.attach") as lab:
@@ -62,7 +62,7 @@ def attach(session: Session, machine: str, name: str = "", folder: str = "") -> 
         selection.record_for(session, lab, plan)
         bench = Workbench(session, lab)
         try:
-            return _reply(bench, _join(bench, wanted, entrance, found))
+            return _reply(bench, _join(bench, wanted, entrance, described))
         except (UsageError, LockedKeyError):
             if new and vagrantfile.link_of(lab) is None:  # then nothing was changed in the machine either
                 lab.remove()
@@ -75,13 +75,13 @@ def _tied(session: Session, name: str, wanted: VagrantLink) -> VagrantLink | Non
     """What ties the lab to this machine already. Raises UsageError when either is tied to another."""
     vagrantfile.must_be_nobody_elses(session, name, wanted)
     lab = session.store.find(name)
-    found = vagrantfile.link_of(lab) if lab else None
-    if found is not None and found.whose != wanted.whose:
+    linked = vagrantfile.link_of(lab) if lab else None
+    if linked is not None and linked.whose != wanted.whose:
         raise UsageError(
-            f"lab {name} is the machine {found.machine} of {found.root}, by {found.provider}",
+            f"lab {name} is the machine {linked.machine} of {linked.root}, by {linked.provider}",
             hint="choose another --name for this one, or destroy that lab",
         )
-    return found
+    return linked
 
 
 def _look(wanted: VagrantLink, *, made: bool) -> dict[str, object]:
@@ -123,27 +123,27 @@ def _not_running(wanted: VagrantLink, state: State) -> UsageError:
     )
 
 
-def _as_it_is(known: VagrantLink, found: Mapping[str, str]) -> dict[str, object]:
-    said = {name: found.get(name, "") for name in ("cpus", "memory_mib", "nested")}
-    numbers = said["cpus"].isdecimal() and said["memory_mib"].isdecimal()
-    if not numbers or said["nested"] not in ("on", "off"):
-        told = ", ".join(f"{name} {value or '?'}" for name, value in said.items())
+def _as_it_is(known: VagrantLink, described: Mapping[str, str]) -> dict[str, object]:
+    sizes = {name: described.get(name, "") for name in ("cpus", "memory_mib", "nested")}
+    numbers = sizes["cpus"].isdecimal() and sizes["memory_mib"].isdecimal()
+    if not numbers or sizes["nested"] not in ("on", "off"):
+        listed = ", ".join(f"{name} {value or '?'}" for name, value in sizes.items())
         raise InconclusiveError(
-            f"{known.provider} does not say how the machine {known.machine} is: {told}",
+            f"{known.provider} does not say how the machine {known.machine} is: {listed}",
             hint="a verdict holds for a machine that is known, so lab does not assume any of these",
         )
-    paravirt = found.get("paravirt", "")
+    paravirt = described.get("paravirt", "")
     return {
         "image": f"{known.provider}-{known.machine}",
         "image_why": f"the machine {known.machine} of {known.root}",
-        "cpus": int(said["cpus"]),
-        "memory_mib": int(said["memory_mib"]),
-        "nested": said["nested"] == "on",
+        "cpus": int(sizes["cpus"]),
+        "memory_mib": int(sizes["memory_mib"]),
+        "nested": sizes["nested"] == "on",
         "paravirt": paravirt if paravirt in ("kvm", "none", "default") else "unknown",
     }
 
 
-def _join(bench: Workbench, wanted: VagrantLink, entrance: Entrance, found: Mapping[str, object]) -> bool:
+def _join(bench: Workbench, wanted: VagrantLink, entrance: Entrance, described: Mapping[str, object]) -> bool:
     """Tie lab and machine together; whether anything was to be done. `found` is what the record is to say."""
     lab = bench.lab
     tied = vagrantfile.link_of(lab)
@@ -165,7 +165,7 @@ def _join(bench: Workbench, wanted: VagrantLink, entrance: Entrance, found: Mapp
         link.write(lab.vm_folder, wanted)
     lab.change(
         forwards=before.forwards | {"ssh": Access(host_port=entrance.port, guest_port=GUEST_SSH_PORT)},
-        **found,
+        **described,
     )
     _forward(bench)
     return lab.record() != before

@@ -45,13 +45,13 @@ def _engine(session: Session, name: str) -> DoctorEngine:
         return DoctorEngine(name=name, usable=False, why=error.what, hint=error.hint, facts=None, findings=[])
     # One that may not be read hides no other.
     folders = [lab.vm_folder for lab in session.store.labs() if os.access(lab.vm_folder, os.R_OK | os.X_OK)]
-    found = engine.availability()
+    availability = engine.availability()
     return DoctorEngine(
         name=name,
-        usable=found.usable,
-        why=found.why,
-        hint=found.hint,
-        facts=engine.facts() if found.usable else None,
+        usable=availability.usable,
+        why=availability.why,
+        hint=availability.hint,
+        facts=engine.facts() if availability.usable else None,
         findings=engine.findings(folders),
     )
 

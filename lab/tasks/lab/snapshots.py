@@ -68,8 +68,8 @@ def restore(session: Session, name: str, snapshot: str) -> Reply:
 def snapshots(session: Session, name: str) -> Reply:
     """The snapshots of a lab."""
     bench = Workbench.open(session, name)
-    found = bench.machine.snapshots() if bench.record().image else []
-    rows = [SnapshotEntry(name=item.name, created=item.created.isoformat(), live=item.live) for item in found]
+    taken = bench.machine.snapshots() if bench.record().image else []
+    rows = [SnapshotEntry(name=item.name, created=item.created.isoformat(), live=item.live) for item in taken]
     lines = [
         f"{row.name:<20} {row.created}  {'with memory' if row.live else 'disk only'}" for row in rows
     ] or [f"lab {name} has no snapshots"]

@@ -140,10 +140,10 @@ def _ready(bench: Workbench) -> Reply | None:
                 step.result = "it is gone, or another, or the settings or its image are others now"
                 return None
         with bench.session.steps.step(nested.adb.name, "is it still what was confirmed?") as step:
-            seen = nested.adb(site)
-            step.result = seen.observed
+            observation = nested.adb(site)
+            step.result = observation.observed
         confirmed = Facts.read(last.facts).nested_adb
-        if not seen.ok or site.facts.nested_adb != confirmed or not _usable(bench, last):
+        if not observation.ok or site.facts.nested_adb != confirmed or not _usable(bench, last):
             return None
     except LabError:
         return None

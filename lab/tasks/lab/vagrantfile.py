@@ -36,8 +36,8 @@ def describe(session: Session, machine: str, provider: str) -> Reply:
     lab = session.store.find(machine)
     record = lab.read() if lab else None
     if lab is not None and record is not None and _is_ours(lab, record, known):
-        found = link.read(lab.vm_folder)
-        return _reply(session, lab, record, known, prepared=bool(found and found.forwards))
+        linked = link.read(lab.vm_folder)
+        return _reply(session, lab, record, known, prepared=bool(linked and linked.forwards))
     lab = Lab(session.store.labs_folder / machine)
     return _reply(session, lab, box.blank(session, known), known, prepared=False)
 
@@ -55,9 +55,11 @@ def prepare(session: Session, machine: str, provider: str) -> Reply:
     there = session.store.find(machine)
     if there is not None and (record := there.read()) is not None:
         _must_be_ours(there, record, known)
-    found = session.engine(session.settings.engine).availability()
-    if not found.usable:
-        raise BlockedError(f"{session.settings.engine} cannot be used: {found.why}", hint=found.hint)
+    availability = session.engine(session.settings.engine).availability()
+    if not availability.usable:
+        raise BlockedError(
+            f"{session.settings.engine} cannot be used: {availability.why}", hint=availability.hint
+        )
     wanted = link.VagrantLink(root=ROOT, machine=machine, provider=known, made=True)
     must_be_nobody_elses(session, machine, wanted)
     if there is None or link.read(there.vm_folder) is None:
@@ -92,8 +94,8 @@ def by_vagrant(session: Session, provider: Provider) -> Session:
 
 def _is_ours(lab: Lab, record: Record, provider: Provider) -> bool:
     """Whether this lab is, or is to be, a machine of this project's Vagrantfile, by that provider."""
-    found = link.read(lab.vm_folder)
-    right = found is None or (found.made and found.root == ROOT)
+    linked = link.read(lab.vm_folder)
+    right = linked is None or (linked.made and linked.root == ROOT)
     return right and record.engine == vagrant.engine_of(provider)
 
 
@@ -117,9 +119,9 @@ def _seed(bench: Workbench) -> None:
 def must_be_nobody_elses(session: Session, name: str, wanted: link.VagrantLink) -> None:
     """Raise UsageError when a lab of another name is the machine: two would take it from each other."""
     for lab in session.store.labs():
-        found = link_of(lab)
-        if lab.name != name and found is not None and found.whose == wanted.whose:
-            gone = "destroys the machine" if found.made else "forgets the machine, which stays"
+        linked = link_of(lab)
+        if lab.name != name and linked is not None and linked.whose == wanted.whose:
+            gone = "destroys the machine" if linked.made else "forgets the machine, which stays"
             raise UsageError(
                 f"the machine {wanted.machine} of {wanted.root} is lab {lab.name} already",
                 hint=f"work with that one: `invoke lab.up --name {lab.name}`; "
@@ -146,15 +148,15 @@ def _must_be_absent(wanted: link.VagrantLink) -> None:
 
 def _ports(bench: Workbench, wanted: link.VagrantLink) -> None:
     """Link and ports of a machine that is to be made; one that is there keeps those it was made with."""
-    found, state = link.read(bench.lab.vm_folder), bench.machine.status()
-    if found is None or not found.forwards or not bench.record().forwards:
+    linked, state = link.read(bench.lab.vm_folder), bench.machine.status()
+    if linked is None or not linked.forwards or not bench.record().forwards:
         _must_be_absent(wanted)
-    if found is None or state is State.ABSENT:
+    if linked is None or state is State.ABSENT:
         preflight.before_start(bench.session, bench.lab, bench.record())
         fixed = bench.session.settings.ports.model_dump()
         chosen = ports.choose(bench.lab, bench.guest_ports(), fixed, bench.session.steps)
         known = {item.name: (item.host_port, item.guest_port) for item in chosen}
-        link.write(bench.lab.vm_folder, (found or wanted).model_copy(update={"forwards": known}))
+        link.write(bench.lab.vm_folder, (linked or wanted).model_copy(update={"forwards": known}))
     elif state in (State.STOPPED, State.SUSPENDED):
         for forward in ports.forwards(bench.lab):
             if not is_free(forward.host_port):
@@ -185,8 +187,8 @@ def _machine(
         paravirt=record.paravirt,
         nested=record.nested,
     )
-    found = link.read(lab.vm_folder) if prepared else None
-    forwards = found.built_in if found else []
+    linked = link.read(lab.vm_folder) if prepared else None
+    forwards = linked.built_in if linked else []
     options = session.engine_options(record.acceleration)
     console, keys = lab.vm_folder / CONSOLE, lab.folder / "keys"
     by_libvirt = provider == "libvirt"

@@ -67,8 +67,8 @@ def explain(session: Session, host: str = "", engine: str = "") -> Reply:
 
 def matrix(session: Session) -> Reply:
     """Everything that is known, each with what nights observed where it decides."""
-    seen = observations(session)
-    document = documents.matrix(observed.matrix(seen, here(session) if seen else None))
+    past = observations(session)
+    document = documents.matrix(observed.matrix(past, here(session) if past else None))
     return Reply(document.as_json(), lambda console: _show_matrix(console, document))
 
 
@@ -112,14 +112,16 @@ def _on_this_host(session: Session, name: str, version: str, situation: Situatio
         return expected_row(knowledge.predict(situation.on(name, version)))
     try:
         engine = session.engine(name)
-        found = engine.availability()
-        facts = engine.facts() if found.usable else None
+        availability = engine.availability()
+        facts = engine.facts() if availability.usable else None
     except LabError as error:
         return expected_row(knowledge.predict(situation.on(name)), available=False, availability=error.what)
     there = situation.on(name, facts.version if facts else "")
     if facts is not None:
         there = there.running(facts.acceleration)
-    return expected_row(knowledge.predict(there), available=found.usable, availability=found.why)
+    return expected_row(
+        knowledge.predict(there), available=availability.usable, availability=availability.why
+    )
 
 
 # --- for people --------------------------------------------------------------------------------
