@@ -61,6 +61,8 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HEADER = Path("/usr/include/dlfcn.h")
 # In adbutils' wheels for macOS on Intel and Linux on x86_64; none of its others holds a program.
 _ADB = Path(str(getattr(importlib.util.find_spec("adbutils"), "origin", ""))).parent / "binaries" / "adb"
+_BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
+_VGABIOS = Path("/usr/share/vgabios/vgabios.bin")
 _ISOLINUX = Path("/usr/lib/ISOLINUX/isolinux.bin")
 _LDLINUX = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
 _SCREEN = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bochs/plugins/libbx_term_gui.so")
@@ -117,6 +119,9 @@ TABLE: tuple[Requirement, ...] = (
     Requirement(("cpio",), "packs the VM's initramfs", "cpio", _IMAGE),
     Requirement(("bochs",), "emulates a PC with VT-x", "bochs", _REHEARSAL),
     Requirement((), "its screen, which listens nowhere", "bochs-term", _REHEARSAL, files=(_SCREEN,)),
+    # Debian's Bochs is content with SeaBIOS in their place, which has neither file.
+    Requirement((), "that PC's BIOS", "bochsbios", _REHEARSAL, files=(_BIOS,)),
+    Requirement((), "its screen's BIOS", "vgabios", _REHEARSAL, files=(_VGABIOS,)),
     Requirement((), "starts that PC's kernel", "isolinux", _REHEARSAL, files=(_ISOLINUX,)),
     Requirement(("gpg",), "makes signing keys in tests", "gpg", _TESTS, "gnupg"),
     Requirement(("gpg-agent",), "keeps them", "gpg-agent", _TESTS, "gnupg"),

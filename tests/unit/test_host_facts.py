@@ -184,9 +184,9 @@ def test_a_mac_whose_sysctl_does_not_answer_is_one_of_which_nothing_is_known(mon
     assert here.mac is not None and (here.os_version, here.cpu.model, here.cpu.emulated) == ("", "", None)
 
 
-def test_who_is_to_stop_is_told_nothing_of_a_mac(monkeypatch, sysctl):
+def test_who_is_to_stop_is_told_nothing_of_a_mac(monkeypatch, tools):
     monkeypatch.setattr(sys, "platform", "darwin")
-    sysctl("hw.model: Mac")
+    tools("sysctl", "#!/bin/sh\nsleep 60\n")
     cancelled.set()
     try:
         with pytest.raises(InterruptedByUser):
