@@ -18,11 +18,11 @@ from lab.core.deadline import Deadline, check_cancelled
 from lab.core.errors import InconclusiveError
 
 TEXT_BYTES = 16 << 20
-"""Kept of the output of one command, and of one file."""
+"""Most bytes kept of one output or file."""
 LINE_BYTES = 64 << 10
 """A longer line is told in pieces."""
 CHUNK_BYTES = 64 << 10
-"""Read at once, between two looks at the clock."""
+"""Bytes per read; the deadline is checked between reads."""
 
 LONGEST_SILENCE = 3600.0
 """Seconds that a socket without a timeout of its own may be silent."""

@@ -19,7 +19,7 @@ _NOTICE_SECONDS = 0.05
 """How soon a wait notices that it is to end."""
 
 USER = "the user"
-"""Who asks by Ctrl-C or by a signal."""
+"""Key of a request by Ctrl-C or signal."""
 
 
 class Cancellation:
@@ -36,7 +36,7 @@ class Cancellation:
         self._ignored: set[object] = set()
 
     def set(self, who: object = USER) -> None:
-        """Ask. Who asked before, and is ignored since, is heard again."""
+        """Ask for all waiting to end. Asking again overrides `ignored()`."""
         self._askers.add(who)
         self._ignored.discard(who)
 

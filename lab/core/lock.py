@@ -23,7 +23,8 @@ from lab.core.files import PRIVATE, PUBLIC, private_folder, read_object, write_j
 _LONGEST_SECONDS = 3600.0
 
 _START_TOLERANCE = 2.0
-"""Seconds: a process's start is computed from the boot time, which follows clock adjustments."""
+"""Tolerance in seconds when comparing start times: they are computed from the boot time, which moves when the
+clock is adjusted."""
 _TRY_SECONDS = 0.5
 """How long a lock that nobody says to hold is tried for: who asks about it has it for an instant."""
 

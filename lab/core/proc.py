@@ -221,7 +221,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _same_terminal() -> Iterator[None]:
-    """What a program that was killed did to the terminal ends with it: no echo, raw, not blocking."""
+    """Restore the terminal's settings afterwards: a killed program may leave it raw or without echo."""
     blocking: dict[int, bool] = {}
     settings: dict[int, list[Any]] = {}
     for number in (0, 1, 2):

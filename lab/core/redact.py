@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 _MASK = "[redacted]"
 _SHORTEST = 6
-"""Characters. What is shorter would mask half of every log: it is masked only behind a secret's name."""
+"""Shortest secret masked everywhere, in characters. A shorter one is masked only behind a secret's name: else
+it would mask half of every log."""
 
 _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
 _KEY_EDGE = re.compile(r"-----(?P<which>BEGIN|END) [A-Z ]{0,40}PRIVATE KEY-----")
@@ -45,7 +46,7 @@ Span = tuple[int, int]
 
 
 class _Needles:
-    """What is looked for: texts, and in base64 those characters that a secret alone makes.
+    """What is looked for: texts, and of each the part of its base64 that does not depend on neighbours.
 
     The sets are replaced and never changed: another thread may be going through them.
     """

@@ -106,7 +106,7 @@ class Steps:
             self._sinks.append(sink)
 
     def branch(self) -> Steps:
-        """Steps that the sinks of now hear of too; a sink that subscribes to them hears of nothing else."""
+        """Copy with the same sinks; sinks added to the copy see only its events."""
         with self._lock:
             branch = Steps(*self._sinks)
         branch._numbers, branch._lock = self._numbers, self._lock
@@ -190,7 +190,7 @@ class EventStream:
     """So many bytes go into a pipe together, or not at all (Linux: PIPE_BUF)."""
     _EVERY_SECONDS = 1.0
     _PATIENCE_SECONDS = 1.0
-    """For a reader that is slower than the work, until it has let one line pass by."""
+    """How long to wait for a slow reader; after a wait in vain, not again until it has taken a line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

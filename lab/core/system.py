@@ -108,7 +108,7 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _culprit(file: Path) -> Path:
-    """The highest folder on the way that lets this user not through; else the file, or its folder."""
+    """Topmost folder this user may not enter; else the file, or its folder."""
     file = file.absolute()
     for folder in [*file.parents][::-1]:
         if not _may(folder, os.X_OK):

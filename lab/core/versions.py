@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 BOUND = r"^([0-9]{1,9}(\.[0-9]{1,9})*)?$"
-"""What a bound of a range looks like; empty is open."""
+"""Pattern of a version bound; empty means no bound."""
 
 _NUMBERS = re.compile(r"^[0-9]{1,9}(?:\.[0-9]{1,9})*")
 

@@ -1,4 +1,4 @@
-"""Timing boots of L2 that are alike but for what runs them: in random order, each one recorded."""
+"""Timing the same boot of L2 with and without KVM: in random order, each one recorded."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _ROWS = {True: "nested on", False: "nested off"}
 
 
 class Experiment(Series[TheoryExperiment]):
-    """theory.experiment/1 as people see it."""
+    """theory.experiment/1 and how it is shown to a person."""
 
     name = "experiment"
     title = "What makes /dev/kvm work in the VM: nesting, or paravirtualization?"
@@ -103,7 +103,7 @@ class Experiment(Series[TheoryExperiment]):
         ]
 
     def picture(self, width: float) -> Chart:
-        """A tile a cell: nesting by paravirtualization."""
+        """Grid of tiles, nesting by paravirtualization, one per cell."""
         columns = {paravirt: f"paravirt {paravirt}" for paravirt in PARAVIRT}
         return tiles(
             self.title,

@@ -26,11 +26,12 @@ class Series(ABC, Generic[Document]):
     """The result of a comparison or of an experiment, as people see it; all of it follows from `document`."""
 
     name: ClassVar[str]
-    """Of its files: `<name>.json`, `.png`, `.html` and `.md`."""
+    """Base name of the files: `<name>.json`, `.png`, `.html` and `.md`."""
     title: ClassVar[str]
     caption: ClassVar[str]
+    """Caption of the table that has a row for each cell."""
     head: ClassVar[tuple[str, ...]]
-    """Of the table with a row a cell, as its caption."""
+    """Its column heads."""
 
     def __init__(self, document: Document) -> None:
         self.document: Document = document

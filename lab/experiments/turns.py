@@ -61,9 +61,9 @@ def conduct(
 ) -> AnySeries:
     """Take every turn and return what came of them all.
 
-    `take` gives an entry a turn, in their order. `series` is made of all entries, those of turns that were
-    not taken by `not_taken` with the reason, and of the members that every such document has. It is on
-    disk before the next turn is taken; its pages are drawn (if `draw`) however the run ends.
+    `take` gives an entry for each turn, in their order. `series(entries, **common)` builds the result; for
+    turns not run, `not_taken(turn, reason)` gives the entry. The result is on disk before the next turn is
+    taken; its pages are drawn (if `draw`) however the run ends.
     """
     taken: list[Entry] = []
     ended = "its turn has not come"

@@ -56,8 +56,9 @@ def climb(
 
     `ensure[rung]` builds what the check then looks at; `skip[rung]` is the reason not to look,
     and a rung with neither a check nor a reason is skipped too. The step of a rung in `informative` that
-    is seen to fail says that it only informs. Errors become outcomes: BlockedError a blocked rung,
-    RungFailedError a failed one, everything else an inconclusive one, and is kept in `errors`.
+    is seen to fail says that it only informs. Errors become outcomes: BlockedError, and an OSError
+    that lab.core.system.explain can explain (a full disk), a blocked rung; RungFailedError a failed one;
+    everything else an inconclusive one. All but RungFailedError are kept in `errors`.
     Raises InterruptedByUser, BusyError and UsageError, after `on_outcome` was called for each rung
     settled until then.
     """

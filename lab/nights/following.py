@@ -20,7 +20,7 @@ LATE = "its command was ended before it could tell of this night: a later one do
 
 
 def follow(session: Session, history: History, channels: Sequence[Channel], key: int) -> Night:
-    """Do what is left to be done of an ended night; returns what it became.
+    """Do what is left to be done of an ended night; returns the night as updated.
 
     Raises InterruptedByUser and HistoryError; then the night stays untold.
     """
@@ -36,7 +36,7 @@ def follow(session: Session, history: History, channels: Sequence[Channel], key:
 def catch_up(session: Session, history: History, channels: Sequence[Channel], tonight: int) -> None:
     """Tell of the nights before that nobody was told of, oldest first.
 
-    Where there is nobody to tell, a note of tonight tells it.
+    Without channels, or where nightly.notify is never, tonight gets a note about it.
     """
     for night in history.untold(tonight):
         if not night.deliveries:

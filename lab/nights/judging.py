@@ -1,4 +1,4 @@
-"""The verdict of a night from its runs. Pure."""
+"""The verdict of a night from its runs. No files, clock or processes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _combined(claim: Claim | None, runs: Sequence[ClimbRecord], missing: int, wh
 
 
 def _verdict_of(run: ClimbRecord, claim: Claim | None) -> tuple[Verdict, str]:
-    """A run's verdict on the claim, with the reason; the run's own where it has none on it."""
+    """A run's verdict on the claim, with the reason; its overall verdict if it did not judge that claim."""
     for claimed in run.claims:
         if claim and claimed.claim == claim.value:
             return Verdict(claimed.verdict), claimed.reason

@@ -17,7 +17,7 @@ NAME = "nightly"
 
 
 def lock_file(session: Session) -> Path:
-    """What the night at work holds."""
+    """Lock held by the running night."""
     return session.settings.state_dir / "nightly.lock"
 
 
@@ -28,7 +28,7 @@ def evidence_folders(session: Session) -> set[str]:
 
 
 def opened(session: Session) -> History:
-    """The history, in which no night is said to run that does not. Raises HistoryError."""
+    """Open the history and close nights whose process is dead. Raises HistoryError."""
     history = History(session.history_file)
     try:
         # The lock is looked at second: a night that runs has held it since before it was on record.

@@ -1,8 +1,9 @@
 """One night: a fresh VM, several looks at it, a comparison; a record of it whatever happens.
 
-A full disk blocks the night. The run that met it says which folder and what to do; what could not be written
-to the history is written once the night's VM is gone, since that makes room. Where that fails as well, the
-command ends blocked (exit code 11), the night is told over its channels, and the next night closes it.
+A run that meets a full disk is blocked, and says which folder and what to do. The night is blocked if every
+run was, else inconclusive. What could not be written to the history is written once the night's VM is gone,
+since that makes room: then the verdict does not change. Where that fails as well, the command ends blocked
+(exit code 11), the night is told over its channels, and the next night closes it as inconclusive.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ MARK = "made-by-nightly"
 
 @dataclass(frozen=True)
 class Roads:
-    """What a night is made of. lab.tasks.nightly.run has lab's own; a test hands in others."""
+    """The functions a night calls. lab.tasks.nightly.run has lab's own; tests pass their own."""
 
     up: Callable[[Session, str], Reply]
     """lab.up of the lab of that name."""
@@ -145,7 +146,7 @@ class _Night:
         )
 
     def spend(self) -> Reply:
-        """All of the night. Raises what stopped it, and HistoryError when it could not be written down."""
+        """Run, judge, clean up, report. Raises what stopped it; HistoryError when it cannot be recorded."""
         began = time.monotonic()
         before = keeping.evidence_folders(self.session)
         stopped: BaseException | None = None

@@ -42,7 +42,7 @@ class NightRuns:
     clock_offsets: list[float] = field(default_factory=list)
     """How far L1's clock was ahead of the host's in each run that read it, in seconds."""
     counted_boots: set[str] = field(default_factory=set)
-    """The boot ids of the L2s whose boot time is on record: it is told again at every look."""
+    """Boot ids of the L2s whose boot time is on record: each look repeats the boot time; count it once."""
 
     @property
     def over(self) -> bool:

@@ -80,7 +80,8 @@ def unrecorded(
 ) -> None:
     """Tell of a night that could not be written down. What cannot be told either is on the terminal.
 
-    `night` is what of it could be. It is told again once its end is on record, under the same id.
+    `night` is what the history has of it, or None. It is told again once its end is on record, under the same
+    id.
     """
     if session.settings.nightly.notify == "never":
         return

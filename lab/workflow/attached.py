@@ -1,4 +1,4 @@
-"""A lab that is somebody's machine: how lab is in it, what it is, its ports, and what lab leaves there."""
+"""A lab that is somebody's machine: the way in, what it is, its ports, removing what lab put there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lab.workflow.workbench import Workbench
 
 IMAGE = "as found"
-"""A record's image of a machine that stands on none of lab's."""
+"""What the record has as `image` for an attached machine."""
 _SECONDS = 60.0
 
 
@@ -54,7 +54,7 @@ def link_of(lab: Lab) -> AttachedLink:
 
 
 def suffix(record: Record) -> str:
-    """Of the names of lab's containers there: another lab may be in the same machine."""
+    """Suffix of lab's container names, so two labs can share one machine."""
     return record.uuid[:8]
 
 
@@ -72,7 +72,7 @@ def place(lab: Lab, record: Record) -> dict[str, Any]:
 
 
 def host(lab: Lab) -> HostFacts | None:
-    """The machine as of a host, as it was looked at last."""
+    """Host facts of the attached machine, from the last look; None before the first."""
     link = links.read(lab.vm_folder)
     return link.about.facts if link and link.about else None
 
@@ -214,10 +214,11 @@ def close_ports(bench: Workbench) -> None:
         Forwards(bench.lab.vm_folder, config, bench.record().uuid).close_all()
 
 
-def leave(lab: Lab, record: Record) -> list[str]:
-    """Take away all that lab made in the machine: containers, images, files. In words, what that was.
+def remove_all(lab: Lab, record: Record) -> list[str]:
+    """Remove all that lab made in the machine: containers, images, files. Returns sentences of what was done.
 
-    Raises LabError when the machine cannot be reached, or does not give something up: then the rest is there.
+    Raises LabError when the machine cannot be reached, or something cannot be removed; what was not removed
+    stays.
     """
     link, notes = link_of(lab), []
     with guest(lab, record) as there:

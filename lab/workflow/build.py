@@ -24,7 +24,7 @@ from lab.workflow import attached, consent, emulator_start, guest_image, ports, 
 from lab.workflow.workbench import Workbench
 
 _HOLD_KVM = debian.SOURCES / "rootfs/etc/systemd/system/lab-hold-kvm.service"
-"""What a guest needs on an emulated processor; the unit says why. Lab's own image has it."""
+"""systemd unit that keeps one idle KVM guest running (why: see the unit file). Lab's own image has it."""
 
 
 class Builder:
@@ -203,7 +203,7 @@ class Builder:
                     self._launch(guest)
 
     def _kvm_works(self) -> bool:
-        """What came of guest.kvm, once it is known. Raises InterruptedByUser."""
+        """Wait for guest.kvm; whether it passed. Raises InterruptedByUser."""
         self._settled(self._kvm)
         return self._kvm.result()
 

@@ -29,7 +29,7 @@ from lab.workflow.collect import collect
 from lab.workflow.workbench import Workbench
 
 _TRANSPORT = ("transport", "transport_why")
-"""Details of EngineFacts, where an engine can be spoken to in more than one way."""
+"""Keys of EngineFacts.details that say how lab talks to the engine."""
 
 
 @dataclass
@@ -149,7 +149,7 @@ def _informative(bench: Workbench, claim: Claim | None) -> tuple[str, ...]:
 
 
 def _write_report(bench: Workbench, run: Run) -> None:
-    """The page and its fellows, beside the evidence. That they cannot be written is no answer's loss.
+    """Write all reports, beside the evidence; a failure is shown and changes no verdict.
 
     In a rehearsal they are written outside, where that takes no time (lab.tasks.theory.rehearse).
     """
@@ -188,8 +188,8 @@ def _emulated(site: Site) -> bool | None:
 def _ran(bench: Workbench, site: Site) -> tuple[str, str]:
     """(kind, image) of the emulator that was looked at.
 
-    The image is the one whose L2 was heard: by Docker's word, where that is not today's. Where none was
-    heard, it is the one that would run.
+    If the running container has an older image than today's, Docker's id of that image; else, and where no
+    L2 answered, the image that lab would start today.
     """
     emulator = site.emulator
     if emulator is None:

@@ -23,7 +23,7 @@ from lab.workflow.workbench import Workbench
 _GUEST_SECONDS = 30.0
 
 _SECRETS: Any = {"saved": True, "instances": {"__all__": {"nonce"}}}
-"""Of the record: the nonces, which are no evidence any more once they are known."""
+"""Fields of the record left out of the evidence copy: with a published nonce an answer could be forged."""
 
 _IN_GUEST: dict[str, list[str]] = {
     "dmesg.txt": ["dmesg"],
@@ -44,7 +44,7 @@ _IN_GUEST: dict[str, list[str]] = {
 """Evidence file to the command in L1 that gives it, run as root."""
 
 _PRIVATE = frozenset({"docker-ps.txt", "packages.txt", "journal.txt"})
-"""What of somebody's machine is none of lab's business: it says nothing of KVM."""
+"""Not collected from an attached machine: it is its owner's, and says nothing of KVM."""
 
 Source = Callable[[], str | Path | None]
 

@@ -1,4 +1,4 @@
-"""What a nested start can do to the host, agreed to once by whoever owns it: never by default."""
+"""Asking once, before a nested start that may harm the host."""
 
 from __future__ import annotations
 

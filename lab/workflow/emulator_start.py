@@ -40,10 +40,11 @@ def launch(bench: Workbench, name: str, guest: Guest, *, again: bool = False) ->
 
 
 def boot(bench: Workbench, name: str, seconds: float) -> None:
-    """Wait `seconds` for the own word of the L2 that was launched; one that fails or ends is launched anew.
+    """Wait for L2 to report; launch again after NestedFailedError or NestedLostError, `_LAUNCHES` in all.
 
-    One failure may be a fluke of the emulation under it. None is hidden: how many there were is told,
-    and the last one is looked at. Raises as Emulator.booted does, but for these two errors.
+    `seconds` is how long each launch may take. One failure may be a fluke of the emulation under it; each is
+    noted and kept in the record. The last one raises nothing: the rung looks at it. Other errors of `booted`
+    pass through.
     """
     emulator = bench.emulator(name)
     for attempt in range(_LAUNCHES):
@@ -59,7 +60,7 @@ def boot(bench: Workbench, name: str, seconds: float) -> None:
 
 
 class Launch:
-    """Each step is done only as far as it is missing. Steps raise LabError."""
+    """Bring, forward, start and wait for one emulator; a step already done is skipped. Raises LabError."""
 
     def __init__(self, bench: Workbench, name: str) -> None:
         self._bench = bench
@@ -93,7 +94,7 @@ class Launch:
             )
 
     def start(self, *, anew: bool = False) -> bool:
-        """Launch L2; unless `anew`, one that was launched and still runs stays. Says whether one was."""
+        """Launch L2, unless it still runs; `anew` replaces a running container. Whether L2 was launched."""
         bench, name = self._bench, self._name
         container = self._emulator.state(bench.guest)
         if not anew and is_still_running(bench, name, container):

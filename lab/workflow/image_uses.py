@@ -1,4 +1,4 @@
-"""Which labs each cached image is for."""
+"""Which labs use each cached image."""
 
 from __future__ import annotations
 

@@ -30,18 +30,18 @@ def before_anything(session: Session, held: Container[int] = ()) -> None:
 
 
 def before_building(session: Session, emulator: str) -> None:
-    """Whoever is at the terminal says now where a canary is to be built from: later, nobody looks.
+    """If somebody is at the terminal, ask now for the Debian mirror of a canary, not halfway through.
 
-    Where nobody can be asked it is the canary's own rung that is blocked. Raises as mirror.debian does.
+    If nobody can be asked, the canary's own rung is blocked later. Raises as mirror.debian does.
     """
     if emulator == CANARY and session.interactive and canary.find(session.images) is None:
         mirror.debian(session)
 
 
 def before_replacing(session: Session, plan: Record, old: Lab) -> None:
-    """All that a new lab needs is there once `old` is gone, of whose record nothing need be readable.
+    """Check that a new lab can be made once `old` is gone. `old`'s record may be unreadable.
 
-    Raises BlockedError: then the old one is better than none.
+    Raises BlockedError. On BlockedError `old` is kept.
     """
     session.need(guest_image.purposes(session, plan.engine))
     engine = session.engine(plan.engine)

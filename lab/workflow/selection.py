@@ -70,7 +70,7 @@ def check_emulator(session: Session, kind: str) -> None:
 def engine_name(session: Session) -> str:
     """The engine asked for, or for `auto` the first that can start a 64-bit VM here, and why.
 
-    The last one is for where none can yet: what it lacks, lab can install. On a Mac with VirtualBox, which
+    If no engine works yet, the last by preference: lab can install it. On a Mac with VirtualBox, which
     the theory is about, it is not taken in its place. Raises BlockedError there, with VirtualBox's reason.
     """
     if session.settings.engine != "auto":

@@ -55,7 +55,7 @@ class Workbench:
             del self.__dict__["guest"]
 
     def forget_what_was(self) -> None:
-        """Take guest, machine, engine and emulators anew: an attached machine was looked at just now."""
+        """Drop cached guest, machine, engine, emulators."""
         self.close()
         for name in ("machine", "engine"):
             self.__dict__.pop(name, None)
@@ -252,7 +252,7 @@ class Workbench:
 
 @dataclass(frozen=True)
 class EmulatorTools:
-    """The lab's tools (lab.ladder.site.Tools) for one of its emulators; `name` may be of none."""
+    """The lab's tools (lab.ladder.site.Tools) for one of its emulators; `name` need not exist."""
 
     bench: Workbench
     name: str

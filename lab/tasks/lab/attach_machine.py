@@ -103,7 +103,7 @@ def _undo(bench: Workbench) -> None:
     with cleaning_up():
         attached.close_ports(bench)
         with contextlib.suppress(LabError):
-            attached.leave(bench.lab, bench.record())
+            attached.remove_all(bench.lab, bench.record())
         bench.lab.remove()
 
 

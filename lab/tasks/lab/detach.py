@@ -67,7 +67,7 @@ def _leave(bench: Workbench, record: Record, forget: bool) -> list[str]:
         return []  # lab was never in
     try:
         with bench.session.steps.step("machine.leave", str(link)):
-            return attached.leave(lab, record)
+            return attached.remove_all(lab, record)
     except InterruptedByUser:
         raise
     except LabError as error:
