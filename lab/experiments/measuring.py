@@ -27,7 +27,7 @@ ROUTES = tuple(_ACCELERATION)
 _OUTCOMES = {DeadlineError: MeasurementOutcome.TIMEOUT, BlockedError: MeasurementOutcome.BLOCKED}
 
 
-class Boot(NamedTuple):
+class TimedBoot(NamedTuple):
     """What is timed: a boot of this emulator's L2 by this route."""
 
     emulator: str
@@ -35,7 +35,7 @@ class Boot(NamedTuple):
 
 
 def entry(
-    turn: Turn[Boot],
+    turn: Turn[TimedBoot],
     outcome: MeasurementOutcome,
     *,
     seconds: float | None = None,
@@ -54,14 +54,14 @@ def entry(
     )
 
 
-def not_taken(turn: Turn[Boot], why: str) -> MeasurementEntry:
+def not_taken(turn: Turn[TimedBoot], why: str) -> MeasurementEntry:
     """The entry of a turn whose boot was not begun."""
     return entry(turn, MeasurementOutcome.NOT_TAKEN, why=why)
 
 
 def measured(
     bench: Workbench,
-    turns: Sequence[Turn[Boot]],
+    turns: Sequence[Turn[TimedBoot]],
     emulators: Mapping[str, Emulator],
     absent: Mapping[str, str],
 ) -> Iterator[MeasurementEntry]:
@@ -83,7 +83,7 @@ def measured(
             yield taken
 
 
-def _take(bench: Workbench, turn: Turn[Boot], of: int, emulator: Emulator) -> MeasurementEntry:
+def _take(bench: Workbench, turn: Turn[TimedBoot], of: int, emulator: Emulator) -> MeasurementEntry:
     what = f"{turn.cell.emulator}, {TITLES[turn.cell.route]}"
     started = time.monotonic()
     try:

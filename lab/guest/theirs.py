@@ -69,7 +69,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Engine:
+class DockerService:
     """A Docker that answers: which one, by which socket, and whether only root reaches it."""
 
     kind: Literal["Docker", "rootless Docker", "Podman"]
@@ -112,7 +112,7 @@ def look(guest: Guest) -> Look:
     )
 
 
-def find_docker(guest: Guest) -> Engine | None:
+def find_docker(guest: Guest) -> DockerService | None:
     """The Docker that the machine's user reaches, by root where only root does; None when there is none."""
     sockets = guest.run(["sh", "-c", _SOCKETS], check=False).out.split()
     ways: list[tuple[str, bool]] = [("", False), *((f"unix://{path}", False) for path in sockets)]
@@ -130,7 +130,7 @@ def find_docker(guest: Guest) -> Engine | None:
         done = guest.run(words, check=False, deadline=Deadline.after(_SECONDS))
         version, *_ = done.out.split(maxsplit=1) or [""]
         if done.status == 0 and version[:1].isdecimal():
-            return Engine(_kind(guest, words, done.out), version, host, by_sudo)
+            return DockerService(_kind(guest, words, done.out), version, host, by_sudo)
     return None
 
 

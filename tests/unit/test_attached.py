@@ -17,7 +17,7 @@ from lab.engines.attached import way, words
 from lab.engines.attached.engine import AttachedEngine
 from lab.engines.attached.link import AttachedLink, Docker, MachineFacts
 from lab.engines.attached.machine import AttachedMachine
-from lab.engines.attached.way import Hop, Way
+from lab.engines.attached.way import Hop, SshWay
 from lab.engines.options import Options
 from lab.engines.protocol import MachineSpec, State
 from lab.guest.terms import OWN, Terms
@@ -148,13 +148,13 @@ def test_a_proxy_commands_tokens_are_replaced() -> None:
 
 
 def test_a_proxy_that_ends_is_told_in_its_own_words(tmp_path: Path) -> None:
-    road = Way(hops=(Hop(host="box", port=22, user="me", command="sh -c 'echo no route >&2'"),))
+    road = SshWay(hops=(Hop(host="box", port=22, user="me", command="sh -c 'echo no route >&2'"),))
     with pytest.raises(ConnectionError, match="no route"):
         way.dial(road, tmp_path / "none", Deadline.after(20))
 
 
 def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    road = Way(hops=(Hop(host="box", port=22, user="me", command="sleep 60"),))
+    road = SshWay(hops=(Hop(host="box", port=22, user="me", command="sleep 60"),))
     with pytest.raises(TimeoutError, match="no answer"):
         way.dial(road, tmp_path / "none", Deadline.after(0.5))
 

@@ -40,7 +40,7 @@ class FakeGuest:
         return Result(list(argv), text if status == 0 else "", "" if status == 0 else text, status, 0.0)
 
 
-def _found(answers: dict[str, tuple[int, str]]) -> theirs.Engine | None:
+def _found(answers: dict[str, tuple[int, str]]) -> theirs.DockerService | None:
     return theirs.find_docker(cast(Guest, FakeGuest(answers)))
 
 
@@ -48,12 +48,12 @@ INFO = "26.1.5 Debian GNU/Linux 13 (trixie) [name=seccomp,profile=builtin]\n"
 
 
 def test_a_docker_that_the_user_reaches_is_used_as_it_is() -> None:
-    assert _found({"docker info": (0, INFO), "sudo": OK}) == theirs.Engine("Docker", "26.1.5")
+    assert _found({"docker info": (0, INFO), "sudo": OK}) == theirs.DockerService("Docker", "26.1.5")
 
 
 def test_one_that_only_root_reaches_is_reached_by_sudo() -> None:
     found = _found({"docker info": NO, "sudo -n -- true": OK, "sudo -n -- docker info": (0, INFO)})
-    assert found == theirs.Engine("Docker", "26.1.5", by_sudo=True)
+    assert found == theirs.DockerService("Docker", "26.1.5", by_sudo=True)
 
 
 def test_a_rootless_one_is_found_by_its_socket_and_named() -> None:
@@ -62,7 +62,7 @@ def test_a_rootless_one_is_found_by_its_socket_and_named() -> None:
     found = _found(
         {"sh -c": (0, "/run/user/1000/docker.sock\n"), f"env DOCKER_HOST={socket} docker info": (0, rootless)}
     )
-    assert found == theirs.Engine("rootless Docker", "27.1.1", socket)
+    assert found == theirs.DockerService("rootless Docker", "27.1.1", socket)
 
 
 def test_podmans_socket_is_named_as_what_it_is() -> None:
@@ -74,7 +74,7 @@ def test_podmans_socket_is_named_as_what_it_is() -> None:
             f"env DOCKER_HOST={socket} docker version": (0, '{"Components":[{"Name":"Podman Engine"}]}'),
         }
     )
-    assert found == theirs.Engine("Podman", "5.4.2", socket)
+    assert found == theirs.DockerService("Podman", "5.4.2", socket)
 
 
 def test_a_client_whose_engine_does_not_answer_is_no_docker() -> None:

@@ -12,7 +12,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import DeadlineError, LabError, UsageError
 from lab.engines.protocol import DiskFullError, Forward, NestingRefusedError, PortTakenError, State
 from lab.engines.virtualbox.transport import ForeignError
-from lab.engines.virtualbox.vm import Patience, vm_processes
+from lab.engines.virtualbox.vm import VmPatience, vm_processes
 from tests.unit.vbox_client import UUID, FakeClient, machine_in
 
 LOG = """\
@@ -39,7 +39,7 @@ def box():
 @pytest.fixture
 def machine(tmp_path, box):
     """It waits for little, as nobody else's VirtualBox is to answer."""
-    return machine_in(tmp_path, box, {"patience": Patience(0.25, 0.2, 0.05, 0.2)})
+    return machine_in(tmp_path, box, {"patience": VmPatience(0.25, 0.2, 0.05, 0.2)})
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lab.core import files, system
 from lab.core.errors import LabError
-from lab.engines.attached.way import Way
+from lab.engines.attached.way import SshWay
 from lab.host.facts import HostFacts
 
 FILE = "attached.json"
@@ -63,7 +63,7 @@ class AttachedLink(BaseModel):
 
     destination: str
     """As the user named it; empty for this very machine."""
-    way: Way | None = None
+    way: SshWay | None = None
     key: Path | None = None
     """What opens it: a private key, or the public half of one that the agent has."""
     ports_from: int = 0

@@ -71,7 +71,7 @@ class Hop(BaseModel):
         return f"{self.user}@{self.host}" + ("" if self.port == 22 else f":{self.port}")
 
 
-class Way(BaseModel):
+class SshWay(BaseModel):
     """All hops to a machine, the first one first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,9 +82,9 @@ class Way(BaseModel):
     def machine(self) -> Hop:
         return self.hops[-1]
 
-    def until(self, number: int) -> Way:
+    def until(self, number: int) -> SshWay:
         """The way to the hop of that number, counted from 0."""
-        return Way(hops=self.hops[: number + 1])
+        return SshWay(hops=self.hops[: number + 1])
 
     def __str__(self) -> str:
         through = ", ".join(str(hop) for hop in self.hops[:-1])
@@ -104,12 +104,12 @@ def split(destination: str) -> list[str]:
     return [*words, match["six"] or match["host"]]
 
 
-def resolve(destination: str, config: Path | None = None) -> Way:
+def resolve(destination: str, config: Path | None = None) -> SshWay:
     """The way to `destination` by the user's ssh_config, or by `config` in its place.
 
     Raises UsageError for a destination or configuration that ssh refuses, BlockedError without ssh.
     """
-    return Way(hops=tuple(_chain(destination, config, _LONGEST_CHAIN)))
+    return SshWay(hops=tuple(_chain(destination, config, _LONGEST_CHAIN)))
 
 
 def _chain(destination: str, config: Path | None, most: int) -> list[Hop]:
@@ -164,7 +164,7 @@ def _files(values: Sequence[str]) -> tuple[Path, ...]:
     return tuple(Path(name).expanduser() for name in names if name not in ("none", "/dev/null"))
 
 
-def written(way: Way, known_hosts: Path) -> str:
+def written(way: SshWay, known_hosts: Path) -> str:
     """lab's own ssh_config of the way: each hop by a name of its own, the last one MACHINE.
 
     `known_hosts` is lab's own file, believed beside the user's.
@@ -194,7 +194,7 @@ def _quoted(value: Path | str) -> str:
     return f'"{text}"'
 
 
-def dial(way: Way, config: Path, deadline: Deadline) -> socket.socket:
+def dial(way: SshWay, config: Path, deadline: Deadline) -> socket.socket:
     """A connection to the SSH server of the way's last hop, whose greeting is there to be read.
 
     `config` is lab's own configuration of the way (`written`). Raises OSError with why there is none (a
@@ -259,7 +259,7 @@ def _through(words: Sequence[str], deadline: Deadline) -> socket.socket:
     return ours
 
 
-def greets(way: Way, config: Path, deadline: Deadline) -> None:
+def greets(way: SshWay, config: Path, deadline: Deadline) -> None:
     """See that an SSH server answers there. Raises what `dial` raises, DeadlineError among it."""
     with dial(way, config, deadline) as sock:
         sock.settimeout(max(0.1, deadline.left))

@@ -27,7 +27,7 @@ from lab.engines.protocol import (
 from lab.engines.virtualbox import basedisk, vboxlog
 from lab.engines.virtualbox.layout import VirtualBoxLayout
 from lab.engines.virtualbox.transport import Transport
-from lab.engines.virtualbox.vm import STATES, Patience, RegisteredVm
+from lab.engines.virtualbox.vm import STATES, RegisteredVm, VmPatience
 from lab.host.ports import is_free
 
 _LAUNCH_SECONDS = 180.0
@@ -47,7 +47,7 @@ class VirtualBoxMachine:
         *,
         base_disk: Callable[[Path, int, Path, basedisk.Convert], Path] = basedisk.ensure,
         is_free: Callable[[int], bool] = is_free,
-        patience: Patience = Patience(),  # noqa: B008 - it is frozen
+        patience: VmPatience = VmPatience(),  # noqa: B008 - it is frozen
     ) -> None:
         self.spec = spec
         self._journal = journal

@@ -34,7 +34,7 @@ _SLOWEST_MIB_PER_SECOND = 20
 
 
 @dataclass(frozen=True)
-class Patience:
+class VmPatience:
     """How long VirtualBox is waited for, in seconds."""
 
     settle: float = 60.0
@@ -50,7 +50,7 @@ class Patience:
 class RegisteredVm:
     """The VM of `spec`, asked over the transport that `connect` gives. Its methods raise LabError."""
 
-    def __init__(self, spec: MachineSpec, connect: Callable[[], Transport], patience: Patience) -> None:
+    def __init__(self, spec: MachineSpec, connect: Callable[[], Transport], patience: VmPatience) -> None:
         self._spec = spec
         self._patience = patience
         self._connect = connect

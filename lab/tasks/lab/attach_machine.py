@@ -18,7 +18,7 @@ from lab.engines import attached as engine
 from lab.engines.attached import link as links
 from lab.engines.attached import way, words
 from lab.engines.attached.link import AttachedLink
-from lab.engines.attached.way import Hop, Way
+from lab.engines.attached.way import Hop, SshWay
 from lab.engines.protocol import LOOPBACK
 from lab.guest import hostkeys, theirs
 from lab.records.labs import Lab
@@ -91,7 +91,7 @@ def attach(session: Session, flags: Wanted, *, others: bool = False) -> Reply:
             bench.close()
 
 
-def _way(flags: Wanted) -> Way:
+def _way(flags: Wanted) -> SshWay:
     config = caller.path(flags.config, home=True).resolve() if flags.config else None
     if config is not None and not config.is_file():
         raise UsageError(f"there is no ssh_config {config}")
@@ -193,13 +193,13 @@ def _enter(session: Session, lab: Lab, wanted: AttachedLink) -> None:
             write_atomic(opens.path, f"{opens.key.get_name()} {opens.key.get_base64()} of-the-agent\n")
         # Of many keys ssh itself would try the first few, and be refused for trying too many.
         known_to_open = hop.model_copy(update={"keys": (opens.path,), "only_these_keys": True})
-        road = Way(hops=(*link.way.hops[:-1], known_to_open))
+        road = SshWay(hops=(*link.way.hops[:-1], known_to_open))
         write_atomic(config, way.written(road, attached.known_hosts(lab)))
         links.write(lab.vm_folder, link.model_copy(update={"key": opens.path}))
         step.result = f"{hop.user}, by {opens.path.name}"
 
 
-def _believed(session: Session, lab: Lab, road: Way, hop: Hop, deadline: Deadline) -> hostkeys.HostKey:
+def _believed(session: Session, lab: Lab, road: SshWay, hop: Hop, deadline: Deadline) -> hostkeys.HostKey:
     """The host key that a hop shows: the user's known_hosts has it, or it is asked for once and kept."""
     dial = partial(way.dial, road, lab.vm_folder / links.SSH_CONFIG)
     own = attached.known_hosts(lab)
@@ -223,7 +223,7 @@ def _believed(session: Session, lab: Lab, road: Way, hop: Hop, deadline: Deadlin
     return shown
 
 
-def lab_destination(road: Way) -> str:
+def lab_destination(road: SshWay) -> str:
     """What to type after `ssh` for the last hop of a way."""
     hop = road.machine
     port = "" if hop.port == 22 else f"-p {hop.port} "

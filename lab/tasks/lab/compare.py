@@ -66,7 +66,7 @@ def _measure(bench: Workbench, run: Run, runs: int, seed: int) -> Comparison:
         seed=seed,
         arm=measuring.arm(host),
     )
-    boots = [measuring.Boot(name, route) for name in compared for route in measuring.ROUTES]
+    boots = [measuring.TimedBoot(name, route) for name in compared for route in measuring.ROUTES]
     planned = turns.plan(boots, runs, seed)
     return turns.conduct(
         run,

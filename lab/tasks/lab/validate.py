@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.experiments import measuring
-from lab.experiments.measuring import KVM, TCG, TITLES, Boot
+from lab.experiments.measuring import KVM, TCG, TITLES, TimedBoot
 from lab.experiments.turns import Turn
 from lab.ladder.facts import ComparedBoots
 from lab.ladder.site import Site
@@ -37,14 +37,14 @@ def validate(session: Session, name: str, claim: str = "", compare: bool = False
 
 
 def _compare(bench: Workbench, site: Site) -> None:
-    """Boot the same L2 once with KVM and once without, alike but for that: why one wants nesting.
+    """TimedBoot the same L2 once with KVM and once without, alike but for that: why one wants nesting.
 
     A boot that gives no figure is a fact of its own, with the reason: it costs no verdict.
     """
     emulator = site.emulator
     if emulator is None or site.booted is None:
         return
-    turns = [Turn(number, 1, Boot(emulator.name, route)) for number, route in enumerate((KVM, TCG), 1)]
+    turns = [Turn(number, 1, TimedBoot(emulator.name, route)) for number, route in enumerate((KVM, TCG), 1)]
     with bench.session.steps.step("nested.compare", "the same L2, with KVM and without") as step:
         taken = list(measuring.measured(bench, turns, {emulator.name: emulator}, {}))
         with_kvm, without = (boot.seconds for boot in taken)
