@@ -508,14 +508,15 @@ def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -
     help={
         "claim": "nesting, android or theory: which verdict chooses the exit code",
         "runs": "how often to look at the VM (nightly.runs)",
+        "key": "DATE/CELL: one night for this key; a second call waits for it, and returns it",
     },
     settings={"runs": "nightly.runs"},
 )
-def nightly_run(session: Session, claim: str = "") -> Reply:
+def nightly_run(session: Session, claim: str = "", key: str = "") -> Reply:
     """One night, now: a fresh VM, several looks, a comparison, a report; recorded whatever happens."""
     from lab.tasks.nightly.run import run
 
-    return run(session, claim=claim)
+    return run(session, claim=claim, key=key)
 
 
 @does("nightly.history/1", name="history", help={"limit": "how many nights, 0 for all"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -126,6 +127,10 @@ class NightEntry(JsonPart):
     cell"""
     notes: tuple[Text, ...]
     deliveries: tuple[NightDelivery, ...]
+    key: str = Field(default="", exclude_if=not_)
+    """DATE/CELL, of a night that was asked for by it; else absent"""
+    host: str = Field(default="", exclude_if=not_)
+    """id of the host it ran on; absent in older documents"""
 
     rules = (MemberRule({"state": "running"}, {"verdict": None}, {"verdict": GIVEN, "reason": FILLED}),)
 

@@ -125,7 +125,17 @@ ALTER TABLE cells_with_pc RENAME TO cells;
 Nor are those of an earlier lab that still writes to the file, as in a night that runs while lab is updated.
 """
 
-MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD, PC)
+KEYED = """
+ALTER TABLE nights ADD COLUMN key TEXT NOT NULL DEFAULT '';
+ALTER TABLE nights ADD COLUMN host TEXT NOT NULL DEFAULT '';
+CREATE INDEX nights_of_key ON nights (key) WHERE key != '';
+"""
+"""What a night was called for (DATE/CELL), and the id of the host it ran on (lab.host.identity).
+
+Those of before have neither: they ran on the host whose history this is.
+"""
+
+MIGRATIONS: tuple[str, ...] = (FIRST, CUT, UNTOLD, PC, KEYED)
 """Migration n leads from version n to n + 1; `user_version` says which the file has. Append, never change."""
 
 

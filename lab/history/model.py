@@ -147,6 +147,10 @@ class Night:
     deliveries: Sequence[Delivery] = ()
     untold: bool = False
     """Somebody is still to be told of it (History.mark_told)."""
+    key: str = ""
+    """DATE/CELL, of a night that was asked for by it; else empty."""
+    host: str = ""
+    """Id of the host it ran on (lab.host.identity); empty for a night of before there was one."""
 
     def samples(self, figure: str) -> list[float]:
         """Every value of a figure, in the order it was taken."""
@@ -162,14 +166,14 @@ class Night:
         for hidden in ("cell_id", "boot_id", "untold"):
             document.pop(hidden)
         document["verdict"] = self.verdict or None
-        document["cell"] = cell_document(self.cell) if self.cell else None
+        document["cell"] = cell_document(self.cell, self.host) if self.cell else None
         for claim in document["claims"]:
             claim["counts"] = counted(claim["counts"])
         for row, run in zip(document["runs"], self.runs, strict=True):
-            row["cell"] = cell_document(run.cell) if run.cell else None
+            row["cell"] = cell_document(run.cell, self.host) if run.cell else None
             for claim in row["claims"]:
                 del claim["counts"]
-        return document
+        return {name: value for name, value in document.items() if value or name not in ("key", "host")}
 
 
 def counted(counts: Mapping[str, int]) -> dict[str, int]:
@@ -184,8 +188,8 @@ def cell_columns(cell: Mapping[str, Any]) -> dict[str, Any]:
     return columns | {"emulated": cell["emulated"] is None or bool(cell["emulated"])}
 
 
-def cell_document(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns as lab.validation/1's `cell`."""
+def cell_document(columns: Mapping[str, Any], host_id: str = "") -> dict[str, Any]:
+    """Columns as lab.validation/1's `cell`, of the host of that id where it is known."""
     plain = {name: bool(columns[name]) if name in _FLAGS else columns[name] for name in CELL}
     host = {name: value for name in _HOST if (value := plain.pop(name)) or name != "pc"}
-    return {"host": host, **plain}
+    return {"host": host | ({"id": host_id} if host_id else {}), **plain}

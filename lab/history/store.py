@@ -41,10 +41,13 @@ class History:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def begin(self, *, planned: int, evidence: str, boot_id: str, lab_version: str) -> int:
+    def begin(
+        self, *, planned: int, evidence: str, boot_id: str, lab_version: str, key: str = "", host: str = ""
+    ) -> int:
         """Write down that a night begins, before anything of it does; returns its id.
 
-        `boot_id` is the host's: a night of another boot cannot still be running.
+        `boot_id` is the host's: a night of another boot cannot still be running. `key` and `host` are as of
+        Night.
         """
         with self._writing() as connection:
             return rows.insert(
@@ -57,6 +60,8 @@ class History:
                 evidence=evidence,
                 boot_id=boot_id,
                 lab_version=lab_version,
+                key=key,
+                host=host,
             )
 
     def add(self, night: int, run: ClimbRecord) -> None:
@@ -167,30 +172,35 @@ class History:
         """Nights marked as running, whether or not their command still lives."""
         return self._read("WHERE state = ?", (RUNNING,))
 
+    def keyed(self, key: str, host: str) -> Night | None:
+        """The newest night of that key that ran on the host of that id; None where there is none."""
+        nights = self._read("WHERE key = ? AND host IN (?, '') ORDER BY id DESC LIMIT 1", (key, host))
+        return next(iter(nights), None)
+
     def untold(self, before: int) -> list[Night]:
         """The ended nights before the one of that id of which somebody is still to be told, oldest first."""
         return self._read("WHERE untold AND state = ? AND id < ? ORDER BY id", (ENDED, before))
 
     def last_before(self, night: Night) -> Night | None:
-        """The newest ended night before this one, of whatever cell."""
-        return next(iter(self._ended_before(night.id, 1)), None)
+        """The newest ended night of its host before this one, of whatever cell."""
+        return next(iter(self._before_on_its_host(night, 1)), None)
 
     def before(self, night: Night, limit: int) -> list[Night]:
-        """The last `limit` nights of the same cell that ended before this one, newest first."""
-        return self._ended_before(night.id, limit, "cell = ?", night.cell_id)
+        """The last `limit` nights of the same host and cell that ended before this one, newest first."""
+        return self._before_on_its_host(night, limit, "cell = ?", night.cell_id)
 
     def alike(self, night: Night, limit: int) -> list[Night]:
         """The last `limit` nights of the same host and engine with verdicts before this one, newest first.
 
-        Nights without a cell are among them, since a history is of one host. A night without a cell counts as
-        of the engine of the last night before it that has a cell.
+        Nights of that host without a cell are among them. A night without a cell counts as of the engine of
+        the last night before it that has a cell.
         """
-        known = [night] if night.cell else self._ended_before(night.id, 1, "cell IS NOT NULL")
+        known = [night] if night.cell else self._before_on_its_host(night, 1, "cell IS NOT NULL")
         cell = known[0].cell if known else None
         if cell is None:
             return []
-        return self._ended_before(
-            night.id,
+        return self._before_on_its_host(
+            night,
             limit,
             "EXISTS (SELECT 1 FROM claims WHERE claims.night = nights.id) AND (cell IS NULL OR cell IN"
             " (SELECT id FROM cells WHERE system = ? AND cpu = ? AND pc = ? AND engine = ?))",
@@ -218,6 +228,10 @@ class History:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _before_on_its_host(self, night: Night, limit: int, where: str = "1", *values: Any) -> list[Night]:
+        """As _ended_before, of those that ran where `night` did: other hosts' may have been handed in."""
+        return self._ended_before(night.id, limit, f"host IN (?, '') AND {where}", night.host, *values)
 
     def _ended_before(self, key: int, limit: int, where: str = "1", *values: Any) -> list[Night]:
         """The last ended nights before the one of that id to which `where` applies, newest first."""

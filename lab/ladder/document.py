@@ -36,6 +36,8 @@ class HostEntry(JsonPart):
     """the processor's model"""
     pc: Text = Field(default="", exclude_if=not_)
     """the emulated PC that this host is; absent where it is none, and in older documents"""
+    id: Text = Field(default="", exclude_if=not_)
+    """by which this host is told from others; absent in older documents"""
 
 
 class CellEntry(JsonPart):

@@ -167,6 +167,8 @@ class Host:
     kernel: str
     cpu: str
     pc: str = ""
+    id: str = field(default="", compare=False)
+    """By which this host is told from others (lab.host.identity); a cell is what it is, not whose."""
 
 
 def engine_title(name: str) -> str:

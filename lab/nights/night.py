@@ -16,10 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from lab import __version__
-from lab.core import lock, system
-from lab.core.deadline import cleaning_up
-from lab.core.errors import BlockedError, InterruptedByUser, LabError
-from lab.core.files import write_atomic
+from lab.core import system
+from lab.core.errors import InterruptedByUser, LabError
 from lab.documents.nights import NightlyRun
 from lab.history.database import HistoryError
 from lab.history.model import ClimbRecord, Night
@@ -27,21 +25,19 @@ from lab.history.store import History
 from lab.ladder.rungs import nested
 from lab.ladder.verdict import exit_code
 from lab.model.domain import Verdict
-from lab.nights import following, keeping, telling
+from lab.nights import following, keeping, keys, telling
 from lab.nights.clock import Budget, WallClock
 from lab.nights.judging import judge
 from lab.nights.keeping import NAME
+from lab.nights.nightlab import NightLab
 from lab.nights.runs import COMPARE, UP, VALIDATE, NightRuns
 from lab.nights.showing import show
+from lab.nights.writes import Writes
 from lab.notify.sending import Channel
 from lab.records.evidence import Run
-from lab.workflow import preflight, selection
 from lab.workflow.climbing import check_claim
 from lab.workflow.destroy import destroy
 from lab.workflow.session import Reply, Session
-
-MARK = "made-by-nightly"
-"""In the folder of a lab that nightly.run made: no other is destroyed."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +58,29 @@ class Roads:
     """Whom to tell."""
 
 
-def run(session: Session, roads: Roads, claim: str = "") -> Reply:
+def run(session: Session, roads: Roads, claim: str = "", key: str = "") -> Reply:
     """One night, now. The exit code is that of its verdict; BusyError while another night runs.
 
     The night is in the history before anything of it happens. HistoryError when it cannot be, or when its
     result could not be written down in the end: that is never a success.
+
+    A key (lab.nights.keys) has one night on a host: whoever calls again waits for it, and is given what is
+    on record of it, also where its command was killed.
     """
     check_claim(claim)
+    keys.check(key)
     session.again = "what was found is on record; the same command is another night"
-    with lock.hold(keeping.lock_file(session), "nightly.run", "the night"):
+    with keys.turn(session, key):
+        recorded: Night | None = None
         try:
             with contextlib.ExitStack() as stack:
-                folder = Run(session.store.evidence_folder, NAME, "night")
                 history = stack.enter_context(roads.history(session.history_file))
-                night = _Night(session, roads, claim, history, folder)
+                keeping.close_dead(session, history)
+                if key:
+                    recorded = history.keyed(key, session.host_id)
+                if recorded is None:
+                    folder = Run(session.store.evidence_folder, NAME, "night")
+                    night = _Night(session, roads, claim, history, folder, key)
                 opened = stack.pop_all()
         except InterruptedByUser:
             raise  # a night that is on record by now is told by the next one; else there was none
@@ -89,37 +94,36 @@ def run(session: Session, roads: Roads, claim: str = "") -> Reply:
                 raise plain from error
             raise HistoryError(f"the night could not be recorded: {error}") from error
         with opened:
+            if recorded:
+                return _recorded(session, roads, history, recorded)
             session.evidence = folder.path
             session.steps.subscribe(folder.steps)
             return night.spend()
 
 
-class _Writes:
-    """Writes to the history, in order. One that fails (a full disk) is tried again with the next."""
+def _recorded(session: Session, roads: Roads, history: History, night: Night) -> Reply:
+    """The answer of a night that was: what its command left undone is done, and nothing runs anew."""
+    with session.steps.step("night.recorded", night.key) as step:
+        step.result = f"night {night.id}, begun {night.started}: {night.verdict}"
+    _, interruption = NightLab(session, roads.destroy, made=True).clean_up()
+    if interruption:
+        raise interruption
+    if night.untold or not night.report:
+        night = following.follow(session, history, roads.channels(session), night.id)
+    return _answer(night)
 
-    def __init__(self) -> None:
-        self._waiting: list[Callable[[], None]] = []
-        self.fault: HistoryError | None = None
 
-    def __call__(self, write: Callable[[], None]) -> None:
-        self._waiting.append(write)
-        self.again()
-
-    def again(self) -> None:
-        self.fault = None
-        while self._waiting and self.fault is None:
-            write = self._waiting.pop(0)
-            try:
-                write()
-            except HistoryError as error:
-                self._waiting.insert(0, write)
-                self.fault = error
+def _answer(night: Night) -> Reply:
+    document = NightlyRun(night=night.as_dict()).as_json()
+    return Reply(document, lambda console: show(console, night), exit_code(Verdict(night.verdict)))
 
 
 class _Night:
     """A night that is on record as running."""
 
-    def __init__(self, session: Session, roads: Roads, claim: str, history: History, folder: Run) -> None:
+    def __init__(
+        self, session: Session, roads: Roads, claim: str, history: History, folder: Run, key: str
+    ) -> None:
         self.session, self.roads, self.claim, self.history, self.folder = (
             session,
             roads,
@@ -132,17 +136,17 @@ class _Night:
         self.runs = NightRuns(session, folder, self.budget)
         self.clock = roads.clock()
         self.notes: list[str] = []
-        self.writes = _Writes()
-        self.made = False
-        """Whether the lab of that name is this night's."""
-        keeping.close_dead(session, history)
+        self.writes = Writes()
+        self.lab = NightLab(session, roads.destroy)
         self.default_claim = history.last_claim()
         """The claim of a night that fails before it knows its own: that of the night before."""
-        self.key = history.begin(
+        self.id = history.begin(
             planned=self.settings.runs + int(self.settings.compare),
             evidence=str(folder.path),
             boot_id=self.session.factories.host().boot_id or "",
             lab_version=__version__,
+            key=key,
+            host=session.host_id,
         )
 
     def spend(self) -> Reply:
@@ -163,13 +167,15 @@ class _Night:
         try:
             self._end(missing, why, began)
         finally:
-            stopped = self._clean_up() or stopped
+            notes, ended = self.lab.clean_up()
+            self.notes += notes
+            stopped = ended or stopped
         for note in self.notes:
-            self.writes(partial(self.history.note, self.key, note))
+            self.writes(partial(self.history.note, self.id, note))
         self.writes.again()  # the lab's disk is gone: there may be room now
         with contextlib.suppress(OSError):  # still a full disk: nothing of it may cost the answer
             new = sorted(keeping.evidence_folders(self.session) - before)
-            self.folder.json("night.json", {"night": self.key, "folders": new})
+            self.folder.json("night.json", {"night": self.id, "folders": new})
         if stopped is not None:
             raise stopped
         if self.writes.fault is not None:
@@ -180,13 +186,13 @@ class _Night:
     def _tell_unrecorded(self, fault: HistoryError) -> None:
         night: Night | None = None
         with contextlib.suppress(HistoryError):  # what cannot be written can be read, as a rule
-            night = self.history.night(self.key)
+            night = self.history.night(self.id)
         telling.unrecorded(self.session, fault, self.roads.channels(self.session), night)
 
     def _catch_up(self) -> None:
         """Tell of earlier nights that nobody was told of. What goes wrong in it costs this night nothing."""
         try:
-            following.catch_up(self.session, self.history, self.roads.channels(self.session), self.key)
+            following.catch_up(self.session, self.history, self.roads.channels(self.session), self.id)
         except InterruptedByUser:
             raise
         except Exception as error:
@@ -195,7 +201,7 @@ class _Night:
     def _run_all(self) -> int:
         """All runs, each recorded as it ends. Returns how many were planned and did not happen."""
         runs, validate, compare = self.runs, self.roads.validate, self.roads.compare
-        first = self._run_once(UP, self._up)
+        first = self._run_once(UP, lambda session: self.lab.make(session, self.roads.up))
         settled = first.verdict in (Verdict.CONFIRMED, Verdict.REFUTED)
         if not (runs.reachable or settled or runs.over):
             return 0  # no VM to look at again, and nothing seen that a second look could bear out
@@ -218,47 +224,13 @@ class _Night:
     def _run_once(self, kind: str, command: Callable[[Session], Reply]) -> ClimbRecord:
         record = self.runs.run_once(kind, command)
         self.clock.look()
-        self.writes(partial(self.history.add, self.key, record))
+        self.writes(partial(self.history.add, self.id, record))
         return record
 
     @property
     def _left(self) -> int:
         """How many looks were planned and did not happen."""
         return self.settings.runs - sum(run.kind != COMPARE for run in self.runs.records)
-
-    def _up(self, session: Session) -> Reply:
-        selection.planned(session, NAME)  # settings that are refused cost nothing that is there
-        self._remove(session)
-        preflight.before_anything(session)
-        write_atomic(session.store.place(NAME).folder / MARK, "")
-        self.made = True
-        return self.roads.up(session, NAME)
-
-    def _remove(self, session: Session) -> None:
-        """Destroy the lab a night left. BlockedError for one that somebody else made."""
-        lab = session.store.find(NAME)
-        if lab is None:
-            return
-        if not (lab.folder / MARK).exists():
-            raise BlockedError(
-                f"there is a lab {NAME} that nightly.run did not make: it is left alone",
-                hint=f"`invoke lab.destroy --name {NAME}`, if nobody needs it",
-            )
-        self.roads.destroy(session, NAME)
-
-    def _clean_up(self) -> BaseException | None:
-        """Remove the night's lab. Returns the interruption that ended this, if one did."""
-        if not self.made:
-            return None
-        session = replace(self.session, steps=self.session.steps.branch(), evidence=None, interactive=False)
-        try:
-            with cleaning_up():
-                self._remove(session)
-        except (Exception, KeyboardInterrupt) as error:  # the night has its verdict; a note says what is left
-            what = error.what if isinstance(error, LabError) else repr(error)
-            self.notes.append(f"the lab {NAME} could not be removed: {what}")
-            return error if isinstance(error, InterruptedByUser | KeyboardInterrupt) else None
-        return None
 
     def _end(self, missing: int, why_missing: str, began: float) -> None:
         """Judge, and write down how the night ended."""
@@ -273,7 +245,7 @@ class _Night:
             notes=self.notes,
         )
         self.notes = []
-        self.writes(lambda: self.history.end(self.key, ending))
+        self.writes(lambda: self.history.end(self.id, ending))
 
     def _doubt(self) -> str:
         """Why the night settles nothing: this machine's clock or L1's was set; empty when neither was."""
@@ -286,9 +258,8 @@ class _Night:
         return ""
 
     def _afterwards(self) -> Reply:
-        night = following.follow(self.session, self.history, self.roads.channels(self.session), self.key)
+        night = following.follow(self.session, self.history, self.roads.channels(self.session), self.id)
         keeping.prune(self.session, self.history)
         with contextlib.suppress(OSError):
             self.folder.json("history.json", night.as_dict())
-        answer = NightlyRun(night=night.as_dict()).as_json()
-        return Reply(answer, lambda console: show(console, night), exit_code(Verdict(night.verdict)))
+        return _answer(night)

@@ -202,6 +202,14 @@ def _ran(bench: Workbench, site: Site) -> tuple[str, str]:
     return emulator.name, emulator.image_id()
 
 
+def _host_id(bench: Workbench) -> str:
+    """This host's id; empty where it cannot be kept, as on a full disk: no climb is worth less for it."""
+    try:
+        return bench.session.host_id
+    except (LabError, OSError):
+        return ""
+
+
 def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
     host = site.host
     facts = site.engine_facts
@@ -213,6 +221,7 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
             kernel=host.kernel,
             cpu=host.cpu.model or host.arch,
             pc=bench.session.settings.rehearsal.pc,
+            id=_host_id(bench),
         ),
         engine=facts.engine if facts else bench.record().engine,
         engine_version=facts.version if facts else "",

@@ -17,6 +17,7 @@ from lab.core.steps import Steps
 from lab.engines.options import QEMU, Acceleration, Options, QemuOptions, VirtualBoxOptions
 from lab.engines.protocol import Engine
 from lab.host.facts import HostFacts
+from lab.host.identity import host_id
 from lab.host.packages import Purpose
 from lab.model.document import JsonDocument
 from lab.records.labs import Store
@@ -95,6 +96,11 @@ class Session:
         host, pc = facts or self.factories.host(), self.settings.rehearsal.pc
         named = {"os": f"{host.os} {host.os_version}".strip(), "cpu": host.cpu.model, "arch": host.arch}
         return named | ({"pc": pc} if pc else {})
+
+    @property
+    def host_id(self) -> str:
+        """By which this host is told from others, made once. Raises DamagedFileError, OSError."""
+        return host_id(self.settings.state_dir)
 
     @property
     def history_file(self) -> Path:

@@ -20,7 +20,7 @@ from lab.engines.protocol import State
 from lab.history.database import HistoryError
 from lab.history.model import ClimbRecord, counted
 from lab.history.store import History
-from lab.nights import clock, night
+from lab.nights import clock, nightlab
 from lab.nights.keeping import lock_file
 from lab.tasks.lab.up import up
 from lab.tasks.nightly.history import history
@@ -288,7 +288,7 @@ def test_a_damaged_history_costs_no_night(bed: Bed) -> None:
 
 def test_settings_that_are_refused_cost_nothing_that_a_night_left(bed: Bed) -> None:
     lab = bed.session().store.place("nightly")
-    (lab.folder / night.MARK).touch()
+    (lab.folder / nightlab.MARK).touch()
     reply = run(bed.session(emulator={"kind": "docker-android", "image": "Not An Image"}))
     result = checked(reply)["night"]
     assert result["verdict"] == "inconclusive" and "not an image's name" in result["reason"]

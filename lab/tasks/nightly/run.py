@@ -12,6 +12,6 @@ from lab.workflow.session import Reply, Session
 ROADS = night.Roads(up=up, validate=validate, compare=partial(validate, compare=True))
 
 
-def run(session: Session, claim: str = "") -> Reply:
+def run(session: Session, claim: str = "", key: str = "") -> Reply:
     """One night, now: all of it is in lab.nights.night."""
-    return night.run(session, ROADS, claim)
+    return night.run(session, ROADS, claim, key)
