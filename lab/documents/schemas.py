@@ -23,6 +23,7 @@ SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 OWNERS = (
     "lab.documents.climbs",
     "lab.documents.emulators",
+    "lab.documents.fleet",
     "lab.documents.host",
     "lab.documents.images",
     "lab.documents.labs",

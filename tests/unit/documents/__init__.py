@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.unit.documents import climbs, emulators, host, labs, nights, theory
+from tests.unit.documents import climbs, emulators, fleet, host, labs, nights, theory
 
 EXAMPLES: list[dict[str, Any]] = [
-    one for part in (climbs, labs, emulators, host, theory, nights) for one in part.EXAMPLES
+    one for part in (climbs, labs, emulators, host, theory, nights, fleet) for one in part.EXAMPLES
 ]
