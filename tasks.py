@@ -266,6 +266,24 @@ def report(session: Session, name: str = NAME, run: str = "", runs: int = 1, ope
 
 
 @does(
+    "lab.diff/1",
+    positional=["before", "after"],
+    help={
+        "before": "a run by its folder's name or path, or a night by its number",
+        "after": "the later one",
+        "last-good": "find the earlier one: the last that confirmed (name none: that of the newest)",
+    },
+)
+def diff(
+    session: Session, before: str = "", after: str = "", name: str = NAME, last_good: bool = False
+) -> Reply:
+    """What differs between two runs or nights, and what changed first on the ladder."""
+    from lab.tasks.lab.diff import diff
+
+    return diff(session, before=before, after=after, name=name, last_good=last_good)
+
+
+@does(
     "lab.open/1",
     name="open",
     help={"emulator": "which one", "print": "print the address; on a terminal with the password"},
@@ -597,7 +615,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
 
 _LAB = (
     up, status, list_, validate, compare, ssh, exec_, copy, logs, halt, suspend, resume,
-    snapshot, restore, snapshots, destroy, attach, detach, doctor, config, evidence, report, open_,
+    snapshot, restore, snapshots, destroy, attach, detach, doctor, config, evidence, report, diff, open_,
 )  # fmt: skip
 _EMULATOR = (
     emulator_up, emulator_restart, emulator_down, emulator_status, emulator_list, emulator_logs,

@@ -71,21 +71,26 @@ class LabProgram(Program):
 
 
 def with_flags(words: Sequence[str], contexts: Sequence[ParserContext]) -> list[str]:
-    """`words` with the flag before an argument that follows its task and may be left out.
+    """`words` with the flag before each argument that follows its task and may be left out.
 
     Invoke itself takes a positional argument that has a default from its flag only.
     """
-    optional: dict[str, str] = {}
+    optional: dict[str, list[str]] = {}
     names: set[str] = set()
     for context in contexts:
         names |= {str(context.name), *context.aliases}
         flags = [to_flag(str(arg.name)) for arg in context.positional_args if arg.default is not None]
-        optional |= dict.fromkeys((str(context.name), *context.aliases), flags[0]) if flags else {}
-    complete = []
-    for word, following in itertools.pairwise([*words, ""]):
+        optional |= dict.fromkeys((str(context.name), *context.aliases), flags)
+    complete: list[str] = []
+    waiting: list[str] = []
+    """The flags of the arguments that may come next."""
+    for word in words:
+        if waiting and not word.startswith("-") and word not in names:
+            complete.append(waiting[0])
+            waiting = waiting[1:]
+        else:
+            waiting = optional.get(word, [])
         complete.append(word)
-        if word in optional and following and not following.startswith("-") and following not in names:
-            complete.append(optional[word])
     return complete
 
 

@@ -222,3 +222,5 @@ class NightlyNotice(JsonDocument):
     """path on the host"""
     evidence: str
     """path on the host"""
+    changed: str = Field(default="", exclude_if=not_)
+    """what differs from the last good night; absent where nothing is known of that"""

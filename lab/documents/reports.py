@@ -6,11 +6,13 @@ whenever they are made and not only when they are read.
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from lab.core.characters import printable
+from lab.documents.differences import LabDiff
 from lab.ladder.document import Validation
 from lab.model.document import MOMENT, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
 from lab.model.domain import Claim, Verdict
@@ -156,6 +158,8 @@ class LabReport(JsonDocument):
     experiment: ReportExperiment | None
     written: Moment
     lab_version: Text
+    difference: LabDiff | None = Field(default=None, exclude_if=not_)
+    """of a run that did not confirm: what differs from the last one that did; absent where there is none"""
 
 
 class ReportFile(JsonPart):

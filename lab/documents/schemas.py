@@ -22,6 +22,7 @@ SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 
 OWNERS = (
     "lab.documents.climbs",
+    "lab.documents.differences",
     "lab.documents.emulators",
     "lab.documents.fleet",
     "lab.documents.host",

@@ -11,9 +11,11 @@ from lab.documents.reports import PastClaim, PastRun
 from lab.history import model as figures
 from lab.history.model import Night
 from lab.history.store import History
+from lab.nights import changed
 from lab.nights.showing import cell_phrase
 from lab.nights.telling import notice_of
 from lab.records import evidence
+from lab.reports import markdown
 
 SUMMARY = "summary.md"
 _STRIP = 60
@@ -27,13 +29,16 @@ def report(night: Night, history: History) -> Path:
     one (a run that was cut short), the summary stands alone: no page may be greener than its night.
     """
     folder, written = Path(night.evidence), dict[str, Path]()
+    diff = changed.since_last_good(history, night)
     if folders := [reports.RunFolder(path) for path in _folders(night)]:
-        model = reports.read(folders, history=_past(history.nights(_STRIP)))
+        model = reports.read(folders, history=_past(history.nights(_STRIP)), difference=diff)
         if model.verdict == night.verdict:
             written = reports.write(model, folder)
     summary = _summary(night)
     if "markdown" in written:
         summary += "\n" + written["markdown"].read_text()
+    elif diff:
+        summary += f"\n## Since the last good night\n\n{markdown.changed(diff)}\n"
     kept = evidence.write_text(folder / SUMMARY, summary)
     return written.get("html", kept)
 

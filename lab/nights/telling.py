@@ -19,6 +19,7 @@ from lab.history.model import Delivery, Night, NightFinding, counted
 from lab.history.regressions import VERDICT
 from lab.history.store import History
 from lab.model.domain import Verdict
+from lab.nights import changed
 from lab.nights.showing import cell_phrase
 from lab.notify.github import GitHubIssues
 from lab.notify.mail import Mail
@@ -123,6 +124,7 @@ def notice_of(night: Night) -> Notice:
         notes=night.notes,
         report=night.report,
         evidence=night.evidence,
+        changed=changed.kept_headline(night),
     )
 
 

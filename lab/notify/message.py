@@ -32,6 +32,8 @@ class Notice:
     notes: Sequence[str] = ()
     report: str = ""
     evidence: str = ""
+    changed: str = ""
+    """What differs from the last good night; empty where nothing is known of that."""
 
     @property
     def title(self) -> str:
@@ -49,6 +51,7 @@ class Notice:
             f"for {self.cell}" if self.cell else "",
             f"runs: {counts}" if counts else "",
             *(f"{'worse' if item.worse else 'better'}: {item.text}" for item in self.findings),
+            f"since the last good night: {self.changed}" if self.changed else "",
             *(f"note: {note}" for note in self.notes),
             f"night {self.night}, begun {self.started}",
             f"report: {self.report}" if self.report else "",
@@ -72,6 +75,7 @@ class Notice:
             notes=[_safe(note) for note in self.notes],
             report=self.report,
             evidence=self.evidence,
+            changed=_safe(self.changed),
         ).as_json()
 
 

@@ -42,6 +42,7 @@ def document(run: ReportInput) -> dict[str, Any]:
         experiment=run.experiment,
         written=run.written.astimezone(UTC).isoformat(timespec="seconds"),
         lab_version=__version__,
+        difference=run.difference,
     ).as_json()
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.core.characters import one_line, printable
+from lab.documents.differences import LabDiff
 from lab.documents.reports import ReportExperiment
 from lab.ladder.report import describe, named
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim, Outcome
-from lab.reports import links, text, wording
+from lab.reports import difference, links, text, wording
 from lab.reports.html.measured import PageTable
 from lab.reports.layers import layers
 from lab.reports.links import EvidenceLink
@@ -122,6 +123,9 @@ def _more(run: ReportInput) -> list[str]:
             for each in run.runs
         ]
         parts += ["## Runs", _table(("Started", "Verdict", "Because"), runs)]
+    if run.difference:
+        good = run.difference.before.name
+        parts += [f"## Since the last good run ({escaped(good)})", changed(run.difference)]
     if run.predictions:
         rows = [
             (
@@ -138,6 +142,25 @@ def _more(run: ReportInput) -> list[str]:
     if run.experiment:
         parts += ["## Experiment", *_experiment(run.experiment)]
     return parts
+
+
+def changed(diff: LabDiff) -> str:
+    """What differs between two runs, as Markdown with headings of its own."""
+    parts = [escaped(diff.headline)]
+    rungs = [
+        (row.rung, row.before, row.after, row.after_observed or row.before_observed) for row in diff.rungs
+    ]
+    parts += [_table(("Rung", "Before", "Now", "Observed"), rungs)] if rungs else []
+    rows = [
+        (part.part, change.what, *difference.shown(change, part.part))
+        for part in diff.parts
+        for change in part.changes
+    ]
+    parts += [_table(("Of", "What", "Before", "Now"), rows)] if rows else []
+    for log in diff.logs:
+        lines = [*(f"gone: {line}" for line in log.gone), *(f"new: {line}" for line in log.new)]
+        parts += [f"Lines of {escaped(log.file)}:", _list(lines)] if lines else []
+    return "\n\n".join([*parts, _list(difference.not_recorded(diff))]).rstrip()
 
 
 def _experiment(experiment: ReportExperiment) -> list[str]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lab.documents.differences import LabDiff
 from lab.documents.reports import PastRun, ReportComparison, ReportExperiment, ReportStage
 from lab.ladder.facts import Facts
 from lab.model.domain import Cell, Claim, Outcome, Verdict
@@ -73,6 +74,8 @@ class ReportInput:
     android: tuple[ReportStage, ...] = ()
     """The stages of Android's boot in the last run."""
     experiment: ReportExperiment | None = None
+    difference: LabDiff | None = None
+    """Of a last run that did not confirm: what differs from the one that did last."""
     written: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from lab.host.facts import HostFacts
 from lab.ladder.document import Validation
 from lab.ladder.report import describe
 from lab.probes.kvm import own_module
-from lab.reports import measured, spans, writing
+from lab.reports import difference, measured, spans, writing
 from lab.reports.model import ReportedRun, ReportInput
 from lab.theory.answers import Prediction
 from lab.theory.documents import predictions
@@ -88,8 +88,9 @@ def read(folders: Iterable[RunFolder], **known: Any) -> ReportInput:
     """The input for a report of the runs in `folders`, oldest first; `known` are its further members.
 
     Unless given, predictions are what is known of the cell; a comparison is what the runs themselves
-    measured, else the newest lab.compare of their cell; the experiment is the newest of their cell; and
-    the last one's boot of Android is taken from its facts.
+    measured, else the newest lab.compare of their cell; the experiment is the newest of their cell; the last
+    one's boot of Android is taken from its facts; and where it did not confirm, it is compared with the last
+    run that did.
     Raises UsageError for a folder of a run that came to no verdict, and LabError for a damaged one.
     """
     runs = tuple(folder.run for folder in folders)
@@ -100,6 +101,8 @@ def read(folders: Iterable[RunFolder], **known: Any) -> ReportInput:
         known.setdefault("comparison", next(own, None) or measured.comparison(last))
         known.setdefault("experiment", measured.experiment(last))
         known.setdefault("android", _stages(last))
+        if last.verdict in difference.RED and last.folder:
+            known.setdefault("difference", difference.since_last_good(last.folder))
     return ReportInput(runs, **known)
 
 

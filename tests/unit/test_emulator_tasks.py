@@ -465,6 +465,14 @@ def test_a_name_may_follow_its_task() -> None:
     ):
         assert with_flags(words, contexts) == words
     assert with_flags(["image.build", "canary"], contexts)[1:] == ["--image", "canary"]
+    assert with_flags(["lab.diff", "1", "2", "--json"], contexts)[1:] == [
+        "--before",
+        "1",
+        "--after",
+        "2",
+        "--json",
+    ]
+    assert with_flags(["lab.diff", "7", "--last-good"], contexts)[1:] == ["--before", "7", "--last-good"]
 
 
 def test_the_stand_in_keeps_the_protocol() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from lab.ladder.report import describe, named
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim
-from lab.reports import links, wording
+from lab.reports import difference, links, wording
 from lab.reports.html.drawing import draw_layers, pair
 from lab.reports.html.environment import moment, render
 from lab.reports.html.gantt import SHORTEST, draw_stages, draw_steps
@@ -63,6 +63,8 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "compared": wording.compared(run.comparison) if run.comparison else [],
         "measured": wording.measured,
         "trials": _grid(run),
+        "shown": difference.shown,
+        "not_recorded": difference.not_recorded(run.difference) if run.difference else [],
         "pictures": shown,
         "unreadable": unreadable,
         "not_proven": wording.not_proven(run),

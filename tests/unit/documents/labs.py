@@ -7,6 +7,24 @@ from typing import Any
 from tests.unit.documents.emulators import KNOWN
 from tests.unit.documents.parts import ADB, AT, FORWARD, SSH, UUID
 
+_SIDE = {
+    "name": "1-up",
+    "folder": "evidence/a/1-up",
+    "lab": "a",
+    "night": None,
+    "started": AT,
+    "claim": "nesting",
+    "verdict": "confirmed",
+    "reason": "every rung it needs passed",
+}
+_RUNG = {
+    "rung": "guest.kvm",
+    "before": "passed",
+    "after": "failed",
+    "before_observed": "runs",
+    "after_observed": "real mode: entry failed",
+    "outcome": True,
+}
 EXAMPLES: list[dict[str, Any]] = [
     {
         "schema": "lab.status/1",
@@ -62,6 +80,25 @@ EXAMPLES: list[dict[str, Any]] = [
                 "verdict": "refuted",
             }
         ],
+    },
+    {
+        "schema": "lab.diff/1",
+        "before": _SIDE | {"night": 1},
+        "after": _SIDE | {"name": "2-up", "verdict": "refuted", "reason": "guest.kvm failed"},
+        "headline": "guest.kvm changed first: passed before, failed now; changed beside it: vm.nested on → off",
+        "first": _RUNG,
+        "rungs": [_RUNG],
+        "rungs_recorded": "both",
+        "parts": [
+            {
+                "part": "settings",
+                "recorded": "both",
+                "source": "config.json",
+                "changes": [{"what": "vm.nested", "before": "on", "after": None}],
+                "same": 60,
+            }
+        ],
+        "logs": [{"file": "dmesg.txt", "recorded": "before", "gone": [], "new": [], "left_out": 0}],
     },
     {
         "schema": "lab.exec/1",
