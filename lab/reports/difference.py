@@ -60,7 +60,7 @@ def last_good(folder: Path) -> Path | None:
         document = _document(path)
         if document.get("verdict") != Verdict.CONFIRMED.value:
             continue
-        if subject is None or _subject(path) == subject:
+        if subject is None or ((good := _subject(path)) and _alike(good, subject)):
             return path
     return None
 
@@ -193,10 +193,20 @@ def _document(folder: Path) -> Mapping[str, object]:
 
 
 def _subject(folder: Path) -> tuple[object, ...] | None:
-    """Claim, host and engine; None where they are not known."""
+    """The host's id, claim, engine and the host's kind; None where they are not known."""
     document = _document(folder)
     cell = document.get("cell")
     host = cell.get("host") if isinstance(cell, Mapping) else None
     if not isinstance(cell, Mapping) or not isinstance(host, Mapping):
         return None
-    return (document.get("claim"), cell.get("engine"), *(host.get(name, "") for name in _ALIKE))
+    return (
+        host.get("id"),
+        document.get("claim"),
+        cell.get("engine"),
+        *(host.get(name, "") for name in _ALIKE),
+    )
+
+
+def _alike(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
+    """Of one subject; a run of before hosts had ids is of any host that is like its own."""
+    return one[1:] == other[1:] and (one[0] == other[0] or not (one[0] and other[0]))

@@ -169,7 +169,10 @@ def test_the_last_good_run_is_of_the_same_claim_host_and_engine(bed: Bed) -> Non
     assert (found["before"]["name"], found["after"]["name"]) == (first.name, red.name)
     assert found["first"]["rung"] == "guest.kvm"
     assert found == checked(diff(bed.session(), first.name, str(red), "default"))
-    document["claim"], document["cell"]["engine"] = "nesting", "virtualbox"
+    document["claim"], document["cell"]["host"]["id"] = "nesting", "another"
+    (other / "validation.json").write_text(json.dumps(document))
+    assert last_good(red) == first, "the other is of another host"
+    document["cell"]["host"]["id"], document["cell"]["engine"] = "", "virtualbox"
     (other / "validation.json").write_text(json.dumps(document))
     assert last_good(red) == first, "the other is of another engine"
     with pytest.raises(UsageError, match="no run of lab default before"):

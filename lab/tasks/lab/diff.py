@@ -24,7 +24,7 @@ _RUNS_HINT = "`invoke lab.evidence` lists the runs, `invoke nightly.history` the
 
 
 def diff(session: Session, before: str, after: str, name: str, last_good: bool = False) -> Reply:
-    """What differs from `before` to `after`: runs by their folder's name or path, nights by their number.
+    """What differs from `before` to `after`: runs by their folder's name or path, nights by their number, uuid or key.
 
     With `last_good` one name is enough, that of the later run (the newest of the lab when empty): it is
     compared with the last that confirmed. Raises UsageError for what is no run, and where none confirmed.
@@ -88,12 +88,12 @@ def _nothing_left(night: Night) -> UsageError:
 
 
 def _night(session: Session, wanted: str) -> Night | None:
-    """The night of that number or uuid; None for what names none."""
-    if not wanted or not session.history_file.exists() or not (wanted.isdecimal() or len(wanted) == 36):
+    """The night of that number, uuid or key; None for what names none."""
+    if not wanted or not session.history_file.exists():
         return None
     with opened(session) as history:
         nights = history.nights()
-    night = next((night for night in nights if wanted in (str(night.id), night.uuid)), None)
+    night = next((night for night in nights if wanted in (str(night.id), night.uuid, night.key)), None)
     if night is None and wanted.isdecimal():
         raise UsageError(f"there is no night {wanted}", hint=_RUNS_HINT)
     return night
