@@ -24,7 +24,7 @@ _RUNS_HINT = "`invoke lab.evidence` lists the runs, `invoke nightly.history` the
 
 
 def diff(session: Session, before: str, after: str, name: str, last_good: bool = False) -> Reply:
-    """What differs from `before` to `after`: runs by their folder's name or path, nights by their number, uuid or key.
+    """What differs from `before` to `after`: runs by folder or path, nights by number, uuid or key.
 
     With `last_good` one name is enough, that of the later run (the newest of the lab when empty): it is
     compared with the last that confirmed. Raises UsageError for what is no run, and where none confirmed.

@@ -85,7 +85,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "schema": "lab.diff/1",
         "before": _SIDE | {"night": 1},
         "after": _SIDE | {"name": "2-up", "verdict": "refuted", "reason": "guest.kvm failed"},
-        "headline": "guest.kvm changed first: passed before, failed now; changed beside it: vm.nested on → off",
+        "headline": "guest.kvm changed first: passed before, failed now; beside it: vm.nested on → off",
         "first": _RUNG,
         "rungs": [_RUNG],
         "rungs_recorded": "both",
