@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from importlib import resources
 from typing import Any, Literal, TypeVar
@@ -27,6 +28,11 @@ probe or of the Python that it ran under. `unknown` is a report from before fail
 """
 
 
+SMCCC_SIGNATURE = "KVM-SMCCC"
+"""Stands for CPUID's signature on arm64, where KVM answers a call (SMCCC, vendor hypervisor service UID) with
+a UUID of its own, 28b46fb6-2ec5-11e9-a9ca-4b564d003a74. Linux asks as it boots, and logs what came of it
+(drivers/firmware/smccc/kvm_guest.c)."""
+
 MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
 """A processor's extension, and KVM's module for it."""
 
@@ -47,7 +53,7 @@ _M = TypeVar("_M", bound=_Model)
 
 
 class GuestRun(_Model):
-    """One run of the tiny guest: it writes a byte twice to a port and halts."""
+    """One run of the tiny guest: it writes a byte twice and halts."""
 
     started: bool
     """KVM accepted the VM, its memory and its registers."""
@@ -83,32 +89,39 @@ class Device(_Model):
 
 
 class Probe(_Model):
-    """What kvm_probe.py prints. The modes are None where the device could not be used at all."""
+    """What kvm_probe.py prints: two modes on x86, one on arm64. The modes that are the processor's are None
+    where the device could not be used at all; the others always.
+    """
 
     schema_: Literal["lab.kvm_probe/1"] = Field(alias="schema")
     device: Device
     real_mode: GuestRun | None
     long_mode: GuestRun | None
+    el1: GuestRun | None = None
+
+    @property
+    def modes(self) -> dict[str, GuestRun | None]:
+        """The modes a guest starts in on this processor, by name; both of x86 where none was tried."""
+        if self.el1 is not None:
+            return {"EL1": self.el1}
+        return {"real mode": self.real_mode, "long mode": self.long_mode}
 
     @property
     def ok(self) -> bool:
         """A guest runs whichever mode it starts in; firmware needs real mode."""
-        modes = (self.real_mode, self.long_mode)
-        return all(mode is not None and mode.ok for mode in modes)
+        return all(mode is not None and mode.ok for mode in self.modes.values())
 
     @property
     def denied(self) -> bool:
         """KVM itself said no: it ran the tiny guest in some mode, and that did not come out as it must."""
-        return any(
-            mode and not mode.ok and mode.failure == "kvm" for mode in (self.real_mode, self.long_mode)
-        )
+        return any(mode and not mode.ok and mode.failure == "kvm" for mode in self.modes.values())
 
     @property
     def failure(self) -> Failure:
         """The first failure that is not KVM's own no; empty when there is none."""
         if self.device.error:
             return self.device.failure
-        modes = [mode for mode in (self.real_mode, self.long_mode) if mode is None or not mode.ok]
+        modes = [mode for mode in self.modes.values() if mode is None or not mode.ok]
         kinds: list[Failure] = ["unknown" if mode is None else mode.failure for mode in modes]
         return next((kind for kind in kinds if kind != "kvm"), "")
 
@@ -117,8 +130,7 @@ class Probe(_Model):
         """One sentence on what was observed."""
         if self.device.error:
             return self.device.error
-        modes = {"real mode": self.real_mode, "long mode": self.long_mode}
-        words = [f"{name}: {'runs' if mode.ok else mode.error}" for name, mode in modes.items() if mode]
+        words = [f"{name}: {'runs' if mode.ok else mode.error}" for name, mode in self.modes.items() if mode]
         return "; ".join(words) or "the probe tried no guest"
 
 
@@ -132,7 +144,12 @@ class ProbedCpu(_Model):
     nested_paging: bool | None
     """Whether the CPU offers EPT or NPT; None without vmx and svm."""
     hypervisor: str | None
-    """CPUID's hypervisor signature; empty on bare hardware, None where it cannot be read."""
+    """CPUID's hypervisor signature; empty on bare hardware, None where it cannot be read.
+
+    On arm64 SMCCC_SIGNATURE where the kernel says that it runs under KVM, else None: no other hypervisor, nor
+    its absence, can be told from user space there."""
+    el2: bool | None = None
+    """arm64: whether the kernel was started in EL2, which its KVM needs; None where nothing tells."""
 
 
 class CpuFacts(_Model):
@@ -157,7 +174,7 @@ class KvmFacts(_Model):
 
     @property
     def ok(self) -> bool:
-        """The tiny guest ran to its halt in both modes."""
+        """The tiny guest ran to its halt in each mode."""
         return self.probe.ok
 
     @property
@@ -203,9 +220,23 @@ class ContainerLook(_Model):
 SCRIPTS = ("kvm_probe.py", "cpu_facts.py", "container_look.py", "container_follow.py")
 
 
+_PART = re.compile(r"^from lab\.probes\.tiny\.(\w+) import (?:\([^)]*\)|[^(\n]*)\n", re.MULTILINE)
+
+
 def script(name: str) -> str:
-    """The text of a script that runs in the guest."""
-    return (resources.files("lab.probes") / "scripts" / name).read_text()
+    """The text of a script that runs in the guest; the parts that it imports are in it, each once."""
+    folder, given = resources.files("lab.probes"), set[str]()
+
+    def whole(text: str) -> str:
+        return _PART.sub(lambda match: part(match[1]), text)
+
+    def part(module: str) -> str:
+        if module in given:
+            return ""
+        given.add(module)
+        return whole((folder / "tiny" / f"{module}.py").read_text())
+
+    return whole((folder / "scripts" / name).read_text())
 
 
 def parse_probe(text: str) -> Probe:

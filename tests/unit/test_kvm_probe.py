@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import ctypes
 import errno
-import importlib.util
 import mmap
 import os
 import re
 import signal
 import struct
 import time
-from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.probes.kvm import Device, GuestRun
+from lab.probes.kvm import Device, GuestRun, script
 
 
 def _load() -> Any:
-    path = resources.files("lab.probes") / "scripts" / "kvm_probe.py"
-    spec = importlib.util.spec_from_file_location("kvm_probe", str(path))
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = ModuleType("kvm_probe")
+    exec(script("kvm_probe.py"), vars(module))  # noqa: S102 - lab's own
     return module
 
 
@@ -35,8 +33,23 @@ def probe() -> Any:
     return _load()
 
 
-def _attempted(probe: Any, seconds: float = 10.0) -> GuestRun:
-    return GuestRun.model_validate(probe.attempt(probe.real_mode, seconds))
+def _attempted(probe: Any, seconds: float = 10.0, enter: Any = None) -> GuestRun:
+    return GuestRun.model_validate(probe.attempt(enter or probe.real_mode, seconds))
+
+
+def test_the_script_is_whole_and_no_part_of_it_hides_another() -> None:
+    names: list[str] = []
+    for node in ast.parse(script("kvm_probe.py")).body:
+        assert not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("lab")
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [name.id for name in ast.walk(node) if isinstance(name, ast.Name) and _is_bound(name)]
+    assert len(names) == len(set(names)), sorted(name for name in names if names.count(name) > 1)
+
+
+def _is_bound(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Store)
 
 
 def _fails(number: int) -> Any:
@@ -58,7 +71,19 @@ _ERRNOS = [
     (errno.EINVAL, "system"),
     (errno.EIO, "system"),
 ]
-_REQUESTS = [name for name in _load().REQUESTS if name != "KVM_GET_API_VERSION"]
+_BOTH = {
+    "KVM_CREATE_VM",
+    "KVM_CREATE_VCPU",
+    "KVM_GET_VCPU_MMAP_SIZE",
+    "KVM_RUN",
+    "KVM_SET_USER_MEMORY_REGION",
+}
+_ARM = {"KVM_CHECK_EXTENSION", "KVM_SET_ONE_REG", "KVM_ARM_VCPU_INIT", "KVM_ARM_PREFERRED_TARGET"}
+_X86 = set(_load().REQUESTS) - _BOTH - _ARM - {"KVM_GET_API_VERSION"}
+_REQUESTS = [
+    *(("real_mode", name) for name in sorted(_BOTH | _X86)),
+    *(("el1", name) for name in sorted(_BOTH | _ARM)),
+]
 
 
 class FakeKvm:
@@ -98,19 +123,20 @@ def device(probe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("request_name", _REQUESTS)
+@pytest.mark.parametrize(("mode", "request_name"), _REQUESTS)
 @pytest.mark.parametrize(("number", "failure"), _ERRNOS)
 def test_an_errno_is_no_word_of_kvms_and_names_itself(
     probe: Any,
     device: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
+    mode: str,
     request_name: str,
     number: int,
     failure: str,
 ) -> None:
     monkeypatch.setattr(probe.fcntl, "ioctl", FakeKvm(probe, tmp_path / "area", request_name, number))
-    entry = _attempted(probe)
+    entry = _attempted(probe, enter=getattr(probe, mode))
     assert (entry.ok, entry.failure) == (False, failure)
     assert entry.error.startswith(f"{request_name}: {errno.errorcode[number]} (")
     assert entry.started == (request_name == "KVM_RUN")
@@ -152,6 +178,71 @@ def test_what_kvm_says_of_a_guest_it_ran_is_its_word(
     assert re.search(error, entry.error)
 
 
+def _mmio(address: int = 0x9000000, size: int = 1, writing: int = 1) -> bytes:
+    return _exit(6, struct.pack("<Q8sIB", address, b"\x07".ljust(8, b"\0"), size, writing))
+
+
+_OFF = _exit(24, struct.pack("<I", 1))
+
+
+@pytest.mark.parametrize(
+    ("exits", "error"),
+    [
+        ([_exit(9, struct.pack("<Q", 1))], "entry failed, hardware error 0x1"),
+        ([_mmio(), _exit(17, struct.pack("<I", 1))], "KVM internal error, suberror 1"),
+        ([_exit(28)], "unexpected exit: arm_nisv"),
+        ([_mmio(address=0x1000)], "unexpected exit: mmio"),
+        ([_mmio(writing=0)], "unexpected exit: mmio"),
+        ([_mmio(size=4)], "unexpected exit: mmio"),
+        ([_OFF], r"halted after writing \[\]"),
+        ([_mmio(), _OFF], r"halted after writing \[7\]"),
+        ([_mmio(), _mmio(), _mmio(), _OFF], r"halted after writing \[7, 7, 7\]"),
+        ([_mmio(), _mmio(), _exit(24, struct.pack("<I", 3))], "unexpected exit: system_event"),
+        ([_mmio()] * 16, "no halt in 16 exits"),
+    ],
+)
+def test_the_guest_of_arm64_is_judged_as_strictly(
+    probe: Any, device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exits: list[bytes], error: str
+) -> None:
+    kvm = FakeKvm(probe, tmp_path / "area")
+    kvm.exits = exits
+    monkeypatch.setattr(probe.fcntl, "ioctl", kvm)
+    entry = _attempted(probe, enter=probe.el1)
+    assert (entry.ok, entry.failure, entry.started) == (False, "kvm", True)
+    assert re.search(error, entry.error)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(0, 0), (36, 36), (40, 0), (48, 0)])
+def test_a_guest_of_arm64_that_writes_and_powers_off_is_well(
+    probe: Any, device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bits: int, kind: int
+) -> None:
+    kvm = FakeKvm(probe, tmp_path / "area")
+    kvm.exits = [_mmio(), _exit(10), _mmio(), _OFF]
+    monkeypatch.setattr(probe.os, "urandom", lambda _: bytes([3, 4]))
+    given: dict[str, Any] = {}
+
+    def ioctl(file: int, request: int, argument: Any = 0) -> int:
+        name = kvm.names[request]
+        if name == "KVM_SET_ONE_REG":
+            register, address = struct.unpack("<QQ", argument)
+            given[hex(register)] = ctypes.c_uint64.from_address(address).value
+        else:
+            given[name] = argument
+        return bits if name == "KVM_CHECK_EXTENSION" else kvm(file, request, argument)
+
+    monkeypatch.setattr(probe.fcntl, "ioctl", ioctl)
+    facts: dict[str, Any] = {}
+    probe.el1(facts.update)
+    exits = ["mmio", "mmio", "system_event"]
+    assert facts == {"started": True, "entered": True, "exits": exits, "exit_reason": 24, "ok": True}
+    assert given["KVM_CREATE_VM"] == kind, "fewer than 40 bits of address must be asked for, as on Apple's"
+    assert given["KVM_ARM_VCPU_INIT"][4] == 1 << 2, "PSCI answers calls"
+    # x1, x2, x3, x4 and the pc, by KVM's numbers of them.
+    assert given["0x6030000000100002"] == 3 and given["0x6030000000100004"] == 4
+    assert given["0x6030000000100006"] == 0x9000000 and given["0x6030000000100008"] == 0x84000008
+    assert given["0x6030000000100040"] == 0x1000
+
+
 def test_an_interrupted_run_is_gone_on_with(
     probe: Any, device: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -171,30 +262,24 @@ def test_an_interrupted_run_is_gone_on_with(
 @pytest.mark.parametrize(
     ("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "SIGTERM"), (signal.SIGSYS, "SIGSYS")]
 )
-def test_a_child_that_is_killed_settles_nothing(
-    probe: Any, monkeypatch: pytest.MonkeyPatch, number: int, name: str
-) -> None:
-    def enter(_prepare: Any, say: Any) -> None:
+def test_a_child_that_is_killed_settles_nothing(probe: Any, number: int, name: str) -> None:
+    def enter(say: Any) -> None:
         say(started=True)
         os.kill(os.getpid(), number)
         time.sleep(5)
 
-    monkeypatch.setattr(probe, "enter", enter)
-    entry = _attempted(probe)
+    entry = _attempted(probe, enter=enter)
     assert (entry.failure, entry.started, entry.ok) == ("killed", True, False)
     assert f"killed by {name}" in entry.error and entry.seconds < 5
 
 
 @pytest.mark.parametrize("started", [True, False])
-def test_silence_is_a_timeout_and_tells_how_busy_it_was(
-    probe: Any, monkeypatch: pytest.MonkeyPatch, started: bool
-) -> None:
-    def enter(_prepare: Any, say: Any) -> None:
+def test_silence_is_a_timeout_and_tells_how_busy_it_was(probe: Any, started: bool) -> None:
+    def enter(say: Any) -> None:
         say(started=started)
         time.sleep(60)
 
-    monkeypatch.setattr(probe, "enter", enter)
-    entry = _attempted(probe, 0.3)
+    entry = _attempted(probe, 0.3, enter)
     doing = "KVM_RUN" if started else "setting up the guest"
     assert entry.failure == "timeout"
     assert entry.error == f"{doing} did not end in 0.3 s (killed; 0.0 s of them on the processor)"
@@ -209,14 +294,11 @@ def test_silence_is_a_timeout_and_tells_how_busy_it_was(
         (SystemExit(3), "tool", "SystemExit"),
     ],
 )
-def test_a_fault_of_the_probe_is_its_own(
-    probe: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, failure: str, words: str
-) -> None:
-    def enter(_prepare: Any, _say: Any) -> None:
+def test_a_fault_of_the_probe_is_its_own(probe: Any, error: BaseException, failure: str, words: str) -> None:
+    def enter(_say: Any) -> None:
         raise error
 
-    monkeypatch.setattr(probe, "enter", enter)
-    entry = _attempted(probe)
+    entry = _attempted(probe, enter=enter)
     assert entry.failure == failure and words in entry.error
 
 

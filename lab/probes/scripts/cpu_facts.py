@@ -16,7 +16,8 @@ CLOCK = "/sys/devices/system/clocksource/clocksource0"
 MODULES = ("kvm", "kvm_intel", "kvm_amd", "kvm_pvm")
 PARAMETERS = ("nested", "ept", "npt", "unrestricted_guest", "enable_shadow_vmcs", "vgif", "avic")
 FLAGS = {"vmx", "svm", "hypervisor", "npt", "nrip_save", "ept", "vpid", "la57", "constant_tsc"}
-WORDS = ("kvm", "hypervisor", "svm:", "vmx", "paravirtualized kernel")
+WORDS = ("kvm", "hypervisor", "svm:", "vmx", "paravirtualized kernel", "started at el", "nested virtual")
+STARTED = "CPU(s) started at EL"  # arm64's kernel, of the exception level that it was entered in
 
 # push rbx; mov eax,edi; xor ecx,ecx; cpuid; mov [rsi],eax; … mov [rsi+12],edx; pop rbx; ret
 CPUID_CODE = bytes.fromhex("5389f831c90fa28906895e04894e0889560c5bc3")
@@ -47,8 +48,13 @@ def cpuid(leaf: int) -> "tuple[int, ...] | None":
         return None
 
 
-def signature() -> "str | None":
-    """What the hypervisor beneath calls itself, such as KVMKVMKVM; empty on bare hardware."""
+def signature(log: "list[str]") -> "str | None":
+    """What the hypervisor beneath calls itself, such as KVMKVMKVM; empty on bare hardware.
+
+    On arm64 KVM alone can be told, by what the kernel asked as it booted.
+    """
+    if any("smccc: KVM: hypervisor services detected" in line for line in log):
+        return "KVM-SMCCC"
     basic, hypervisor = cpuid(1), cpuid(0x40000000)
     if basic is None or hypervisor is None:
         return None
@@ -57,7 +63,18 @@ def signature() -> "str | None":
     return struct.pack("<3I", *hypervisor[1:]).rstrip(b"\0 ").decode("latin-1")
 
 
-def cpu() -> "dict[str, Any]":
+def el2(log: "list[str]") -> "bool | None":
+    """arm64: whether the kernel was started in EL2; None where nothing tells."""
+    if os.uname().machine != "aarch64":
+        return None
+    levels = [line.split(STARTED)[1][:1] for line in log if STARTED in line]
+    if levels:
+        return levels[-1] == "2"
+    # Its KVM registers a device where it was, and there alone.
+    return True if " kvm" in read("/proc/misc") else None
+
+
+def cpu(log: "list[str]") -> "dict[str, Any]":
     lines = [line.partition(":") for line in read("/proc/cpuinfo").splitlines()]
     values = {name.strip(): value.strip() for name, _, value in reversed(lines)}
     flags = set(values.get("flags", "").split())
@@ -70,7 +87,8 @@ def cpu() -> "dict[str, Any]":
         "flags": sorted(flags & FLAGS),
         # On AMD from CPUID; on Intel /proc/cpuinfo's ept says it.
         "nested_paging": bool(svm[3] & 1) if svm else "ept" in flags if "vmx" in flags else None,
-        "hypervisor": signature(),
+        "hypervisor": signature(log),
+        "el2": el2(log),
     }
 
 
@@ -84,30 +102,33 @@ def modules() -> "dict[str, dict[str, str]]":
     return loaded
 
 
-def kernel_lines() -> "list[str] | None":
-    """Lines of the kernel's log about KVM and hypervisors; None where they may not be read."""
+def kernel_log() -> "list[str] | None":
+    """The kernel's log; None where it may not be read."""
     try:
         done = subprocess.run(
             ["dmesg"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    if done.returncode != 0:
-        return None
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
-    return [line for line in lines if any(word in line.lower() for word in WORDS)][-40:]
+    return done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else None
+
+
+def bearing(log: "list[str]") -> "list[str]":
+    """Its last lines about KVM and hypervisors."""
+    return [line for line in log if any(word in line.lower() for word in WORDS)][-40:]
 
 
 def main() -> None:
+    log = kernel_log()
     facts = {
         "schema": "lab.cpu_facts/1",
         "kernel": os.uname().release,
         "machine": os.uname().machine,
-        "cpu": cpu(),
+        "cpu": cpu(log or []),
         "clocksource": read(f"{CLOCK}/current_clocksource"),
         "clocksources": read(f"{CLOCK}/available_clocksource").split(),
         "modules": modules(),
-        "kernel_lines": kernel_lines(),
+        "kernel_lines": None if log is None else bearing(log),
     }
     print(json.dumps(facts))
 
