@@ -41,6 +41,9 @@ class Place:
     ports_from: int = 0
     """Added to the ports of L1: those of somebody's machine may be taken."""
 
+    arm64: bool = False
+    """The machine's processor is a 64-bit Arm, and no x86."""
+
     def container(self, kind: str) -> str:
         """The container's name in L1."""
         return "-".join(

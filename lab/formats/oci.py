@@ -39,18 +39,24 @@ class OciArchive:
 
 
 def write(
-    target: Path, *, reference: str, entries: Mapping[str, CpioEntry], config: Mapping[str, Any]
+    target: Path,
+    *,
+    reference: str,
+    entries: Mapping[str, CpioEntry],
+    config: Mapping[str, Any],
+    architecture: str = "amd64",
 ) -> OciArchive:
     """Write one image of one layer.
 
     `entries` are the files by path without a leading slash; `config` is Docker's own (Entrypoint,
-    Env, Labels, Healthcheck with nanoseconds, …); `reference` is repository:tag.
+    Env, Labels, Healthcheck with nanoseconds, …); `reference` is repository:tag;
+    `architecture` is what its programs run on, in Docker's words.
     """
     layer = _layer(entries)
     digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     described = _json(
         {
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "created": _EPOCH,
             "config": dict(config),

@@ -1,4 +1,4 @@
-"""Static Linux programs of a few hundred bytes, made here: whoever runs one ran x86 user space."""
+"""Static Linux programs of a few hundred bytes, made here: whoever runs one ran user space there."""
 
 from __future__ import annotations
 
@@ -29,18 +29,31 @@ _WRITE_SIGNATURE_32 = bytes.fromhex("b804000000 bb01000000 8d4c24f0 ba0d000000 c
 _EXIT_32 = bytes.fromhex("b801000000 31db cd80")
 
 
-def static_elf(code: bytes) -> bytes:
-    """An ELF64 executable for Linux on x86-64 whose entry point is the first byte of `code`."""
+_X86_64, _AARCH64 = 62, 183
+"""ELF's numbers of the processors."""
+
+# mov x0,#1; adr x1,the text after the code; movz x2,#its size; mov x8,#64; svc #0: write. Then exit(0).
+_ARM64_SAYS = (0xD2800020, 0x100000E1, 0xD2800002, 0xD2800808, 0xD4000001, 0xD2800000, 0xD2800BA8, 0xD4000001)
+_ARM64_SIZE = 2
+"""Which of these words has the size, from its bit 5 on."""
+
+
+def static_elf(code: bytes, machine: int = _X86_64) -> bytes:
+    """An ELF64 executable for Linux that begins with the first byte of `code`; `machine` as ELF has it."""
     size = _HEADERS + len(code)
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
-    header = struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    header = struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, _BASE + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     load_read_execute = struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
     return ident + header + load_read_execute + code
 
 
-def says(text: str) -> bytes:
+def says(text: str, *, arm64: bool = False) -> bytes:
     """A program that writes `text` to its standard output and exits with 0."""
-    return static_elf(_writing(text, _EXIT))
+    if not arm64:
+        return static_elf(_writing(text, _EXIT))
+    words = list(_ARM64_SAYS)
+    words[_ARM64_SIZE] |= len(text.encode()) << 5
+    return static_elf(struct.pack("<8I", *words) + text.encode(), _AARCH64)
 
 
 def says_and_powers_off(text: str) -> bytes:

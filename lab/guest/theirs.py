@@ -12,7 +12,7 @@ from lab.core.steps import Step
 from lab.guest import docker, kvm, python
 from lab.guest.gather import gather
 from lab.guest.ssh import Guest
-from lab.host.facts import HostFacts, Kvm, parse_cpuinfo, parse_os_release
+from lab.host.facts import EL2, HostFacts, Kvm, parse_cpuinfo, parse_os_release
 
 _SECONDS = 120.0
 _LOOK = {
@@ -89,6 +89,8 @@ def look(guest: Guest) -> Look:
     word = text["virt"].strip()
     kernel = text["kernel"].strip()
     cpu = parse_cpuinfo(text["cpuinfo"])
+    if facts.cpu.el2:
+        cpu = replace(cpu, extensions=(EL2,))
     board = ", ".join(line for line in text["board"].splitlines() if not line.startswith(("cat:", "sh:")))
     nested = text["nested"].strip()
     host = HostFacts(

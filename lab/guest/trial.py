@@ -60,8 +60,10 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
     owner = guest.terms.owner
     words += ["--label", f"{OWNER_LABEL}={owner}"] if owner else []
     words += [*options, reference, *command]
+    arm64 = guest.run(["uname", "-m"], deadline=deadline).out.strip() == "aarch64"
+    loaded = image(reference, word, owner, arm64=arm64)
     try:
-        guest.run(["docker", "load", "--quiet"], stdin=image(reference, word, owner), deadline=deadline)
+        guest.run(["docker", "load", "--quiet"], stdin=loaded, deadline=deadline)
         out = guest.run(words, stdin=script("kvm_probe.py") if command else "", deadline=deadline).out
     except CommandError as error:
         lacking = python.explained(error)
@@ -79,15 +81,17 @@ def _run(guest: Guest, options: list[str], command: list[str], deadline: Deadlin
     return rest
 
 
-def image(reference: str, word: str, owner: str = "") -> bytes:
+def image(reference: str, word: str, owner: str = "", *, arm64: bool = False) -> bytes:
     """An archive for `docker load`: a static program that writes `word`, and where L1's /usr goes.
 
-    `owner` is the UUID of the lab that it is labelled with.
+    `owner` is the UUID of the lab that it is labelled with; `arm64` is what L1's processor is, if no x86.
     """
     with tempfile.TemporaryDirectory(prefix="lab-proof-") as folder:
         target = Path(folder) / "image.tar"
-        greeter = CpioEntry.file(program.says(f"{word}\n"), 0o755)
+        greeter = CpioEntry.file(program.says(f"{word}\n", arm64=arm64), 0o755)
         entries = {"proof": greeter} | _LINKS | _FOLDERS
         labels = {"Labels": {OWNER_LABEL: owner}} if owner else {}
-        oci.write(target, reference=reference, entries=entries, config={"Cmd": ["/proof"], **labels})
+        config = {"Cmd": ["/proof"], **labels}
+        architecture = "arm64" if arm64 else "amd64"
+        oci.write(target, reference=reference, entries=entries, config=config, architecture=architecture)
         return target.read_bytes()

@@ -8,7 +8,7 @@ import sys
 from lab.core import proc
 from lab.core.deadline import Deadline
 from lab.core.errors import InterruptedByUser, LabError
-from lab.probes.kvm import CpuFacts, parsed, script
+from lab.probes.kvm import SMCCC_SIGNATURE, CpuFacts, parsed, script
 
 _SECONDS = 20
 
@@ -16,6 +16,7 @@ SOFTWARE_SIGNATURES = ("TCGTCGTCGTCG",)
 """Signatures of hypervisors whose processors are software: QEMU's plain emulation."""
 HARDWARE_SIGNATURES = (
     "KVMKVMKVM",
+    SMCCC_SIGNATURE,
     "VMwareVMware",
     "Microsoft Hv",
     "XenVMMXenVMM",

@@ -21,6 +21,8 @@ from lab.core.errors import InterruptedByUser, LabError
 from lab.host.cpuid import HARDWARE_SIGNATURES, SOFTWARE_SIGNATURES, signature
 
 _EXTENSIONS = ("vmx", "svm")
+EL2 = "el2"
+"""What stands for them on arm64: the exception level in which the kernel was started, and KVM works."""
 _KVM_PARAMETERS = ("nested", "ept", "npt", "unrestricted_guest")
 _SYSCTLS = (
     "kern.osproductversion",
@@ -71,6 +73,9 @@ class Cpu:
             name in text for name in _SOFTWARE_NAMES for text in (self.model, self.vendor)
         ):
             return True
+        # QEMU emulates no processor of Apple's.
+        if self.vendor == ARM_MAKERS[0x61] and self.model.startswith("Apple, part"):
+            return False
         bare = self.signature == "" and not self.hypervisor and not _EMULATORS_BOARDS.search(self.board)
         return False if bare or self.signature in HARDWARE_SIGNATURES else None
 
@@ -113,6 +118,11 @@ class HostFacts:
     kvm: Kvm | None = None
     mac: Mac | None = None
 
+    @property
+    def arm64(self) -> bool:
+        """Whether its processor is a 64-bit Arm, by Linux's name for it or by macOS's."""
+        return self.arch in ("aarch64", "arm64")
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -131,12 +141,41 @@ def read(root: Path = Path("/"), signature: Callable[[], str | None] = signature
     return _read_mac(signature) if sys.platform == "darwin" else _read_linux(root, signature)
 
 
+ARM_MAKERS = {
+    0x41: "Arm",
+    0x46: "Fujitsu",
+    0x48: "HiSilicon",
+    0x4E: "NVIDIA",
+    0x51: "Qualcomm",
+    0x61: "Apple",
+    0x6D: "Microsoft",
+    0xC0: "Ampere",
+}
+"""Implementers of arm64 processors, by their number in MIDR_EL1 (Linux: arch/arm64/include/asm/cputype.h)."""
+_QEMU_MAX = (0x00, 0x051)
+"""Implementer and part of QEMU's own processor `max`, which is always software (target/arm/tcg/cpu64.c)."""
+
+
+def arm_cpu(fields: Mapping[str, str]) -> Cpu:
+    """An arm64 CPU, which has numbers and no name. Its extensions are not among what /proc/cpuinfo has."""
+    try:
+        maker, part = int(fields["CPU implementer"], 16), int(fields["CPU part"], 16)
+    except ValueError:
+        return Cpu()
+    if (maker, part) == _QEMU_MAX:
+        return Cpu(model="QEMU TCG max", vendor="QEMU")
+    vendor = ARM_MAKERS.get(maker, f"implementer {maker:#04x}")
+    return Cpu(model=f"{vendor}, part {part:#05x}", vendor=vendor)
+
+
 def parse_cpuinfo(text: str) -> Cpu:
     """The first CPU of Linux's /proc/cpuinfo."""
     fields: dict[str, str] = {}
     for line in text.split("\n\n", 1)[0].splitlines():
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
+    if "CPU implementer" in fields and "CPU part" in fields:
+        return arm_cpu(fields)
     flags = fields.get("flags", "").split()
     return Cpu(
         model=fields.get("model name", ""),

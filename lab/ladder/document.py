@@ -62,6 +62,8 @@ class CellEntry(JsonPart):
     """the container image's id, empty when none"""
     android: bool
     """whether the emulator is Android"""
+    architecture: Text = Field(default="", exclude_if=not_)
+    """L1's processor where it is no x86, such as aarch64; absent for x86, and in older documents"""
     transport: str = Field(default="", exclude_if=not_)
     """how lab spoke to the engine, and why so; absent where there is one way only, and in older documents"""
 

@@ -116,17 +116,23 @@ def summary(cell: Cell, claims: Mapping[Claim, ClaimVerdict], claim: Claim) -> l
 
 
 def named(claim: Claim, cell: Cell) -> str:
-    """The claim by its right name in this cell: where nothing is nested, `nesting` is KVM in a container."""
-    return "kvm in a container" if claim is Claim.NESTING and cell.nothing_nested else claim.value
+    """The claim by its right name in this cell: where nothing is nested, `nesting` is KVM in a container; on
+    arm64 it is about guests of that kind.
+    """
+    if claim is not Claim.NESTING:
+        return claim.value
+    name = "kvm in a container" if cell.nothing_nested else claim.value
+    return f"arm64 {name}" if cell.arm64 else name
 
 
 def describe(cell: Cell) -> str:
     """The cell in one phrase."""
     engine = f"{cell.engine} {cell.engine_version}".strip()
     pc = f", all in the emulated PC {cell.host.pc}" if cell.host.pc else ""
+    processor = f"{cell.host.cpu}, arm64" if cell.arm64 else cell.host.cpu
     return (
         f"{engine} ({cell.acceleration or 'not started'}, {nesting(cell)}) on {cell.host.os} "
-        f"({cell.host.cpu}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}{pc}"
+        f"({processor}), VM image {cell.image or 'none'}, emulator {cell.emulator or 'none'}{pc}"
     )
 
 
@@ -150,6 +156,8 @@ def limits(cell: Cell, claim: Claim, verdict: Verdict) -> list[str]:
         gaps.append("that real hardware behaves the same: a processor here is emulated in software")
     elif cell.emulated is None:
         gaps.append("that real hardware behaves the same: nothing shows that the processors here are real")
+    if cell.arm64:
+        gaps.append("anything about x86 guests: KVM on an arm64 processor runs arm64 ones alone")
     if not cell.android:
         gaps.append("that Android boots: no Android ran here")
     elif verdict is Verdict.CONFIRMED:

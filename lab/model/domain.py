@@ -201,6 +201,14 @@ class Cell:
     """How lab spoke to the engine, and why so; empty where there is one way only. The VM is the same over
     any, so a cell is not another one for it."""
 
+    architecture: str = ""
+    """L1's processor where it is no x86: `aarch64`. Its KVM runs such guests, and no x86 ones."""
+
+    @property
+    def arm64(self) -> bool:
+        """L1's processor, and with it L2's, is a 64-bit Arm."""
+        return self.architecture == "aarch64"
+
     @property
     def nothing_nested(self) -> bool:
         """The machine is no VM: its own processor runs the container's guest."""

@@ -64,6 +64,8 @@ def said(claim: Claim, cell: Cell) -> str:
 
 
 def _of_cell(sentence: str, cell: Cell) -> str:
+    if cell.arm64 and sentence.startswith("KVM"):
+        sentence = f"arm64 {sentence}"
     return sentence.removesuffix(" in the VM") if cell.nothing_nested else sentence
 
 

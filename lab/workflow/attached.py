@@ -26,6 +26,7 @@ from lab.guest.terms import Terms
 from lab.guest.trial import OWNER_LABEL
 from lab.host.facts import HostFacts
 from lab.ladder.rungs.guest import KVM_SIGNATURE
+from lab.probes.kvm import SMCCC_SIGNATURE
 from lab.records.labs import Lab
 from lab.records.record import Access, Record
 
@@ -68,7 +69,11 @@ def place(lab: Lab, record: Record) -> dict[str, Any]:
     if not is_attached(record):
         return {}
     link = links.read(lab.vm_folder)
-    return {"suffix": suffix(record), "ports_from": link.ports_from if link else 0}
+    return {
+        "suffix": suffix(record),
+        "ports_from": link.ports_from if link else 0,
+        "arm64": bool(link and link.about and link.about.facts.arm64),
+    }
 
 
 def host(lab: Lab) -> HostFacts | None:
@@ -166,7 +171,7 @@ def look(lab: Lab, record: Record) -> AttachedLink:
     facts = MachineFacts(
         host=looks.host.as_dict(),
         virtualization=looks.virtualization,
-        under=words.under(signature, looks.virtualization, looks.host.kernel),
+        under=words.under(signature, looks.virtualization, looks.host),
         wsl=looks.wsl,
         nested=looks.nested,
         python=looks.python,
@@ -182,7 +187,7 @@ def look(lab: Lab, record: Record) -> AttachedLink:
 
 
 def _paravirt(signature: str | None) -> Literal["kvm", "none", "unknown"]:
-    if signature == KVM_SIGNATURE:
+    if signature in (KVM_SIGNATURE, SMCCC_SIGNATURE):
         return "kvm"
     return "none" if signature == "" else "unknown"
 

@@ -210,6 +210,14 @@ def _host_id(bench: Workbench) -> str:
         return ""
 
 
+def _architecture(bench: Workbench, site: Site) -> str:
+    """L1's processor where it is no x86: as L1 says, else as it was looked at last."""
+    machine = site.kvm.facts.machine if site.kvm else ""
+    if attached.is_attached(bench.record()):
+        machine = machine or site.host.arch
+    return "aarch64" if machine in ("aarch64", "arm64") else ""
+
+
 def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
     host = site.host
     facts = site.engine_facts
@@ -233,6 +241,7 @@ def _cell(bench: Workbench, site: Site, ran: tuple[str, str]) -> Cell:
         emulator=ran[0],
         emulator_image=ran[1],
         android=bool(site.emulator and site.emulator.android and not site.emulator.double),
+        architecture=_architecture(bench, site),
         transport=": ".join(facts.details[key] for key in _TRANSPORT if key in facts.details)
         if facts
         else "",

@@ -12,12 +12,17 @@ KVM = "KVMKVMKVM"
 
 def word_in(image: bytes) -> str:
     """What the program in a proof's image would say: its text is the end of the file."""
+    program = program_in(image)
+    return program[program.rindex(b"lab-container-") :].decode().strip()
+
+
+def program_in(image: bytes) -> bytes:
+    """The program in a proof's image."""
     with tarfile.open(fileobj=io.BytesIO(image)) as archive:
         layers = [member for member in archive if member.name.endswith(".tar")]
         layer = gzip.decompress(archive.extractfile(layers[0]).read())  # type: ignore[union-attr]
     with tarfile.open(fileobj=io.BytesIO(layer)) as tree:
-        program = tree.extractfile("proof").read()  # type: ignore[union-attr]
-    return program[program.rindex(b"lab-container-") :].decode().strip()
+        return tree.extractfile("proof").read()  # type: ignore[union-attr]
 
 
 def kvm_entry(ok: bool = True, **changes: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def found(
     return MachineFacts(
         host=host.as_dict(),
         virtualization=word,
-        under=words.under(signature, word, kernel),
+        under=words.under(signature, word, host),
         wsl="microsoft" in kernel,
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from lab.adb import AdbServer
 from lab.core import proc
 from lab.core.deadline import Deadline, NotYet, poll
-from lab.core.errors import LabError
+from lab.core.errors import BlockedError, LabError
 from lab.core.steps import Step
 from lab.emulators.base import ContainerEmulator
 from lab.emulators.docker_android import apk as apps
@@ -73,6 +73,11 @@ class DockerAndroid(ContainerEmulator):
         return self._options.archive is None and self._found() is None
 
     def prepare(self, step: Step) -> None:
+        if self._place.arm64:
+            raise BlockedError(
+                "docker-android's image is for x86-64 processors, and the machine's is arm64",
+                hint="`invoke lab.detach`, then attach it without LAB_EMULATOR__KIND: the canary runs there",
+            )
         self._require_room(None)
         place = self._place
         self._image = image.prepare(self._options, place.cache, place.state, step, self._require_room)

@@ -6,8 +6,11 @@ from typing import Literal
 
 from lab.engines.attached.link import AttachedLink, MachineFacts
 from lab.host.cpuid import SOFTWARE_SIGNATURES
+from lab.host.facts import HostFacts
 from lab.model.domain import BARE_METAL
+from lab.probes.kvm import SMCCC_SIGNATURE
 
+_SOFTWARE = "QEMU's emulation"
 _BY_SIGNATURE = {
     "KVMKVMKVM": "KVM",
     "Microsoft Hv": "Hyper-V",
@@ -19,13 +22,14 @@ _BY_SIGNATURE = {
     " lrpepyh vr": "Parallels",
     "lrpepyh vr": "Parallels",
     "VirtualApple": "Apple",
-    "TCGTCGTCGTCG": "QEMU's emulation",
+    "TCGTCGTCGTCG": _SOFTWARE,
+    SMCCC_SIGNATURE: "KVM",
 }
 _BY_WORD = {
     "kvm": "KVM",
     "amazon": "KVM",
     "google": "KVM",
-    "qemu": "QEMU's emulation",
+    "qemu": _SOFTWARE,
     "microsoft": "Hyper-V",
     "vmware": "VMware",
     "oracle": "VirtualBox",
@@ -37,16 +41,19 @@ _BY_WORD = {
 """systemd-detect-virt's words."""
 
 
-def under(signature: str | None, word: str, kernel: str) -> str:
+def under(signature: str | None, word: str, host: HostFacts) -> str:
     """What the machine is a VM of; empty on real hardware, `?` where nothing tells.
 
-    `signature` is CPUID's, `word` systemd-detect-virt's, `kernel` its release. The signature comes first:
-    the word is from the firmware's tables, too, which KVM and plain emulation share.
+    `signature` is CPUID's, `word` systemd-detect-virt's. The signature comes first: the word is from the
+    firmware's tables, too, which KVM and plain emulation share. On arm64 that is all there is, and QEMU says
+    `qemu` under macOS's Hypervisor.framework as well.
     """
-    if "microsoft" in kernel.lower() or word == "wsl":
+    if "microsoft" in host.kernel.lower() or word == "wsl":
         return "Hyper-V"
     if signature:
         return _BY_SIGNATURE.get(signature, signature.strip())
+    if word == "qemu" and host.arm64 and not host.cpu.emulated:
+        return "QEMU"
     if word in _BY_WORD:
         return _BY_WORD[word]
     return "" if signature == "" or word == "none" else "?"
@@ -63,7 +70,7 @@ def described(facts: MachineFacts) -> str:
 
 def acceleration(facts: MachineFacts) -> str:
     """How the machine's own instructions run (EngineFacts.acceleration)."""
-    if facts.facts.cpu.signature in SOFTWARE_SIGNATURES:
+    if _is_software(facts):
         return "tcg"
     return BARE_METAL if not facts.under else "unknown" if facts.under == "?" else facts.under.lower()
 
@@ -72,7 +79,11 @@ def nesting(facts: MachineFacts) -> Literal["hardware", "emulated", "none"]:
     """What provides the virtualization extensions that a VM was given; none on real hardware, too."""
     if not facts.under or not facts.facts.cpu.extensions:
         return "none"
-    return "emulated" if facts.facts.cpu.signature in SOFTWARE_SIGNATURES else "hardware"
+    return "emulated" if _is_software(facts) else "hardware"
+
+
+def _is_software(facts: MachineFacts) -> bool:
+    return facts.facts.cpu.signature in SOFTWARE_SIGNATURES or facts.under == _SOFTWARE
 
 
 def version(link: AttachedLink) -> str:

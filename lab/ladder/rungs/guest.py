@@ -11,10 +11,14 @@ from lab.ladder.rung import NO_CLAIM, Layer, Rung
 from lab.ladder.rungs import vm
 from lab.ladder.site import Site
 from lab.model.domain import Claim, Observation
-from lab.probes.kvm import MODULES, Failure, KvmFacts, Probe, own_module
+from lab.probes.kvm import MODULES, SMCCC_SIGNATURE, CpuFacts, Failure, KvmFacts, Probe, own_module
 
 KVM_SIGNATURE = "KVMKVMKVM"
-_X86 = ("x86_64", "i686")
+_X86, _ARM64 = ("x86_64", "i686"), "aarch64"
+_ARM_MODE = re.compile(r"kvm \[\d+\]: (.*mode initialized.*)")
+_ARM_REFUSED = re.compile(r"kvm \[\d+\]: (hyp mode not available.*)", re.IGNORECASE)
+_ARM_OFF = re.compile(r"kvm \[\d+\]: (kvm disabled from command line.*)", re.IGNORECASE)
+"""What Linux writes into its log of KVM on arm64 (arch/arm64/kvm/arm.c, kvm_arm_init; 5.4 to 6.18)."""
 _REFUSED = re.compile(
     r"by bios|supported by cpu|fully enabled on cpu|doesn't support vmx|isn't amd"
     r"|kvm is unsupported|enabling virtualization on cpu\d+ failed|inconsistent vmcs",
@@ -29,6 +33,9 @@ _OTHERS = {
     "kvm_amd": re.compile(r"intel|vmx|vmcs", re.IGNORECASE),
 }
 """Words that make a line of the log the other vendor's, by the module that is wanted."""
+_LOG = (
+    "`sudo dmesg` in the VM (`invoke lab.ssh`) has the kernel's words, if it was not long ago that it booted"
+)
 _HINTS: dict[Failure, str] = {
     "absent": "the device was there before: try again",
     "permission": "`invoke lab.up` puts lab's user in the VM into group kvm; in a container look at AppArmor",
@@ -64,6 +71,8 @@ def settled(probe: Probe, where: str) -> Probe:
 def _paravirt(site: Site) -> Observation:
     """KVM's guest interface, as L1 sees it. Informative: it bears on speed, not on nesting."""
     facts = _facts(site).facts
+    if facts.machine == _ARM64:
+        return _paravirt_arm64(facts)
     if facts.cpu.hypervisor is None:
         raise InconclusiveError(
             "the VM's hypervisor signature could not be read", hint="the VM's Python lacks ctypes, for one"
@@ -75,6 +84,18 @@ def _paravirt(site: Site) -> Observation:
         expected="KVM's signature, and kvm-clock on offer" if wanted else "no KVM interface",
         observed=f"hypervisor signature {facts.cpu.hypervisor or 'none'}, "
         f"clocksource {facts.clocksource} of {', '.join(facts.clocksources)}",
+    )
+
+
+def _paravirt_arm64(facts: CpuFacts) -> Observation:
+    """The same on arm64, where KVM offers no clock of its own: a guest reads the processor's."""
+    if facts.kernel_lines is None:
+        raise InconclusiveError("the kernel's log in the VM may not be read", hint=_LOG)
+    offered = facts.cpu.hypervisor == SMCCC_SIGNATURE
+    return Observation(
+        ok=offered,
+        expected="KVM's services by SMCCC (ARM has no kvm-clock)",
+        observed=("" if offered else "no ") + f"KVM services by SMCCC, clocksource {facts.clocksource}",
     )
 
 
@@ -95,8 +116,10 @@ paravirt = Rung(
 def _cpu(site: Site) -> Observation:
     """vmx or svm among L1's own cpu flags; where the engine's log says why not, its words are shown."""
     machine, processor = _facts(site).facts.machine, _facts(site).facts.cpu
+    if machine == _ARM64:
+        return _cpu_arm64(_facts(site).facts)
     if machine not in _X86:
-        raise BlockedError(f"the VM's processor is {machine}, and what is asked about are x86 guests")
+        raise BlockedError(f"lab knows no KVM on a {machine}, which the VM's processor is")
     flags = [flag for flag in MODULES if flag in processor.flags]
     paging = {True: ", nested paging", False: ", no nested paging", None: ""}[processor.nested_paging]
     word = (site.facts.vm_settings or {}).get(NESTING_REFUSED, "")
@@ -109,9 +132,33 @@ def _cpu(site: Site) -> Observation:
     )
 
 
+def _cpu_arm64(facts: CpuFacts) -> Observation:
+    """Whether L1's kernel was started in EL2: in EL1 it cannot have guests. No register tells user space."""
+    if facts.cpu.el2 is None:
+        raise InconclusiveError(
+            "nothing tells whether the VM's kernel was started in EL2: it has no KVM, and its log "
+            + ("may not be read" if facts.kernel_lines is None else "no longer has it"),
+            hint=_LOG,
+        )
+    mode = _line_of(_ARM_MODE, facts)
+    return Observation(
+        ok=facts.cpu.el2,
+        expected="the VM's kernel was started in EL2, where KVM works on arm64",
+        observed=("EL2" if facts.cpu.el2 else "the kernel was started in EL1: there is no EL2 for it")
+        + (f"; the kernel says: {mode}" if mode else ""),
+        hint="" if facts.cpu.el2 else "the hypervisor did not deliver nested virtualization to the VM",
+    )
+
+
+def _line_of(pattern: re.Pattern[str], facts: CpuFacts) -> str:
+    """KVM's own words in the last line of the kernel's log that has such; empty where none has."""
+    matches = [match[1] for line in facts.kernel_lines or [] if (match := pattern.search(line))]
+    return matches[-1] if matches else ""
+
+
 cpu = Rung(
     "guest.cpu",
-    "L1's processor offers virtualization extensions (vmx or svm).",
+    "L1's processor offers virtualization extensions: vmx or svm, or EL2 on arm64.",
     _cpu,
     Layer.VM,
     "Processor",
@@ -122,18 +169,20 @@ cpu = Rung(
 
 
 def _kvm(site: Site) -> Observation:
-    """A tiny guest runs to its HLT under L1's KVM, entered in real mode and in long mode."""
+    """A tiny guest runs to its halt under L1's KVM, in every mode that a guest there starts in."""
     probed = _facts(site)
     if probed.probe.device.absent:
         return _without_device(probed)
     probe = settled(probed.probe, "in the VM")
-    return _observed(probe.ok, probe.why)
+    return _observed(probe.ok, probe.why, probed)
 
 
-def _observed(ok: bool, why: str) -> Observation:
+def _observed(ok: bool, why: str, probed: KvmFacts) -> Observation:
+    arm64 = probed.facts.machine == _ARM64
+    modes = "in EL1" if arm64 else "in real mode and in long mode"
     return Observation(
         ok=ok,
-        expected="a tiny guest runs to HLT, entered in real mode and in long mode",
+        expected=f"a tiny guest runs to its {'end' if arm64 else 'HLT'}, entered {modes}",
         observed=why,
         hint="" if ok else "/dev/kvm being there is not enough; dmesg.txt has the kernel's own words",
     )
@@ -147,13 +196,15 @@ def _without_device(probed: KvmFacts) -> Observation:
     and InconclusiveError where it is and the log says nothing.
     """
     why = probed.probe.why
+    if probed.facts.machine == _ARM64:
+        return _without_device_arm64(probed)
     module = own_module(probed.cpu_flags)
     if not module:
-        return _observed(False, why)
+        return _observed(False, why, probed)
     lines = [line for line in probed.facts.kernel_lines or [] if _REFUSED.search(line)]
     own = [line for line in lines if not _OTHERS[module].search(line)]
     if own:
-        return _observed(False, f"{why}; the kernel says: {own[-1]}")
+        return _observed(False, f"{why}; the kernel says: {own[-1]}", probed)
     if module in probed.facts.modules:
         raise InconclusiveError(
             f"{why}: {module} is loaded, and the kernel does not say why there is no device",
@@ -165,9 +216,23 @@ def _without_device(probed: KvmFacts) -> Observation:
     )
 
 
+def _without_device_arm64(probed: KvmFacts) -> Observation:
+    """The same on arm64, where KVM is no module, and is there or not from the boot on."""
+    why = probed.probe.why
+    if words := _line_of(_ARM_REFUSED, probed.facts):
+        return _observed(False, f"{why}; the kernel says: {words}", probed)
+    if words := _line_of(_ARM_OFF, probed.facts):
+        raise BlockedError(f"{why}: {words}", hint="the kernel's parameter kvm-arm.mode=none is in the way")
+    if "kvm" not in probed.facts.modules:
+        raise BlockedError(
+            f"{why}: the VM's kernel was built without KVM", hint="Debian's and Ubuntu's have it"
+        )
+    raise InconclusiveError(f"{why}, and the kernel does not say why there is no device", hint=_LOG)
+
+
 kvm = Rung(
     "guest.kvm",
-    "A tiny guest runs to its HLT under L1's /dev/kvm, entered in real mode and in long mode.",
+    "A tiny guest runs to its HLT under L1's /dev/kvm, entered in real mode and in long mode (arm64: EL1).",
     _kvm,
     Layer.VM,
     "/dev/kvm",

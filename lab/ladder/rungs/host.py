@@ -11,11 +11,11 @@ from lab.model.domain import Claim, Observation
 def _cpu(site: Site) -> Observation:
     """The processor's own extensions. Informative: an engine may emulate what is missing."""
     processor = site.host.cpu
-    names = ", ".join(processor.extensions) or "no vmx or svm"
+    names = ", ".join(processor.extensions) or ("no EL2" if site.host.arm64 else "no vmx or svm")
     inside = ", itself in a virtual machine" if processor.hypervisor else ""
     return Observation(
         ok=bool(processor.extensions),
-        expected="a processor that offers vmx or svm (on macOS: Hypervisor.framework)",
+        expected="a processor that offers vmx or svm (arm64: EL2; macOS: Hypervisor.framework)",
         observed=f"{processor.model or site.host.arch}: {names}{inside}",
         hint="" if processor.extensions else "an engine that emulates the processor still works, slowly",
     )

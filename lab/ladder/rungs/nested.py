@@ -11,13 +11,17 @@ from lab.ladder.rungs import container
 from lab.ladder.rungs.guest import KVM_SIGNATURE
 from lab.ladder.site import Site, no_emulator
 from lab.model.domain import Observation
+from lab.probes.kvm import SMCCC_SIGNATURE
+
+_CLOCKS = {KVM_SIGNATURE: "kvm-clock", SMCCC_SIGNATURE: "arch_sys_counter"}
+"""By what Linux keeps time under KVM: on arm64 it is the processor's own counter."""
 
 
 def _boot(site: Site) -> Observation:
     """L2 boots in the container, and says from inside that KVM runs it."""
     emulator = _emulator(site)
-    clock = ", kvm-clock" if emulator.own_clock else ""
-    expected = f"L2 runs under KVM: signature {KVM_SIGNATURE}{clock}, a kernel of its own"
+    clock = f", {_CLOCKS[_signature(site)]}" if emulator.own_clock else ""
+    expected = f"L2 runs under KVM: signature {_signature(site)}{clock}, a kernel of its own"
     try:
         proof = emulator.booted(site.tools.guest, Deadline.after(site.l2_wait()))
     except NestedFailedError as failure:
@@ -36,9 +40,9 @@ def _boot(site: Site) -> Observation:
             f"what the container reports is not from the L2 this lab launched: {why}{before}",
             hint="`invoke lab.up` launches L2 anew",
         )
-    faults = _faults(proof)
+    faults = _faults(site, proof)
     if not faults:
-        _require_clock(proof, emulator, before)
+        _require_clock(site, proof, emulator, before)
         site.booted = proof
         if proof.seconds is not None:
             site.facts.nested_boot = L2Boot(seconds=proof.seconds, acceleration="kvm")
@@ -76,9 +80,9 @@ def _adb(site: Site) -> Observation:
             f"what answers ADB at {site.tools.adb_address} is not this lab's L2: {why}",
             hint="something else may listen there: `invoke lab.status` shows the ports",
         )
-    faults = _faults(proof)
+    faults = _faults(site, proof)
     if not faults:
-        _require_clock(proof, emulator)
+        _require_clock(site, proof, emulator)
     # Where L2 is not lab's own, the end of its boot is another rung's: android.boot.
     if not faults and emulator.own_clock and not proof.boot_completed:
         raise InconclusiveError(
@@ -98,7 +102,7 @@ def _adb(site: Site) -> Observation:
 
 adb = Rung(
     "nested.adb",
-    "L2 answers over ADB on the host's loopback with the nonce it was given and KVM's CPUID signature.",
+    "L2 answers over ADB on the host's loopback with the nonce it was given and KVM's signature.",
     _adb,
     Layer.NESTED,
     "ADB",
@@ -132,13 +136,18 @@ def _restarted(site: Site, emulator: Emulator, deadline: Deadline) -> bool:
         return False
     now = emulator.booted(site.tools.guest, deadline)
     site.booted = None
-    restarted = now.boot_id != before.boot_id and not _why_not_ours(site, now) and not _faults(now)
+    restarted = now.boot_id != before.boot_id and not _why_not_ours(site, now) and not _faults(site, now)
     site.booted = now if restarted else before
     return restarted
 
 
-def _faults(proof: NestedProof) -> list[str]:
-    """What about this L2's answer speaks against KVM running it: CPUID's signature, and nothing else.
+def _signature(site: Site) -> str:
+    """What an L2 under KVM says that runs it: CPUID's signature, or on arm64 what its kernel asked KVM."""
+    return SMCCC_SIGNATURE if site.kvm and site.kvm.facts.machine == "aarch64" else KVM_SIGNATURE
+
+
+def _faults(site: Site, proof: NestedProof) -> list[str]:
+    """What about this L2's answer speaks against KVM running it: the signature, and nothing else.
 
     Raises InconclusiveError for an answer that lacks it.
     """
@@ -146,21 +155,22 @@ def _faults(proof: NestedProof) -> list[str]:
         raise InconclusiveError(
             "L2 answers, and does not tell its hypervisor's signature", hint="the answer was cut: try again"
         )
-    if proof.hypervisor == KVM_SIGNATURE:
+    if proof.hypervisor == _signature(site):
         return []
     return [f"the hypervisor signature is {proof.hypervisor or 'none'}"]
 
 
-def _require_clock(proof: NestedProof, emulator: Emulator, before: str = "") -> None:
+def _require_clock(site: Site, proof: NestedProof, emulator: Emulator, before: str = "") -> None:
     """Raise InconclusiveError for an L2 under KVM that keeps time by another clock: neither for nor against.
 
     A kernel that is not lab's may prefer the TSC, and not let ADB's user see what it took.
     """
-    allowed = ("kvm-clock",) if emulator.own_clock else ("kvm-clock", "tsc", "")
+    clock = _CLOCKS[_signature(site)]
+    allowed = (clock,) if emulator.own_clock else (clock, "tsc", "")
     if proof.clocksource not in allowed:
         raise InconclusiveError(
             f"KVM runs L2 by its signature, and L2's clocksource is {proof.clocksource or 'unknown'}, "
-            f"not kvm-clock{before}",
+            f"not {clock}{before}",
             hint="`invoke lab.logs --source l2` shows L2's console",
         )
 
