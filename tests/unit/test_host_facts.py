@@ -120,7 +120,7 @@ def sysctl(tools):
         (INTEL, Cpu("Intel(R) Core(TM) i7-8700 CPU @ 3.20GHz", "GenuineIntel", ("vmx",), False, False)),
         (AMD_GUEST, Cpu("AMD EPYC 7R32", "AuthenticAMD", ("svm",), True, True)),
         (CLOUD, Cpu("Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz", "GenuineIntel", (), True, False)),
-        (ARM, Cpu()),
+        (ARM, Cpu("Arm, part 0xd0c", "Arm")),
         ("", Cpu()),
     ],
 )
