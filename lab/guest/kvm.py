@@ -26,7 +26,7 @@ def probe(guest: Guest, deadline: Deadline | None = None) -> KvmFacts:
         "kvm_probe.py",
         "--seconds",
         str(SECONDS_PER_MODE),
-        sudo=guest.terms.kvm_by_sudo,
+        sudo="always" if guest.terms.kvm_by_sudo else False,
         deadline=deadline,
     )
     return KvmFacts(probe=parsed(Probe, done.out, done.err), facts=facts(guest, deadline))

@@ -19,7 +19,7 @@ from lab.core.errors import CommandError, DeadlineError
 from lab.core.proc import passthrough, tail
 from lab.guest import login
 from lab.guest.ssh import DEFAULT_SECONDS, Guest, Progress, Result
-from lab.guest.terms import Terms
+from lab.guest.terms import AsRoot, Terms
 
 _NOWHERE = Path("/dev/null")
 _LOOK_SECONDS = 0.05
@@ -42,7 +42,7 @@ class LocalGuest(Guest):
         self,
         argv: Sequence[str],
         *,
-        sudo: bool = False,
+        sudo: AsRoot = False,
         check: bool = True,
         deadline: Deadline | None = None,
         stdin: str | bytes = "",

@@ -25,19 +25,28 @@ for name in {modules}:
         __import__(name)
     except ImportError:
         sys.exit("its Python lacks the module " + name)
+print("%d.%d.%d" % sys.version_info[:3])
 """
 
 
-def require(guest: Guest) -> None:
-    """See that the scripts can run there. Raises UsageError, which says why they cannot."""
-    look = _LOOK.format(oldest=OLDEST, modules=modules())
-    done = guest.run(["python3", "-c", look], check=False)
-    if done.status == 0:
-        return
-    why = done.err.strip().splitlines()[-1:] if done.status == 1 else ["it has no python3"]
-    raise UsageError(
-        f"lab cannot look into the machine: {''.join(why) or 'its python3 does not run'}", hint=_HINT
+def require(guest: Guest) -> str:
+    """The version of the machine's Python. Raises UsageError, which says why the scripts cannot run there."""
+    version, why = look(guest)
+    if why:
+        raise UsageError(f"lab cannot look into the machine: {why}", hint=_HINT)
+    return version
+
+
+def look(guest: Guest) -> tuple[str, str]:
+    """The version of the machine's Python, and why the scripts cannot run under it: one of both is empty."""
+    done = guest.run(
+        ["python3", "-c", _LOOK.format(oldest=OLDEST, modules=modules())],
+        check=False,
     )
+    if done.status == 0:
+        return done.out.strip(), ""
+    why = done.err.strip().splitlines()[-1:] if done.status == 1 else ["it has no python3"]
+    return "", "".join(why) or "its python3 does not run"
 
 
 def run(guest: Guest, name: str, *words: str, **options: Any) -> Result:

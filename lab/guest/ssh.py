@@ -22,7 +22,7 @@ from lab.core.proc import tail
 from lab.engines.protocol import LOOPBACK
 from lab.guest import login
 from lab.guest.login import ConnectionLostError, UnreachableError
-from lab.guest.terms import OWN, Terms
+from lab.guest.terms import OWN, AsRoot, Terms
 
 if TYPE_CHECKING:
     from lab.guest.connection import GuestConnection
@@ -123,7 +123,7 @@ class Guest:
         self,
         argv: Sequence[str],
         *,
-        sudo: bool = False,
+        sudo: AsRoot = False,
         check: bool = True,
         deadline: Deadline | None = None,
         stdin: str | bytes = "",

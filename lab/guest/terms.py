@@ -5,8 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lab.core.deadline import Deadline
+
+AsRoot = bool | Literal["always"]
+"""Whether root is to run a command: True where the terms let lab be root, `always` on any terms."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,18 @@ class Terms:
     """For every command."""
     folder: str = ""
     """A folder of lab's own in there, for all files that it puts there; empty: the usual places."""
+    python: tuple[str, ...] = ()
+    """The words that stand for `python3`, where the machine has none that will do; empty: its own."""
     publish: str = ""
     """The address on which containers publish their ports; empty: the one that SSH came in by."""
 
-    def applied(self, words: Sequence[str], sudo: bool) -> tuple[list[str], bool]:
+    def applied(self, words: Sequence[str], sudo: AsRoot) -> tuple[list[str], bool]:
         """The words of a command and whether root runs it, on these terms."""
         argv = [str(word) for word in words]
-        by_root = (sudo and self.sudo) or (self.docker_by_sudo and argv[:1] == ["docker"])
+        if self.python and argv[:1] == ["python3"]:
+            argv = [*self.python, *argv[1:]]
+        by_root = sudo == "always" or (sudo and self.sudo)
+        by_root = by_root or (self.docker_by_sudo and argv[:1] == ["docker"])
         more = dict(self.environment) | ({"TMPDIR": self.folder} if self.folder else {})
         if more:
             argv = ["env", *(f"{name}={value}" for name, value in more.items()), *argv]

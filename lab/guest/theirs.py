@@ -26,7 +26,6 @@ _LOOK = {
     "virt": ["systemd-detect-virt", "--vm"],
     "board": ["sh", "-c", "cd /sys/class/dmi/id && cat sys_vendor product_name bios_vendor"],
     "nested": ["sh", "-c", "cat /sys/module/kvm_*/parameters/nested"],
-    "python": ["python3", "--version"],
 }
 _WORDS = re.compile(r"^[a-z0-9-]+$")
 
@@ -80,10 +79,10 @@ class DockerService:
 
 def look(guest: Guest) -> Look:
     """What the machine is. Raises UsageError where there is no Python for lab's scripts, LabError."""
-    python.require(guest)
+    version = python.require(guest)
     text = gather(guest, _LOOK, Deadline.after(_SECONDS))
     facts = kvm.facts(guest, Deadline.after(_SECONDS))
-    name, version = parse_os_release(text["os"])
+    name, release = parse_os_release(text["os"])
     memory = re.search(r"^MemTotal:\s+(\d+)", text["memory"], re.MULTILINE)
     available = re.search(r"^MemAvailable:\s+(\d+)", text["memory"], re.MULTILINE)
     word = text["virt"].strip()
@@ -95,7 +94,7 @@ def look(guest: Guest) -> Look:
     nested = text["nested"].strip()
     host = HostFacts(
         os=name,
-        os_version=version,
+        os_version=release,
         kernel=kernel,
         arch=text["arch"].strip(),
         cpu=replace(cpu, signature=facts.cpu.hypervisor, board=board),
@@ -110,7 +109,7 @@ def look(guest: Guest) -> Look:
         virtualization=word if _WORDS.match(word) else "",
         wsl="microsoft" in kernel.lower(),
         nested=nested if nested in ("Y", "N", "0", "1") else "",
-        python=text["python"].strip().removeprefix("Python "),
+        python=version,
     )
 
 

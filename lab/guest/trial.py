@@ -6,7 +6,9 @@ Both are asked of one container where they can be: starting one takes an emulate
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import secrets
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -24,9 +26,10 @@ OWNER_LABEL = "io.lab.uuid"
 
 _NOBODY = "65534:65534"
 _TIDY_SECONDS = 30.0
-# L1's own Python, mounted read-only, serves the probe: the image holds only these links.
+# L1's own Python, or the one that lab brought there, mounted read-only, serves the probe: the image holds
+# only these links, and places to mount it.
 _LINKS = {name: CpioEntry.link(f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin")}
-_FOLDERS = {name: CpioEntry.folder() for name in ("usr", "proc", "dev", "etc", "tmp")}
+_FOLDERS = {name: CpioEntry.folder() for name in ("usr", "python", "proc", "dev", "etc", "tmp")}
 
 
 def container(guest: Guest, deadline: Deadline | None = None) -> None:
@@ -48,7 +51,12 @@ def kvm(guest: Guest, deadline: Deadline) -> Probe:
     options = ["--user", _NOBODY, "--cap-drop", "ALL", "--read-only"]
     options += ["--security-opt", "no-new-privileges", "--device", "/dev/kvm"]
     options += ["--group-add", owner.out.strip(), "--volume", "/usr:/usr:ro"]
-    probe = f"/proof && exec /usr/bin/python3 - --seconds {SECONDS_PER_MODE}"
+    python3 = "/usr/bin/python3"
+    if guest.terms.python:
+        carried, *more = guest.terms.python
+        options += ["--volume", f"{posixpath.dirname(carried)}:/python:ro"]
+        python3 = shlex.join([f"/python/{posixpath.basename(carried)}", *more])
+    probe = f"/proof && exec {python3} - --seconds {SECONDS_PER_MODE}"
     return parse_probe(_run(guest, options, ["sh", "-c", probe], deadline))
 
 

@@ -40,7 +40,7 @@ class Manifest(BaseModel):
 
     schema_: Literal["lab.image/1"] = Field(default=SCHEMA, alias="schema")
     id: str
-    kind: Literal["guest", "canary", "emulator", "rehearsal"]
+    kind: Literal["guest", "canary", "emulator", "rehearsal", "python"]
     name: str
     recipe: str | None = None
     """Hash of what it was built from; None when it was fetched from `url`."""

@@ -6,6 +6,7 @@ import getpass
 import os
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +20,7 @@ from lab.engines.attached import way, words
 from lab.engines.attached.forwarding import Forwards
 from lab.engines.attached.link import AttachedLink, Docker, MachineFacts
 from lab.engines.protocol import LOOPBACK
-from lab.guest import keys, theirs
+from lab.guest import keys, python, theirs
 from lab.guest.local import LocalGuest
 from lab.guest.ssh import Guest
 from lab.guest.terms import Terms
@@ -31,6 +32,7 @@ from lab.records.labs import Lab
 from lab.records.record import Access, Record
 
 if TYPE_CHECKING:
+    from lab.workflow.session import Session
     from lab.workflow.workbench import Workbench
 
 IMAGE = "as found"
@@ -89,7 +91,7 @@ def guest(lab: Lab, record: Record, *, as_root: bool = False, afresh: bool = Fal
     """
     link = link_of(lab)
     if afresh:
-        link = link.model_copy(update={"docker": None, "kvm_by_sudo": False})
+        link = link.model_copy(update={"docker": None, "kvm_by_sudo": False, "python": ()})
     docker = link.docker
     by_sudo = bool(docker and docker.by_sudo)
     config = lab.vm_folder / links.SSH_CONFIG
@@ -105,6 +107,7 @@ def guest(lab: Lab, record: Record, *, as_root: bool = False, afresh: bool = Fal
         sudo=as_root or by_sudo,
         docker_by_sudo=by_sudo,
         kvm_by_sudo=link.kvm_by_sudo,
+        python=link.python,
         environment={"DOCKER_HOST": docker.host} if docker and docker.host else {},
         folder=folder(record),
         publish=LOOPBACK,
@@ -141,7 +144,7 @@ def refresh(bench: Workbench) -> AttachedLink:
     """
     lab = bench.lab
     with bench.session.steps.step("machine.look", str(link_of(lab))) as step:
-        link = look(lab, bench.record())
+        link = look(bench.session, lab, bench.record())
         assert link.about is not None  # noqa: S101 - looked at just now
         step.result = words.version(link)
     bench.forget_what_was()
@@ -149,23 +152,31 @@ def refresh(bench: Workbench) -> AttachedLink:
     return link
 
 
-def look(lab: Lab, record: Record) -> AttachedLink:
-    """What the machine is, and its Docker, written into the link and the record. Raises LabError."""
+def look(session: Session, lab: Lab, record: Record) -> AttachedLink:
+    """What the machine is, and its Docker, written into the link and the record. Raises LabError.
+
+    Where its Python will not do, lab's own is brought there first.
+    """
     link = link_of(lab)
     with guest(lab, record, afresh=True) as there:
         there.run(["mkdir", "-p", "-m", "700", folder(record)])
+        if why := python.look(there)[1]:
+            from lab.workflow import carrying  # what builds images is of no use to most tasks
+
+            link = link.model_copy(update={"python": carrying.words(session, there, why)})
+        else:
+            link = link.model_copy(update={"python": ()})
+        there.terms = replace(there.terms, python=link.python)
         looks = theirs.look(there)
         engine = theirs.find_docker(there)
         by_sudo = theirs.kvm_by_sudo(there)
     docker = None
     if engine is not None:
-        installed = bool(link.docker and link.docker.installed)
         docker = Docker(
             kind=engine.kind,
             version=engine.version,
             host=engine.host,
             by_sudo=engine.by_sudo,
-            installed=installed,
         )
     signature = looks.host.cpu.signature
     facts = MachineFacts(
@@ -230,7 +241,7 @@ def remove_all(lab: Lab, record: Record) -> list[str]:
         if link.docker is not None:
             notes += _leave_docker(lab, record, there)
         there.run(["rm", "-rf", folder(record)], sudo=True)
-    if link.docker is not None and link.docker.installed:
+    if link.installs_docker:
         notes.append("Docker stays, which lab was asked to install")
     return notes
 
@@ -263,18 +274,17 @@ def _count(number: int, what: str) -> str:
 def install_docker(bench: Workbench) -> None:
     """Install Docker in the machine, as it was asked for. Raises BlockedError, LabError."""
     lab, record = bench.lab, bench.record()
+    links.write(lab.vm_folder, link_of(lab).model_copy(update={"installs_docker": True}))
     with (
         bench.session.steps.step("docker.install") as step,
         guest(lab, record, as_root=True) as there,
     ):
         deadline = Deadline.after(bench.session.settings.deadlines.docker)
         theirs.install_docker(there, step, deadline)
-    link = look(lab, record)
+    link = look(bench.session, lab, record)
+    bench.forget_what_was()
     if link.docker is None:
         raise theirs.why_no_docker(bench.guest)
-    installed = link.docker.model_copy(update={"installed": True})
-    links.write(lab.vm_folder, link.model_copy(update={"docker": installed}))
-    bench.forget_what_was()
 
 
 def has_ssh() -> bool:

@@ -1,6 +1,9 @@
 """A plain Debian VM that lab did not make: QEMU, a disk, a seed of cloud-init's; its owner is `owner`.
 
 Whoever is attached is `dev`: with sudo, or in the group docker, or neither.
+
+With KEEP_TEST_VMS=FOLDER it stays between two runs of pytest, standing still while none is at work, so that
+one test after the other can be run: `kill` of the process in FOLDER/*/vm/vm.json ends it.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pycdlib
 
 from lab.config import load
@@ -60,7 +66,7 @@ class PlainVm:
     port: int
     sudo: bool
     docker: bool
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: psutil.Process | None = field(default=None, repr=False)
 
     def make(self) -> None:
         """The disk and the seed."""
@@ -86,7 +92,7 @@ class PlainVm:
     def start(self) -> None:
         """Boot it, and wait until its owner can log in and its first boot is over."""
         with (self.folder / "qemu.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = psutil.Popen(
                 [
                     *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
                     *(
@@ -108,7 +114,13 @@ class PlainVm:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
+        self.wait()
+
+    def wait(self) -> None:
+        """Until its owner can log in and its first boot is over."""
+        assert self.process is not None
         until = time.monotonic() + _BOOT_SECONDS
         while (
             self.ssh("cloud-init status --wait >/dev/null; systemctl is-system-running --wait", check=False)[
@@ -117,7 +129,7 @@ class PlainVm:
             > 1
         ):
             assert time.monotonic() < until, (self.folder / "console.log").read_text()[-3000:]
-            assert self.process.poll() is None, (self.folder / "qemu.log").read_text()
+            assert alive(self.process), (self.folder / "qemu.log").read_text()
             time.sleep(2)
 
     def stop(self) -> None:
@@ -212,20 +224,46 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def kept() -> Path | None:
+    """Where VMs are kept between two runs; None where they are thrown away."""
+    folder = os.environ.get("KEEP_TEST_VMS")
+    return Path(folder) if folder else None
+
+
 @contextlib.contextmanager
 def running(folder: Path, *, sudo: bool, docker: bool) -> Iterator[PlainVm]:
-    """A VM that runs, thrown away at the end."""
-    folder.mkdir(parents=True)
+    """A VM that runs, thrown away at the end, or made to stand still where it is kept."""
+    known = folder / "vm.json"
     key = folder / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    vm = PlainVm(folder, key, free_port(), sudo, docker)
-    vm.make()
+    if known.exists():
+        row = json.loads(known.read_text())
+        vm = PlainVm(folder, key, row["port"], sudo, docker, psutil.Process(row["pid"]))
+        assert vm.process and vm.process.create_time() == row["created"], f"its VM ended: remove {folder}"
+        vm.process.send_signal(signal.SIGCONT)
+        vm.wait()
+    else:
+        folder.mkdir(parents=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        vm = PlainVm(folder, key, free_port(), sudo, docker)
+        vm.make()
     try:
-        vm.start()
+        if not known.exists():
+            vm.start()
+            assert vm.process
+            row = {"pid": vm.process.pid, "created": vm.process.create_time(), "port": vm.port}
+            known.write_text(json.dumps(row))
         yield vm
     finally:
-        vm.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if kept() and known.exists():
+            assert vm.process
+            vm.process.send_signal(signal.SIGSTOP)
+        else:
+            vm.stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def missing(programs: Sequence[str] = ("qemu-system-x86_64", "qemu-img", "ssh", "ssh-keygen")) -> str:

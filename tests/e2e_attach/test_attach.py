@@ -6,13 +6,15 @@ Docker. The tests of one VM share it and stand on each other: they run in the or
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,22 @@ pytestmark = [
 NAME = "plain"
 _STEPS = ("machine.look", "emulator.upload", "emulator.load", "nested.boot")
 """Where `lab.up` is killed, hard."""
+_ATTACHED = {
+    "its record": lambda lab: (lab / "lab.json").exists(),
+    "the way": lambda lab: (lab / "vm" / "ssh_config").exists(),
+    "the host key": lambda lab: (lab / "keys" / "known_hosts").exists(),
+    "the key": lambda lab: _link(lab).get("key"),
+    "what it is": lambda lab: _link(lab).get("about"),
+    "its ports": lambda lab: _link(lab).get("ports_from"),
+    "the forward": lambda lab: _forwards_of(lab),
+}
+"""What `lab.attach` has done when it is killed, hard; each true by the lab's folder."""
+_LEFT = {
+    "nothing yet": "true",
+    "the containers": 'test -z "$(sudo docker container ls --all --quiet)"',
+    "the images": 'test -z "$(sudo docker image ls --all --quiet)"',
+}
+"""What `lab.detach` has taken away when it is killed, hard; each by a command in the machine."""
 _DOCKERS = re.compile(r"^/(etc|usr|lib|var|opt|home/dev$|home/dev/\.docker)(/|$)|^/$")
 """Where Docker's packages put their files."""
 
@@ -52,16 +70,25 @@ class Case:
     before: dict[str, str] = field(default_factory=dict)
     docker_before: str = ""
 
+    @property
+    def folder(self) -> Path:
+        return self.lab.state / "labs" / NAME
+
+    @property
+    def attaching(self) -> tuple[str, ...]:
+        return ("lab.attach", "--ssh", NAME, "--ssh-config", str(self.config))
+
     def attach(self, *words: str, status: int = 0) -> dict[str, Any]:
-        return self.lab.json(
-            "lab.attach", "--ssh", NAME, "--ssh-config", str(self.config), *words, status=status
-        )
+        return self.lab.json(*self.attaching, *words, status=status)
 
 
-def _case(docker: bool) -> Iterator[Case]:
-    folder = Path(tempfile.mkdtemp(prefix="lab-plain-"))
-    (folder / "jump").mkdir()
-    jump = Server(folder / "jump")
+def _case(name: str, docker: bool) -> Iterator[Case]:
+    kept = plainvm.kept()
+    folder = kept / name if kept else Path(tempfile.mkdtemp(prefix="lab-plain-"))
+    (folder / "jump").mkdir(parents=True, exist_ok=True)
+    port, before = folder / "jump" / "port", folder / "before.json"
+    jump = Server(folder / "jump", int(port.read_text()) if port.exists() else 0)
+    port.write_text(str(jump.port))
     jump.start()
     try:
         with plainvm.running(folder / "vm", sudo=not docker, docker=docker) as vm:
@@ -79,21 +106,25 @@ def _case(docker: bool) -> Iterator[Case]:
             env = lab_environment(folder / "state") | {"LAB_EMULATOR__KIND": "canary"}
             del env["LAB_ENGINE"], env["LAB_IMAGE"]
             lab = Lab(folder / "state", env)
-            yield Case(vm, lab, config, vm.contents(), vm.docker_has() if docker else "")
-            lab.run("lab.detach", NAME, "--forget")
+            if not before.exists():
+                before.write_text(json.dumps([vm.contents(), vm.docker_has() if docker else ""]))
+            yield Case(vm, lab, config, *json.loads(before.read_text()))
+            if not kept:
+                lab.run("lab.detach", NAME, "--forget")
     finally:
         jump.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def with_docker() -> Iterator[Case]:
-    yield from _case(docker=True)
+    yield from _case("with-docker", docker=True)
 
 
 @pytest.fixture(scope="module")
 def with_sudo() -> Iterator[Case]:
-    yield from _case(docker=False)
+    yield from _case("with-sudo", docker=False)
 
 
 def _steps(case: Case) -> str:
@@ -115,16 +146,39 @@ def _kill_at(case: Case, step: str) -> None:
         process.communicate()
 
 
-def _forwards(case: Case) -> list[psutil.Process]:
+def _kill_when(process: subprocess.Popen[str], true: Callable[[], object]) -> None:
+    """Kill a command hard, as soon as something is true."""
+    try:
+        until = time.monotonic() + 300
+        while not true():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until, "that was not reached"
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def _link(lab: Path) -> dict[str, Any]:
+    file = lab / "vm" / "attached.json"
+    link: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return link
+
+
+def _forwards_of(lab: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
         except psutil.Error:
             continue
-        if words[:1] == ["ssh"] and "-L" in words and any(str(case.lab.state) in word for word in words):
+        if words[:1] == ["ssh"] and "-L" in words and any(str(lab) in word for word in words):
             found.append(process)
     return found
+
+
+def _forwards(case: Case) -> list[psutil.Process]:
+    return _forwards_of(case.folder)
 
 
 def _confirmed(document: dict[str, Any]) -> None:
@@ -136,6 +190,20 @@ def _confirmed(document: dict[str, Any]) -> None:
 
 
 # --- Docker, and no sudo -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("then", ["lab.attach", "lab.detach"])
+@pytest.mark.parametrize("done", _ATTACHED)
+def test_attaching_that_was_killed_goes_on_or_is_undone(with_docker: Case, done: str, then: str) -> None:
+    process = with_docker.lab.start(*with_docker.attaching)
+    _kill_when(process, lambda: _ATTACHED[done](with_docker.folder))
+    if then == "lab.attach":
+        assert with_docker.attach()["changed"]
+        assert len(_forwards(with_docker)) == 1
+    with_docker.lab.json("lab.detach", NAME)
+    assert _forwards(with_docker) == []
+    assert with_docker.lab.json("lab.list")["labs"] == []
+    assert with_docker.vm.ssh("ls -d /var/tmp/lab-*", check=False)[1] == ""
 
 
 def test_a_machine_is_attached_as_its_user_and_said_to_be_what_it_is(with_docker: Case) -> None:
@@ -194,6 +262,13 @@ def test_forwards_that_died_are_opened_again(with_docker: Case) -> None:
     assert len(_forwards(with_docker)) == 1
 
 
+@pytest.mark.parametrize("left", _LEFT)
+def test_detaching_that_was_killed_can_be_done_again(with_docker: Case, left: str) -> None:
+    process = with_docker.lab.start("lab.detach", NAME)
+    _kill_when(process, lambda: with_docker.vm.ssh(_LEFT[left], check=False)[0] == 0)
+    assert [row["name"] for row in with_docker.lab.json("lab.list")["labs"]] == [NAME]
+
+
 def test_detach_leaves_it_byte_for_byte_as_it_was(with_docker: Case) -> None:
     document = with_docker.lab.json("lab.detach", NAME)
     assert document["state"] == "absent"
@@ -226,8 +301,7 @@ def test_nothing_is_installed_that_was_not_asked_for(with_sudo: Case) -> None:
 
 def test_docker_is_installed_when_that_is_asked_for(with_sudo: Case) -> None:
     """Killed hard in the middle of it, and asked for again."""
-    words = ("lab.attach", "--ssh", NAME, "--ssh-config", str(with_sudo.config), "--install-docker")
-    process = with_sudo.lab.start(*words)
+    process = with_sudo.lab.start(*with_sudo.attaching, "--install-docker")
     time.sleep(30)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -24,15 +24,15 @@ STUBBORN = 'trap "" TERM; echo $$ > "$0"; while :; do sleep 1; done'
 
 
 class Server:
-    """An sshd with keys of its own, which may be stopped and started."""
+    """An sshd with keys of its own, which may be stopped and started; `port` 0 is any that is free."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.key = keygen(folder / "user")
         self.host_key = keygen(folder / "host")
         shutil.copy(folder / "user.pub", folder / "authorized")
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind(("127.0.0.1", port))
             self.port = probe.getsockname()[1]
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.write_text(f"lab-vm {(folder / 'host.pub').read_text()}")
@@ -76,7 +76,9 @@ class Server:
 
 
 def keygen(path: Path) -> Path:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    """The private key at that path, made unless it is there."""
+    if not path.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path
 
 

@@ -268,9 +268,16 @@ def test_in_somebodys_machine_nothing_runs_as_root_that_need_not() -> None:
     argv, by_root = terms.applied(["docker", "info"], True)
     assert not by_root
     assert argv == ["env", "DOCKER_HOST=unix:///s", "TMPDIR=/lab-x", "docker", "info"]
+    assert terms.applied(["python3"], "always")[1], "what only root may do, such as KVM where that is so"
     sudo = Terms(somebodys=True, sudo=True, docker_by_sudo=True)
     assert sudo.applied(["docker", "info"], False)[1]
     assert not sudo.applied(["cat"], False)[1]
+
+
+def test_a_python_that_lab_brought_stands_for_the_machines_own() -> None:
+    terms = Terms(somebodys=True, sudo=False, folder="/lab-x", python=("/lab-x/python3", "-B"))
+    assert terms.applied(["python3", "-"], False)[0] == ["env", "TMPDIR=/lab-x", "/lab-x/python3", "-B", "-"]
+    assert terms.applied(["cat", "python3"], False)[0] == ["env", "TMPDIR=/lab-x", "cat", "python3"]
 
 
 # --- the verdict ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -13,12 +14,13 @@ import pytest
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, DeadlineError
 from lab.core.steps import Steps
-from lab.guest import hostkeys, theirs
+from lab.guest import hostkeys, kvm, theirs
 from lab.guest.hostkeys import HostKey, Known
 from lab.guest.local import LocalGuest
 from lab.guest.login import HostKeyError
 from lab.guest.ssh import Guest, Result
 from lab.guest.terms import Terms
+from tests.unit.probed import cpu_facts, kvm_probe
 
 OK, NO, NOT_FOUND = (0, ""), (1, ""), (127, "sh: 1: docker: not found")
 
@@ -197,3 +199,22 @@ def test_files_are_copied_and_appear_only_when_whole(here: LocalGuest, tmp_path:
     with pytest.raises(FileNotFoundError):
         here.get(str(tmp_path / "nothing"), tmp_path / "back")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "source", "target"]
+
+
+class KvmOfRoot(FakeGuest):
+    """A machine whose /dev/kvm only root may use."""
+
+    terms = Terms(somebodys=True, sudo=False, kvm_by_sudo=True)
+
+    def run(self, argv: Sequence[str], **options: Any) -> Result:
+        by_root = self.terms.applied(argv, options.get("sudo", False))[1]
+        text = json.dumps(kvm_probe() if "--seconds" in argv else cpu_facts())
+        self.asked.append(f"{by_root} {' '.join(argv)}")
+        return Result(list(argv), text, "", 0, 0.0)
+
+
+def test_where_only_root_may_use_kvm_the_probe_alone_runs_as_root() -> None:
+    """Whatever Docker takes: a user whom lab let into the group docker is not in group kvm."""
+    guest = KvmOfRoot({})
+    assert kvm.probe(cast(Guest, guest)).probe.ok
+    assert guest.asked == ["True python3 - --seconds 20", "False python3 -"]

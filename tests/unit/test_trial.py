@@ -12,7 +12,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, DeadlineError, LabError
 from lab.guest import trial
 from lab.guest.ssh import Result
-from lab.guest.terms import OWN
+from lab.guest.terms import OWN, Terms
 from tests.unit.probed import kvm_probe, word_in
 
 Answer = tuple[int, str, str]
@@ -74,6 +74,15 @@ def test_only_the_word_of_this_container_proves_it(
     with pytest.raises(LabError, match=match):
         prove(guest)
     assert not guest.images, "the image is removed all the same"
+
+
+def test_a_python_that_lab_brought_serves_the_probe_in_the_container_too() -> None:
+    guest = FakeGuest(lambda word: (0, f"{word}\n{PROBE}", ""))
+    guest.terms = Terms(python=("/var/tmp/lab-1/python-2/python3", "-B"))  # noqa: S108
+    assert _kvm(guest).ok
+    (run,) = [argv for argv in guest.asked if argv[:2] == ["docker", "run"]]
+    assert run[run.index("/var/tmp/lab-1/python-2:/python:ro") - 1] == "--volume"  # noqa: S108
+    assert run[-1].startswith("/proof && exec /python/python3 -B - ")
 
 
 def test_each_container_has_a_word_of_its_own() -> None:

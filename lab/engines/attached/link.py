@@ -28,8 +28,6 @@ class Docker(BaseModel):
     """DOCKER_HOST, where the client does not find it by itself."""
     by_sudo: bool = False
     """Only root reaches it, and the user may be root without a password."""
-    installed: bool = False
-    """lab installed it, for it was asked to."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.version}" + (" by sudo" if self.by_sudo else "")
@@ -70,6 +68,10 @@ class AttachedLink(BaseModel):
     """Added to the ports of the emulators' services: what is published there must be free there."""
     docker: Docker | None = None
     about: MachineFacts | None = None
+    python: tuple[str, ...] = ()
+    """What starts the Python that lab brought there; empty: the machine's own will do."""
+    installs_docker: bool = False
+    """lab was asked to install Docker there, and began to."""
     kvm_by_sudo: bool = False
     """Only root may use /dev/kvm there, and the user may be root without a password."""
 

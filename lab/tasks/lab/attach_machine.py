@@ -76,10 +76,10 @@ def attach(session: Session, flags: Wanted, *, others: bool = False) -> Reply:
         try:
             before = None if new else _kept(record, links.read(lab.vm_folder))
             _enter(session, lab, wanted)
-            link = attached.look(lab, record)
+            link = attached.look(session, lab, record)
             _choose_ports(lab, record, link)
             bench.forget_what_was()
-            if link.docker is None and flags.install_docker:
+            if flags.install_docker and _lacks_docker(link):
                 attached.install_docker(bench)
             attached.open_ports(bench)
             return _reply(bench, before)
@@ -89,6 +89,11 @@ def attach(session: Session, flags: Wanted, *, others: bool = False) -> Reply:
             raise
         finally:
             bench.close()
+
+
+def _lacks_docker(link: AttachedLink) -> bool:
+    """Whether there is none; or one that lab began to install, and did not yet let the user in."""
+    return link.docker is None or (link.installs_docker and link.docker.by_sudo)
 
 
 def _way(flags: Wanted) -> SshWay:
