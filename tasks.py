@@ -545,6 +545,14 @@ def nightly_history(session: Session, limit: int = 14) -> Reply:
     return history(session, limit=limit)
 
 
+@does("nightly.issues/1", name="issues")
+def nightly_issues(session: Session) -> Reply:
+    """The known issues (known-issues.toml), and which nights failed by them."""
+    from lab.tasks.nightly.issues import issues
+
+    return issues(session)
+
+
 @does(
     "nightly.schedule/1",
     name="install",
@@ -623,7 +631,7 @@ _EMULATOR = (
 )  # fmt: skip
 _THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
-_NIGHTLY = (nightly_run, nightly_history, nightly_install, nightly_uninstall, nightly_status)
+_NIGHTLY = (nightly_run, nightly_history, nightly_issues, nightly_install, nightly_uninstall, nightly_status)
 
 namespace = Collection(test_, lint, bench)
 namespace.add_collection(Collection("lab", *_LAB))

@@ -84,6 +84,10 @@ class ClimbRecord:
     cut: bool = False
 
 
+KNOWN = "known: "
+"""What the key of a finding begins with that is no news: a failure that somebody has looked into."""
+
+
 @dataclass(frozen=True)
 class NightFinding:
     """Something that differs from the nights before, in words.
@@ -94,6 +98,11 @@ class NightFinding:
     key: str
     text: str
     worse: bool = True
+
+    @property
+    def known(self) -> bool:
+        """It is no news."""
+        return self.key.startswith(KNOWN)
 
 
 @dataclass(frozen=True)

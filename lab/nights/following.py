@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lab.core.errors import InterruptedByUser
-from lab.history.model import Night
+from lab.core.errors import InterruptedByUser, LabError
+from lab.history.model import Night, NightFinding
 from lab.history.regressions import findings
 from lab.history.store import History
-from lab.nights import telling
+from lab.nights import known, telling
 from lab.nights.reporting import report
 from lab.notify.sending import Channel
 from lab.workflow.session import Session
@@ -25,7 +25,8 @@ def follow(session: Session, history: History, channels: Sequence[Channel], key:
     Raises InterruptedByUser and HistoryError; then the night stays untold.
     """
     night, back = history.night(key), session.settings.nightly.look_back
-    history.set_findings(key, findings(night, history.alike(night, back), history.before(night, back)))
+    differing = findings(night, history.alike(night, back), history.before(night, back))
+    history.set_findings(key, _with_known(session, history, night, differing))
     if not night.report:
         _report(history, history.night(key))
     if telling.tell(session, history.night(key), history, channels):
@@ -45,6 +46,20 @@ def catch_up(session: Session, history: History, channels: Sequence[Channel], to
             what = f"{night.claim or 'the night'} {night.verdict}: {night.reason}"
             history.note(tonight, f"nobody was told of the night of {night.started[:10]}: {what}")
         follow(session, history, channels, night.id)
+
+
+def _with_known(
+    session: Session, history: History, night: Night, differing: list[NightFinding]
+) -> list[NightFinding]:
+    """The findings with what is known of the night's failures; a wrong file costs only that."""
+    try:
+        recognised = known.recognise(night, known.read(session))
+    except (LabError, OSError) as error:
+        _note(history, night, f"what is known was not looked at: {error}")
+        return differing
+    if partly := known.partly(recognised):
+        _note(history, night, partly)
+    return known.findings(recognised, differing)
 
 
 def _report(history: History, night: Night) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lab.core.showing import table
-from lab.history.model import Night, cell_document
+from lab.history.model import Night, NightFinding, cell_document
 from lab.ladder.report import describe
 from lab.model.domain import Cell, Host
 
@@ -51,13 +51,19 @@ def show(console: Console, night: Night) -> None:
     lines += [(f"for {phrase}", "dim")] if phrase else []
     _print(console, lines)
     console.print(table(("run", "kind", "verdict", "seconds", "reason"), rows))
-    turns = {True: ("worse", "bold red"), False: ("better", "green")}
-    lines = [(f"{turns[item.worse][0]}: {item.text}", turns[item.worse][1]) for item in night.findings]
+    lines = [(f"{_turn(finding)[0]}: {finding.text}", _turn(finding)[1]) for finding in night.findings]
     lines += [(f"note: {note}", "yellow") for note in night.notes]
     for item in night.deliveries:
         lines.append((f"{item.channel}: {'told' if item.delivered else 'NOT told'}: {item.said}", ""))
     paths = {"report": night.report, "evidence": night.evidence}
     _print(console, [*lines, *((f"{label}: {path}", "") for label, path in paths.items() if path)])
+
+
+def _turn(finding: NightFinding) -> tuple[str, str]:
+    """The word before a finding, and how it is printed."""
+    if finding.known:
+        return "known issue", "cyan"
+    return ("worse", "bold red") if finding.worse else ("better", "green")
 
 
 def _print(console: Console, lines: Iterable[tuple[str, str]]) -> None:

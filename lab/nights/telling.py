@@ -118,7 +118,7 @@ def notice_of(night: Night) -> Notice:
         cell=cell_phrase(night),
         counts=counted(counts),
         findings=[
-            NoticeFinding(marker=_marker(item, night), text=item.text, worse=item.worse)
+            NoticeFinding(marker=_marker(item, night), text=item.text, worse=item.worse, known=item.known)
             for item in night.findings
         ],
         notes=night.notes,
@@ -143,7 +143,8 @@ def _worth_telling(session: Session, night: Night, history: History) -> bool:
     if wanted != "changes":
         return wanted == "always"
     last = history.last_before(night)
-    return bool(night.findings or night.notes) or last is None or last.verdict != night.verdict
+    news = [finding for finding in night.findings if not finding.known]
+    return bool(news or night.notes) or last is None or last.verdict != night.verdict
 
 
 def _deliver(session: Session, channel: Channel, notice: Notice) -> Delivery:

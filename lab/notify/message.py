@@ -40,7 +40,8 @@ class Notice:
         """One line: verdict first."""
         worse = sum(finding.worse for finding in self.findings)
         more = f", {worse} regression{'s' if worse != 1 else ''}" if worse else ""
-        return as_line(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{more}")
+        known = ", known" if any(finding.known for finding in self.findings) else ""
+        return as_line(f"lab on {self.host}: {self.claim or 'the night'} {self.verdict}{known}{more}")
 
     @property
     def lines(self) -> list[str]:
@@ -50,7 +51,7 @@ class Notice:
             f"{self.claim or 'the night'}: {self.verdict}: {self.reason}",
             f"for {self.cell}" if self.cell else "",
             f"runs: {counts}" if counts else "",
-            *(f"{'worse' if item.worse else 'better'}: {item.text}" for item in self.findings),
+            *(f"{_word(item)}: {item.text}" for item in self.findings),
             f"since the last good night: {self.changed}" if self.changed else "",
             *(f"note: {note}" for note in self.notes),
             f"night {self.night}, begun {self.started}",
@@ -77,6 +78,10 @@ class Notice:
             evidence=self.evidence,
             changed=_safe(self.changed),
         ).as_json()
+
+
+def _word(finding: NoticeFinding) -> str:
+    return "known issue" if finding.known else "worse" if finding.worse else "better"
 
 
 def _safe(text: str) -> str:

@@ -57,7 +57,25 @@ NIGHT: dict[str, Any] = {
 }
 
 
+_ISSUES = {
+    "schema": "nightly.issues/1",
+    "issues": [
+        {
+            "id": "l2-lost",
+            "title": "L2 ends by itself",
+            "url": "https://example.org/issues/17",
+            "culprit": "tool",
+            "state": "closed",
+            "by": "",
+            "since": "2026-11-20",
+            "closed": "2026-12-01",
+            "nights": [3],
+            "last": AT,
+        }
+    ],
+}
 EXAMPLES: list[dict[str, Any]] = [
+    _ISSUES,
     {
         "schema": "nightly.history/1",
         "file": "history.db",
