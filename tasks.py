@@ -413,7 +413,10 @@ def fetch(session: Session, image: str = "ubuntu-24.04", update: bool = False) -
 @does(
     "image.action/1",
     positional=["image"],
-    help={"image": "debian-13 (on Linux), canary; both when left out; rehearsal: for theory.rehearse"},
+    help={
+        "image": "debian-13 (on Linux), canary; both when left out; rehearsal: for theory.rehearse; "
+        "canary-arm64-emulated: for lab.compare; canary-arm64: for arm64 machines"
+    },
 )
 def build(session: Session, image: str = "") -> Reply:
     """Build the local images, if their recipe or package versions changed."""

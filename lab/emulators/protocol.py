@@ -39,12 +39,15 @@ class NestedProof:
 
     nonce: str
     hypervisor: str | None
-    """CPUID leaf 0x40000000's signature as L2 reads it: KVMKVMKVM under KVM. None where that was not told."""
+    """The hypervisor's signature as L2 reads it; None where that was not told. On x86 CPUID leaf 0x40000000:
+    KVMKVMKVM under KVM. On ARM KVM-SMCCC under KVM: it answered Linux's call for its UUID."""
     clocksource: str
     boot_id: str
     """L2's own kernel boot id: differs from L1's, which a container would show."""
     boot_completed: bool
     kernel: str
+    machine: str = ""
+    """What L2 is, as `uname -m` there says: x86_64, aarch64; empty where that was not told."""
     seconds: float | None = None
     """From the launch of L2's monitor until adbd listens in L2, where that was measured."""
 

@@ -6,11 +6,9 @@ import hashlib
 import lzma
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from lab.core import files, web
 from lab.core.deadline import Deadline, check_cancelled
@@ -19,17 +17,27 @@ from lab.core.steps import Step
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
 from lab.images import cache as images
-from lab.images import debtree, making
+from lab.images import making
 from lab.images.archive import ArchiveKeys, DebianArchive
 from lab.images.canary_manifest import FILE, FORMAT, KERNEL, CanaryManifest
+from lab.images.canary_recipe import (
+    SOURCES,
+    X86,
+    Architecture,
+    CanaryBuild,
+    CanaryRecipe,
+    find,
+    id_of,
+    recipe,
+    recipe_hash,
+    reference_of,
+)
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 
-SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
-REPOSITORY = "lab/canary"
+__all__ = ["SOURCES", "find", "id_of", "recipe", "recipe_hash", "reference_of"]
+
 ADB_PORT = 5555
 
-BUILDERS = tuple(Path(str(module.__file__)) for module in (cpio, debtree, elf, oci))
-"""lab's modules that shape the image, beside this one."""
 _BUILD_SECONDS = 900.0
 _SPACE = 1 << 30
 _FIRMWARE_FOLDERS = ("/usr/share/seabios", "/usr/share/qemu")
@@ -40,59 +48,15 @@ _ADB_VERSION, _ADB_MAX_PAYLOAD = 0x01000001, 4096
 _ASK_BOOTED = b'shell:test "$(getprop sys.boot_completed)" = 1 && echo canary-booted\0'
 
 
-class _Container(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    program: str
-    firmware: list[str]
-    applets: list[str]
-
-
-class _Payload(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    program: str
-    modules: list[str]
-    applets: list[str]
-
-
-class CanaryRecipe(BaseModel):
-    """images/canary/recipe.toml."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    suite: str
-    keys: str
-    fingerprints: list[str]
-    release: str
-    packages: list[str]
-    container: _Container
-    l2: _Payload
-
-
-def recipe() -> CanaryRecipe:
-    """The canary's recipe, as the file has it."""
-    return CanaryRecipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
-
-
-def recipe_hash() -> str:
-    """Hex digest of everything the image is made from but Debian's packages."""
-    return making.digest_of(SOURCES, [Path(__file__), *BUILDERS], oci.COMPRESSOR)
-
-
-def find(cache: Path) -> images.CachedImage | None:
-    """The newest image made from this recipe, or None. Reads the cache only."""
-    return making.newest(cache, recipe_hash())
-
-
-def archive(mirror: str) -> DebianArchive:
+def archive(mirror: str, architecture: Architecture = "amd64") -> DebianArchive:
     """The Debian archive at the address `mirror`, as apt has it, for the recipe's suite and keys."""
     made = recipe()
-    return DebianArchive(
-        mirror, made.suite, ArchiveKeys(SOURCES / made.keys, tuple(made.fingerprints)), web.HttpSession()
-    )
+    keys = ArchiveKeys(SOURCES / made.keys, tuple(made.fingerprints))
+    return DebianArchive(mirror, made.suite, keys, web.HttpSession(), architecture=architecture)
 
 
-def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
-    """Make the image of today's packages, unless it is there. One process builds, others wait.
+def build(cache: Path, step: Step, mirror: str, wanted: CanaryBuild = X86) -> images.CachedImage:
+    """Make the image `wanted` of today's packages, unless it is there. One process builds, others wait.
 
     `mirror` is the address of a Debian archive, as apt has it. The same packages give the same image on every
     system, byte for byte. Raises BlockedError (the mirror, its signature or hashes, disk, packages), LabError
@@ -101,16 +65,23 @@ def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
     made = recipe()
     deadline = Deadline.after(_BUILD_SECONDS)
     step.note(f"asking Debian {made.suite} for the canary's packages")
-    debian = archive(mirror)
-    packages = debian.resolve(made.packages, deadline)
-    versions = {package.name: package.version for package in packages}
-    image_id = id_of(versions)
+    archives = {each: archive(mirror, each) for each in made.packages(wanted)}
+    packages = {
+        each: archives[each].resolve(names, deadline) for each, names in made.packages(wanted).items()
+    }
+    versions = {
+        package.name if each == wanted.container else f"{package.name}:{each}": package.version
+        for each, those in packages.items()
+        for package in those
+    }
+    image_id = id_of(versions, wanted)
 
     def fill(work: Path) -> CanaryManifest:
         files.require_space(cache, _SPACE, "building the canary image")
         downloads = images.downloads(cache) / image_id
-        debian.extract(packages, downloads, work / "debian.tar", step, deadline)
-        manifest = _fill(work, made, image_id, versions, step)
+        for each, those in packages.items():
+            archives[each].extract(those, downloads, work / f"{each}.tar", step, deadline)
+        manifest = _fill(work, made, wanted, image_id, versions, step)
         shutil.rmtree(downloads)
         return manifest
 
@@ -123,39 +94,39 @@ def facts(entry: images.CachedImage) -> dict[str, str]:
     return {name: str(extra[name]) for name in ("image_id", "layer", "reference")}
 
 
-def id_of(versions: Mapping[str, str]) -> str:
-    """The id of the image that this recipe makes of packages, given as name to version."""
-    return making.id_of(recipe().release, recipe_hash(), versions)
-
-
-def reference_of(image_id: str) -> str:
-    """What Docker calls the image of that id."""
-    return f"{REPOSITORY}:{image_id.rpartition('-')[2]}"
-
-
 def _fill(
-    work: Path, made: CanaryRecipe, image_id: str, versions: dict[str, str], step: Step
+    work: Path,
+    made: CanaryRecipe,
+    wanted: CanaryBuild,
+    image_id: str,
+    versions: dict[str, str],
+    step: Step,
 ) -> CanaryManifest:
-    """Make the image out of `debian.tar` in the folder `work`; its manifest."""
-    tar = work / "debian.tar"
-    step.note("packing the canary image")
+    """Make the image out of the packages' files in the folder `work`, a tar an architecture; its manifest."""
+    step.note(f"packing the image {wanted.name}")
     target = work / FILE
     reference = reference_of(image_id)
-    with DebianTree(tar) as tree:
-        entries = container(tree, made)
+    with DebianTree(work / f"{wanted.l2}.tar") as tree:
+        entries = guest(tree, made, wanted.l2)
     check_cancelled()
-    written = oci.write(target, reference=reference, entries=entries, config=_config())
+    with DebianTree(work / f"{wanted.container}.tar") as tree:
+        entries |= container(tree, made, wanted.l2)
+    check_cancelled()
+    written = oci.write(
+        target, reference=reference, entries=entries, config=_config(wanted), architecture=wanted.container
+    )
     # Beside the archive as well: the probe of the host's KVM boots it.
     kernel = entries["opt/canary/vmlinuz"].data
     (work / KERNEL).write_bytes(kernel)
-    tar.unlink()
+    for each in {wanted.container, wanted.l2}:
+        (work / f"{each}.tar").unlink()
     return making.describe(
         CanaryManifest,
         target,
         id=image_id,
         kind="canary",
-        name=made.release,
-        recipe=recipe_hash(),
+        name=wanted.name,
+        recipe=recipe_hash(wanted),
         format=FORMAT,
         packages=versions,
         image_id=written.image_id,
@@ -166,11 +137,12 @@ def _fill(
     )
 
 
-def container(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
-    """The container's files by path: QEMU, busybox, L2's kernel and initramfs, our scripts."""
-    entries = dict(_program(tree, made.container.program))
+def container(tree: DebianTree, made: CanaryRecipe, l2: Architecture) -> dict[str, CpioEntry]:
+    """The container's files by path, but for L2's: QEMU for an L2 of that architecture, busybox, scripts."""
+    machine = made.machine[l2]
+    entries = dict(_program(tree, machine.program))
     entries |= _busybox(tree, made.container.applets)
-    for name in made.container.firmware:
+    for name in machine.firmware:
         data = next(
             (firmware for folder in _FIRMWARE_FOLDERS if (firmware := tree.read(f"{folder}/{name}"))), None
         )
@@ -179,8 +151,6 @@ def container(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
         entries[f"usr/share/qemu/{name}"] = CpioEntry.file(data)
     for name in ("entrypoint", "healthcheck"):
         entries[f"opt/canary/{name}"] = CpioEntry.file((SOURCES / "container" / name).read_bytes(), 0o755)
-    entries["opt/canary/vmlinuz"] = CpioEntry.file(_kernel(tree))
-    entries["opt/canary/initramfs"] = CpioEntry.file(cpio.pack(payload(tree, made)))
     entries["opt/canary/adb-request"] = CpioEntry.file(adb_request())
     entries["tmp"] = CpioEntry.folder(0o1777)
     entries["etc/passwd"] = CpioEntry.file(b"root:x:0:0:root:/tmp:/bin/sh\n")
@@ -188,13 +158,22 @@ def container(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
     return entries
 
 
-def payload(tree: DebianTree, made: CanaryRecipe) -> dict[str, CpioEntry]:
+def guest(tree: DebianTree, made: CanaryRecipe, l2: Architecture) -> dict[str, CpioEntry]:
+    """The container's files that are L2's: kernel and initramfs, and for the entrypoint what they are of."""
+    return {
+        "opt/canary/vmlinuz": CpioEntry.file(_kernel(tree)),
+        "opt/canary/initramfs": CpioEntry.file(cpio.pack(payload(tree, made, l2))),
+        "opt/canary/architecture": CpioEntry.file(f"{l2}\n".encode()),
+    }
+
+
+def payload(tree: DebianTree, made: CanaryRecipe, l2: Architecture) -> dict[str, CpioEntry]:
     """L2's files by path. Packed without compression: inflating it would be L2's longest work."""
     entries = dict(_program(tree, made.l2.program, as_path="bin/adbd"))
     entries |= _busybox(tree, made.l2.applets)
     entries["init"] = CpioEntry.file((SOURCES / "l2" / "init").read_bytes(), 0o755)
     entries["bin/getprop"] = CpioEntry.file((SOURCES / "l2" / "getprop").read_bytes(), 0o755)
-    modules = dict(_modules(tree, made.l2.modules))
+    modules = dict(_modules(tree, made.machine[l2].modules))
     for name, data in modules.items():
         entries[f"lib/modules/{name}"] = CpioEntry.file(data)
     entries["lib/modules/order"] = CpioEntry.file("".join(f"{name}\n" for name in modules).encode())
@@ -260,7 +239,7 @@ def _modules(tree: DebianTree, names: list[str]) -> Iterator[tuple[str, bytes]]:
         yield from load(name)
 
 
-def _config() -> dict[str, Any]:
+def _config(wanted: CanaryBuild) -> dict[str, Any]:
     """The image's configuration in Docker's words; times are nanoseconds."""
     return {
         "Entrypoint": ["/opt/canary/entrypoint"],
@@ -269,7 +248,7 @@ def _config() -> dict[str, Any]:
         "Labels": {
             "io.lab.canary": "1",
             "io.lab.android": "not Android",
-            "io.lab.recipe": recipe_hash(),
+            "io.lab.recipe": recipe_hash(wanted),
         },
         "Healthcheck": {
             "Test": ["CMD", "/opt/canary/healthcheck"],

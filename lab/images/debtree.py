@@ -11,7 +11,8 @@ from pathlib import Path
 
 from lab.core.errors import LabError
 
-LIBRARY_FOLDERS = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"]
+LIBRARY_FOLDERS = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"]
+"""A tree is of one architecture, and has the folders of that one."""
 _MAX_LINKS = 20
 # Debian's merged /usr: the links are in base-files, which an extracted package set may lack.
 _MERGED = ("/bin", "/sbin", "/lib", "/lib64")

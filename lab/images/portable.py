@@ -25,6 +25,7 @@ from lab.core.steps import Step
 from lab.images import cache as images
 from lab.images import canary, making
 from lab.images.canary_manifest import FILE, KERNEL, CanaryManifest
+from lab.images.canary_recipe import X86
 
 LIMITS = {images.MANIFEST: 1 << 20, FILE: 256 << 20, KERNEL: 64 << 20}
 """The members and the bytes each may have: several times what they are."""
@@ -173,7 +174,7 @@ def _require_recipe(manifest: images.Manifest, path: Path) -> None:
 def _require_own(manifest: CanaryManifest, path: Path) -> None:
     """Raise BlockedError unless this lab would have given the image that id and name."""
     image_id = canary.id_of(manifest.packages)
-    expected = (image_id, canary.recipe().release, canary.reference_of(image_id))
+    expected = (image_id, X86.name, canary.reference_of(image_id))
     observed = (manifest.id, manifest.name, manifest.reference)
     if observed != expected:
         raise _refused(path, f"expected {' '.join(expected)}, observed {' '.join(observed)[:200]}")

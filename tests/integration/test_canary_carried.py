@@ -13,6 +13,7 @@ import pytest
 from lab.core.deadline import Deadline
 from lab.core.steps import Steps
 from lab.images import cache, canary, portable
+from lab.images.canary_recipe import X86
 from tests.integration import l2
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,7 @@ def test_the_same_packages_give_the_same_bytes_whatever_the_machine_is_set_to(tm
     """Time, time zone, language, umask and the order of sets and folders are in none of them."""
     mirror, downloads = l2.debian_archive(), tmp_path / "downloads"
     archive, deadline = canary.archive(mirror), Deadline.after(600)
-    packages = archive.resolve(canary.recipe().packages, deadline)
+    packages = archive.resolve(canary.recipe().packages(X86)["amd64"], deadline)
     with Steps().step("fetch") as step:
         archive.extract(packages, downloads, tmp_path / "tree.tar", step, deadline)
     image_id = canary.id_of({package.name: package.version for package in packages})

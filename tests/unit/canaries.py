@@ -20,7 +20,8 @@ from lab.images import canary as recipe
 LOG = """canary: this is the lab canary, not Android
 canary: qemu starts (kvm)
 canary: l2 init at 3.12\r
-canary: l2 ready at 3.90 nonce=abc hypervisor=KVMKVMKVM clocksource=kvm-clock boot_id=1-2 kernel=6.12\r
+canary: l2 ready at 3.90 nonce=abc hypervisor=KVMKVMKVM clocksource=kvm-clock boot_id=1-2 machine=x86_64 \
+kernel=6.12\r
 canary: l2 ready after 6.05 s (kvm)
 """
 CONTAINER_JSON: dict[str, Any] = {

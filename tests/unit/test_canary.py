@@ -21,6 +21,7 @@ from lab.emulators.protocol import ContainerState, NestedFailedError, NestedLost
 from lab.emulators.transfer import ImageArchive, is_same
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
+from lab.images.canary_recipe import X86
 from tests.unit.canaries import CONTAINER_JSON, LOG, Shell, built, canary, guest, place
 
 _ENDS = (("KILL", 137), ("SEGV", 139), ("ABRT", 134), ("TERM", 143))
@@ -28,6 +29,7 @@ _ENDS = (("KILL", 137), ("SEGV", 139), ("ABRT", 134), ("TERM", 143))
 
 def test_log_of_l2_under_kvm_is_a_proof() -> None:
     proof = console.proof(LOG)
+    assert proof.machine == "x86_64"
     assert (proof.nonce, proof.hypervisor, proof.clocksource) == ("abc", "KVMKVMKVM", "kvm-clock")
     assert (proof.boot_id, proof.kernel, proof.seconds) == ("1-2", "6.12", 6.05)
 
@@ -110,11 +112,12 @@ def test_properties_of_another_adbd_prove_nothing() -> None:
     told = [
         "[ro.lab.canary]: [1 not Android]",
         "[ro.lab.nonce]: [abc]",
+        "[ro.lab.machine]: [aarch64]",
         "[sys.boot_completed]: [1]",
         "3.0 1.0",
     ]
     proof = console.properties("\r\n".join(told))
-    assert proof.boot_completed and proof.nonce == "abc"
+    assert proof.boot_completed and (proof.nonce, proof.machine) == ("abc", "aarch64")
 
 
 def test_console_of_l2_is_what_l2_wrote() -> None:
@@ -158,7 +161,7 @@ _STRANGERS = [
 
 
 def test_what_lab_starts_is_known_by_these_words(tmp_path: Path) -> None:
-    assert recipe._config()["Entrypoint"] == [ENTRYPOINT]
+    assert recipe._config(X86)["Entrypoint"] == [ENTRYPOINT]
     # No image in the cache: nothing that runs can be today's.
     assert not canary(tmp_path).runs_with(parse(CONTAINER_JSON), "abc")
     ours = built(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,17 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="it runs in containers, on Linux"
 )
 
+_PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}
+_HERE = "arm64" if platform.machine() in ("arm64", "aarch64") else "amd64"
+_OTHER = "amd64" if _HERE == "arm64" else "arm64"
 BEGUN = "echo 'canary: l2 init at 3.1'"
 KVM_GAVE_UP = "echo 'KVM: entry failed, hardware error 0xffffffffffffffff' >&2; exec sleep 60"
 NO_PORT = "qemu-system-x86_64: -netdev user,id=net: Could not set up host forwarding rule 'tcp:10.9.9.9:5555'"
 
 
-def ended(folder: Path, qemu: str, *, kills: int = 0, device: str = "/dev/null") -> tuple[int, str]:
+def ended(
+    folder: Path, qemu: str, *, kills: int = 0, device: str = "/dev/null", l2: str = _HERE, accel: str = "kvm"
+) -> tuple[int, str]:
     """Exit code and log of the entrypoint; every path it names is the test's."""
     text = (canary.SOURCES / "container" / "entrypoint").read_text()
     (folder / "tmp").mkdir()
@@ -33,17 +39,21 @@ def ended(folder: Path, qemu: str, *, kills: int = 0, device: str = "/dev/null")
         ("PATH=/bin:/usr/bin", f"PATH={folder}:/usr/bin:/bin"),
         ("/sys/fs/cgroup/memory.events", f"{folder}/memory.events"),
         ("/dev/kvm", device),
+        ("here=/opt/canary", f"here={folder}"),
     ):
         assert name in text
         text = text.replace(name, place)
     program = folder / "entrypoint"
     program.write_text(text)
     if qemu:
-        (folder / "qemu-system-x86_64").write_text(f"#!/bin/sh\n{qemu}\n")
-        (folder / "qemu-system-x86_64").chmod(0o755)
+        monitor = folder / f"qemu-system-{_PROCESSORS[l2]}"
+        monitor.write_text(f"#!/bin/sh\n{qemu}\n")
+        monitor.chmod(0o755)
+    (folder / "architecture").write_text(f"{l2}\n")
     env = {
         "PATH": os.environ["PATH"],
         "CANARY_NONCE": "n",
+        "CANARY_ACCEL": accel,
         "CANARY_PATIENCE": "20",
         "CANARY_LISTEN": "127.0.0.1",
     }
@@ -121,3 +131,23 @@ def test_device_that_cannot_be_opened_names_why(tmp_path: Path) -> None:
     with pytest.raises(InconclusiveError, match="cannot be opened") as caught:
         console.proof(log)
     assert type(caught.value) is InconclusiveError
+
+
+def test_no_kvm_is_asked_to_run_another_processors_instructions(tmp_path: Path) -> None:
+    code, log = ended(tmp_path, BEGUN, l2=_OTHER)
+    assert code == 64 and f"KVM runs no {_PROCESSORS[_OTHER]}" in log and "qemu starts" not in log
+    with pytest.raises(LabError, match="KVM runs no") as caught:
+        console.proof(log)
+    assert type(caught.value) is LabError, "it is no finding"
+
+
+@pytest.mark.parametrize(
+    ("l2", "words"),
+    [
+        ("amd64", ["-machine q35 -accel tcg -cpu max ", "console=ttyS0"]),
+        ("arm64", ["-machine virt,", "-accel tcg -cpu max,", "console=ttyAMA0"]),
+    ],
+)
+def test_each_l2_is_emulated_by_a_monitor_of_its_own(tmp_path: Path, l2: str, words: list[str]) -> None:
+    code, log = ended(tmp_path, 'echo "$@"', l2=l2, accel="tcg")
+    assert code == 75 and all(word in log for word in words), log

@@ -16,7 +16,7 @@ import pytest
 from lab.core.errors import LabError
 from lab.formats import cpio, elf, oci
 from lab.formats.cpio import CpioEntry
-from lab.images import canary, making
+from lab.images import canary, canary_recipe, making
 from lab.images.debtree import DebianTree
 from tests.capabilities import needs, needs_linux
 
@@ -34,6 +34,11 @@ def test_archive_names_what_it_holds_by_digest(tmp_path: Path) -> None:
     assert made.layer == f"sha256:{hashlib.sha256(layer).hexdigest()}"
     assert json.loads(described)["rootfs"]["diff_ids"] == [made.layer]
     assert index["RepoTags"] == ["a/b:c"]
+    assert json.loads(described)["architecture"] == "amd64"
+    oci.write(target, reference="a/b:c", entries=entries, config={}, architecture="arm64")
+    with tarfile.open(target) as archive:
+        (index,) = json.load(archive.extractfile("manifest.json") or io.BytesIO())
+        assert json.load(archive.extractfile(index["Config"]) or io.BytesIO())["architecture"] == "arm64"
     with tarfile.open(fileobj=io.BytesIO(layer)) as files:
         assert files.getmember("opt/run").mode == 0o755
         assert files.getmember("bin/sh").linkname == "busybox"
@@ -133,14 +138,14 @@ def test_adb_request_is_two_packets_of_the_protocol() -> None:
 
 
 def test_recipe_is_read_and_any_change_renames_the_image(tmp_path: Path) -> None:
-    assert "cpuid" in canary.recipe().l2.modules
+    assert "cpuid" in canary.recipe().machine["amd64"].modules
     for path in (path for path in canary.SOURCES.rglob("*") if path.is_file()):
         copy = tmp_path / path.relative_to(canary.SOURCES)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
 
     def digest(compressor: str = oci.COMPRESSOR) -> str:
-        return making.digest_of(tmp_path, [Path(canary.__file__), *canary.BUILDERS], compressor)
+        return making.digest_of(tmp_path, canary_recipe.BUILDERS, compressor, *canary_recipe.X86)
 
     assert digest() == canary.recipe_hash()
     (tmp_path / "container" / ".DS_Store").write_bytes(b"what a file manager leaves")
@@ -148,6 +153,25 @@ def test_recipe_is_read_and_any_change_renames_the_image(tmp_path: Path) -> None
     assert digest("deflate 99") != canary.recipe_hash()
     (tmp_path / "l2" / "init").write_text("#!/bin/sh\n")
     assert digest() != canary.recipe_hash()
+
+
+def test_each_canary_is_an_image_of_its_own() -> None:
+    builds = canary_recipe.BUILDS
+    assert list(builds) == ["canary", "canary-arm64", "canary-arm64-emulated"]
+    assert len({canary.recipe_hash(build) for build in builds.values()}) == len(builds)
+    versions = {"adbd": "1"}
+    assert canary.id_of(versions, builds["canary-arm64"]).startswith("canary-arm64-")
+    assert canary.id_of(versions) != canary.id_of(versions, builds["canary-arm64-emulated"])
+
+
+def test_monitor_is_of_the_container_and_the_kernel_of_l2() -> None:
+    made = canary.recipe()
+    x86, arm = made.packages(canary_recipe.X86), made.packages(canary_recipe.ARM)
+    assert set(x86) == {"amd64"} and {"linux-image-cloud-amd64", "qemu-system-x86"} < set(x86["amd64"])
+    assert set(arm) == {"arm64"} and {"linux-image-cloud-arm64", "qemu-system-arm"} < set(arm["arm64"])
+    emulated = made.packages(canary_recipe.EMULATED_ARM)
+    assert {"adbd", "linux-image-cloud-arm64"} < set(emulated["arm64"])
+    assert emulated["amd64"] == ["busybox-static", "qemu-system-arm"]
 
 
 @pytest.mark.parametrize("script", ["container/entrypoint", "container/healthcheck", "l2/init", "l2/getprop"])

@@ -45,6 +45,7 @@ def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
         boot_id=facts.get("boot_id", ""),
         boot_completed=True,
         kernel=facts.get("kernel", ""),
+        machine=facts.get("machine", ""),
         seconds=seconds(log, "kvm"),
     )
 
@@ -72,6 +73,7 @@ def properties(printed: str) -> NestedProof:
         boot_id=values.get("ro.lab.boot_id", ""),
         boot_completed=values.get("sys.boot_completed") == "1",
         kernel=values.get("ro.kernel.version", ""),
+        machine=values.get("ro.lab.machine", ""),
     )
 
 

@@ -22,13 +22,14 @@ __all__ = ["DebianArchive", "ArchiveKeys", "Package"]
 
 @dataclass(frozen=True)
 class DebianArchive:
-    """The `main` component of a suite for amd64. `base` is the archive's address as apt has it."""
+    """The `main` component of a suite for an architecture. `base` is the archive's address as apt has it."""
 
     base: str
     suite: str
     keys: ArchiveKeys
     session: HttpSession
     patience: Patience = field(default_factory=Patience)
+    architecture: str = "amd64"
 
     def resolve(self, names: Sequence[str], deadline: Deadline) -> list[Package]:
         """The packages called `names` and all they depend on, by name; recommendations are left out.
@@ -37,7 +38,7 @@ class DebianArchive:
         or it has no such package; DeadlineError, InterruptedByUser.
         """
         release = read_release(self.session, self._base, self.suite, self.keys, deadline, self.patience)
-        index = read_index(self.session, release, deadline, self.patience)
+        index = read_index(self.session, release, self.architecture, deadline, self.patience)
         return needed(index, names)
 
     def check(self, deadline: Deadline) -> None:

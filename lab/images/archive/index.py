@@ -20,7 +20,6 @@ from lab.core.web import HttpSession, Patience, shown
 from lab.images.archive.release import SuiteRelease
 from lab.images.transport import fetch_bytes
 
-_FILE = "main/binary-amd64/Packages.xz"
 _LONGEST = 512 << 20
 """Bytes of the unpacked list; Debian 13's has 57 million."""
 _RELATIONS: Mapping[str, Callable[[Version, Version], bool]] = {
@@ -128,15 +127,16 @@ def _fits(package: Package | None, item: Mapping[str, Any]) -> bool:
 
 
 def read_index(
-    session: HttpSession, release: SuiteRelease, deadline: Deadline, patience: Patience
+    session: HttpSession, release: SuiteRelease, architecture: str, deadline: Deadline, patience: Patience
 ) -> PackageIndex:
-    """The index of the release. Raises BlockedError when it is not what the release lists; DeadlineError."""
-    listed = release.files.get(_FILE)
+    """The index of an architecture. BlockedError unless it is as the release lists it; DeadlineError."""
+    file = f"main/binary-{architecture}/Packages.xz"
+    listed = release.files.get(file)
     if listed is None:
-        raise BlockedError(f"{shown(release.folder)} lists no {_FILE}: it has no packages for amd64")
-    url = release.folder + _FILE
+        raise BlockedError(f"{shown(release.folder)} lists no {file}: it has no packages for {architecture}")
+    url = release.folder + file
     # By its hash first: the name's file may already be that of the next update.
-    by_hash = f"{release.folder}{_FILE.rpartition('/')[0]}/by-hash/SHA256/{listed.sha256}"
+    by_hash = f"{release.folder}{file.rpartition('/')[0]}/by-hash/SHA256/{listed.sha256}"
     try:
         packed = fetch_bytes(session, by_hash, limit=listed.size, deadline=deadline, patience=patience)
     except BlockedError:

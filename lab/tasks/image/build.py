@@ -5,25 +5,35 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 
 from lab.core.errors import BlockedError, UsageError
 from lab.core.steps import Step
 from lab.images import cache, canary, debian
+from lab.images.canary_recipe import ARM, EMULATED_ARM, X86, CanaryBuild
 from lab.rehearsal import image as rehearsal
 from lab.tasks.image.result import replied, result
-from lab.workflow import guest_image, mirror, selection
+from lab.workflow import guest_image, mirror
 from lab.workflow.session import Reply, Session
 
 REHEARSAL = "rehearsal"
+
+
+def _canary(build: CanaryBuild, session: Session, step: Step) -> str:
+    return canary.build(session.images, step, mirror.debian(session), build).id
+
+
 _BUILDS: dict[str, Callable[[Session, Step], str]] = {
-    selection.CANARY: lambda session, step: canary.build(session.images, step, mirror.debian(session)).id,
+    X86.name: partial(_canary, X86),
     guest_image.DEBIAN: lambda session, step: debian.build(session.images, step).name,
     REHEARSAL: lambda session, step: rehearsal.build(session.images, step).id,
+    EMULATED_ARM.name: partial(_canary, EMULATED_ARM),
+    ARM.name: partial(_canary, ARM),
 }
 """The canary first: it can be built on every system."""
 _ON_LINUX = (guest_image.DEBIAN, REHEARSAL)
-_WHEN_NAMED = (REHEARSAL,)
-"""Built only where it is asked for: no lab stands on it."""
+_WHEN_NAMED = (REHEARSAL, EMULATED_ARM.name, ARM.name)
+"""Built only where it is asked for: no lab that is made here stands on it."""
 
 
 def build(session: Session, image: str) -> Reply:
