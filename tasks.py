@@ -540,6 +540,36 @@ def nightly_run(session: Session, claim: str = "", key: str = "") -> Reply:
     return run(session, claim=claim, key=key)
 
 
+@does(
+    "nightly.export/1",
+    name="export",
+    positional=["night"],
+    help={
+        "night": "its key, uuid or number",
+        "to": "the file to write, or with --since the folder",
+        "since": "instead of one night: all with a key of that day or later that ran here",
+    },
+)
+def nightly_export(session: Session, night: str = "", to: str = "", since: str = "") -> Reply:
+    """Write a night with its evidence into an archive, for the host that gathers them."""
+    from lab.tasks.nightly.export import export
+
+    return export(session, night=night, to=to, since=since)
+
+
+@does(
+    "nightly.import/1",
+    name="import",
+    positional=["file"],
+    help={"file": "what nightly.export wrote, or a folder of them"},
+)
+def nightly_import(session: Session, file: str) -> Reply:
+    """Take nights of other hosts into the history; their verdicts are judged anew."""
+    from lab.tasks.nightly.export import import_
+
+    return import_(session, file=file)
+
+
 @does("nightly.history/1", name="history", help={"limit": "how many nights, 0 for all"})
 def nightly_history(session: Session, limit: int = 14) -> Reply:
     """The nights that were, newest first."""
@@ -634,7 +664,10 @@ _EMULATOR = (
 )  # fmt: skip
 _THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
-_NIGHTLY = (nightly_run, nightly_history, nightly_issues, nightly_install, nightly_uninstall, nightly_status)
+_NIGHTLY = (
+    nightly_run, nightly_history, nightly_export, nightly_import, nightly_issues, nightly_install, nightly_uninstall,
+    nightly_status,
+)  # fmt: skip
 
 namespace = Collection(test_, lint, bench)
 namespace.add_collection(Collection("lab", *_LAB))

@@ -20,6 +20,7 @@ from lab.model.document import (
     Number,
     Ordinal,
     Seconds,
+    Sha256,
     Text,
 )
 from lab.model.domain import Claim, Verdict
@@ -158,6 +159,71 @@ class NightlyRun(JsonDocument):
     tag = "nightly.run/1"
 
     night: NightEntry
+
+
+class ArchivedFile(JsonPart):
+    path: Text
+    """folder and name"""
+    bytes: Count
+    sha256: Sha256
+
+
+class LeftOut(JsonPart):
+    path: Text
+    why: Text
+
+
+class NightArchive(JsonDocument):
+    """What an archive of a night says of itself: its first member, night.json"""
+
+    tag = "nightly.archive/1"
+
+    night: NightEntry
+    """paths are the names of folders in the archive"""
+    exported: Moment
+    lab_version: Text
+    files: tuple[ArchivedFile, ...]
+    """the other members, in their order"""
+    left_out: tuple[LeftOut, ...]
+
+
+class ExportedNight(JsonPart):
+    night: Ordinal
+    uuid: Text
+    key: str
+    verdict: Verdict
+    file: Text
+    bytes: Count
+    files: Count
+    """of evidence in it"""
+    left_out: tuple[LeftOut, ...]
+
+
+class NightlyExport(JsonDocument):
+    """Nights written into archives"""
+
+    tag = "nightly.export/1"
+
+    nights: tuple[ExportedNight, ...]
+
+
+class ImportedNight(JsonPart):
+    file: Text
+    state: Literal["imported", "known", "refused"]
+    why: str
+    """of one that was refused"""
+    night: NightEntry | None
+    """as it is on record here; null where it was refused"""
+
+    rules = (MemberRule({"state": "refused"}, {"night": None, "why": FILLED}, {"night": GIVEN}),)
+
+
+class NightlyImport(JsonDocument):
+    """Archives of nights taken into this host's history"""
+
+    tag = "nightly.import/1"
+
+    nights: tuple[ImportedNight, ...]
 
 
 class ScheduledUnit(JsonPart):

@@ -21,7 +21,8 @@ class NightAge:
 
     id: int
     started: str
-    cell: int | None
+    cell: str | int | None
+    """What tells one host's cell from others."""
     state: str
 
 
@@ -31,7 +32,7 @@ def dropped(nights: Sequence[NightAge], keep_days: int, keep_nights: int) -> set
     if len(newest_first) < 2:
         return set()
     oldest_kept = datetime.fromisoformat(newest_first[1].started) - timedelta(days=keep_days)
-    weeks: set[tuple[int, int, int | None]] = set()
+    weeks: set[tuple[int, int, str | int | None]] = set()
     kept: list[int] = []
     gone: set[int] = set()
     for position, night in enumerate(newest_first):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.core import redact
@@ -21,6 +21,43 @@ def insert(connection: sqlite3.Connection, table: str, **columns: Any) -> int:
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
     return connection.execute(statement, _redacted(columns)).lastrowid or 0
+
+
+def insert_run(connection: sqlite3.Connection, night: int, run: ClimbRecord) -> None:
+    """Add a run to the night of that id, whole."""
+    own = vars(run) | {"night": night, "cell": cell_id(connection, run.cell)}
+    lists = {name: own.pop(name) for name in ("claims", "rungs", "figures")}
+    key = insert(connection, "runs", **own)
+    for claimed in lists["claims"]:
+        members = {"claim": claimed.claim, "verdict": claimed.verdict, "reason": claimed.reason}
+        insert(connection, "run_claims", run=key, **members)
+    for table in ("rungs", "figures"):
+        for record in lists[table]:
+            insert(connection, table, run=key, **vars(record))
+
+
+def insert_claims(connection: sqlite3.Connection, night: int, claims: Sequence[Claimed]) -> None:
+    """Add a night's verdicts to the night of that id."""
+    for claimed in claims:
+        counts = json.dumps(dict(claimed.counts))
+        insert(connection, "claims", night=night, **vars(claimed) | {"counts": counts})
+
+
+def insert_whole(connection: sqlite3.Connection, night: Night) -> int:
+    """Add a night that ended elsewhere, with all that belongs to it; returns its id here."""
+    own = dict(vars(night))
+    for name in ("id", "cell_id", "claims", "runs", "findings", "notes", "deliveries"):
+        del own[name]
+    key = insert(connection, "nights", **own | {"cell": cell_id(connection, night.cell)})
+    insert_claims(connection, key, night.claims)
+    for run in night.runs:
+        insert_run(connection, key, run)
+    for table, entries in (("findings", night.findings), ("deliveries", night.deliveries)):
+        for entry in entries:
+            insert(connection, table, night=key, **vars(entry))
+    for text in night.notes:
+        insert(connection, "notes", night=key, text=text)
+    return key
 
 
 def update_night(connection: sqlite3.Connection, key: int, **columns: Any) -> None:

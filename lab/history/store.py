@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import sys
 import uuid
@@ -66,18 +65,8 @@ class History:
 
     def add(self, night: int, run: ClimbRecord) -> None:
         """Write down one run, whole."""
-        own = vars(run) | {"cell": None}
-        lists = {name: own.pop(name) for name in ("claims", "rungs", "figures")}
         with self._writing() as connection:
-            key = rows.insert(
-                connection, "runs", **own | {"night": night, "cell": rows.cell_id(connection, run.cell)}
-            )
-            for claimed in lists["claims"]:
-                members = {"claim": claimed.claim, "verdict": claimed.verdict, "reason": claimed.reason}
-                rows.insert(connection, "run_claims", run=key, **members)
-            for table in ("rungs", "figures"):
-                for record in lists[table]:
-                    rows.insert(connection, table, run=key, **vars(record))
+            rows.insert_run(connection, night, run)
 
     def end(self, night: int, ending: Ending) -> None:
         """Close a night that runs. One that has ended stays as it is: NotRunningError."""
@@ -88,11 +77,19 @@ class History:
             own = {name: value for name, value in vars(ending).items() if name not in ("claims", "notes")}
             cell = rows.cell_id(connection, ending.cell)
             rows.update_night(connection, night, **own | {"state": ENDED, "ended": _now(), "cell": cell})
-            for claimed in ending.claims:
-                counts = json.dumps(dict(claimed.counts))
-                rows.insert(connection, "claims", night=night, **vars(claimed) | {"counts": counts})
+            rows.insert_claims(connection, night, ending.claims)
             for text in ending.notes:
                 rows.insert(connection, "notes", night=night, text=text)
+
+    def take(self, night: Night) -> Night:
+        """Write down a night that ended on another host; one that is on record, by its uuid, stays as it is.
+
+        Returns what is on record.
+        """
+        with self._writing() as connection:
+            known = connection.execute("SELECT id FROM nights WHERE uuid = ?", (night.uuid,)).fetchone()
+            key = known["id"] if known else rows.insert_whole(connection, night)
+        return self.night(key)
 
     def close_dead(self, dead: Sequence[Night], reason: str, boot_id: str) -> list[Night]:
         """End these nights, known not to run any more, as inconclusive; returns what they became.
@@ -148,7 +145,9 @@ class History:
 
     def prune(self, keep_days: int, keep_nights: int) -> list[Night]:
         """Forget the nights that the rule no longer keeps (lab.history.retention); returns them."""
-        ages = self._connection.execute("SELECT id, started, cell, state FROM nights")
+        ages = self._connection.execute(
+            "SELECT id, started, coalesce(cell, '') || '@' || host, state FROM nights"
+        )
         nights = [retention.NightAge(*age) for age in ages]
         dropped = [self.night(key) for key in sorted(retention.dropped(nights, keep_days, keep_nights))]
         with self._writing() as connection:
@@ -177,13 +176,26 @@ class History:
         nights = self._read("WHERE key = ? AND host IN (?, '') ORDER BY id DESC LIMIT 1", (key, host))
         return next(iter(nights), None)
 
+    def by_uuid(self, uuid: str) -> Night | None:
+        """The night of that uuid; None where there is none."""
+        return next(iter(self._read("WHERE uuid = ?", (uuid,))), None)
+
+    def since(self, day: str, host: str) -> list[Night]:
+        """The ended nights with a key of that day (ISO 8601) or a later one, of one host, oldest first."""
+        clause = "WHERE key >= ? AND key != '' AND state = ? AND host = ? ORDER BY id"
+        return self._read(clause, (day, ENDED, host))
+
     def untold(self, before: int) -> list[Night]:
         """The ended nights before the one of that id of which somebody is still to be told, oldest first."""
         return self._read("WHERE untold AND state = ? AND id < ? ORDER BY id", (ENDED, before))
 
+    def earlier(self, night: Night, limit: int) -> list[Night]:
+        """The last `limit` nights of its host that ended before this one, newest first."""
+        return self._before_on_its_host(night, limit)
+
     def last_before(self, night: Night) -> Night | None:
         """The newest ended night of its host before this one, of whatever cell."""
-        return next(iter(self._before_on_its_host(night, 1)), None)
+        return next(iter(self.earlier(night, 1)), None)
 
     def before(self, night: Night, limit: int) -> list[Night]:
         """The last `limit` nights of the same host and cell that ended before this one, newest first."""

@@ -14,6 +14,11 @@ FILE = "host-id"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+def is_id(text: str) -> bool:
+    """Whether a host can have this id."""
+    return _ID.fullmatch(text) is not None
+
+
 def host_id(state: Path) -> str:
     """The id kept in the state folder; where there is none, a random UUID is made, which tells nothing else.
 
@@ -22,7 +27,8 @@ def host_id(state: Path) -> str:
     """
     path = state / FILE
     if not path.exists():
-        files.private_folder(state)
+        if not state.exists():  # one that is there was made by its user, who may have let others in
+            files.private_folder(state)
         with lock.when_free(lock.beside(path), "this host's id"):
             if not path.exists():
                 files.write_atomic(path, f"{uuid.uuid4()}\n")
@@ -30,6 +36,6 @@ def host_id(state: Path) -> str:
         text = files.read_text(path).strip()
     except UnicodeDecodeError as error:
         raise files.DamagedFileError(path, "no host's id") from error
-    if not _ID.fullmatch(text):
+    if not is_id(text):
         raise files.DamagedFileError(path, "no host's id")
     return text

@@ -49,10 +49,25 @@ def close_dead(session: Session, history: History) -> None:
 def prune(session: Session, history: History) -> None:
     """Forget the nights the rule no longer keeps (lab.history.retention), with their evidence."""
     settings = session.settings.nightly
-    base = session.store.evidence_folder / NAME
     for night in history.prune(settings.keep_days, settings.keep_nights):
-        for name in _folders_of(night):
-            shutil.rmtree(base / name, ignore_errors=True)
+        for folder in folders(session, night):
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            imported(session, night.uuid).rmdir()
+
+
+def imported(session: Session, uuid: str) -> Path:
+    """Where the evidence of a night of that uuid is kept that ran on another host."""
+    return session.settings.state_dir / "imported" / uuid
+
+
+def folders(session: Session, night: Night) -> list[Path]:
+    """The evidence folders of a night and its runs that are here."""
+    elsewhere = imported(session, night.uuid)
+    if elsewhere.is_dir():
+        return sorted(path for path in elsewhere.iterdir() if path.is_dir())
+    base = session.store.evidence_folder / NAME
+    return sorted(base / name for name in _folders_of(night) if (base / name).is_dir())
 
 
 def _folders_of(night: Night) -> set[str]:

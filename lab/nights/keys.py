@@ -10,6 +10,8 @@ from datetime import date
 from lab.core import lock
 from lab.core.deadline import Deadline, NotYet, poll
 from lab.core.errors import BusyError, DeadlineError, UsageError
+from lab.history.model import Night
+from lab.history.store import History
 from lab.nights.keeping import lock_file
 from lab.workflow.session import Session
 
@@ -19,19 +21,41 @@ _MARGIN_SECONDS = 3600.0
 _POLL_SECONDS = 1.0
 
 
+def is_key(text: str) -> bool:
+    """Whether it is DATE/CELL."""
+    match = _KEY.fullmatch(text)
+    try:
+        return match is not None and bool(date.fromisoformat(match[1]))
+    except ValueError:
+        return False
+
+
 def check(key: str) -> None:
     """Raise UsageError unless `key` is empty or DATE/CELL, such as 2026-12-01/mac-vbox71."""
-    if not key:
+    if not key or is_key(key):
         return
-    match = _KEY.fullmatch(key)
-    with contextlib.suppress(ValueError):
-        if match and date.fromisoformat(match[1]):
-            return
     raise UsageError(
         f"{key!r} is no key of a night",
         hint="a key is DATE/CELL, such as 2026-12-01/linux-kvm: a day, and a name of letters, digits, "
         "`.`, `_` and `-`",
     )
+
+
+def find(history: History, name: str, host: str) -> Night:
+    """The night on record of that number, uuid or key; of a key rather the one of the host of that id.
+
+    Raises UsageError where there is none.
+    """
+    nights = history.nights()
+    chosen = [night for night in nights if name in (str(night.id), night.uuid)]
+    keyed = [night for night in nights if night.key == name]
+    chosen += [night for night in keyed if night.host in (host, "")] + keyed
+    if not chosen:
+        raise UsageError(
+            f"there is no night {name!r}",
+            hint="a night is named by its number, uuid or key: `invoke nightly.history` shows them",
+        )
+    return chosen[0]
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ def report(night: Night, history: History) -> Path:
     folder, written = Path(night.evidence), dict[str, Path]()
     diff = changed.since_last_good(history, night)
     if folders := [reports.RunFolder(path) for path in _folders(night)]:
-        model = reports.read(folders, history=_past(history.nights(_STRIP)), difference=diff)
+        past = _past([night, *history.earlier(night, _STRIP - 1)])
+        model = reports.read(folders, history=past, difference=diff)
         if model.verdict == night.verdict:
             written = reports.write(model, folder)
     summary = _summary(night)

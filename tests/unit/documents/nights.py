@@ -84,6 +84,36 @@ EXAMPLES: list[dict[str, Any]] = [
     },
     {"schema": "nightly.run/1", "night": NIGHT},
     {
+        "schema": "nightly.archive/1",
+        "night": NIGHT | {"key": "2026-12-01/linux-kvm", "host": "mac-1"},
+        "exported": AT,
+        "lab_version": "0.1.0",
+        "files": [{"path": "1-night/run.json", "bytes": 12, "sha256": "0" * 64}],
+        "left_out": [{"path": "1-night/link", "why": "no file"}],
+    },
+    {
+        "schema": "nightly.export/1",
+        "nights": [
+            {
+                "night": 7,
+                "uuid": UUID,
+                "key": "2026-12-01/linux-kvm",
+                "verdict": "refuted",
+                "file": "a.night.tar.gz",
+                "bytes": 4096,
+                "files": 12,
+                "left_out": [],
+            }
+        ],
+    },
+    {
+        "schema": "nightly.import/1",
+        "nights": [
+            {"file": "a", "state": "imported", "why": "", "night": NIGHT},
+            {"file": "b", "state": "refused", "why": "it is cut short", "night": None},
+        ],
+    },
+    {
         "schema": "nightly.schedule/1",
         "scheduler": "systemd",
         "action": "status",
