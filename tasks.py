@@ -665,8 +665,8 @@ _EMULATOR = (
 _THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
 _NIGHTLY = (
-    nightly_run, nightly_history, nightly_export, nightly_import, nightly_issues, nightly_install, nightly_uninstall,
-    nightly_status,
+    nightly_run, nightly_history, nightly_export, nightly_import, nightly_issues, nightly_install,
+    nightly_uninstall, nightly_status,
 )  # fmt: skip
 
 namespace = Collection(test_, lint, bench)

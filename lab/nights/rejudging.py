@@ -42,7 +42,8 @@ def weighed(night: Night) -> Night:
     verdict, reason = night.verdict, night.reason
     if verdict in _DECISIVE and (own is None or own.verdict != verdict):
         verdict, reason = Verdict.INCONCLUSIVE.value, f"{UNFOUNDED}; {reason}"
-    doubted = any(each.reason.startswith(UNFOUNDED) for each in (*runs, *claims)) or verdict != night.verdict
+    reasons = [reason, *(run.reason for run in runs), *(claimed.reason for claimed in claims)]
+    doubted = any(each.startswith(UNFOUNDED) for each in reasons)
     notes = [*night.notes, UNFOUNDED] if doubted else night.notes
     cell = night.cell if night.cell in [run.cell for run in runs] else again.cell
     return replace(night, runs=runs, claims=claims, verdict=verdict, reason=reason, notes=notes, cell=cell)
