@@ -137,7 +137,7 @@ class PlainVm:
             self.process.kill()
             self.process.wait()
 
-    def ssh(self, command: str, user: str = "owner", check: bool = True) -> tuple[int, str]:
+    def ssh(self, command: str, user: str = "owner", check: bool = True, stdin: str = "") -> tuple[int, str]:
         """Exit status and output of a command, without lab."""
         options = ["-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         options += [
@@ -152,7 +152,7 @@ class PlainVm:
         ]
         done = subprocess.run(
             ["ssh", *options, "-p", str(self.port), f"{user}@127.0.0.1", command],
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=600,
