@@ -16,6 +16,7 @@ from lab.guest.ssh import Guest, Result
 from lab.guest.terms import OWN
 from lab.images import cache as images
 from lab.images import canary as recipe
+from lab.images.canary_recipe import X86, CanaryBuild
 
 LOG = """canary: this is the lab canary, not Android
 canary: qemu starts (kvm)
@@ -77,8 +78,8 @@ def canary(tmp_path: Path) -> Emulator:
     return emulators.emulator("canary", place(tmp_path))
 
 
-def built(tmp_path: Path) -> Emulator:
-    """A canary whose image, of today's recipe, is in the cache."""
+def built(tmp_path: Path, build: CanaryBuild = X86) -> Emulator:
+    """A canary for x86 whose image, or that of another `build` of today's recipe, is in the cache."""
     work = tmp_path / "canary-1"
     work.mkdir()
     (work / "image.tar").write_bytes(b"image")
@@ -87,7 +88,7 @@ def built(tmp_path: Path) -> Emulator:
             "id": "canary-1",
             "kind": "canary",
             "name": "canary",
-            "recipe": recipe.recipe_hash(),
+            "recipe": recipe.recipe_hash(build),
             "file": "image.tar",
             "format": "docker-archive",
             "bytes": 5,

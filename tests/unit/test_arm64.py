@@ -16,6 +16,7 @@ import pytest
 from lab.core.errors import BlockedError, InconclusiveError
 from lab.core.journal import Journal
 from lab.core.steps import Steps
+from lab.emulators.canary import Canary
 from lab.emulators.docker_android import DockerAndroid
 from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.options import Place
@@ -23,6 +24,7 @@ from lab.engines.attached import words
 from lab.engines.attached.link import MachineFacts
 from lab.guest import trial
 from lab.host.facts import EL2, HostFacts, parse_cpuinfo
+from lab.images.canary_recipe import ARM
 from lab.ladder import report
 from lab.ladder.document import CellEntry
 from lab.ladder.rungs import guest, host, nested
@@ -30,7 +32,7 @@ from lab.ladder.site import Site
 from lab.model.domain import Cell, Claim, Host, Nesting, Verdict
 from lab.probes.kvm import SMCCC_SIGNATURE, KvmFacts, script
 from lab.reports import wording
-from tests.unit import probed
+from tests.unit import canaries, probed
 from tests.unit.sites import GOOD, FakeEmulator, host_of, site_of
 
 _STARTED = "[    0.021000] CPU: All CPU(s) started at EL2"
@@ -271,6 +273,12 @@ def test_the_containers_own_program_is_of_the_machines_kind(arm64: bool, machine
         described = json.loads(archive.extractfile(config).read())  # type: ignore[union-attr]
     assert described["architecture"] == name
     assert probed.program_in(image)[18] == machine
+
+
+def test_the_canary_there_is_one_for_arm64(tmp_path: Path) -> None:
+    x86 = canaries.built(tmp_path, ARM)
+    assert x86.image_id() == "canary (not built)"
+    assert Canary(canaries.place(tmp_path, arm64=True)).image_id() == "canary@sha256:1"
 
 
 def test_docker_android_is_for_x86(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lab.emulators.transfer import ImageArchive, Transfer
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
+from lab.images.canary_recipe import ARM, X86
 
 __all__ = ["Canary"]
 
@@ -33,6 +34,7 @@ class Canary(ContainerEmulator):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place, {"adb": recipe.ADB_PORT})
+        self._build = ARM if place.arm64 else X86
         self._image: CachedImage | None = None
 
     def image_id(self) -> str:
@@ -42,7 +44,9 @@ class Canary(ContainerEmulator):
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
-            image = self._image = recipe.build(self._place.cache, step, self._place.debian_mirror())
+            image = self._image = recipe.build(
+                self._place.cache, step, self._place.debian_mirror(), self._build
+            )
         check(image)
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 
@@ -106,7 +110,7 @@ class Canary(ContainerEmulator):
 
     def _found(self) -> CachedImage | None:
         if self._image is None:
-            self._image = recipe.find(self._place.cache)
+            self._image = recipe.find(self._place.cache, self._build)
         return self._image
 
     def _need_image(self) -> CachedImage:
