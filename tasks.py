@@ -100,6 +100,14 @@ def exec_(session: Session, words: list[str], name: str = NAME, json: bool = Fal
     return execute(session, name=name, argv=words, capture=json)
 
 
+@does("lab.watch/1", positional=["name"], help={"name": "the lab's name; nightly: the night at work"})
+def watch(session: Session, name: str = NAME) -> Reply:
+    """Follow the command at work on a lab from another terminal, until it ends."""
+    from lab.tasks.lab.watch import watch
+
+    return watch(session, name=name)
+
+
 @does(positional=["source", "target"])
 def copy(session: Session, source: str, target: str, name: str = NAME) -> Reply:
     """Copy a file into or out of the lab VM: invoke lab.copy notes.txt lab:/tmp/"""
@@ -655,7 +663,7 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
 
 
 _LAB = (
-    up, status, list_, validate, compare, ssh, exec_, copy, logs, halt, suspend, resume,
+    up, status, list_, validate, compare, ssh, exec_, copy, logs, watch, halt, suspend, resume,
     snapshot, restore, snapshots, destroy, attach, detach, doctor, config, evidence, report, diff, open_,
 )  # fmt: skip
 _EMULATOR = (

@@ -20,6 +20,7 @@ from lab.core.deadline import cancelled
 from lab.core.errors import ExitCode, InterruptedByUser
 from lab.core.steps import EventStream, Steps
 from lab.core.tell import Terminal, show_error
+from lab.records.live import LiveEvents
 from lab.workflow.factories import REAL, Factories
 from lab.workflow.session import Reply, Session
 
@@ -28,6 +29,7 @@ def perform(
     command: Callable[[Session], Reply],
     *,
     as_json: bool = False,
+    events: str | bool = "",
     flags: Mapping[str, Any] | None = None,
     settings: Callable[[Mapping[str, Any]], Settings] = load,
     factories: Factories = REAL,
@@ -35,7 +37,8 @@ def perform(
     """Run `command` and leave with its exit code (the contract is lab.core.errors.ExitCode).
 
     With `as_json`, standard output carries one JSON document and nothing else: the reply, or
-    `lab.error/1`. Progress goes to standard error. The code is the command's whatever becomes of its
+    `lab.error/1`. Progress goes to standard error: as events (lab.core.steps), where `events` is True; where
+    it names a file, that has them as well. The code is the command's whatever becomes of its
     answer: what was found out stays found out when nobody can read it. `settings` makes the settings of the
     flags, `factories` are how the command reaches the world.
     """
@@ -44,7 +47,7 @@ def perform(
     _listen_to_signals()
     try:
         err = Terminal(sys.stderr)
-        reply = _reply(command, err, lambda: settings(given), factories)
+        reply = _reply(command, err, lambda: settings(given), factories, events)
         code = int(reply.code)
         code = _answer(reply, err, as_json)
     except (KeyboardInterrupt, InterruptedByUser):
@@ -57,21 +60,26 @@ def _reply(
     err: Terminal,
     settings: Callable[[], Settings],
     factories: Factories,
+    events: str | bool,
 ) -> Reply:
     """What the command answers, or the document of the error that ended it, which is shown already."""
-    on_terminal = sys.stderr.isatty()
+    instead = events is True
+    on_terminal = sys.stderr.isatty() and not instead
     live = LiveSink(err) if on_terminal else None
     session: Session | None = None
+    followed: LiveEvents | None = None
     try:
         with screen.used_by(live) if live else contextlib.nullcontext():
             session = Session(
                 settings=settings(),
-                steps=Steps(live or PlainSink(err), *_events()),
+                steps=Steps(EventStream(2) if instead else live or PlainSink(err), *_events(events)),
                 interactive=sys.stdin.isatty() and on_terminal,
                 ask=lambda question: _ask_for(err, f"{question} [y/N]").strip().lower() in ("y", "yes"),
                 ask_for=lambda question: _ask_for(err, question),
                 factories=factories,
             )
+            followed = LiveEvents(session.settings.state_dir)
+            session.steps.subscribe(followed)
             return command(session)
     except screen.ReaderGoneError as gone:
         return Reply(code=gone.exit_code)
@@ -79,14 +87,22 @@ def _reply(
         folders = (session.settings.state_dir, session.settings.cache_dir) if session else ()
         refused = refusal.known(error, again=session.again if session else "", folders=folders)
         evidence = str(session.evidence) if session and session.evidence else ""
-        show_error(err, refused, evidence=evidence)
-        return Reply(refusal.document(refused, evidence), code=refused.exit_code)
+        answer = refusal.document(refused, evidence)
+        if instead:
+            err.print(json.dumps({"kind": "error", **answer["error"]}), soft_wrap=True)
+        else:
+            show_error(err, refused, evidence=evidence)
+        return Reply(answer, code=refused.exit_code)
+    finally:
+        if followed:
+            followed.close()
 
 
-def _events() -> list[EventStream]:
-    """The file or named pipe that LAB_EVENTS names, for a program that follows the work (docs/tasks.md)."""
-    named = os.environ.get("LAB_EVENTS", "")
-    return [EventStream(caller.path(named, home=True))] if named else []
+def _events(flag: str | bool) -> list[EventStream]:
+    """The files or named pipes that LAB_EVENTS and --events name, for a program that follows the work
+    (docs/tasks.md)."""
+    named = [os.environ.get("LAB_EVENTS", ""), flag if isinstance(flag, str) else ""]
+    return [EventStream(caller.path(name, home=True)) for name in dict.fromkeys(named) if name]
 
 
 def _answer(reply: Reply, err: Terminal, as_json: bool) -> int:

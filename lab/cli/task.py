@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lab.workflow.session import Reply
 
 _KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_EVENTS = "what happens, as it happens, a JSON object a line: on standard error, or into the file it names"
 _NO_FLAGS = ("session", "words")
 
 
@@ -29,9 +30,9 @@ def does(
 ) -> Callable[[Callable[..., Reply]], Task[Any]]:
     """The Invoke task of a function from a session to a reply; its other arguments are the flags.
 
-    `schema` names the document that its flag --json prints, which it has only then. `settings` are further
-    flags that go into lab's settings: each with its key there. An argument `words` is what follows `--`, an
-    argument `json` whether --json was given. The rest is Invoke's own.
+    `schema` names the document that its flag --json prints, which it has only then, and --events with it.
+    `settings` are further flags that go into lab's settings: each with its key there. An argument `words` is
+    what follows `--`, an argument `json` whether --json was given. The rest is Invoke's own.
     """
     keys = settings or {}
 
@@ -42,19 +43,22 @@ def does(
             from lab.cli.perform import perform
 
             as_json = bool(given["json"] if "json" in parameters else given.pop("json", False))
+            events = given.pop("events", "")
             flags = {key: given.pop(flag) for flag, key in keys.items()}
             if "words" in parameters:
                 given["words"] = after_dashes()
-            perform(lambda session: work(session, **given), as_json=as_json, flags=flags)
+            perform(lambda session: work(session, **given), as_json=as_json, events=events, flags=flags)
 
         parameter = partial(inspect.Parameter, kind=_KIND)
         flags = [parameter("_c"), *(value for name, value in parameters.items() if name not in _NO_FLAGS)]
         flags += [parameter(flag, default="") for flag in keys]
         if schema and "json" not in parameters:
-            flags.append(parameter("json", default=False))
+            flags += [parameter("json", default=False), parameter("events", default="")]
+            more["optional"] = [*more.get("optional", ()), "events"]
         body.__name__, body.__doc__ = work.__name__, work.__doc__
         body.__signature__ = inspect.Signature(flags)  # type: ignore[attr-defined]
         texts = {"json": f"print the result as JSON, schema {schema}"} if schema else {}
+        texts |= {"events": _EVENTS} if "events" in more.get("optional", ()) else {}
         return task(help={**texts, **(help or {})}, **more)(body)  # type: ignore[no-any-return]
 
     return make

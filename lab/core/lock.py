@@ -45,7 +45,10 @@ class Holder:
         if self.host != socket.gethostname():
             return False
         try:
-            began = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            began = process.create_time()
+            if process.status() == psutil.STATUS_ZOMBIE:  # its parent did not look yet; it holds nothing
+                return False
         except (psutil.Error, ValueError, OverflowError):
             return False
         return not self.started or abs(began - self.started) <= _START_TOLERANCE

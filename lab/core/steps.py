@@ -138,6 +138,12 @@ class Steps:
         """Say something outside any step of one's own."""
         self.emit(Step(self, 0, _current.get(), ""), "note", text)
 
+    def relay(self, event: Event) -> None:
+        """Have every sink hear of an event of another process's."""
+        with self._lock:
+            for sink in self._sinks:
+                sink(event)
+
     def emit(
         self,
         step: Step,
@@ -158,9 +164,7 @@ class Steps:
             total=total,
             informs=step.informs and kind == "failed",
         )
-        with self._lock:
-            for sink in self._sinks:
-                sink(event)
+        self.relay(event)
 
 
 class JsonLines:
@@ -179,7 +183,8 @@ class JsonLines:
 
 
 class EventStream:
-    """A sink that writes every event into a file or a named pipe as it happens, one JSON object a line.
+    """A sink that writes every event into a file or a named pipe as it happens, one JSON object a line; or
+    into a stream that is open, such as standard error, by its descriptor.
 
     Of a step's progress it writes one line a second at most. A line has at most LINE_BYTES bytes: a longer
     text is cut. What cannot be written is lost, and the work that is told of goes on: the disk is full,
@@ -192,8 +197,8 @@ class EventStream:
     _PATIENCE_SECONDS = 1.0
     """How long to wait for a slow reader; after a wait in vain, not again until it has taken a line."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, target: Path | int) -> None:
+        self._target = target
         self._descriptor: int | None = None
         self._told: dict[int, float] = {}
         """Step to when its progress was written last, on the monotonic clock."""
@@ -211,7 +216,7 @@ class EventStream:
         try:
             self._write(self._line(event))
         except OSError:
-            self._close()  # whoever reads next gets what comes from then on
+            self.close()  # whoever reads next gets what comes from then on
 
     def _line(self, event: Event) -> bytes:
         text, line = event.text, event.as_json()
@@ -221,29 +226,42 @@ class EventStream:
         return line.encode() + b"\n"
 
     def _write(self, line: bytes) -> None:
-        if self._descriptor is None:
+        if isinstance(self._target, int):
+            self._descriptor = self._target
+        elif self._descriptor is None:
             # Without O_NONBLOCK, a pipe that nobody reads would hold the work.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY
-            self._descriptor = os.open(self._path, flags, 0o600)
+            self._descriptor = os.open(self._target, flags, 0o600)
             # A file still ends with the half of a line; another reader of a pipe has not got it.
             self._torn = self._torn and not stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
         rest = b"\n" + line if self._torn else line
         until = time.monotonic() + self._patience
         while rest:
             try:
+                if isinstance(self._target, int):  # another's stream waits where its reader sleeps
+                    _await_room(self._descriptor, 0.0)
                 count = os.write(self._descriptor, rest)
                 rest, self._torn = rest[count:], len(rest) > count
             except BlockingIOError:
-                if not select.select([], [self._descriptor], [], max(0.0, until - time.monotonic()))[1]:
+                try:
+                    _await_room(self._descriptor, max(0.0, until - time.monotonic()))
+                except BlockingIOError:
                     self._patience = 0.0
                     return
         self._patience = self._PATIENCE_SECONDS
 
-    def _close(self) -> None:
-        if self._descriptor is not None:
+    def close(self) -> None:
+        """Let go of the file; the next event opens it anew."""
+        if self._descriptor is not None and not isinstance(self._target, int):
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
         self._descriptor = None
+
+
+def _await_room(descriptor: int, seconds: float) -> None:
+    """Raises BlockingIOError where nothing can be written for so long."""
+    if not select.select([], [descriptor], [], seconds)[1]:
+        raise BlockingIOError
 
 
 class Background:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from lab.core.steps import Event, Kind
 from lab.engines.protocol import State
-from lab.model.document import JsonDocument, JsonPart, Limited, Moment, Port, Seconds, Text
+from lab.model.document import Count, JsonDocument, JsonPart, Limited, Moment, Number, Port, Seconds, Text
 from lab.model.domain import Verdict
 
 HALF_MADE: Literal["half-made"] = "half-made"
@@ -180,6 +181,42 @@ class LabAction(JsonDocument):
     changed: bool
     """false when there was nothing to do"""
     notes: tuple[str, ...]
+
+
+class WatchedEvent(JsonPart):
+    """What happened, as steps.jsonl has it"""
+
+    kind: Kind
+    step: Count
+    parent: Count
+    """the step within which it was begun, 0 at the top"""
+    name: str
+    at: str
+    seconds: Seconds
+    """since the step began"""
+    text: str
+    done: Number | None
+    total: Number | None
+    """null where it is not known"""
+    informs: bool
+    """it failed, and nothing depends on that"""
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The event as a document has it."""
+        return cls.model_validate(event)
+
+
+class LabWatch(JsonDocument):
+    """What the command at work on a lab did while it was watched, and before"""
+
+    tag = "lab.watch/1"
+
+    lab: Text
+    holder: HolderEntry | None
+    """the command; null when nobody was at work"""
+    events: tuple[WatchedEvent, ...]
+    """oldest first, of a great many the newest; of a step's progress one a second at most"""
 
 
 class LabOpen(JsonDocument):

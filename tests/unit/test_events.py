@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.cli import perform
 from lab.config.loading import PROJECT
 from lab.core import files
 from lab.core import steps as module
@@ -152,13 +153,13 @@ def test_a_reader_that_is_only_slow_gets_all(tmp_path: Path) -> None:
         steps.note("begin")
     for number in range(100):
         steps.note(f"{number} {'x' * 2000}")
-    stream._close()
+    stream.close()
     reader.join(20)
     assert [text.split()[0] for text in heard if text != "begin"] == [str(number) for number in range(100)]
 
 
-def test_a_task_writes_what_the_variable_names(tmp_path: Path) -> None:
-    """Relative to where the user stands, and not one of lab's settings."""
+def cached(tmp_path: Path) -> Path:
+    """A cache with one image in it."""
     work_folder = tmp_path / "cache" / "images" / "canary-1"
     work_folder.mkdir(parents=True)
     (work_folder / "image.tar").write_bytes(b"an image")
@@ -173,11 +174,16 @@ def test_a_task_writes_what_the_variable_names(tmp_path: Path) -> None:
         created=datetime.now(UTC),
     )
     cache.seal(work_folder, manifest)
+    return tmp_path / "cache"
+
+
+def test_a_task_writes_what_the_variable_names(tmp_path: Path) -> None:
+    """Relative to where the user stands, and not one of lab's settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
     env |= {"LAB_EVENTS": "events", "LAB_CWD": str(tmp_path), "LAB_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(
         [Path(sys.executable).parent / "invoke", "image.verify", "--json"],
-        env=env | {"LAB_CACHE_DIR": str(tmp_path / "cache")},
+        env=env | {"LAB_CACHE_DIR": str(cached(tmp_path))},
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -188,3 +194,58 @@ def test_a_task_writes_what_the_variable_names(tmp_path: Path) -> None:
         ("started", "image.verify"),
         ("finished", "image.verify"),
     ]
+
+
+def test_a_stream_that_is_open_gets_them_and_stays_open(tmp_path: Path) -> None:
+    with (tmp_path / "events").open("wb") as stream:
+        target = EventStream(stream.fileno())
+        work(target)
+        target.close()
+        os.write(stream.fileno(), b"{}\n")
+    assert len(read(tmp_path / "events")) == 7
+
+
+def test_a_sleeping_reader_of_a_blocking_stream_holds_no_work() -> None:
+    reading, writing = os.pipe()
+    began = time.monotonic()
+    steps = Steps(EventStream(writing))
+    for _ in range(60):
+        steps.note("x" * 3000)
+    assert time.monotonic() - began < 5
+    os.set_blocking(reading, False)
+    assert all(json.loads(line) for line in os.read(reading, 1 << 20).splitlines())
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_flag_puts_events_in_the_place_of_progress_and_errors_among_them(tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")}
+    env |= {"LAB_CWD": str(tmp_path), "LAB_STATE_DIR": str(tmp_path / "state")}
+    env |= {"LAB_CACHE_DIR": str(cached(tmp_path))}
+    invoke = Path(sys.executable).parent / "invoke"
+
+    def ran(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [invoke, *words], env=env, cwd=PROJECT, capture_output=True, text=True, timeout=60
+        )
+
+    done = ran("image.verify", "--json", "--events")
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(one["kind"], one["name"]) for one in told] == [
+        ("started", "image.verify"),
+        ("finished", "image.verify"),
+    ]
+    assert json.loads(done.stdout)["schema"] == "image.action/1"
+    refused = ran("lab.halt", "--events")
+    assert json.loads(refused.stderr)["kind"] == "error" and refused.returncode == 2
+    assert "there is no lab default" in json.loads(refused.stderr)["what"]
+
+
+def test_the_flag_may_name_a_file_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_CWD", str(tmp_path))
+    monkeypatch.setenv("LAB_EVENTS", "both")
+    assert perform._events(True) and len(perform._events("both")) == 1
+    work(*perform._events("here"))
+    assert len(read(tmp_path / "here")) == len(read(tmp_path / "both")) == 6

@@ -56,7 +56,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, name: str, /, **given: Any) -> Ran:
 
         return record
 
-    def take(command: Any, *, as_json: bool, flags: dict[str, Any] | None) -> None:
+    def take(command: Any, *, as_json: bool, events: str, flags: dict[str, Any] | None) -> None:
         assert command(SESSION) == "reply", "a task gives back what it ran"
         ((target, args),) = called
         raise Ran(target, args, flags or {}, as_json)

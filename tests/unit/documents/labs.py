@@ -101,6 +101,25 @@ EXAMPLES: list[dict[str, Any]] = [
         "logs": [{"file": "dmesg.txt", "recorded": "before", "gone": [], "new": [], "left_out": 0}],
     },
     {
+        "schema": "lab.watch/1",
+        "lab": "a",
+        "holder": {"pid": 7, "verb": "lab.up", "since": AT},
+        "events": [
+            {
+                "kind": "progress",
+                "step": 3,
+                "parent": 1,
+                "name": "vm.boot",
+                "at": AT,
+                "seconds": 4.5,
+                "text": "",
+                "done": 12,
+                "total": None,
+                "informs": False,
+            }
+        ],
+    },
+    {
         "schema": "lab.exec/1",
         "argv": ["uname", "-r"],
         "status": 0,
