@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.config.model import Settings, leaves
+from lab.config.model import Settings
 from lab.config.sources import Layers, read_environment, read_file, read_flags, user_file
 from lab.core import redact
 from lab.core.errors import UsageError
@@ -50,11 +50,7 @@ def load(flags: Mapping[str, Any] | None = None, *, root: Path | None = None) ->
 
 def effective(settings: Settings) -> list[SettingRow]:
     """Every key with its value and origin, in the order of lab.toml; secrets masked."""
-    rows = []
-    for key in leaves():
-        value = settings.value(key)
-        rows.append(SettingRow(key, _shown(value), settings.origins[key]))
-    return rows
+    return [SettingRow(key, _shown(settings.value(key)), origin) for key, origin in settings.origins.items()]
 
 
 def _shown(value: Any) -> Any:

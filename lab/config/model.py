@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from platformdirs import user_cache_path, user_state_path
@@ -243,9 +245,10 @@ class Settings(Section):
         return value
 
 
-def leaves() -> dict[str, FieldInfo]:
+@cache
+def leaves() -> Mapping[str, FieldInfo]:
     """Every key there is, dotted, in the order of lab.toml."""
-    return dict(_walk(Settings, ""))
+    return MappingProxyType(dict(_walk(Settings, "")))
 
 
 def sections() -> list[str]:

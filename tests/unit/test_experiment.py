@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab.core import deadline, lock
+from lab.core import lock
 from lab.core.deadline import cancelled
 from lab.core.errors import BusyError, DeadlineError, InterruptedByUser, LabError, UsageError
 from lab.core.steps import Event
@@ -57,13 +55,6 @@ class Engine:
         }
         absent = {"device": device, "real_mode": None, "long_mode": None}
         self.world.probe = kvm_probe() if spec.nested else kvm_probe(**absent)
-
-
-@pytest.fixture
-def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # of half a thousand small files
-    yield Bed(tmp_path, monkeypatch)
-    deadline.cancelled.clear()
 
 
 @pytest.fixture

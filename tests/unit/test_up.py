@@ -327,7 +327,7 @@ def test_fresh_destroys_nothing_where_a_new_lab_could_not_be_made(
     assert bed.lab().record() == before and bed.world.state is State.RUNNING
 
 
-@pytest.mark.parametrize("state", [State.RUNNING, *HELD])
+@pytest.mark.parametrize("state", [State.RUNNING, *sorted(HELD)])
 def test_what_the_old_lab_gives_back_is_free_for_the_new_one(bed: Bed, state: State) -> None:
     """Its memory, while it runs or stands still, and the ports it holds."""
     _up(bed)
