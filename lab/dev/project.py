@@ -34,6 +34,8 @@ _NEEDED: frozenset[packages.Purpose] = frozenset(
     {"qemu", "ssh", "adb", "build-image", "rehearsal", "rehearsal-amd", "tests", "vagrant"}
 )
 """What all tiers but `unit` need of the host."""
+_SPREAD = {"tests/unit": "load", "tests/integration": "loadgroup"}
+"""Folders whose tests run on all cores at once, and how they are handed out; elsewhere VMs need all."""
 _MARKS = ("failure", "error", "skipped")
 _BIN = Path(sys.executable).parent
 _LINTERS = (
@@ -68,14 +70,13 @@ def test(session: Session, tier: str) -> Reply:
     folders, left_out = _prepared(session, tier)
     started = time.monotonic()
     objecting = _objecting(to_stderr=True)
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "junit.xml"
-        status = proc.passthrough(
-            [sys.executable, "-m", "pytest", f"--junit-xml={report}", "--durations=15", *folders],
-            cwd=ROOT,
-            to_stderr=True,
-        )
-        counts = _read(report)
+    status, cases = 0, list[ElementTree.Element]()
+    with tempfile.TemporaryDirectory() as work:
+        for folder in folders:
+            report = Path(work) / "junit.xml"
+            status = _run(folder, report) or status
+            cases += _cases(report)
+    counts = _counts(cases)
     counts["failures"] += [{"test": tool, "message": "the linter objects"} for tool in objecting]
     good = status == 0 and not objecting
     failed = counts["failed"] + counts["errors"] + len(objecting)
@@ -108,14 +109,27 @@ def _prepared(session: Session, tier: str) -> tuple[list[str], list[str]]:
     return TIERS["unit"], [why]
 
 
-def _read(report: Path) -> dict[str, Any]:
-    """The counts and failures in pytest's report; one error when it wrote none."""
+def _run(folder: str, report: Path) -> int:
+    """Run the tests of a folder, on all cores where they bear that; what pytest ended with."""
+    spread = ["--numprocesses=auto", f"--dist={_SPREAD[folder]}"] if folder in _SPREAD else []
+    words = [f"--junit-xml={report}", "--durations=15", *spread, folder]
+    return proc.passthrough([sys.executable, "-m", "pytest", *words], cwd=ROOT, to_stderr=True)
+
+
+def _cases(report: Path) -> list[ElementTree.Element]:
+    """The tests in pytest's report, which is taken away; a failed one where it wrote none."""
     if not report.is_file():
-        failure = {"test": "pytest", "message": "it ended without a report"}
-        nothing = dict.fromkeys(("passed", "failed", "skipped"), 0)
-        return {**nothing, "errors": 1, "left_out": [], "failures": [failure], "report": None}
+        case = ElementTree.Element("testcase", classname="pytest", name="report")
+        ElementTree.SubElement(case, "error", message="it ended without a report")
+        return [case]
     # Written by pytest a moment ago, in a folder of our own: not untrusted input.
-    cases = list(ElementTree.parse(report).getroot().iter("testcase"))  # noqa: S314
+    root = ElementTree.parse(report).getroot()  # noqa: S314
+    report.unlink()
+    return list(root.iter("testcase"))
+
+
+def _counts(cases: list[ElementTree.Element]) -> dict[str, Any]:
+    """The counts and failures of tests, as TestReport has them."""
     marks = {mark: [case for case in cases if case.find(mark) is not None] for mark in _MARKS}
     failures = [
         {"test": f"{case.get('classname')}::{case.get('name')}", "message": _message(case)}

@@ -26,6 +26,27 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+_WITH_GUESTS = {
+    "test_adb",
+    "test_bochs",
+    "test_canary_image",
+    "test_docker_android",
+    "test_double",
+    "test_kvm_probe",
+    "test_qemu_engine",
+    "test_qemu_faults",
+    "test_qemu_network",
+}
+"""The files with guests on an emulated processor: one at a time, or their deadlines would be the host's."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together, those with guests follow each other, and all else runs beside them."""
+    for item in items:
+        group = "guests" if item.path.stem in _WITH_GUESTS else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def vbox_root() -> Root:
     """The cached Debian root with VirtualBox, built if it is not there."""

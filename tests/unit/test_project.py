@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from lab.core import proc
-from lab.core.errors import BlockedError
+from lab.core.errors import BlockedError, ExitCode
 from lab.dev import project
 from lab.host import packages
 from lab.host.packages import Requirement
@@ -90,4 +90,27 @@ def test_where_all_can_be_had_all_of_it_runs(
     document = checked(project.test(session, tier))
     assert ran == project.TIERS[tier]
     assert bool(asked) is (tier != "unit")
-    assert document["left_out"] == ["2 tests: needs Linux", "1 tests: no gpg here"]
+    folders = len(ran)
+    assert document["left_out"] == [f"{2 * folders} tests: needs Linux", f"{folders} tests: no gpg here"]
+    assert (document["passed"], document["skipped"]) == (folders, 3 * folders)
+
+
+@pytest.mark.parametrize(("failing", "writes"), [("tests/unit", True), ("tests/integration", False)])
+def test_a_folder_that_fails_is_not_forgotten_when_the_next_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, writes: bool
+) -> None:
+    def passthrough(argv: Sequence[Any], **_: object) -> int:
+        failed = str(argv[-1]) == failing
+        report = next((str(word) for word in argv if str(word).startswith("--junit-xml=")), "")
+        if report and (writes or not failed):
+            Path(report.partition("=")[2]).write_text(REPORT)
+        return int(failed)
+
+    monkeypatch.setattr(proc, "passthrough", passthrough)
+    session, _ = _on(tmp_path, monkeypatch)
+    reply = project.test(session, "all")
+    document = checked(reply)
+    assert reply.code == ExitCode.INTERNAL
+    assert document["errors"] == int(not writes)
+    assert [each["test"] for each in document["failures"]] == ([] if writes else ["pytest::report"])
+    assert document["passed"] == (3 if writes else 2)
