@@ -179,3 +179,16 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
             hint="free some space (`invoke image.prune` removes unused images), or move lab's folders "
             "with LAB_STATE_DIR and LAB_CACHE_DIR",
         )
+
+
+def space_used(folder: Path) -> int:
+    """Bytes that a folder's files take on the disk: no holes, hard links once, nothing behind symbolic links.
+
+    What goes away meanwhile is left out; a folder that is not there takes nothing.
+    """
+    allocated = dict[tuple[int, int], int]()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            allocated[status.st_dev, status.st_ino] = status.st_blocks * 512  # POSIX counts in 512 bytes
+    return sum(allocated.values())

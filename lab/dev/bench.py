@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 from rich.table import Table
 
 from lab import __version__
@@ -35,6 +36,8 @@ _INVOKE = Path(sys.executable).parent / "invoke"
 _NAME = "bench"
 _BARE_DEADLINE = 400.0
 _BARE_TRIES = 3
+_BLOCK = 512
+"""Bytes: what getrusage counts output in, on Linux."""
 
 
 class _Runner:
@@ -59,6 +62,11 @@ class _Runner:
                 f"`invoke {' '.join(words)}` ended with {done.returncode}", tail=done.stderr[-2000:]
             )
         return time.monotonic() - started
+
+    def written_by_vm(self) -> int:
+        """Bytes that the VM's process has written to the disk; Linux counts them."""
+        pid = Path(self.env["LAB_STATE_DIR"], "labs", _NAME, "vm", "qemu.pid").read_text()
+        return int(psutil.Process(int(pid)).io_counters().write_bytes)
 
     def clean_up(self) -> None:
         """Destroy the lab, whatever state an interruption left it in."""
@@ -94,9 +102,10 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
     try:
         runner.seconds("image.build")  # what follows is measured with images cached
         take("invoke --list", 0.7, lambda: runner.seconds("--list"), runs * 3)
-        bare, lab_up = _pairs(session, runner, runs)
+        bare, lab_up, written = _pairs(session, runner, runs)
         add("bare script, same steps", bare)
         add("up, images cached", lab_up, note="each after a run of the bare script")
+        add("written to disk by an up", written, note="by lab and by the VM's process", unit="MiB")
         take("up on a ready lab", 5.0, lambda: runner.seconds("lab.up", "--name", _NAME))
         take("lab.status --json", 1.0, lambda: runner.seconds("lab.status", "--json", "--name", _NAME))
         take("suspend and resume", 30.0, lambda: _sleep_and_wake(runner))
@@ -135,16 +144,23 @@ def measure(name: str, unit: str, values: list[float], limit: float | None, note
     )
 
 
-def _pairs(session: Session, runner: _Runner, times: int) -> tuple[list[float], list[float]]:
-    """The bare script and `lab.up` from no lab, in turns: a shared machine is not as fast all day."""
-    bare, lab_up = [], []
+def _pairs(session: Session, runner: _Runner, times: int) -> tuple[list[float], list[float], list[float]]:
+    """The bare script and `lab.up` from no lab, in turns: a shared machine is not as fast all day.
+
+    The seconds of each, and the MiB that each `lab.up` wrote: none where the system does not count them.
+    """
+    bare, lab_up, written = [], [], list[float]()
     for number in range(times):
         runner.clean_up()
         with session.steps.step("bench.pair", f"{number + 1} of {times}") as step:
             bare.append(_bare_at_last(session, step))
+            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_oublock
             lab_up.append(runner.seconds("lab.up", "--name", _NAME))
+            blocks = resource.getrusage(resource.RUSAGE_CHILDREN).ru_oublock - before
+            if sys.platform == "linux":
+                written.append((blocks * _BLOCK + runner.written_by_vm()) / 2**20)
             step.result = f"bare {bare[-1]:.1f} s, lab.up {lab_up[-1]:.1f} s"
-    return bare, lab_up
+    return bare, lab_up, written
 
 
 def _cold() -> float:

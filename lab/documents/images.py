@@ -36,6 +36,8 @@ class ImageList(JsonDocument):
 
     cache: Text
     images: tuple[ImageEntry, ...]
+    disk_bytes: Count
+    """what all that is cached takes on the disk: images, disks converted for VirtualBox, boxes, downloads"""
 
 
 class ImageResult(JsonPart):

@@ -104,6 +104,8 @@ class LabStatus(JsonDocument):
     """null when the VM cannot be asked"""
     evidence: str | None
     """the latest evidence folder"""
+    disk_bytes: Count
+    """what the lab's folder takes on this host's disk; the cached image below it is not in it"""
 
 
 class ListedLab(JsonPart):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lab.core import files
 from lab.core.showing import table
 from lab.documents.images import ImageEntry, ImageList
 from lab.images import cache
@@ -32,5 +33,8 @@ def list_images(session: Session) -> Reply:
             for row in rows
         ),
     )
+    used_bytes = files.space_used(session.settings.cache_dir)
     nothing = "no images are cached: `bin/invoke image.build` builds them"
-    return Reply.of(ImageList(cache=str(session.images), images=rows), listed if rows else nothing)
+    document = ImageList(cache=str(session.images), images=rows, disk_bytes=used_bytes)
+    all_of_it = f"{session.settings.cache_dir}: {used_bytes >> 20} MiB in all"
+    return Reply.of(document, listed if rows else nothing, all_of_it)

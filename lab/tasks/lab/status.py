@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from lab.core import lock, system
+from lab.core import files, lock, system
 from lab.core.deadline import Deadline
 from lab.core.errors import InterruptedByUser, LabError
 from lab.core.showing import labelled, table
@@ -40,6 +40,7 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
     with system.explained(session.settings.state_dir):
         held = lock.holder(bench.lab.lock_file)
         runs = evidence.runs(session.store.evidence_folder, name)
+        used = files.space_used(bench.lab.folder)
     running = state == State.RUNNING
     status = LabStatus(
         lab=StatusOfLab(
@@ -59,6 +60,7 @@ def status(session: Session, name: str, deep: bool = False) -> Reply:
         holder=held,
         container=_container(bench) if deep and running else None,
         evidence=str(runs[-1]) if runs else None,
+        disk_bytes=used,
     )
     bench.close()
     return Reply.of(status, *_lines(status))
@@ -142,6 +144,7 @@ def _lines(status: LabStatus) -> list[str]:
         ("held by", f"{holder.verb} (pid {holder.pid}, since {holder.since})" if holder else ""),
         ("screen", _screen(status)),
         ("evidence", status.evidence or ""),
+        ("on disk", f"{status.disk_bytes >> 20} MiB"),
         *beside,
     ]
     return labelled(lines, 11)
