@@ -53,6 +53,7 @@ EXAMPLES: list[dict[str, Any]] = [
                 "in_use_by": ["a"],
             }
         ],
+        "disk_bytes": 734003200,
     },
     {
         "schema": "image.action/1",

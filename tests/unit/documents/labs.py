@@ -52,6 +52,7 @@ EXAMPLES: list[dict[str, Any]] = [
             "facts": {},
         },
         "evidence": "evidence/default/1",
+        "disk_bytes": 734003200,
     },
     {
         "schema": "lab.list/1",
