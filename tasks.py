@@ -75,13 +75,14 @@ def validate(session: Session, name: str = NAME, claim: str = "", compare: bool 
     help={
         "runs": "boots of L2 by each way to run it",
         "seed": "repeats the order of an earlier run; 0: a new one",
+        "arm": "--no-arm: without the ARM machine, whose image is made or fetched for this alone",
     },
 )
-def compare(session: Session, name: str = NAME, runs: int = 3, seed: int = 0) -> Reply:
-    """Time boots of L2 with nested KVM and without any acceleration, and show the ratio."""
+def compare(session: Session, name: str = NAME, runs: int = 3, seed: int = 0, arm: bool = True) -> Reply:
+    """Time boots of L2 with nested KVM, without, and of an emulated ARM machine, and show the ratios."""
     from lab.tasks.lab.compare import compare
 
-    return compare(session, name=name, runs=runs, seed=seed)
+    return compare(session, name=name, runs=runs, seed=seed, arm=arm)
 
 
 @does()

@@ -28,7 +28,7 @@ from lab.model.domain import Nesting
 from lab.theory import conclusion
 from lab.theory.experiment import AskedCell, TrialEntry
 
-Route = Literal["nested-kvm", "no-acceleration"]
+Route = Literal["nested-kvm", "no-acceleration", "arm"]
 
 
 class MeasuredHost(JsonPart):
@@ -68,10 +68,12 @@ class ComparedEmulator(JsonPart):
 
 
 class ComparedRoute(JsonPart):
-    route: Route | Literal["arm"]
+    route: Route
     title: Text
     why_not: str
     """why it was not measured; empty when it was tried"""
+    image: str = Field(default="", exclude_if=not_)
+    """of the ARM machine, which is not the emulator's own; absent where none was tried"""
 
 
 class MeasurementOutcome(StrEnum):
@@ -131,7 +133,7 @@ class RatioEntry(JsonPart):
 
 
 class LabCompare(JsonDocument):
-    """Boots of L2, timed with nested KVM and without acceleration in one VM"""
+    """Boots of L2, timed in one VM with nested KVM, without acceleration, and of an emulated ARM machine"""
 
     tag = "lab.compare/1"
 

@@ -1,8 +1,8 @@
-"""What came of a comparison: how many times longer L2 boots without nested KVM."""
+"""What came of a comparison: how many times longer L2 boots without nested KVM, and as an ARM machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lab.documents.measured import (
@@ -14,7 +14,7 @@ from lab.documents.measured import (
     RouteSummary,
 )
 from lab.experiments import numbers
-from lab.experiments.measuring import ARM, KVM, ROUTES, TCG, TITLES
+from lab.experiments.measuring import ARM, KVM, PAIR, TCG, TITLES
 from lab.experiments.series import Series, counted
 from lab.reports.html.charts import Chart, TimesBar, durations
 from lab.reports.html.measured import PageTable
@@ -22,6 +22,11 @@ from lab.reports.html.measured import PageTable
 _OUTCOMES = list(MeasurementOutcome)
 _IN_VAIN = (MeasurementOutcome.FAILED, MeasurementOutcome.TIMEOUT)
 """Tried and waited for: the picture shows for how long."""
+_NOT_ITS_OWN = (
+    "an ARM image of Android is not measured, only predicted, with its source: `invoke theory.explain`"
+)
+_PAIRS = ((TCG, KVM), (ARM, KVM), (ARM, TCG))
+"""The ratios: what took longer, over what it is compared with."""
 
 
 class Comparison(Series[LabCompare]):
@@ -40,50 +45,51 @@ class Comparison(Series[LabCompare]):
         emulators: Sequence[Mapping[str, Any]],
         seed: int,
         arm: str,
+        arm_image: str = "",
         **known: Any,
     ) -> Comparison:
         """The result of these measurements, one for each turn that was planned.
 
-        `arm` is why the ARM route was not measured; `known` are further members of LabCompare.
+        `arm` is why no ARM machine was to be measured, `arm_image` else what it is an image of; `known` are
+        further members of LabCompare.
         """
+        planned = {(item.emulator, item.route) for item in measurements}
         rows = [
             _summary(
                 name, route, [item for item in measurements if (item.emulator, item.route) == (name, route)]
             )
             for name in (str(item["name"]) for item in emulators)
-            for route in ROUTES
+            for route in TITLES
+            if route in PAIR or (name, route) in planned
         ]
-        pairs = zip(rows[::2], rows[1::2], strict=True)
-        ratios = [(kvm.emulator, numbers.ratio(tcg.values, kvm.values, seed)) for kvm, tcg in pairs]
-        routes = [(route, "") for route in ROUTES] + [(ARM, arm)]
+        routes = [ComparedRoute(route=route, title=TITLES[route], why_not="") for route in PAIR]
+        why = arm or _why_never([item for item in measurements if item.route == ARM])
+        routes.append(ComparedRoute(route=ARM, title=TITLES[ARM], why_not=why, image=arm_image))
         return cls(
             LabCompare(
                 emulators=emulators,
                 seed=seed,
-                routes=[
-                    ComparedRoute(route=route, title=TITLES[route], why_not=why) for route, why in routes
-                ],
+                routes=routes,
                 measurements=measurements,
                 summary=rows,
-                ratios=[
-                    RatioEntry(emulator=name, over=TCG, under=KVM, **ratio.as_dict())
-                    for name, ratio in ratios
-                    if ratio
-                ],
+                ratios=list(_ratios(rows, seed)),
                 **known,
             )
         )
 
     @property
     def complete(self) -> bool:
-        """Whether every emulator has a ratio."""
-        return len(self.document.ratios) == len(self.document.emulators)
+        """Whether of every emulator is known what nested KVM is worth against x86 without it."""
+        known = {ratio.emulator for ratio in self.document.ratios if (ratio.over, ratio.under) == (TCG, KVM)}
+        return len(known) == len(self.document.emulators)
 
     @property
     def sentence(self) -> str:
         """What the ratios say, and of which emulator nothing can be said."""
-        ratios = {ratio.emulator: ratio for ratio in self.document.ratios}
-        return " ".join(_sentence(each.name, ratios.get(each.name)) for each in self.document.emulators)
+        return " ".join(
+            _sentence(each.name, [ratio for ratio in self.document.ratios if ratio.emulator == each.name])
+            for each in self.document.emulators
+        )
 
     def notes(self) -> list[str]:
         """The cell and the order, why the ARM route is missing, and how many boots gave no figure."""
@@ -92,6 +98,7 @@ class Comparison(Series[LabCompare]):
             f"measured in one VM ({where.engine} {where.engine_version}, {where.acceleration}, "
             f"nesting: {where.nesting}), in random order, seed {self.document.seed}",
             *(f"{route.title}: {route.why_not}" for route in self.document.routes if route.why_not),
+            *(f"{each.name}: {_NOT_ITS_OWN}" for each in self.document.emulators if each.android),
         ]
         lost = sum(item.outcome is not MeasurementOutcome.MEASURED for item in measurements)
         if lost:
@@ -165,13 +172,45 @@ def _summary(emulator: str, route: str, mine: Sequence[MeasurementEntry]) -> Rou
     )
 
 
-def _sentence(name: str, ratio: RatioEntry | None) -> str:
-    if ratio is None:
-        return f"{name}: no ratio, because one side was never measured."
-    times = f"{name}: without nested KVM L2 took {ratio.value:.1f} times"
-    if ratio.low is None:
-        return f"{times} as long to boot ({ratio.how})."
-    return (
-        f"{times} ({ratio.low:.1f} to {ratio.high:.1f}) as long to boot; "
-        f"n = {ratio.n_over} and {ratio.n_under}, in brackets the {ratio.how}."
-    )
+def _why_never(entries: Sequence[MeasurementEntry]) -> str:
+    """Why nothing was tried, where something that was needed was absent each time."""
+    if any(item.outcome is not MeasurementOutcome.BLOCKED for item in entries):
+        return ""
+    return next((item.why for item in entries), "")
+
+
+def _ratios(rows: Sequence[RouteSummary], seed: int) -> Iterator[RatioEntry]:
+    values = {(row.emulator, row.route): row.values for row in rows}
+    for name in dict.fromkeys(row.emulator for row in rows):
+        for over, under in _PAIRS:
+            ratio = numbers.ratio(values.get((name, over), ()), values.get((name, under), ()), seed)
+            if ratio:
+                yield RatioEntry(emulator=name, over=over, under=under, **ratio.as_dict())
+
+
+def _sentence(name: str, ratios: Sequence[RatioEntry]) -> str:
+    known = {(ratio.over, ratio.under): ratio for ratio in ratios}
+    worth, against_arm, arm = (known.get(pair) for pair in _PAIRS)
+    parts = [
+        f"without nested KVM L2 took {_times(worth)} as long to boot"
+        if worth
+        else "no ratio, because one side was never measured"
+    ]
+    if against_arm:
+        parts.append(f"an emulated ARM L2 took {_times(against_arm)} as long as L2 by nested KVM")
+    if arm:
+        parts.append(f"and {_times(arm)} as long as x86 without KVM")
+    sentence = f"{name}: {', '.join(parts)}"
+    if not ratios:
+        return f"{sentence}."
+    if all(ratio.low is None for ratio in ratios):
+        return f"{sentence} ({ratios[0].how})."
+    counts = {ratio.over: ratio.n_over for ratio in ratios} | {ratio.under: ratio.n_under for ratio in ratios}
+    measured = " and ".join(str(counts[route]) for route in (TCG, KVM, ARM) if route in counts)
+    hows = "; ".join(dict.fromkeys(ratio.how for ratio in ratios))
+    return f"{sentence}; n = {measured}, in brackets the {hows}."
+
+
+def _times(ratio: RatioEntry) -> str:
+    bounds = "" if ratio.low is None else f" ({ratio.low:.1f} to {ratio.high:.1f})"
+    return f"{ratio.value:.1f} times{bounds}"

@@ -16,6 +16,9 @@ from lab.images.cache import CachedImage
 Architecture = Literal["amd64", "arm64"]
 """As Debian and Docker call it."""
 
+MACHINES: Final[dict[Architecture, str]] = {"amd64": "x86_64", "arm64": "aarch64"}
+"""What `uname -m` calls them."""
+
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "canary"
 REPOSITORY = "lab/canary"
 BUILDERS = (
@@ -38,6 +41,12 @@ X86: Final = CanaryBuild("canary", "amd64", "amd64")
 ARM: Final = CanaryBuild("canary-arm64", "arm64", "arm64")
 EMULATED_ARM: Final = CanaryBuild("canary-arm64-emulated", "amd64", "arm64")
 """Its L2 is emulated whatever the machine: no KVM on x86 runs it."""
+EMULATED_ARM_MIB: Final = 512
+"""What it takes of its VM's memory while it runs: 256 for L2, the rest for QEMU and what it translates."""
+EMULATED_ARM_NEEDS: Final = (
+    "the ARM image: unless it is cached, about 90 MB of packages and 1 GiB of this disk while it is made; "
+    f"40 MB to the VM and 200 MB of its disk; {EMULATED_ARM_MIB} MiB of its memory while it runs"
+)
 BUILDS: Final = {build.name: build for build in (X86, ARM, EMULATED_ARM)}
 
 

@@ -43,6 +43,13 @@ def _published(name: str, engine: str) -> PublishedImage:
     return published(name, engine)
 
 
+def _arm_canary(place: Place) -> Emulator:
+    from lab.emulators.canary import Canary
+    from lab.images.canary_recipe import EMULATED_ARM
+
+    return Canary(place, EMULATED_ARM)
+
+
 def _guest_image(session: Session, record: Record) -> tuple[str, str]:
     from lab.workflow.guest_image import guest_image
 
@@ -57,6 +64,8 @@ class Factories:
     """The engine of a name. Raises UsageError for an unknown one."""
     emulator: Callable[[str, Place], Emulator] = emulators.emulator
     """The emulator of a kind at a place. Raises UsageError for an unknown kind."""
+    arm_canary: Callable[[Place], Emulator] = _arm_canary
+    """The canary whose L2 is an ARM machine, emulated: for lab.compare, which times its boots."""
     emulator_kind: Callable[[str, Settings], EmulatorKind] = emulators.kind
     """What a kind of emulator says of itself. Raises UsageError for an unknown one."""
     guest: Callable[..., Guest] = Guest

@@ -20,16 +20,17 @@ from lab.core.steps import Steps
 from lab.host import ports
 from lab.images import apt_sources, canary
 from lab.images.cache import CachedImage
+from lab.images.canary_recipe import X86, CanaryBuild
 
 
-def image() -> CachedImage:
+def image(build: CanaryBuild = X86) -> CachedImage:
     """The canary image of the user's own cache, built if it is not there."""
     base = os.environ.get("LAB_CACHE_DIR") or user_cache_path("lab", appauthor=False)
     cache = Path(base) / "images"
-    found = canary.find(cache)
+    found = canary.find(cache, build)
     if found is None:
         with Steps().step("canary") as step:
-            found = canary.build(cache, step, debian_archive())
+            found = canary.build(cache, step, debian_archive(), build)
     return found
 
 

@@ -21,6 +21,7 @@ from lab.emulators.docker_android.kind import DockerAndroidKind
 from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.kind import EmulatorKind
 from lab.host.facts import HostFacts, parse_cpuinfo
+from lab.images.canary_recipe import EMULATED_ARM
 from lab.images.published import PublishedImage
 from lab.records.labs import Lab
 from lab.records.record import Instance
@@ -76,6 +77,7 @@ class Bed:
         self.factories = Factories(
             engine=lambda *_: FakeEngine(world),
             emulator=lambda kind, place: _emulator(world, kind, place),
+            arm_canary=lambda place: FakeEmulator(world, EMULATED_ARM.name, instance=place.instance),
             guest=lambda **more: FakeGuest(world, **more),
             log_in=_log_in,
             host=host,

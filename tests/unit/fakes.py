@@ -42,6 +42,7 @@ from lab.engines.protocol import (
 )
 from lab.guest.ssh import Result
 from lab.guest.terms import OWN
+from lab.images.canary_recipe import EMULATED_ARM
 from tests.unit.probed import cpu_facts, kvm_probe, word_in
 
 KVM, TCG = "KVMKVMKVM", "TCGTCGTCGTCG"
@@ -114,6 +115,8 @@ class World:
     """The version of L1's Docker; empty where none answers."""
     to_be_fetched: bool = False
     """The emulator's image is gigabytes, and not here."""
+    l1_machine: str = "x86_64"
+    """What `uname -m` says in L1."""
     l1_memory_mib: int = 8000
     """What is available of L1's memory."""
     failures: list[str | LabError] = field(default_factory=list)
@@ -312,6 +315,8 @@ class FakeGuest:
         if "is-system-running" in "".join(argv):
             state = self.world.boot_states.pop(0) if self.world.boot_states else "running"
             return f"{state}\n{self.world.boot_jobs}"
+        if argv[0] == "uname":
+            return f"{self.world.l1_machine}\n"
         if argv[0] == "cat":
             btime = int(time.time() + self.world.l1_ahead) - 5
             return f"{self.world.l1_boot_id}\n5.1 9\nLinux\n6.12\ncpu 1 2\nbtime {btime}\n"
@@ -422,6 +427,8 @@ class FakeEmulator:
         self.world.did("compare")
         if self.world.boots is not None:
             return self.world.boots(self, acceleration, deadline)
+        if self.name == EMULATED_ARM.name:
+            return 90.0
         return {"kvm": 6.0, "tcg": 60.0}[acceleration]
 
     def state(self, guest: Any) -> ContainerState:

@@ -21,7 +21,7 @@ from lab.emulators.protocol import ContainerState, NestedFailedError, NestedLost
 from lab.emulators.transfer import ImageArchive, is_same
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
-from lab.images.canary_recipe import X86
+from lab.images.canary_recipe import EMULATED_ARM, X86
 from tests.unit.canaries import CONTAINER_JSON, LOG, Shell, built, canary, guest, place
 
 _ENDS = (("KILL", 137), ("SEGV", 139), ("ABRT", 134), ("TERM", 143))
@@ -39,6 +39,19 @@ def test_log_of_an_emulated_l2_is_none() -> None:
     with pytest.raises(InconclusiveError):
         console.proof(emulated)
     assert console.seconds(emulated, "tcg") == 6.05
+
+
+@pytest.mark.parametrize("told", ["", "machine=", "machine=x86_64", "xmachine=aarch64"])
+def test_an_l2_that_does_not_say_it_is_of_arm_is_not_timed_as_one(told: str) -> None:
+    emulated = LOG.replace("(kvm)", "(tcg)")
+    arm = emulated.replace("machine=x86_64", "machine=aarch64")
+    assert console.seconds(arm, "tcg", machine="aarch64") == 6.05
+    with pytest.raises(InconclusiveError, match="a machine of aarch64"):
+        console.seconds(emulated.replace("machine=x86_64", told), "tcg", machine="aarch64")
+
+
+def test_arm_canary_is_named_by_its_own_image(tmp_path: Path) -> None:
+    assert Canary(place(tmp_path), EMULATED_ARM).image_id() == "canary-arm64-emulated (not built)"
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,16 @@ from lab.emulators.canary import Canary
 from lab.emulators.protocol import NestedFailedError
 from lab.engines.protocol import State
 from lab.experiments import measuring
-from lab.experiments.measuring import KVM, TCG
+from lab.experiments.measuring import ARM, KVM, TCG
 from lab.experiments.turns import plan
 from lab.guest.ssh import Guest, Result
+from lab.images.canary_recipe import EMULATED_ARM
 from lab.tasks.lab import power
 from lab.tasks.lab.compare import compare
 from lab.tasks.lab.up import up
+from lab.workflow.session import Reply
 from tests import schema
-from tests.unit.bed import Bed, checked, host
+from tests.unit.bed import Bed, checked
 from tests.unit.fakes import FakeEmulator
 
 NAME = "default"
@@ -44,6 +46,10 @@ def boots(bed: Bed, boot: Boot) -> list[tuple[str, str]]:
 
     bed.world.boots = boots
     return seen
+
+
+def run_of(reply: Reply) -> Path:
+    return Path(reply.document["evidence"])
 
 
 def outcomes(document: dict[str, Any]) -> list[str]:
@@ -69,15 +75,18 @@ def test_the_ratio_has_n_and_spread_and_the_files_are_there(ready: Bed) -> None:
         reply = compare(ready.session(), NAME, runs=2, seed=7)
     document = checked(reply)
     assert reply.code == 0
-    (ratio,) = document["ratios"]
-    assert (ratio["value"], ratio["n_over"], ratio["n_under"]) == (10.0, 2, 2)
-    assert (ratio["low"], ratio["high"]) == (10.0, 10.0)
-    assert outcomes(document) == ["measured"] * 4
-    assert [row["n"] for row in document["summary"]] == [2, 2]
+    assert [
+        (ratio["over"], ratio["under"], ratio["value"], ratio["n_over"], ratio["n_under"], ratio["low"])
+        for ratio in document["ratios"]
+    ] == [(TCG, KVM, 10.0, 2, 2, 10.0), (ARM, KVM, 15.0, 2, 2, 15.0), (ARM, TCG, 1.5, 2, 2, 1.5)]
+    assert outcomes(document) == ["measured"] * 6
+    assert [(row["route"], row["n"]) for row in document["summary"]] == [(KVM, 2), (TCG, 2), (ARM, 2)]
     run = Path(document["evidence"])
     assert json.loads((run / "compare.json").read_text())["ratios"] == document["ratios"]
     assert (run / "compare.png").read_bytes().startswith(b"\x89PNG")
-    assert "10.0 times" in (run / "compare.html").read_text()
+    for page in ("compare.html", "compare.md"):
+        text = (run / page).read_text()
+        assert "10.0 times" in text and "15.0 times" in text and "ARM image" in text
 
 
 def test_the_order_is_that_of_the_seed(ready: Bed) -> None:
@@ -107,7 +116,7 @@ def test_a_boot_that_gives_no_figure_is_recorded(ready: Bed, error: Exception, o
         return {"kvm": 5.0, "tcg": 50.0}[acceleration]
 
     boots(ready, boot)
-    reply = compare(ready.session(), NAME, runs=3)
+    reply = compare(ready.session(), NAME, runs=3, arm=False)
     document = checked(reply)
     assert sorted(outcomes(document)) == sorted(["measured"] * 5 + [outcome])
     (lost,) = (row for row in document["measurements"] if row["outcome"] == outcome)
@@ -125,7 +134,7 @@ def test_without_one_side_there_is_no_ratio(ready: Bed) -> None:
         return 50.0
 
     boots(ready, boot)
-    reply = compare(ready.session(), NAME, runs=2)
+    reply = compare(ready.session(), NAME, runs=2, arm=False)
     assert (checked(reply)["ratios"], reply.code) == ([], 12)
     assert "no ratio" in (Path(reply.document["evidence"]) / "compare.html").read_text()
 
@@ -138,7 +147,7 @@ def test_a_vm_that_dies_ends_the_run_and_nothing_is_dropped(ready: Bed) -> None:
     seen = boots(ready, boot)
     document = checked(compare(ready.session(), NAME, runs=3))
     assert len(seen) == 1
-    assert outcomes(document) == ["timeout"] + ["not taken"] * 5
+    assert outcomes(document) == ["timeout"] + ["not taken"] * 8
     assert document["measurements"][-1]["why"] == "the VM is crashed"
 
 
@@ -159,7 +168,7 @@ def test_an_interruption_keeps_what_was_measured(ready: Bed, error: BaseExceptio
     assert session.evidence is not None
     document = json.loads((session.evidence / "compare.json").read_text())
     schema.validate(document)
-    assert outcomes(document) == ["measured"] * 3 + ["not taken"] * 5
+    assert outcomes(document) == ["measured"] * 3 + ["not taken"] * 9
     assert {row["why"] for row in document["measurements"][3:]} == {"interrupted"}
     assert (session.evidence / "compare.png").exists()
 
@@ -174,7 +183,7 @@ def test_what_an_interruption_broke_is_no_failure(ready: Bed) -> None:
     with pytest.raises(InterruptedByUser):
         compare(session, NAME, runs=1)
     assert session.evidence is not None
-    assert outcomes(json.loads((session.evidence / "compare.json").read_text())) == ["not taken"] * 2
+    assert outcomes(json.loads((session.evidence / "compare.json").read_text())) == ["not taken"] * 3
 
 
 def test_cleaning_up_waits_although_all_waiting_was_cancelled() -> None:
@@ -230,10 +239,14 @@ def test_a_lab_without_an_emulator_is_compared_with_the_canary(bed: Bed) -> None
 def test_android_is_compared_beside_the_canary(bed: Bed) -> None:
     up(bed.session(emulator="docker-android"), NAME)
     seen = boots(bed, lambda emulator, accel: {"kvm": 5.0, "tcg": 50.0}[accel] * (1 + emulator.android))
-    document = checked(compare(bed.session(), NAME, runs=2))
-    assert {name for name, _ in seen} == {"canary", "docker-android"}
+    reply = compare(bed.session(), NAME, runs=2)
+    document = checked(reply)
+    assert {name for name, _ in seen} == {"canary", "docker-android", EMULATED_ARM.name}
     assert [item["android"] for item in document["emulators"]] == [False, True]
-    assert len(document["ratios"]) == 2
+    pairs = [(ratio["emulator"], ratio["over"], ratio["under"]) for ratio in document["ratios"]]
+    arm = [("canary", ARM, KVM), ("canary", ARM, TCG)]
+    assert pairs == [("canary", TCG, KVM), *arm, ("docker-android", TCG, KVM)]
+    assert "an ARM image of Android is not measured" in (run_of(reply) / "compare.md").read_text()
 
 
 def test_an_image_that_cannot_be_had_blocks_its_own_boots_only(bed: Bed) -> None:
@@ -246,23 +259,74 @@ def test_an_image_that_cannot_be_had_blocks_its_own_boots_only(bed: Bed) -> None
                 raise BlockedError("the VM's disk is full")
 
         bed.patch.setattr(FakeEmulator, "load", load)
-        reply = compare(bed.session(), NAME, runs=1)
+        reply = compare(bed.session(), NAME, runs=1, arm=False)
         rows = {(row["emulator"], row["outcome"], row["why"]) for row in checked(reply)["measurements"]}
         assert rows == {(absent, "blocked", "the VM's disk is full"), (other, "measured", "")}
         assert reply.code == 12
 
 
-def test_the_arm_route_is_never_pretended(ready: Bed) -> None:
-    (arm,) = (
-        row for row in checked(compare(ready.session(), NAME, runs=1))["routes"] if row["route"] == "arm"
-    )
-    assert arm["why_not"].startswith("not possible here") and "x86_64" in arm["why_not"]
-    on_arm = host()
-    object.__setattr__(on_arm, "arch", "arm64")
-    ready.use(host=lambda: on_arm)
+@pytest.mark.parametrize(
+    ("machine", "arm", "words"),
+    [
+        ("aarch64", True, "the VM is an ARM machine itself"),
+        ("riscv64", True, "alone, and the VM is riscv64"),
+        ("x86_64", False, "not asked for"),
+    ],
+)
+def test_the_arm_route_is_never_pretended(ready: Bed, machine: str, arm: bool, words: str) -> None:
+    ready.world.l1_machine = machine
+    seen = boots(ready, lambda *_: 5.0)
+    reply = compare(ready.session(), NAME, runs=1, arm=arm)
+    document = checked(reply)
+    assert len(seen) == 2 and all(row["route"] != ARM for row in document["measurements"])
+    assert document["routes"][-1]["route"] == ARM and words in document["routes"][-1]["why_not"]
+    assert "image" not in document["routes"][-1] and len(document["ratios"]) == 1
+    assert words in (run_of(reply) / "compare.md").read_text() and reply.code == 0
+
+
+@pytest.mark.parametrize("call", ["prepare", "load"])
+def test_without_an_arm_image_the_other_two_stand(ready: Bed, call: str) -> None:
+    def fail(self: FakeEmulator, *_: object) -> None:
+        if self.name == EMULATED_ARM.name:
+            raise BlockedError("no mirror answers")
+
+    ready.patch.setattr(FakeEmulator, call, fail)
+    reply = compare(ready.session(), NAME, runs=2)
+    document = checked(reply)
+    assert [ratio["over"] for ratio in document["ratios"]] == [TCG] and reply.code == 0
+    assert document["routes"][-1]["why_not"] == "no mirror answers"
+    assert document["summary"][-1]["without"] == ["2 blocked"]
+    assert "no mirror answers" in (run_of(reply) / "compare.html").read_text()
+
+
+def test_an_arm_boot_that_fails_is_recorded_and_costs_the_others_nothing(ready: Bed) -> None:
+    def boot(emulator: FakeEmulator, acceleration: str) -> float:
+        if emulator.name == EMULATED_ARM.name:
+            raise DeadlineError("nothing was heard in 900 s")
+        return {"kvm": 5.0, "tcg": 50.0}[acceleration]
+
+    boots(ready, boot)
+    reply = compare(ready.session(), NAME, runs=2)
+    document = checked(reply)
+    assert [ratio["value"] for ratio in document["ratios"]] == [10.0] and reply.code == 0
+    assert document["routes"][-1]["why_not"] == "", "it was tried"
+    assert document["summary"][-1]["without"] == ["2 timeout"]
+
+
+def test_a_vm_without_memory_for_an_arm_machine_is_told_before_it_boots(ready: Bed) -> None:
+    ready.world.l1_memory_mib = 300
+    seen = boots(ready, lambda *_: 5.0)
     document = checked(compare(ready.session(), NAME, runs=1))
-    assert "not measured" in document["routes"][-1]["why_not"]
-    assert all(row["route"] != "arm" for row in document["measurements"])
+    assert len(seen) == 2 and "out of memory" in document["routes"][-1]["why_not"]
+
+
+def test_what_the_arm_image_needs_is_said_before_it_is_made(ready: Bed) -> None:
+    session, told = ready.session(), []
+    session.steps.subscribe(lambda event: told.append(str(event)))
+    ready.world.before["prepare"] = lambda: told.append("made")
+    compare(session, NAME, runs=1)
+    needs = next(index for index, event in enumerate(told) if "90 MB of packages" in event)
+    assert "made" in told[needs:]
 
 
 def test_bad_usage_and_a_stopped_vm(ready: Bed) -> None:
@@ -283,5 +347,5 @@ def test_each_boot_has_its_own_deadline(ready: Bed) -> None:
     ready.world.boots = boots
     session = ready.session()
     compare(session, NAME, runs=1)
-    assert seconds == [session.settings.deadlines.nested_boot] * 2
-    assert set(measuring.ROUTES) == {KVM, TCG}
+    assert seconds == [session.settings.deadlines.nested_boot] * 3
+    assert set(measuring.TITLES) == {KVM, TCG, ARM}

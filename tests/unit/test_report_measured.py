@@ -83,10 +83,15 @@ def test_a_comparison_is_in_the_report_of_the_run_before_it(bed: Bed) -> None:
     assert [(one["name"], one["seconds"], one["note"]) for one in comparison["measures"]] == [
         ("canary, nested KVM", [6.0, 6.0], "2 of 2"),
         ("canary, no acceleration", [60.0, 60.0], "2 of 2"),
+        ("canary, ARM image", [90.0, 90.0], "2 of 2"),
     ]
-    (ratio,) = comparison["ratios"]
+    ratio = comparison["ratios"][0]
     assert (ratio["ratio"], ratio["n"], ratio["low"], ratio["high"]) == (10.0, 2, 10.0, 10.0)
-    assert "seed 7" in comparison["note"] and "ARM image: not possible here" in comparison["note"]
+    assert [(each["name"], each["ratio"]) for each in comparison["ratios"][1:]] == [
+        ("canary: L2's boot with ARM image over nested KVM", 15.0),
+        ("canary: L2's boot with ARM image over no acceleration", 1.5),
+    ]
+    assert "seed 7" in comparison["note"]
     assert comparison["source"]["run"] == source.name
     said = "10.0 times (10.0 to 10.0), n = 2"
     assert said in page.one("main").said and said in markdown

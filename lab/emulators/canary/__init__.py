@@ -21,32 +21,35 @@ from lab.emulators.transfer import ImageArchive, Transfer
 from lab.guest.ssh import Guest
 from lab.images import canary as recipe
 from lab.images.cache import CachedImage, check
-from lab.images.canary_recipe import ARM, X86
+from lab.images.canary_recipe import ARM, MACHINES, X86, CanaryBuild
 
 __all__ = ["Canary"]
 
 
 class Canary(ContainerEmulator):
-    """The canary of one lab. See lab.emulators.protocol.Emulator for what each method promises."""
+    """The canary of one lab: its machine's own, unless another is named.
+
+    See lab.emulators.protocol.Emulator for what each method promises.
+    """
 
     name = "canary"
     own_clock = True
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, build: CanaryBuild | None = None) -> None:
         super().__init__(place, {"adb": recipe.ADB_PORT})
-        self._build = ARM if place.arm64 else X86
+        self._build = build or (ARM if place.arm64 else X86)
         self._image: CachedImage | None = None
 
     def image_id(self) -> str:
         image = self._found()
-        return f"{self.name}@{recipe.facts(image)['image_id']}" if image else f"{self.name} (not built)"
+        name = self._build.name
+        return f"{name}@{recipe.facts(image)['image_id']}" if image else f"{name} (not built)"
 
     def prepare(self, step: Step) -> None:
         image = self._found()
         if image is None:
-            image = self._image = recipe.build(
-                self._place.cache, step, self._place.debian_mirror(), self._build
-            )
+            mirror = self._place.debian_mirror()
+            image = self._image = recipe.build(self._place.cache, step, mirror, self._build)
         check(image)
         step.result = f"{image.id}, {image.manifest.bytes / 1e6:.0f} MB"
 
@@ -79,7 +82,8 @@ class Canary(ContainerEmulator):
         try:
             launch(self._compared, guest, self._reference(), nonce="compare", accel=acceleration)
             log, state = until_told(self._compared, guest, deadline)
-            return console.seconds(log, acceleration, out_of_memory=killed_for_memory(state))
+            lost = killed_for_memory(state)
+            return console.seconds(log, acceleration, machine=MACHINES[self._build.l2], out_of_memory=lost)
         finally:
             with cleaning_up():
                 self._compared.remove(guest)

@@ -50,13 +50,17 @@ def proof(log: str, *, out_of_memory: bool = False) -> NestedProof:
     )
 
 
-def seconds(log: str, accel: str, *, out_of_memory: bool = False) -> float:
+def seconds(log: str, accel: str, *, machine: str = "", out_of_memory: bool = False) -> float:
     """From the launch of L2's monitor to adbd listening in L2, on L1's clock.
 
-    Raises as `proof` does, also when L2 ran under something else than `accel`.
+    Raises as `proof` does, also when L2 ran under something else than `accel`, or is by its own word
+    another machine than `machine`, if that is given.
     """
     log = _of_last_start(log)
     _raise_failure(log, out_of_memory)
+    ready = _L2_READY.search(log)
+    if machine and f"machine={machine}" not in (ready["facts"].split() if ready else ()):
+        raise InconclusiveError(f"L2 does not say that it is a machine of {machine}", tail=tail(log))
     for ready in _AFTER.finditer(log):
         if ready["accel"] == accel:
             return float(ready["seconds"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lab.experiments import measuring
-from lab.experiments.measuring import KVM, TCG, TITLES, TimedBoot
+from lab.experiments.measuring import PAIR, TITLES, TimedBoot
 from lab.experiments.turns import Turn
 from lab.ladder.facts import ComparedBoots
 from lab.ladder.site import Site
@@ -44,9 +44,9 @@ def _compare(bench: Workbench, site: Site) -> None:
     emulator = site.emulator
     if emulator is None or site.booted is None:
         return
-    turns = [Turn(number, 1, TimedBoot(emulator.name, route)) for number, route in enumerate((KVM, TCG), 1)]
+    turns = [Turn(number, 1, TimedBoot(emulator.name, route)) for number, route in enumerate(PAIR, 1)]
     with bench.session.steps.step("nested.compare", "the same L2, with KVM and without") as step:
-        taken = list(measuring.measured(bench, turns, {emulator.name: emulator}, {}))
+        taken = list(measuring.measured(bench, turns, {turn.cell: emulator for turn in turns}, {}))
         with_kvm, without = (boot.seconds for boot in taken)
         ratio = round(without / with_kvm, 2) if without and with_kvm else None
         site.facts.nested_compare = compared = ComparedBoots(
