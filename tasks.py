@@ -550,6 +550,18 @@ def nightly_run(session: Session, claim: str = "", key: str = "") -> Reply:
 
 
 @does(
+    "nightly.flakes/1",
+    name="flakes",
+    help={"limit": "over how many nights, 0 for all", "all": "also the rungs that passed each time"},
+)
+def nightly_flakes(session: Session, limit: int = 0, all: bool = False) -> Reply:
+    """How often each rung did not hold, in each cell, with its interval."""
+    from lab.tasks.nightly.flakes import flakes
+
+    return flakes(session, limit=limit, all_=all)
+
+
+@does(
     "nightly.export/1",
     name="export",
     positional=["night"],
@@ -674,8 +686,8 @@ _EMULATOR = (
 _THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
 _NIGHTLY = (
-    nightly_run, nightly_history, nightly_export, nightly_import, nightly_issues, nightly_install,
-    nightly_uninstall, nightly_status,
+    nightly_run, nightly_history, nightly_flakes, nightly_export, nightly_import, nightly_issues,
+    nightly_install, nightly_uninstall, nightly_status,
 )  # fmt: skip
 
 namespace = Collection(test_, lint, bench)

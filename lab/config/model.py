@@ -194,6 +194,9 @@ class NightlySection(Section):
     look_back: int = Field(14, ge=1, le=365)
     keep_days: int = Field(90, ge=1)
     keep_nights: int = Field(1000, ge=1)
+    keep_on: list[Literal["refuted", "inconclusive", "blocked"]] = []
+    keep_hours: int = Field(72, ge=1, le=24 * 365)
+    keep_gib: int = Field(20, ge=1, le=4096)
     notify: Literal["always", "changes", "never"] = "always"
     webhook: Literal["", "json", "slack"] = ""
     github: Repository = ""

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 from lab.core.characters import printable
 from lab.documents.differences import LabDiff
+from lab.documents.flakes import RungRateEntry
 from lab.ladder.document import Validation
 from lab.model.document import MOMENT, JsonDocument, JsonPart, Limited, Moment, Ordinal, Seconds, Text
 from lab.model.domain import Claim, Verdict
@@ -160,6 +161,8 @@ class LabReport(JsonDocument):
     lab_version: Text
     difference: LabDiff | None = Field(default=None, exclude_if=not_)
     """of a run that did not confirm: what differs from the last one that did; absent where there is none"""
+    flakes: tuple[RungRateEntry, ...] = Field(default=(), exclude_if=not_)
+    """of a night: the rungs that passed and did not in its cell, over all its nights; absent without any"""
 
 
 class ReportFile(JsonPart):

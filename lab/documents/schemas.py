@@ -25,6 +25,7 @@ OWNERS = (
     "lab.documents.differences",
     "lab.documents.emulators",
     "lab.documents.fleet",
+    "lab.documents.flakes",
     "lab.documents.host",
     "lab.documents.images",
     "lab.documents.labs",

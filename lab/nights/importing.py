@@ -155,7 +155,7 @@ def _agrees(run: ClimbRecord, folder: Path) -> bool:
         return False
     rungs = [(row.rung, row.status.value, row.inconclusive) for row in document.rungs]
     same = (
-        document.lab.name == keeping.NAME
+        keeping.is_lab(document.lab.name)
         and rungs == [(row.rung, row.status, row.inconclusive) for row in run.rungs]
         and cell_columns(document.cell.as_json()) == run.cell
         and (document.verdict.value, document.claim.value) == (run.verdict, run.claim)

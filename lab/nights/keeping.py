@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lab.workflow.session import Session
 
 NAME = "nightly"
 """The lab of a night, and its folder of evidence."""
+_LAB = re.compile(rf"{NAME}(-[1-9][0-9]{{0,5}})?")
 
 
 def lock_file(session: Session) -> Path:
@@ -22,9 +24,9 @@ def lock_file(session: Session) -> Path:
 
 
 def evidence_folders(session: Session) -> set[str]:
-    """The names of all evidence folders of nights and their runs."""
-    base = session.store.evidence_folder / NAME
-    return {path.name for path in base.iterdir() if path.is_dir()} if base.is_dir() else set()
+    """All evidence folders of nights and their runs, as LAB/RUN."""
+    base = session.store.evidence_folder
+    return {path.relative_to(base).as_posix() for path in base.glob(f"{NAME}*/*") if _is_evidence(base, path)}
 
 
 def opened(session: Session) -> History:
@@ -66,13 +68,22 @@ def folders(session: Session, night: Night) -> list[Path]:
     elsewhere = imported(session, night.uuid)
     if elsewhere.is_dir():
         return sorted(path for path in elsewhere.iterdir() if path.is_dir())
-    base = session.store.evidence_folder / NAME
-    return sorted(base / name for name in _folders_of(night) if (base / name).is_dir())
-
-
-def _folders_of(night: Night) -> set[str]:
-    """The evidence folders of a night, by name: what its own list says, and what its runs name."""
-    names = {Path(path).name for path in (night.evidence, *(run.evidence for run in night.runs)) if path}
+    base = session.store.evidence_folder
+    own = {Path(path) for path in (night.evidence, *(run.evidence for run in night.runs)) if path}
+    paths = {base / path.parent.name / path.name for path in own}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        names |= set(json.loads((Path(night.evidence) / "night.json").read_text())["folders"])
-    return {name for name in names if name == Path(name).name and name not in ("", ".", "..")}
+        listed = json.loads((Path(night.evidence) / "night.json").read_text())["folders"]
+        # Of a night of before, when all of them were of one lab, they are names alone.
+        paths |= {base / name if "/" in name else base / NAME / name for name in listed}
+    return sorted(path for path in paths if _is_evidence(base, path))
+
+
+def is_lab(name: str) -> bool:
+    """Whether a lab of this name can be a night's: nightly, nightly-2 and so on (lab.nights.nightlab)."""
+    return _LAB.fullmatch(name) is not None
+
+
+def _is_evidence(base: Path, path: Path) -> bool:
+    """Whether it is the evidence folder of a run of a night's lab, and no other place."""
+    plain = path.parent.parent == base and is_lab(path.parent.name) and path.name not in ("", ".", "..")
+    return plain and path.is_dir()

@@ -105,8 +105,7 @@ def _recorded(session: Session, roads: Roads, history: History, night: Night) ->
     """The answer of a night that was: what its command left undone is done, and nothing runs anew."""
     with session.steps.step("night.recorded", night.key) as step:
         step.result = f"night {night.id}, begun {night.started}: {night.verdict}"
-    _, interruption = NightLab(session, roads.destroy, made=True).clean_up()
-    if interruption:
+    if interruption := NightLab(session, roads.destroy, made=True).clean_up():
         raise interruption
     if night.untold or not night.report:
         night = following.follow(session, history, roads.channels(session), night.id)
@@ -138,6 +137,8 @@ class _Night:
         self.notes: list[str] = []
         self.writes = Writes()
         self.lab = NightLab(session, roads.destroy)
+        self.verdict = ""
+        """Once it is judged."""
         self.default_claim = history.last_claim()
         """The claim of a night that fails before it knows its own: that of the night before."""
         self.id = history.begin(
@@ -167,9 +168,8 @@ class _Night:
         try:
             self._end(missing, why, began)
         finally:
-            notes, ended = self.lab.clean_up()
-            self.notes += notes
-            stopped = ended or stopped
+            stopped = self._leave(stopped) or stopped
+            self.notes += self.lab.notes
         for note in self.notes:
             self.writes(partial(self.history.note, self.id, note))
         self.writes.again()  # the lab's disk is gone: there may be room now
@@ -182,6 +182,12 @@ class _Night:
             self._tell_unrecorded(self.writes.fault)
             raise self.writes.fault
         return self._afterwards()
+
+    def _leave(self, stopped: BaseException | None) -> BaseException | None:
+        """Remove the lab, or keep it for somebody to look into. Returns the interruption that ended this."""
+        if stopped is None and self.verdict in self.settings.keep_on:
+            return self.lab.keep(self.history.night(self.id).uuid)
+        return self.lab.clean_up()
 
     def _tell_unrecorded(self, fault: HistoryError) -> None:
         night: Night | None = None
@@ -208,7 +214,7 @@ class _Night:
         while self._left > 0:
             if runs.over:
                 return self._left
-            self._run_once(VALIDATE, lambda session: validate(session, NAME, self.claim))
+            self._run_once(VALIDATE, lambda session: validate(session, self.lab.name, self.claim))
         rungs = runs.records[-1].rungs
         booted = any(row.rung == nested.boot.name and row.status == "passed" for row in rungs)
         if not self.settings.compare or not booted:
@@ -216,7 +222,7 @@ class _Night:
         if runs.over:
             self.notes.append("nothing was compared: the budget was spent")
             return 1
-        compared = self._run_once(COMPARE, lambda session: compare(session, NAME, self.claim))
+        compared = self._run_once(COMPARE, lambda session: compare(session, self.lab.name, self.claim))
         if why := compared.error or runs.not_compared:
             self.notes.append(f"nothing was compared: {why}")
         return 0
@@ -238,6 +244,7 @@ class _Night:
         if doubt := self._doubt():
             self.notes.append(doubt)
         judged = judge(self.runs.records, missing, why_missing, self.claim, self.default_claim, doubt)
+        self.verdict = judged.verdict
         ending = replace(
             judged,
             seconds=round(time.monotonic() - began, 3),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from lab import reports
+from lab.documents.flakes import RungRateEntry
 from lab.documents.reports import PastClaim, PastRun
 from lab.history import model as figures
+from lab.history.flakes import rates
 from lab.history.model import Night
 from lab.history.store import History
 from lab.nights import changed
@@ -20,6 +23,8 @@ from lab.reports import markdown
 SUMMARY = "summary.md"
 _STRIP = 60
 """How many nights the report looks back at."""
+_FLAKES = 400
+"""And how many for the rate at which a rung does not hold."""
 
 
 def report(night: Night, history: History) -> Path:
@@ -32,7 +37,7 @@ def report(night: Night, history: History) -> Path:
     diff = changed.since_last_good(history, night)
     if folders := [reports.RunFolder(path) for path in _folders(night)]:
         past = _past([night, *history.earlier(night, _STRIP - 1)])
-        model = reports.read(folders, history=past, difference=diff)
+        model = reports.read(folders, history=past, difference=diff, flakes=_flakes(night, history))
         if model.verdict == night.verdict:
             written = reports.write(model, folder)
     summary = _summary(night)
@@ -42,6 +47,13 @@ def report(night: Night, history: History) -> Path:
         summary += f"\n## Since the last good night\n\n{markdown.changed(diff)}\n"
     kept = evidence.write_text(folder / SUMMARY, summary)
     return written.get("html", kept)
+
+
+def _flakes(night: Night, history: History) -> tuple[RungRateEntry, ...]:
+    """The rungs that passed and did not in the night's cell on its host, over the nights before it too."""
+    alike = [night, *(replace(each, host=night.host) for each in history.before(night, _FLAKES))]
+    own = next((each for each in rates(alike) if each.cell == night.cell), None)
+    return tuple(RungRateEntry.model_validate(rung) for rung in (own.rungs if own else ()) if rung.flaky)
 
 
 def _folders(night: Night) -> list[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -28,9 +29,12 @@ def style(verdict: str) -> str:
 
 def cell_phrase(night: Night) -> str:
     """The night's cell in one phrase; empty when no run got to know it."""
-    if night.cell is None:
-        return ""
-    members = cell_document(night.cell)
+    return phrase(night.cell) if night.cell else ""
+
+
+def phrase(columns: Mapping[str, Any]) -> str:
+    """A cell's columns (lab.history.model.CELL) in one phrase."""
+    members = cell_document(columns)
     return describe(Cell(**(members | {"host": Host(**members["host"])})))
 
 
@@ -46,9 +50,9 @@ def show(console: Console, night: Night) -> None:
         )
         for run in night.runs
     )
-    phrase = cell_phrase(night)
+    where = cell_phrase(night)
     lines = [(f"{night.claim or 'night'}: {night.verdict}: {night.reason}", style(night.verdict))]
-    lines += [(f"for {phrase}", "dim")] if phrase else []
+    lines += [(f"for {where}", "dim")] if where else []
     _print(console, lines)
     console.print(table(("run", "kind", "verdict", "seconds", "reason"), rows))
     lines = [(f"{_turn(finding)[0]}: {finding.text}", _turn(finding)[1]) for finding in night.findings]

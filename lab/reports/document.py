@@ -43,6 +43,7 @@ def document(run: ReportInput) -> dict[str, Any]:
         written=run.written.astimezone(UTC).isoformat(timespec="seconds"),
         lab_version=__version__,
         difference=run.difference,
+        flakes=run.flakes,
     ).as_json()
 
 

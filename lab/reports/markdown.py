@@ -126,6 +126,9 @@ def _more(run: ReportInput) -> list[str]:
     if run.difference:
         good = run.difference.before.name
         parts += [f"## Since the last good run ({escaped(good)})", changed(run.difference)]
+    if run.flakes:
+        flaky = [(each.rung, *wording.flake(each)) for each in run.flakes]
+        parts += ["## Flaky in this cell", _table(("Rung", "Did not pass", "95 % interval"), flaky)]
     if run.predictions:
         rows = [
             (

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.documents.differences import LabDiff
+from lab.documents.flakes import RungRateEntry
 from lab.documents.reports import PastRun, ReportComparison, ReportExperiment, ReportStage
 from lab.ladder.facts import Facts
 from lab.model.domain import Cell, Claim, Outcome, Verdict
@@ -76,6 +77,8 @@ class ReportInput:
     experiment: ReportExperiment | None = None
     difference: LabDiff | None = None
     """Of a last run that did not confirm: what differs from the one that did last."""
+    flakes: tuple[RungRateEntry, ...] = ()
+    """Of a night: the rungs that passed and did not in its cell."""
     written: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 
+from lab.documents.flakes import RungRateEntry
 from lab.documents.reports import ReportComparison, ReportPrediction, ReportSource
 from lab.ladder import report
 from lab.ladder.report import limits
@@ -161,3 +162,9 @@ def measured(source: ReportSource) -> str:
     """Which run measured it, and when."""
     when = source.when.astimezone(UTC)
     return f"measured by the run {source.run} of lab {source.lab}, {when:%Y-%m-%d %H:%M} UTC"
+
+
+def flake(rung: RungRateEntry) -> tuple[str, str]:
+    """How often a rung did not pass, and the interval of the rate, as a report's columns have it."""
+    times = rung.failed + rung.inconclusive
+    return f"{times} of {rung.tried} ({rung.rate:.1%})", f"{rung.low:.1%} to {rung.high:.1%}"

@@ -421,7 +421,7 @@ class FakeEmulator:
         if l2 is None or self.world.state is not State.RUNNING:
             raise DeadlineError("L2 was not heard")
         clock = "kvm-clock" if l2.hypervisor == KVM else "tsc"
-        return NestedProof(l2.nonce, l2.hypervisor, clock, l2.boot_id, True, "6.12", seconds)
+        return NestedProof(l2.nonce, l2.hypervisor, clock, l2.boot_id, True, "6.12", seconds=seconds)
 
     def time_boot(self, guest: Any, acceleration: str, deadline: Deadline) -> float:
         self.world.did("compare")

@@ -206,7 +206,7 @@ def test_l2_is_given_the_longer_of_both_deadlines(own: float, nested_seconds: fl
     assert emulator.asked == [("nested", waited), ("nested", nested_seconds)]
 
 
-PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", 30.0)
+PROOF = NestedProof("n", "KVMKVMKVM", "", "boot-of-l2", False, "6.1-android14", seconds=30.0)
 
 
 def test_l2_that_is_not_labs_own_may_keep_its_clock_to_itself_and_still_boot() -> None:

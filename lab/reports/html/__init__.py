@@ -64,6 +64,7 @@ def _page(run: ReportInput, folder: Path) -> dict[str, Any]:
         "measured": wording.measured,
         "trials": _grid(run),
         "shown": difference.shown,
+        "flake": wording.flake,
         "not_recorded": difference.not_recorded(run.difference) if run.difference else [],
         "pictures": shown,
         "unreadable": unreadable,
