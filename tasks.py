@@ -635,6 +635,131 @@ def nightly_status(session: Session) -> Reply:
     return status(session)
 
 
+# --- a fleet -----------------------------------------------------------------------------------
+
+
+@does(
+    "fleet.action/1",
+    name="up",
+    help={"file": "the fleet's description (the project's fleet.toml, or the one beside your lab.toml)"},
+)
+def fleet_up(session: Session, file: str = "") -> Reply:
+    """Make this machine a fleet's coordinator, or have it read fleet.toml anew."""
+    from lab.tasks.fleet.up import up
+
+    return up(session, file=file)
+
+
+@does("fleet.action/1", name="down")
+def fleet_down(session: Session) -> Reply:
+    """End the coordinator's queue; what is in it goes on at the next fleet.up."""
+    from lab.tasks.fleet.up import down
+
+    return down(session)
+
+
+@does("fleet.status/1", name="status")
+def fleet_status(session: Session) -> Reply:
+    """The queue, every host, the nights that are open."""
+    from lab.tasks.fleet.up import status
+
+    return status(session)
+
+
+@does(
+    "fleet.night/1",
+    name="run",
+    iterable=["cell"],
+    help={"cell": "only this cell; may be given several times", "date": "of which night; today's"},
+)
+def fleet_run(session: Session, cell: list[str], date: str = "") -> Reply:
+    """Ask for a night of every cell, now; what is asked for already stays as it is."""
+    from lab.tasks.fleet.nights import run
+
+    return run(session, cells=cell, date=date)
+
+
+@does(
+    "fleet.night/1",
+    name="cancel",
+    iterable=["cell"],
+    help={"cell": "only this cell; may be given several times", "date": "of which night; today's"},
+)
+def fleet_cancel(session: Session, cell: list[str], date: str = "") -> Reply:
+    """Take back what is open of a night."""
+    from lab.tasks.fleet.nights import cancel
+
+    return cancel(session, cells=cell, date=date)
+
+
+@does("fleet.matrix/1", name="matrix", help={"nights": "how many, 0 for all"})
+def fleet_matrix(session: Session, nights: int = 14) -> Reply:
+    """Cells by nights: the verdict of each, and the word of what is open."""
+    from lab.tasks.fleet.nights import matrix
+
+    return matrix(session, nights=nights)
+
+
+@does("fleet.night/1", name="gather")
+def fleet_gather(session: Session) -> Reply:
+    """Take in what hosts handed in and close what is due; the queue has it run by itself."""
+    from lab.tasks.fleet.nights import take_in
+
+    return take_in(session)
+
+
+@does(
+    "fleet.action/1",
+    name="join",
+    positional=["name"],
+    help={
+        "name": "this host's name in fleet.toml",
+        "coordinator": "where ssh reaches it, such as me@desk; left out: this very machine",
+        "port": "the fleet's port (9989)",
+        "password": "the file with this host's password, which fleet.up made; - for standard input",
+        "ssh-config": "this file in the place of your ssh_config",
+        "install": "have it start with the machine (launchd, systemd); --no-install: only write it down",
+    },
+)
+def fleet_join(
+    session: Session,
+    name: str,
+    coordinator: str = "",
+    port: int = 9989,
+    password: str = "",
+    ssh_config: str = "",
+    install: bool = True,
+) -> Reply:
+    """Make this machine a host of a fleet, which starts with the machine."""
+    from lab.tasks.fleet.join import join
+
+    return join(
+        session,
+        name=name,
+        coordinator=coordinator,
+        port=port,
+        password=password,
+        ssh_config=ssh_config,
+        install=install,
+    )
+
+
+@does("fleet.action/1", name="leave")
+def fleet_leave(session: Session) -> Reply:
+    """Take this machine out of its fleet."""
+    from lab.tasks.fleet.join import leave
+
+    return leave(session)
+
+
+@does(name="work")
+def fleet_work(session: Session) -> Reply:
+    """Work for the fleet until this is ended: what fleet.join has started with the machine."""
+    from lab.tasks.fleet.join import work
+
+    return work(session)
+
+
 # --- the project itself ------------------------------------------------------------------------
 
 
@@ -689,6 +814,10 @@ _NIGHTLY = (
     nightly_run, nightly_history, nightly_flakes, nightly_export, nightly_import, nightly_issues,
     nightly_install, nightly_uninstall, nightly_status,
 )  # fmt: skip
+_FLEET = (
+    fleet_up, fleet_down, fleet_status, fleet_run, fleet_cancel, fleet_matrix, fleet_gather, fleet_join,
+    fleet_leave, fleet_work,
+)  # fmt: skip
 
 namespace = Collection(test_, lint, bench)
 namespace.add_collection(Collection("lab", *_LAB))
@@ -696,3 +825,4 @@ namespace.add_collection(Collection("emulator", *_EMULATOR))
 namespace.add_collection(Collection("image", *_IMAGE))
 namespace.add_collection(Collection("theory", *_THEORY))
 namespace.add_collection(Collection("nightly", *_NIGHTLY))
+namespace.add_collection(Collection("fleet", *_FLEET))

@@ -1,7 +1,8 @@
-"""Make requirements.lock anew from pyproject.toml: `.venv/bin/python bin/lock.py`. Needs the package index.
+"""Make requirements.lock and fleet.lock anew from pyproject.toml: `.venv/bin/python bin/lock.py`.
 
-Beside it, requirements.wheels records the file name of each hash that fits a system lab runs on, so that a
-test can tell without an index that every pin can be installed there. No address of an index is written.
+Needs the package index. Beside each, a file of the same name that ends in `.wheels` records the file name of
+each hash that fits a system lab runs on, so that a test can tell without an index that every pin can be
+installed there. No address of an index is written.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILE = (
-    *("uv", "pip", "compile", "pyproject.toml", "--group", "dev", "--quiet"),
-    *("--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-emit-index-url"),
+    *("uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"),
+    *("--generate-hashes", "--no-header", "--no-emit-index-url"),
 )
+LOCKS = {
+    "requirements.lock": ("pyproject.toml", "--group", "dev"),
+    "fleet.lock": ("--group", "fleet"),
+}
+"""Each lock, and what it is resolved from."""
 PLATFORMS = ("any", "macosx", "manylinux", "linux")
 
 
-def compile_lock(output: Path, *more: str) -> None:
+def compile_lock(output: Path, *words: str) -> None:
     """Resolve for every system and Python at once; what is pinned already stays, unless it must go."""
     uv = Path(sys.executable).parent / COMPILE[0]
-    command = [str(uv), *COMPILE[1:], *more, "--output-file", str(output)]
+    command = [str(uv), *COMPILE[1:], *words, "--output-file", str(output)]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
@@ -40,14 +46,15 @@ def file_names(pylock: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    lock = ROOT / "requirements.lock"
-    compile_lock(lock, *sys.argv[1:])
-    with tempfile.TemporaryDirectory() as folder:
-        pylock = Path(folder) / "pylock.toml"
-        compile_lock(pylock, "--constraint", str(lock))
-        names = file_names(pylock)
-    lines = [f"{names[name]}  {name}\n" for name in sorted(names, key=str.lower)]
-    (ROOT / "requirements.wheels").write_text("".join(lines))
+    for name, sources in LOCKS.items():
+        lock = ROOT / name
+        compile_lock(lock, *sources, *sys.argv[1:])
+        with tempfile.TemporaryDirectory() as folder:
+            pylock = Path(folder) / "pylock.toml"
+            compile_lock(pylock, *sources, "--constraint", str(lock))
+            names = file_names(pylock)
+        lines = [f"{names[name]}  {name}\n" for name in sorted(names, key=str.lower)]
+        lock.with_suffix(".wheels").write_text("".join(lines))
 
 
 if __name__ == "__main__":

@@ -113,16 +113,20 @@ def read_file(layers: Layers, path: Path, name: str) -> None:
         return layers.problem(f"{name} is not UTF-8 text: {error}")
     except OSError as error:
         return layers.problem(f"{name} cannot be read: {error.strerror}")
+    return read_table(layers, document, name, path.parent)
+
+
+def read_table(layers: Layers, document: Mapping[str, Any], name: str, base: Path) -> None:
+    """Read settings as a TOML file has them; relative paths are relative to `base`."""
     known, tables = leaves(), sections()
     for key, value in _flatten(document, tables):
         if key in known:
-            layers.take(key, value, name, base=path.parent)
+            layers.take(key, value, name, base=base)
         elif key in tables:
             now = f"what you mean is {_MOVED[key]}: kind = … in [{key}]" if key in _MOVED else ""
             layers.problem(f"{name}: {key} is a section, written [{key}], and not a value", now)
         else:
             layers.unknown(f"{name}: {key} is not a key", key)
-    return None
 
 
 def _flatten(document: Mapping[str, Any], tables: list[str]) -> Iterator[tuple[str, Any]]:

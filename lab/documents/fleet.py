@@ -110,3 +110,60 @@ class FleetMatrix(JsonDocument):
     """newest first"""
     page: str
     """the file with the same for a person; empty when none was written"""
+
+
+class FleetHostState(JsonPart):
+    name: Text
+    tags: tuple[Text, ...]
+    state: Literal["connected", "silent", "away", "never"]
+    """silent: it was not heard for minutes, though its connection may stand; never: it was never there"""
+    heard: Moment | None
+    """when it was last heard; null when it never was"""
+    cells: tuple[Text, ...]
+    """those that it may be given"""
+    work: tuple[Text, ...]
+    """keys of the open nights that it has"""
+
+
+class FleetStatus(JsonDocument):
+    """A coordinator: whether its queue runs, its hosts, the nights that are open"""
+
+    tag = "fleet.status/1"
+
+    running: bool
+    pid: int
+    """of the queue's process; 0 when it does not run"""
+    answers: bool
+    port: int
+    """on 127.0.0.1, for workers"""
+    at: str
+    """HH:MM, when a night begins; empty: by fleet.run alone"""
+    closes: Text
+    """HH:MM, when what is open becomes inconclusive"""
+    hosts: tuple[FleetHostState, ...]
+    nights: tuple[MatrixNight, ...]
+    """those that are not closed, newest first"""
+    notes: tuple[str, ...]
+    """what a person should know: what could not be taken in, who could not be told"""
+
+
+class FleetNight(JsonDocument):
+    """What fleet.run, fleet.cancel and fleet.gather did, and how the night is now"""
+
+    tag = "fleet.night/1"
+
+    action: Literal["run", "cancel", "gather"]
+    nights: tuple[MatrixNight, ...]
+    """the night that was asked for or taken back; of a gathering those that it closed"""
+    notes: tuple[str, ...]
+
+
+class FleetAction(JsonDocument):
+    """What fleet.up, fleet.down, fleet.join and fleet.leave did"""
+
+    tag = "fleet.action/1"
+
+    action: Literal["up", "down", "join", "leave", "print"]
+    changed: bool
+    notes: tuple[str, ...]
+    """what was done, and what is to be done by hand"""

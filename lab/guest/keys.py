@@ -53,8 +53,8 @@ def ensure(folder: Path, name: str) -> Keys:
     """
     folder.mkdir(mode=0o700, exist_ok=True)  # not the lab's own: of one that was destroyed nothing comes back
     files.keep_private(folder)
-    user = _ensure_pair(folder / "id_ed25519", f"lab-{name}")
-    host = _ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
+    user = ensure_pair(folder / "id_ed25519", f"lab-{name}")
+    host = ensure_pair(folder / "host_ed25519", f"host-of-lab-{name}")
     pinned = folder / _PINNED
     return Keys(user, KeyPair(host.private, pinned) if pinned.exists() else host)
 
@@ -87,7 +87,8 @@ def write_pinned(path: Path, host: str, port: int, key: str) -> None:
     files.write_atomic(path, f"{host if port == 22 else f'[{host}]:{port}'} {key}\n")
 
 
-def _ensure_pair(private: Path, comment: str) -> KeyPair:
+def ensure_pair(private: Path, comment: str) -> KeyPair:
+    """The key pair in the file `private`, made there if missing. Raises LabError for what is no key."""
     public = private.with_name(f"{private.name}.pub")
     if not private.exists():
         text = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())

@@ -70,7 +70,7 @@ def tell(session: Session, night: Night, history: History, channels: Sequence[Ch
         before = [delivery.delivered for delivery in night.deliveries if delivery.channel == channel.name]
         if any(before) or len(before) >= TRIES:
             continue
-        delivery = _deliver(session, channel, notice)
+        delivery = deliver(session, channel, notice)
         history.add_delivery(night.id, delivery)
         done = done and (delivery.delivered or len(before) + 1 >= TRIES)
     return done
@@ -101,7 +101,7 @@ def unrecorded(
         counts=counted({}),
     )
     for channel in channels:
-        _deliver(session, channel, notice)
+        deliver(session, channel, notice)
 
 
 def notice_of(night: Night) -> Notice:
@@ -147,7 +147,8 @@ def _worth_telling(session: Session, night: Night, history: History) -> bool:
     return bool(news or night.notes) or last is None or last.verdict != night.verdict
 
 
-def _deliver(session: Session, channel: Channel, notice: Notice) -> Delivery:
+def deliver(session: Session, channel: Channel, notice: Notice) -> Delivery:
+    """Tell it over one channel; whether it arrived, and what came of it. Raises InterruptedByUser."""
     try:
         with session.steps.step("night.tell", channel.name) as step:
             step.result = channel.deliver(notice)

@@ -11,7 +11,7 @@ from lab.core import files, proc
 from lab.core.deadline import Deadline, cleaning_up
 from lab.core.errors import BlockedError, CommandError, InterruptedByUser, LabError, UsageError
 from lab.schedule.launchd import Launchd
-from lab.schedule.plan import MARKER, Plan, Scheduler, Unit
+from lab.schedule.plan import MARKER, SERVICE_MARKER, Plan, Scheduler, Unit
 from lab.schedule.systemd import Systemd
 
 _SECONDS = 60.0
@@ -30,9 +30,10 @@ def scheduler(system: str = "") -> Scheduler:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether lab wrote this file: its marker is in it."""
+    """Whether lab wrote this file: one of its markers is in it."""
     try:
-        return MARKER.encode() in path.read_bytes()
+        content = path.read_bytes()
+        return any(marker.encode() in content for marker in (MARKER, SERVICE_MARKER))
     except FileNotFoundError:
         return False
 

@@ -15,6 +15,8 @@ from lab.core.errors import UsageError
 
 MARKER = "Made by lab nightly.install; nightly.uninstall removes it."
 """In every file lab installs: one without it is never changed or removed."""
+SERVICE_MARKER = "Made by lab fleet.join; fleet.leave removes it."
+"""The same, of a program that is to run always."""
 
 _AT = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _PLAIN = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")

@@ -19,9 +19,6 @@ class Systemd(Scheduler):
     """systemctl(1), exit status: not running; no such unit. 1 is also what it says without a bus."""
 
     def units(self, plan: Plan) -> list[Unit]:
-        variables = "".join(
-            f"Environment={_quoted(f'{name}={value}')}\n" for name, value in plan.environment.items()
-        )
         service = (
             f"# {MARKER}\n"
             "[Unit]\n"
@@ -29,9 +26,8 @@ class Systemd(Scheduler):
             "\n"
             "[Service]\n"
             "Type=oneshot\n"
-            f"WorkingDirectory={_escaped(str(plan.folder))}\n"
-            f"ExecStart={' '.join([_quoted(plan.program[0]), *map(_argument, plan.program[1:])])}\n"
-            f"{variables}"
+            f"{quoted_command(plan)}"
+            f"{quoted_variables(plan)}"
             "# Secrets, if the keyring cannot hold them: a file of your own, mode 0600.\n"
             "EnvironmentFile=-%h/.config/lab/nightly.env\n"
             f"TimeoutStartSec={plan.minutes}min\n"
@@ -75,6 +71,18 @@ class Systemd(Scheduler):
 
     def advice(self) -> str:
         return "it runs while you are logged in; `loginctl enable-linger` has it run always"
+
+
+def quoted_command(plan: Plan) -> str:
+    """The lines that say what is run, and where."""
+    words = " ".join([_quoted(plan.program[0]), *map(_argument, plan.program[1:])])
+    return f"WorkingDirectory={_escaped(str(plan.folder))}\nExecStart={words}\n"
+
+
+def quoted_variables(plan: Plan) -> str:
+    """The lines with its variables."""
+    lines = (f"Environment={_quoted(f'{name}={value}')}\n" for name, value in plan.environment.items())
+    return "".join(lines)
 
 
 def _escaped(text: str) -> str:

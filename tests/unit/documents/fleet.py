@@ -23,7 +23,32 @@ ENTRY: dict[str, Any] = {
     "late": [LATE],
 }
 
+NIGHT: dict[str, Any] = {"date": "2026-12-01", "asked": AT, "closes": AT, "closed": AT, "entries": [ENTRY]}
+
 EXAMPLES: list[dict[str, Any]] = [
+    {
+        "schema": "fleet.status/1",
+        "running": True,
+        "pid": 4711,
+        "answers": True,
+        "port": 9989,
+        "at": "02:00",
+        "closes": "07:00",
+        "hosts": [
+            {
+                "name": "mini",
+                "tags": ["macos"],
+                "state": "silent",
+                "heard": AT,
+                "cells": ["mac-vbox71"],
+                "work": ["2026-12-01/mac-vbox71"],
+            }
+        ],
+        "nights": [NIGHT],
+        "notes": ["the queue does not answer"],
+    },
+    {"schema": "fleet.night/1", "action": "gather", "nights": [NIGHT], "notes": ["so"]},
+    {"schema": "fleet.action/1", "action": "up", "changed": True, "notes": ["it runs"]},
     {
         "schema": "fleet.matrix/1",
         "made": AT,
@@ -37,7 +62,7 @@ EXAMPLES: list[dict[str, Any]] = [
                 "planned": True,
             }
         ],
-        "nights": [{"date": "2026-12-01", "asked": AT, "closes": AT, "closed": AT, "entries": [ENTRY]}],
+        "nights": [NIGHT],
         "page": "fleet/matrix.html",
     },
 ]
