@@ -98,7 +98,7 @@ def gather(session: Session, ways: Ways = REAL) -> Gathered:
 
 def written(session: Session, plan: FleetPlan, ledger: Ledger, history: History, ways: Ways) -> FleetMatrix:
     """The matrix as it is now, written down as document and page."""
-    document = matrix(plan, ledger.nights(), history.nights(), limit=NIGHTS)
+    document = matrix(plan, ledger.nights(NIGHTS), history.nights(), limit=NIGHTS)
     if page := ways.page(session, document):
         document = document.model_copy(update={"page": str(page)})
     files.write_json(ledger.places.matrix, document.as_json())
@@ -109,4 +109,4 @@ def shown(session: Session, limit: int) -> FleetMatrix:
     """The newest `limit` nights, all for 0, without a gathering."""
     here = places(session)
     with keeping.opened(session) as history:
-        return matrix(plan_in_force(session), Ledger(here).nights(), history.nights(), limit=limit)
+        return matrix(plan_in_force(session), Ledger(here).nights(limit), history.nights(), limit=limit)

@@ -93,9 +93,9 @@ class Ledger:
         except (ValidationError, ValueError) as error:
             raise DamagedFileError(path, f"no night of a fleet ({error})") from error
 
-    def nights(self) -> list[LedgerNight]:
-        """All of them, newest first. Raises DamagedFileError."""
-        return [night for day in self.dates() if (night := self.night(day))]
+    def nights(self, limit: int = 0) -> list[LedgerNight]:
+        """The newest `limit`, newest first; all of them for 0. Raises DamagedFileError."""
+        return [night for day in self.dates()[: limit or None] if (night := self.night(day))]
 
     def unclosed(self) -> list[LedgerNight]:
         """Those whose hour has not come, or was not looked at, newest first. Raises DamagedFileError."""

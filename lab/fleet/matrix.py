@@ -16,7 +16,7 @@ from lab.documents.fleet import (
 from lab.fleet.ledger import LedgerNight, is_date
 from lab.fleet.plan import FleetCell, FleetPlan
 from lab.history.model import ENDED, NESTED_BOOT, Night
-from lab.model.domain import Verdict
+from lab.model.domain import Claim, Verdict
 
 NIGHTS = 60
 """How many columns a matrix has, unless it is asked for more."""
@@ -35,14 +35,14 @@ def row(plan: FleetPlan, cell: FleetCell) -> MatrixCell:
 
 
 def settled(entry: MatrixEntry, night: Night, host: str, weighed: tuple[Verdict, str]) -> MatrixEntry:
-    """The entry with the word of a night that ended: `weighed` is its verdict for this cell, and the reason."""
+    """The entry with the word of a night that ended: `weighed` is its verdict for this cell, and why."""
     boots = night.samples(NESTED_BOOT)
     verdict, reason = weighed
     return entry.model_copy(
         update={
             "state": "settled",
             "verdict": verdict,
-            "claim": night.claim,
+            "claim": Claim(night.claim) if night.claim else "",
             "host": host or entry.host,
             "word": reason or night.verdict,
             "uuid": night.uuid,
@@ -98,7 +98,10 @@ def matrix(
             date, MatrixNight(date=date, asked=None, closes=None, closed=None, entries=())
         )
         if all(entry.cell != cell for entry in its.entries):
-            entries = (*its.entries, settled(unasked(cell), night, "", (Verdict(night.verdict), night.reason)))
+            entries = (
+                *its.entries,
+                settled(unasked(cell), night, "", (Verdict(night.verdict), night.reason)),
+            )
             columns[date] = its.model_copy(update={"entries": entries})
             gone.setdefault(cell, _stranger(cell))
     names = {cell.name for cell in known}

@@ -1,0 +1,537 @@
+"""Nights of a fleet: asked for once, taken in, closed at their hour, told once. The queue is a stand-in."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.core import deadline, files
+from lab.core.errors import BlockedError, UsageError
+from lab.documents.fleet import MatrixEntry
+from lab.fleet import coordinator
+from lab.fleet.asking import next_hour
+from lab.fleet.coordinator import Ways
+from lab.fleet.ledger import Ledger, LedgerNight
+from lab.fleet.places import Coordinator
+from lab.fleet.plan import FleetPlan
+from lab.fleet.queue import QueuedJob, QueueError
+from lab.model.domain import Verdict
+from lab.nights import night
+from lab.notify.message import Notice
+from lab.notify.sending import DeliveryError
+from lab.tasks.fleet import nights
+from lab.tasks.nightly.export import export
+from lab.tasks.nightly.run import ROADS
+from tests.unit.bed import Bed, checked
+from tests.unit.fakes import TCG
+from tests.unit.nights import session as nightly_session
+
+DATE = "2026-12-01"
+NOW = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
+PLAN = FleetPlan.model_validate(
+    {
+        "host": [{"name": "alpha", "tags": ["a"]}, {"name": "beta", "tags": ["b"]}],
+        "cell": [
+            {"name": "one", "tags": ["a"]},
+            {"name": "either"},
+            {"name": "nowhere", "tags": ["z"]},
+            {"name": "placed", "expects": {"host": "alpha", "processor": "A CPU"}},
+        ],
+    }
+)
+
+
+@dataclass
+class StandInQueue:
+    """What Queue gives, from a dictionary; tests/integration/test_fleet.py has the real one."""
+
+    jobs: dict[int, QueuedJob] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
+    cancelled: list[int] = field(default_factory=list)
+    down: bool = False
+    dies_after: int = 99
+
+    def answers(self) -> bool:
+        return not self.down
+
+    def ask(self, cell: str, date: str) -> int:
+        self._check()
+        key = f"{date}/{cell}"
+        if key not in self.keys:
+            self.keys[key] = len(self.keys) + 1
+            self.jobs[self.keys[key]] = QueuedJob()
+            self.dies_after -= 1
+            if self.dies_after == 0:
+                self.down = True
+                raise QueueError("the queue was killed as it took it")
+        return self.keys[key]
+
+    def job(self, request: int) -> QueuedJob:
+        self._check()
+        return self.jobs[request]
+
+    def cancel(self, request: int) -> None:
+        self._check()
+        self.cancelled.append(request)
+
+    def _check(self) -> None:
+        if self.down:
+            raise QueueError("the fleet's queue does not answer")
+
+
+@dataclass
+class Ear:
+    """A channel that takes notices, or does not."""
+
+    name: str = "ear"
+    deaf: bool = False
+    notices: list[Notice] = field(default_factory=list)
+
+    def deliver(self, notice: Notice) -> str:
+        if self.deaf:
+            raise DeliveryError("it is down")
+        self.notices.append(notice)
+        return "told"
+
+
+class Desk:
+    """A coordinator, and hosts that hand in lab's own archives of nights on fakes."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.patch = folder, patch
+        self.session = Bed(folder / "desk", patch).session()
+        self.places = Coordinator(self.session.settings.state_dir)
+        files.write_atomic(self.places.plan, PLAN.model_dump_json())
+        self.queue, self.ear, self.now = StandInQueue(), Ear(), NOW
+        files.private_folder(self.places.inbox)
+        self.heard(alpha=NOW, beta=NOW)
+
+    @property
+    def ways(self) -> Ways:
+        return Ways(queue=lambda _: self.queue, channels=lambda _: [self.ear], now=lambda: self.now)  # type: ignore[arg-type,return-value]
+
+    def heard(self, at: datetime | None = None, **hosts: datetime) -> None:
+        document = {
+            "at": (at or max(hosts.values())).timestamp(),
+            "plan": "p",
+            "pid": 1,
+            "hosts": {name: {"connected": True, "heard": then.timestamp()} for name, then in hosts.items()},
+        }
+        files.write_json(self.places.pulse, document)
+
+    def run(self, *cells: str, date: str = DATE) -> dict[str, Any]:
+        return checked(nights.run(self.session, cells, date, self.ways))["nights"][0]  # type: ignore[no-any-return]
+
+    def gather(self) -> coordinator.Gathered:
+        return coordinator.gather(self.session, self.ways)
+
+    def job(self, cell: str, job: QueuedJob, date: str = DATE) -> None:
+        self.queue.jobs[self.queue.keys[f"{date}/{cell}"]] = job
+
+    def night_of(self, host: str, cell: str, date: str = DATE, *, refuted: bool = False) -> Path:
+        """The archive of a night that really ran on a host's fakes."""
+        bed = Bed(self.folder / host, self.patch)
+        if refuted:
+            bed.world.l2_next = TCG
+        key = f"{date}/{cell}"
+        checked(night.run(nightly_session(bed, runs=1, compare=False), replace(ROADS), key=key))
+        file = self.folder / f"{host}-{cell}.tar"
+        checked(export(bed.session(), key, str(file)))
+        return file
+
+    def hand_in(self, host: str, cell: str, file: Path, date: str = DATE) -> None:
+        shutil.copy(file, self.places.inbox / f"{date}~{cell}~{host}.tar")
+
+    def entry(self, cell: str, date: str = DATE) -> MatrixEntry:
+        asked = self.night(date).cell(cell)
+        assert asked is not None
+        return asked.entry
+
+    def night(self, date: str = DATE) -> LedgerNight:
+        night = Ledger(self.places).night(date)
+        assert night is not None
+        return night
+
+    def at(self, hour: int, minute: int = 0) -> None:
+        self.now = NOW.replace(hour=hour, minute=minute)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setenv("TZ", "UTC")
+    yield Desk(tmp_path, monkeypatch)
+    deadline.cancelled.clear()
+
+
+# --- asking -----------------------------------------------------------------------------------------
+
+
+def test_every_cell_is_asked_for_once(desk: Desk) -> None:
+    first = desk.run()
+    assert desk.run() == first
+    assert set(desk.queue.keys) == {f"{DATE}/{cell}" for cell in ("one", "either", "placed")}
+    assert [(entry["cell"], entry["state"]) for entry in first["entries"]] == [
+        ("one", "open"),
+        ("either", "open"),
+        ("nowhere", "settled"),
+        ("placed", "open"),
+    ]
+
+
+def test_a_cell_that_no_host_fits_is_blocked_and_says_which_tags(desk: Desk) -> None:
+    desk.run()
+    entry = desk.entry("nowhere")
+    assert (entry.verdict, entry.host) == ("blocked", "")
+    assert "no host of the fleet has all of its tags: z" in entry.word
+
+
+def test_asking_that_was_killed_goes_on(desk: Desk) -> None:
+    desk.queue.dies_after = 2
+    with pytest.raises(QueueError):
+        desk.run()
+    assert [each.request for each in desk.night().cells] == [1, None, None, None]
+    desk.queue.down = False
+    desk.run()
+    assert [each.request for each in desk.night().cells] == [1, 2, None, 3]
+
+
+def test_a_name_that_is_not_in_the_plan_is_refused_before_anything(desk: Desk) -> None:
+    with pytest.raises(UsageError) as caught:
+        desk.run("eithe")
+    assert caught.value.hint == "did you mean either?"
+    assert Ledger(desk.places).dates() == []
+
+
+def test_the_hour_is_the_next_one_on_the_clock() -> None:
+    local = datetime(2026, 12, 1, 2, 0).astimezone()
+    assert next_hour("07:00", local).astimezone() == local.replace(hour=7)
+    assert next_hour("02:00", local).astimezone() == local.replace(day=2)
+    assert next_hour("01:00", local).astimezone() == local.replace(day=2, hour=1)
+
+
+# --- taking in --------------------------------------------------------------------------------------
+
+
+def test_a_night_that_is_handed_in_settles_its_cell(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    desk.gather()
+    entry = desk.entry("one")
+    assert (entry.state, entry.verdict, entry.host, entry.claim) == (
+        "settled",
+        "confirmed",
+        "alpha",
+        "nesting",
+    )
+    assert Path(entry.report).is_file()
+    assert list(desk.places.inbox.iterdir()) == []
+    desk.hand_in("alpha", "one", desk.folder / "alpha-one.tar")
+    desk.gather()
+    assert desk.entry("one") == entry, "the same again changes nothing"
+
+
+def test_a_night_of_another_host_is_no_night_of_a_cell_that_names_its_host(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("beta", "placed", desk.night_of("beta", "placed"))
+    desk.gather()
+    entry = desk.entry("placed")
+    assert (entry.state, entry.verdict, entry.host) == ("settled", "inconclusive", "beta")
+    assert entry.word.startswith("wrong host: expected host alpha, observed beta; there it was confirmed")
+
+
+def test_a_machine_that_took_a_hosts_name_is_another_host(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    desk.gather()
+    desk.hand_in("alpha", "placed", desk.night_of("impostor", "placed"))
+    desk.gather()
+    assert desk.entry("placed").verdict == "inconclusive"
+    assert "wrong host: expected host" in desk.entry("placed").word
+
+
+def test_the_same_machine_is_its_host(desk: Desk) -> None:
+    desk.run()
+    for cell in ("one", "placed"):
+        desk.hand_in("alpha", cell, desk.night_of("alpha", cell))
+        desk.gather()
+    assert desk.entry("placed").verdict == "confirmed"
+
+
+def test_of_two_hosts_that_ran_one_cell_the_first_gives_the_word(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "either", desk.night_of("alpha", "either"))
+    desk.gather()
+    desk.hand_in("beta", "either", desk.night_of("beta", "either", refuted=True))
+    desk.gather()
+    entry = desk.entry("either")
+    assert (entry.verdict, entry.host) == ("confirmed", "alpha")
+    assert [(late.host, late.verdict) for late in entry.late] == [("beta", "refuted")]
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\0" * 4096])
+def test_what_is_no_archive_is_kept_and_said(desk: Desk, content: bytes) -> None:
+    desk.run()
+    (desk.places.inbox / f"{DATE}~one~alpha.tar").write_bytes(content)
+    notes = desk.gather().notes
+    entry = desk.entry("one")
+    assert (entry.state, entry.verdict, entry.host) == ("settled", "inconclusive", "alpha")
+    assert "what alpha handed in is refused" in entry.word
+    assert "was not taken in" in notes[0]
+    assert (desk.places.refused / f"{DATE}~one~alpha.tar").read_bytes() == content
+
+
+def test_an_archive_of_another_night_settles_nothing_with_its_verdict(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "either"))
+    desk.gather()
+    assert desk.entry("one").verdict == "inconclusive"
+    assert f"it is of {DATE}/either, and was handed in for {DATE}/one" in desk.entry("one").word
+    assert desk.entry("either").state == "open"
+
+
+def test_what_nobody_asked_for_is_put_aside(desk: Desk) -> None:
+    desk.run("one")
+    desk.hand_in("alpha", "either", desk.night_of("alpha", "either"))
+    (desk.places.inbox / "odd.tar").write_bytes(b"x")
+    assert len(desk.gather().notes) == 2
+    assert {path.name for path in desk.places.refused.glob("*.tar")} == {
+        f"{DATE}~either~alpha.tar",
+        "odd.tar",
+    }
+
+
+def test_a_full_disk_leaves_what_was_handed_in_where_it_is(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    cause = OSError(28, "No space left on device")
+
+    def full(*_: object) -> None:
+        raise BlockedError("the disk is full") from cause
+
+    roomy = desk.session.factories
+    desk.session.factories = replace(roomy, require_space=full)
+    with pytest.raises(BlockedError):
+        desk.gather()
+    assert len(list(desk.places.inbox.iterdir())) == 1
+    desk.session.factories = roomy
+    desk.gather()
+    assert desk.entry("one").verdict == "confirmed"
+
+
+# --- jobs -------------------------------------------------------------------------------------------
+
+
+def test_who_has_an_open_cell_is_said(desk: Desk) -> None:
+    desk.run()
+    desk.job("one", QueuedJob(at_work=True, host="alpha", began=NOW.timestamp()))
+    desk.gather()
+    assert (desk.entry("one").state, desk.entry("one").host) == ("open", "alpha")
+    assert desk.entry("one").word == "alpha has it since 2026-12-01T02:00:00+00:00"
+    assert desk.entry("either").word == "it waits for a host: alpha is there, beta is there"
+
+
+def test_a_job_that_ended_without_a_night_says_how(desk: Desk) -> None:
+    desk.run()
+    desk.job("one", QueuedJob(done=True, host="alpha", why="export: '../job nightly.export' (failure)"))
+    desk.gather()
+    entry = desk.entry("one")
+    assert (entry.state, entry.verdict, entry.host) == ("settled", "inconclusive", "alpha")
+    assert entry.word.startswith("its job ended on alpha without a night: export")
+
+
+def test_a_queue_that_does_not_answer_costs_no_archive(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    desk.queue.down = True
+    assert desk.gather().notes == ["the fleet's queue does not answer"]
+    assert desk.entry("one").verdict == "confirmed"
+
+
+def test_what_is_cancelled_says_so_and_what_was_handed_in_stays(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    checked(nights.cancel(desk.session, (), DATE, desk.ways))
+    assert desk.queue.cancelled == [desk.queue.keys[f"{DATE}/{cell}"] for cell in ("either", "placed")]
+    assert desk.entry("one").verdict == "confirmed"
+    assert desk.entry("either").word.startswith("cancelled by hand at 2026-12-01T02:00:00")
+    with pytest.raises(UsageError, match="nothing was asked for"):
+        nights.cancel(desk.session, (), "2026-11-30", desk.ways)
+
+
+# --- the hour ---------------------------------------------------------------------------------------
+
+
+def test_before_the_hour_nothing_is_closed(desk: Desk) -> None:
+    desk.run()
+    desk.at(6, 59)
+    assert desk.gather().closed == []
+    assert desk.ear.notices == []
+
+
+def test_at_the_hour_what_is_open_is_inconclusive_and_says_since_when_its_host_is_silent(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    desk.job("placed", QueuedJob(at_work=True, host="alpha", began=NOW.timestamp()))
+    desk.gather()
+    desk.at(7)
+    desk.heard(alpha=NOW.replace(hour=3, minute=12), beta=desk.now)
+    (closed,) = desk.gather().closed
+    assert closed.closed == "2026-12-01T07:00:00+00:00"
+    words = {
+        each.cell.name: (each.entry.state, str(each.entry.verdict), each.entry.word) for each in closed.cells
+    }
+    assert words["one"][:2] == ("settled", "confirmed")
+    assert words["nowhere"][:2] == ("settled", "blocked")
+    silent = "host silent since 2026-12-01T03:12:00+00:00 (alpha)"
+    assert words["placed"] == ("closed", "inconclusive", silent)
+    assert words["either"] == (
+        "closed",
+        "inconclusive",
+        f"no host took it: {silent}, beta is there",
+    )
+
+
+def test_a_host_that_is_at_work_at_the_hour_is_not_called_silent(desk: Desk) -> None:
+    desk.run()
+    desk.job("one", QueuedJob(at_work=True, host="alpha", began=NOW.timestamp()))
+    desk.at(7)
+    desk.heard(alpha=desk.now, beta=desk.now)
+    desk.gather()
+    assert desk.entry("one").word == "not done by the hour: alpha has it since 2026-12-01T02:00:00+00:00"
+
+
+def test_a_master_that_did_not_listen_blames_no_host(desk: Desk) -> None:
+    desk.run()
+    desk.queue.down = True
+    desk.at(7)
+    desk.gather()
+    assert desk.entry("one").word.startswith("the coordinator's queue is silent since 2026-12-01T02:00:00")
+
+
+def test_what_comes_after_the_hour_is_shown_beside_the_word(desk: Desk) -> None:
+    desk.run()
+    file = desk.night_of("alpha", "one")
+    desk.at(7)
+    desk.gather()
+    before = desk.entry("one")
+    assert before.state == "closed"
+    desk.at(9)
+    desk.hand_in("alpha", "one", file)
+    desk.gather()
+    after = desk.entry("one")
+    assert after.model_copy(update={"late": ()}) == before
+    (late,) = after.late
+    assert (late.host, late.verdict, late.at) == ("alpha", "confirmed", "2026-12-01T09:00:00+00:00")
+
+
+def test_a_closed_night_takes_no_more_cells(desk: Desk) -> None:
+    desk.run("one")
+    desk.at(7)
+    desk.gather()
+    with pytest.raises(UsageError, match="is closed since"):
+        desk.run()
+
+
+def test_hosts_know_that_a_night_is_closed(desk: Desk) -> None:
+    desk.run()
+    marker = desk.places.nights / f"{DATE}.closed"
+    assert not marker.exists()
+    desk.at(7)
+    desk.gather()
+    assert marker.exists()
+
+
+# --- telling ----------------------------------------------------------------------------------------
+
+
+def test_somebody_is_told_once(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one"))
+    desk.at(7)
+    for _ in range(3):
+        desk.gather()
+    (notice,) = desk.ear.notices
+    assert notice.verdict == "inconclusive"
+    assert notice.reason == "the fleet's night of 2026-12-01: 1 of 4 cells confirmed"
+    assert dict(notice.counts) == {
+        "confirmed": 1, "refuted": 0, "blocked": 1, "inconclusive": 2, "not applicable": 0,
+    }  # fmt: skip
+    assert [note.split(":")[0] for note in notice.notes] == ["either", "nowhere", "placed"]
+    checked_notice = notice.document()
+    assert checked_notice["schema"] == "nightly.notice/1"
+
+
+def test_who_could_not_be_told_is_told_later(desk: Desk) -> None:
+    desk.run()
+    desk.at(7)
+    desk.ear.deaf = True
+    assert "ear was not told of 2026-12-01: it is down" in desk.gather().notes
+    desk.ear.deaf = False
+    desk.gather()
+    desk.gather()
+    assert len(desk.ear.notices) == 1
+
+
+def test_a_refuted_cell_is_the_worst(desk: Desk) -> None:
+    desk.run()
+    desk.hand_in("alpha", "one", desk.night_of("alpha", "one", refuted=True))
+    desk.at(7)
+    desk.gather()
+    assert desk.ear.notices[0].verdict == "refuted"
+
+
+# --- the matrix -------------------------------------------------------------------------------------
+
+
+def test_the_matrix_is_written_with_every_gathering(desk: Desk) -> None:
+    desk.run()
+    document = files.read_object(desk.places.matrix)
+    assert document["schema"] == "fleet.matrix/1"
+    assert [cell["name"] for cell in document["cells"]] == ["one", "either", "nowhere", "placed"]
+    answer = checked(nights.matrix(desk.session, 14, desk.ways))
+    assert answer["nights"][0]["date"] == DATE
+    assert answer["nights"][0]["closed"] is None
+
+
+def test_a_cell_that_left_the_plan_keeps_its_row(desk: Desk) -> None:
+    desk.run()
+    fewer = PLAN.model_copy(update={"cell": PLAN.cell[1:]})
+    files.write_atomic(desk.places.plan, fewer.model_dump_json())
+    answer = checked(nights.matrix(desk.session, 14, desk.ways))
+    assert [(cell["name"], cell["planned"]) for cell in answer["cells"]][-1] == ("one", False)
+
+
+def fill(desk: Desk, columns: int, rows: int) -> None:
+    """Put so many closed nights of so many cells on record."""
+    asked = desk.night().cells[0]
+    for number in range(columns):
+        day = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)).date().isoformat()
+        cells = [
+            asked.with_entry(cell=f"cell-{each}", state="settled", verdict=Verdict.CONFIRMED).model_copy(
+                update={"cell": asked.cell.model_copy(update={"name": f"cell-{each}"})}
+            )
+            for each in range(rows)
+        ]
+        night = desk.night().model_copy(
+            update={"date": day, "closed": desk.night().asked, "cells": tuple(cells)}
+        )
+        (desk.places.nights / f"{day}.json").write_text(night.model_dump_json())
+        (desk.places.nights / f"{day}.closed").touch()
+
+
+def test_two_hundred_nights_of_twenty_cells_are_quick(desk: Desk) -> None:
+    desk.run()
+    fill(desk, 200, 20)
+    began = time.process_time()
+    answer = nights.matrix(desk.session, 0, desk.ways).document
+    took = time.process_time() - began
+    assert len(answer["nights"]) == 201
+    assert sum(len(each["entries"]) for each in answer["nights"]) == 200 * 20 + len(PLAN.cell)
+    assert took < 5.0, f"{took:.1f} s of processor"
