@@ -599,6 +599,22 @@ def nightly_history(session: Session, limit: int = 14) -> Reply:
     return history(session, limit=limit)
 
 
+@does(
+    "fleet.matrix/1",
+    name="matrix",
+    help={
+        "to": "the folder to write them into",
+        "limit": "how many days, 0 for all",
+        "open": "open the page in a browser",
+    },
+)
+def nightly_matrix(session: Session, to: str = "", limit: int = 60, open: bool = False) -> Reply:
+    """What this host tried, night by night: a page and a badge."""
+    from lab.tasks.nightly.matrix import matrix
+
+    return matrix(session, to=to, limit=limit, open_it=open)
+
+
 @does("nightly.issues/1", name="issues")
 def nightly_issues(session: Session) -> Reply:
     """The known issues (known-issues.toml), and which nights failed by them."""
@@ -811,8 +827,8 @@ _EMULATOR = (
 _THEORY = (explain, matrix, experiment, rehearse)
 _IMAGE = (image_list, fetch, build, box, export, import_, verify, prune)
 _NIGHTLY = (
-    nightly_run, nightly_history, nightly_flakes, nightly_export, nightly_import, nightly_issues,
-    nightly_install, nightly_uninstall, nightly_status,
+    nightly_run, nightly_history, nightly_flakes, nightly_matrix, nightly_export, nightly_import,
+    nightly_issues, nightly_install, nightly_uninstall, nightly_status,
 )  # fmt: skip
 _FLEET = (
     fleet_up, fleet_down, fleet_status, fleet_run, fleet_cancel, fleet_matrix, fleet_gather, fleet_join,

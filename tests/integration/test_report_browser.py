@@ -11,11 +11,13 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from lab import reports
+from lab.reports.html import matrix
 from lab.reports.html.charts import Chart, Kind, Tile, TimesBar, durations, tiles
 from lab.reports.html.drawing import WIDE
 from lab.reports.html.measured import PageTable, page
 from lab.reports.html.raster import png
 from lab.reports.model import ReportInput
+from tests.unit.matrices import large
 from tests.unit.reports import DOCUMENTS, full, kept
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -53,6 +55,7 @@ SMALL = """() => [...document.querySelectorAll('svg.drawing text, main p, main t
 
 
 MEASURED = ("comparison", "experiment")
+MATRIX = "matrix"
 
 
 def _measured(kind: str, folder: Path) -> Path:
@@ -86,10 +89,14 @@ def _measured(kind: str, folder: Path) -> Path:
     return target
 
 
-@pytest.fixture(scope="module", params=[*DOCUMENTS, *MEASURED])
+@pytest.fixture(scope="module", params=[*DOCUMENTS, *MEASURED, MATRIX])
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of each kind with everything a report can have, and the pages of what was measured."""
+    """A report of each kind with everything a report can have, pages of what was measured, and a matrix."""
     kind: str = request.param
+    if kind == MATRIX:
+        return matrix.write(
+            large(6, 60, "a-name-that-goes-on-and-on-without-a-space "), tmp_path_factory.mktemp(kind)
+        )
     if kind in MEASURED:
         return _measured(kind, tmp_path_factory.mktemp(kind))
     folder = kept(tmp_path_factory.mktemp(kind.replace(" ", "-")) / "default" / "1-up", DOCUMENTS[kind])
@@ -150,7 +157,7 @@ def test_every_link_leads_to_a_file(browser: Browser, page_file: Path) -> None:
     page, _ = opened(browser, page_file, "desktop")
     targets = page.locator("a").evaluate_all("links => links.map(link => link.href)")
     page.close()
-    assert bool(targets) is (page_file.stem not in MEASURED)
+    assert bool(targets) is (page_file.stem not in (*MEASURED, MATRIX))
     for target in targets:
         assert target.startswith(page_file.parent.as_uri() + "/")
         assert Path(unquote(urlsplit(target).path)).is_file()
