@@ -539,14 +539,15 @@ def rehearse(session: Session, cpu: str = "haswell", experiment: bool = False) -
         "claim": "nesting, android or theory: which verdict chooses the exit code",
         "runs": "how often to look at the VM (nightly.runs)",
         "key": "DATE/CELL: one night for this key; a second call waits for it, and returns it",
+        "like": "repeat that night (number, uuid or key): its settings, digests and claim",
     },
     settings={"runs": "nightly.runs"},
 )
-def nightly_run(session: Session, claim: str = "", key: str = "") -> Reply:
+def nightly_run(session: Session, claim: str = "", key: str = "", like: str = "") -> Reply:
     """One night, now: a fresh VM, several looks, a comparison, a report; recorded whatever happens."""
     from lab.tasks.nightly.run import run
 
-    return run(session, claim=claim, key=key)
+    return run(session, claim=claim, key=key, like=like)
 
 
 @does(

@@ -29,6 +29,7 @@ from lab.nights import following, keeping, keys, telling
 from lab.nights.clock import Budget, WallClock
 from lab.nights.judging import judge
 from lab.nights.keeping import NAME
+from lab.nights.likeness import Likeness
 from lab.nights.nightlab import NightLab
 from lab.nights.runs import COMPARE, UP, VALIDATE, NightRuns
 from lab.nights.showing import show
@@ -58,14 +59,17 @@ class Roads:
     """Whom to tell."""
 
 
-def run(session: Session, roads: Roads, claim: str = "", key: str = "") -> Reply:
+def run(
+    session: Session, roads: Roads, claim: str = "", key: str = "", repeated: Likeness | None = None
+) -> Reply:
     """One night, now. The exit code is that of its verdict; BusyError while another night runs.
 
     The night is in the history before anything of it happens. HistoryError when it cannot be, or when its
     result could not be written down in the end: that is never a success.
 
     A key (lab.nights.keys) has one night on a host: whoever calls again waits for it, and is given what is
-    on record of it, also where its command was killed.
+    on record of it, also where its command was killed. A night that repeats another (`repeated`) notes what
+    it could not have again.
     """
     check_claim(claim)
     keys.check(key)
@@ -80,7 +84,7 @@ def run(session: Session, roads: Roads, claim: str = "", key: str = "") -> Reply
                     recorded = history.keyed(key, session.host_id)
                 if recorded is None:
                     folder = Run(session.store.evidence_folder, NAME, "night")
-                    night = _Night(session, roads, claim, history, folder, key)
+                    night = _Night(session, roads, claim, history, folder, key, repeated)
                 opened = stack.pop_all()
         except InterruptedByUser:
             raise  # a night that is on record by now is told by the next one; else there was none
@@ -121,15 +125,17 @@ class _Night:
     """A night that is on record as running."""
 
     def __init__(
-        self, session: Session, roads: Roads, claim: str, history: History, folder: Run, key: str
+        self,
+        session: Session,
+        roads: Roads,
+        claim: str,
+        history: History,
+        folder: Run,
+        key: str,
+        repeated: Likeness | None,
     ) -> None:
-        self.session, self.roads, self.claim, self.history, self.folder = (
-            session,
-            roads,
-            claim,
-            history,
-            folder,
-        )
+        self.session, self.roads, self.claim = session, roads, claim
+        self.history, self.folder, self.repeated = history, folder, repeated
         self.settings = session.settings.nightly
         self.budget = roads.budget(60.0 * self.settings.budget_minutes)
         self.runs = NightRuns(session, folder, self.budget)
@@ -245,6 +251,8 @@ class _Night:
             self.notes.append(doubt)
         judged = judge(self.runs.records, missing, why_missing, self.claim, self.default_claim, doubt)
         self.verdict = judged.verdict
+        if self.repeated:
+            self.notes += self.repeated.notes(judged.cell)
         ending = replace(
             judged,
             seconds=round(time.monotonic() - began, 3),
