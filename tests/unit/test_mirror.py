@@ -147,7 +147,7 @@ def test_config_and_doctor_show_where_it_is_from(
 def test_every_builder_of_the_canary_asks_the_same(bed: Bed, archive: FakeArchive) -> None:
     built: list[str] = []
 
-    def build(_cache: Path, _step: object, address: str) -> Any:
+    def build(_cache: Path, _step: object, address: str, *_: object) -> Any:
         built.append(address)
         raise BlockedError("as far as it goes")
 
