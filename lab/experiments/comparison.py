@@ -22,6 +22,7 @@ from lab.reports.html.measured import PageTable
 _OUTCOMES = list(MeasurementOutcome)
 _IN_VAIN = (MeasurementOutcome.FAILED, MeasurementOutcome.TIMEOUT)
 """Tried and waited for: the picture shows for how long."""
+_EMULATED = "L2 is an ARM machine there, emulated by QEMU in its container, of an image of its own"
 _NOT_ITS_OWN = (
     "an ARM image of Android is not measured, only predicted, with its source: `invoke theory.explain`"
 )
@@ -98,6 +99,7 @@ class Comparison(Series[LabCompare]):
             f"measured in one VM ({where.engine} {where.engine_version}, {where.acceleration}, "
             f"nesting: {where.nesting}), in random order, seed {self.document.seed}",
             *(f"{route.title}: {route.why_not}" for route in self.document.routes if route.why_not),
+            *(f"{route.title}: {_EMULATED} ({route.image})" for route in self.document.routes if route.image),
             *(f"{each.name}: {_NOT_ITS_OWN}" for each in self.document.emulators if each.android),
         ]
         lost = sum(item.outcome is not MeasurementOutcome.MEASURED for item in measurements)
@@ -196,17 +198,17 @@ def _sentence(name: str, ratios: Sequence[RatioEntry]) -> str:
         if worth
         else "no ratio, because one side was never measured"
     ]
-    if against_arm:
-        parts.append(f"an emulated ARM L2 took {_times(against_arm)} as long as L2 by nested KVM")
-    if arm:
-        parts.append(f"and {_times(arm)} as long as x86 without KVM")
+    against = [(against_arm, "L2 by nested KVM"), (arm, "x86 without KVM")]
+    if took := [f"{_times(ratio)} as long as {what}" for ratio, what in against if ratio]:
+        parts.append(f"an emulated ARM L2 took {' and '.join(took)}")
     sentence = f"{name}: {', '.join(parts)}"
     if not ratios:
         return f"{sentence}."
     if all(ratio.low is None for ratio in ratios):
         return f"{sentence} ({ratios[0].how})."
     counts = {ratio.over: ratio.n_over for ratio in ratios} | {ratio.under: ratio.n_under for ratio in ratios}
-    measured = " and ".join(str(counts[route]) for route in (TCG, KVM, ARM) if route in counts)
+    *first, last = (str(counts[route]) for route in (TCG, KVM, ARM) if route in counts)
+    measured = f"{', '.join(first)} and {last}"
     hows = "; ".join(dict.fromkeys(ratio.how for ratio in ratios))
     return f"{sentence}; n = {measured}, in brackets the {hows}."
 

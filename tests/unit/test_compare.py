@@ -313,6 +313,20 @@ def test_an_arm_boot_that_fails_is_recorded_and_costs_the_others_nothing(ready: 
     assert document["summary"][-1]["without"] == ["2 timeout"]
 
 
+def test_arm_is_compared_with_x86_without_kvm_where_nested_kvm_gave_no_figure(ready: Bed) -> None:
+    def boot(emulator: FakeEmulator, acceleration: str) -> float:
+        if acceleration == "kvm":
+            raise NestedFailedError("kvm: entry failed")
+        return 75.0 if emulator.name == EMULATED_ARM.name else 50.0
+
+    boots(ready, boot)
+    reply = compare(ready.session(), NAME, runs=1)
+    assert [(ratio["over"], ratio["value"]) for ratio in checked(reply)["ratios"]] == [(ARM, 1.5)]
+    assert reply.code == 12, "what nested KVM is worth is not known"
+    said = (run_of(reply) / "compare.md").read_text()
+    assert "no ratio" in said and "an emulated ARM L2 took 1.5 times as long as x86 without KVM" in said
+
+
 def test_a_vm_without_memory_for_an_arm_machine_is_told_before_it_boots(ready: Bed) -> None:
     ready.world.l1_memory_mib = 300
     seen = boots(ready, lambda *_: 5.0)
