@@ -23,10 +23,20 @@ from lab.history.store import History
 from lab.nights import importing, keeping
 from lab.nights.telling import channels
 from lab.notify.sending import Channel
+from lab.reports.html import matrix as pages
 from lab.workflow.session import Session
 
 _TOLD_NIGHTS = 3
 """How many of the newest nights are still to be told of."""
+
+
+def draw(session: Session, document: FleetMatrix) -> Path | None:
+    """Write page and badge beside the matrix; None where that cannot be, such as on a full disk."""
+    try:
+        return pages.write(document, places(session).folder)
+    except OSError as error:
+        session.steps.note(f"the matrix could not be drawn: {error}")
+        return None
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Ways:
     channels: Callable[[Session], Sequence[Channel]] = channels
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     silent_seconds: float = pulse.SILENT_SECONDS
-    page: Callable[[Session, FleetMatrix], Path | None] = lambda _session, _matrix: None
+    page: Callable[[Session, FleetMatrix], Path | None] = draw
     """Draws the matrix for a person; returns the file."""
 
 
