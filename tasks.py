@@ -570,13 +570,16 @@ def nightly_flakes(session: Session, limit: int = 0, all: bool = False) -> Reply
         "night": "its key, uuid or number",
         "to": "the file to write, or with --since the folder",
         "since": "instead of one night: all with a key of that day or later that ran here",
+        "format": "archive, or kcidb-like: the night in kernel CI's words, without evidence",
     },
 )
-def nightly_export(session: Session, night: str = "", to: str = "", since: str = "") -> Reply:
+def nightly_export(
+    session: Session, night: str = "", to: str = "", since: str = "", format: str = "archive"
+) -> Reply:
     """Write a night with its evidence into an archive, for the host that gathers them."""
     from lab.tasks.nightly.export import export
 
-    return export(session, night=night, to=to, since=since)
+    return export(session, night=night, to=to, since=since, form=format)
 
 
 @does(

@@ -7,19 +7,26 @@ from pathlib import Path
 
 from lab.core import caller
 from lab.core.errors import BlockedError, ExitCode, UsageError
-from lab.documents.nights import ExportedNight, ImportedNight, NightlyExport, NightlyImport
+from lab.core.files import PUBLIC, write_json
+from lab.documents.nights import ExportedNight, ImportedNight, LeftOut, NightlyExport, NightlyImport
 from lab.history.model import Night
-from lab.nights import archive, importing, keeping, keys
+from lab.nights import archive, importing, kcidb, keeping, keys, known
 from lab.nights.keeping import opened
 from lab.workflow.session import Reply, Session
 
+ARCHIVE, KCIDB_LIKE = "archive", "kcidb-like"
+"""The forms that a night is exported in."""
 
-def export(session: Session, night: str = "", to: str = "", since: str = "") -> Reply:
+
+def export(session: Session, night: str = "", to: str = "", since: str = "", form: str = ARCHIVE) -> Reply:
     """Write a night (its key, uuid or number) into the file `to`, with its evidence.
 
     With `since`, a day, every night with a key of that day or later that ran on this host, each into an
-    archive of its own in the folder `to`. Raises UsageError, OSError.
+    archive of its own in the folder `to`. `form` is ARCHIVE, or KCIDB_LIKE for the night in kernel CI's words
+    (nightly.kcidb-like/1), without evidence. Raises UsageError, OSError.
     """
+    if form not in (ARCHIVE, KCIDB_LIKE):
+        raise UsageError(f"--format {form} is unknown", hint=f"{ARCHIVE} or {KCIDB_LIKE}")
     if not to or bool(night) == bool(since):
         raise UsageError(
             "what is to be exported, and where to, is not plain",
@@ -33,9 +40,9 @@ def export(session: Session, night: str = "", to: str = "", since: str = "") -> 
             wanted = [(keys.find(history, night, session.host_id), target)]
         else:
             nights = history.since(_day(since), session.host_id)
-            wanted = [(each, target / _name(each)) for each in nights]
+            wanted = [(each, target / _name(each, form)) for each in nights]
             target.mkdir(parents=True, exist_ok=True)
-    exported = [_exported(session, each, file) for each, file in wanted]
+    exported = [_exported(session, each, file, form) for each, file in wanted]
     lines = [f"night {each.night}, {each.key or each.uuid}: {each.verdict}: {each.file}" for each in exported]
     lines += [f"left out: {out.path}: {out.why}" for each in exported for out in each.left_out]
     return Reply.of(NightlyExport(nights=exported), *(lines or ["no such night is on record"]))
@@ -77,11 +84,17 @@ def _of(result: ImportedNight) -> str:
     return f": {night.key or night.uuid}, {night.claim or 'night'} {night.verdict}: {night.reason}"
 
 
-def _exported(session: Session, night: Night, file: Path) -> ExportedNight:
+def _exported(session: Session, night: Night, file: Path, form: str) -> ExportedNight:
     if not night.verdict:
         raise BlockedError(f"night {night.id} still runs", hint="export it when it has ended")
     with session.steps.step("nightly.export", night.key or night.uuid) as step:
-        written = archive.write(night, keeping.folders(session, night), file)
+        files: int = 0
+        left_out: tuple[LeftOut, ...] = ()
+        if form == KCIDB_LIKE:
+            write_json(file, kcidb.document(night, known.read(session)).as_json(), PUBLIC)
+        else:
+            written = archive.write(night, keeping.folders(session, night), file)
+            files, left_out = len(written.files), written.left_out
         size = file.stat().st_size
         step.result = f"{file}, {size / 1e6:.1f} MB"
     return ExportedNight(
@@ -91,13 +104,14 @@ def _exported(session: Session, night: Night, file: Path) -> ExportedNight:
         verdict=night.verdict,
         file=str(file),
         bytes=size,
-        files=len(written.files),
-        left_out=written.left_out,
+        files=files,
+        left_out=left_out,
     )
 
 
-def _name(night: Night) -> str:
-    return f"{night.key.replace('/', '_')}-{night.uuid}{archive.ENDING}"
+def _name(night: Night, form: str) -> str:
+    ending = archive.ENDING if form == ARCHIVE else ".json"
+    return f"{night.key.replace('/', '_')}-{night.uuid}{ending}"
 
 
 def _day(text: str) -> str:

@@ -74,7 +74,46 @@ _ISSUES = {
         }
     ],
 }
+_TEST = {
+    "id": "lab:u:1:guest.kvm",
+    "origin": "lab",
+    "path": "lab.rungs.guest.kvm",
+    "status": "FAIL",
+    "comment": "real mode: entry failed",
+    "start_time": AT,
+    "duration": 1.5,
+    "number": None,
+    "environment": {"comment": "qemu 7.2.22", "misc": {"engine": "qemu"}},
+}
+_KCIDB = {
+    "schema": "nightly.kcidb-like/1",
+    "version": {"major": 5, "minor": 3},
+    "tests": [_TEST, _TEST | {"status": "DONE", "number": {"value": 7.5, "unit": "s"}, "environment": None}],
+    "issues": [
+        {
+            "id": "lab:l2-lost",
+            "version": 1,
+            "origin": "lab",
+            "report_url": "",
+            "report_subject": "L2 ends by itself",
+            "culprit": {"code": False, "tool": True, "harness": False},
+            "comment": "open since 2026-11-20",
+        }
+    ],
+    "incidents": [
+        {
+            "id": "lab:u:1:guest.kvm:l2-lost",
+            "origin": "lab",
+            "issue_id": "lab:l2-lost",
+            "issue_version": 1,
+            "test_id": "lab:u:1:guest.kvm",
+            "present": True,
+        }
+    ],
+    "runs": 1,
+}
 EXAMPLES: list[dict[str, Any]] = [
+    _KCIDB,
     _ISSUES,
     {
         "schema": "nightly.history/1",
