@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,14 +13,21 @@ from lab.model.domain import Verdict
 _UNKNOWN = "a cell that did not come to be known"
 
 
-def of_history(nights: Sequence[Night], host: str, limit: int) -> FleetMatrix:
+def of_history(nights: Sequence[Night], host: str, limit: int, own: str = "") -> FleetMatrix:
     """The newest `limit` days (all for 0) of `nights`, which are newest first.
+
+    `host` is what this one is called and `own` its id; a night taken in from another host has that one's id.
 
     A night that was asked for by a key, DATE/CELL, is of that day and cell. Any other is of the day it began
     on in UTC, and its cell is engine, image and emulator; one that never came to know these is of the cell
     before it. Of several nights of a cell on a day the newest has the word, and names the others.
     """
+
+    def named(night: Night) -> str:
+        return host if night.host in ("", own) else night.host
+
     columns: dict[str, dict[str, list[Night]]] = {}
+    hosts: dict[str, list[str]] = {}
     last: Mapping[str, Any] | None = None
     for night in reversed(nights):
         last = night.cell or last
@@ -28,18 +35,19 @@ def of_history(nights: Sequence[Night], host: str, limit: int) -> FleetMatrix:
         if not name:
             date, name = _day(night.started), _title(last)
         columns.setdefault(date, {}).setdefault(name, []).append(night)
+        hosts.setdefault(name, []).append(named(night))
     dates = sorted(columns, reverse=True)[: limit or None]
     names = list(dict.fromkeys(name for date in dates for name in columns[date]))
     return FleetMatrix(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        cells=[_cell(name, host) for name in names],
-        nights=[_column(date, columns[date], host) for date in dates],
+        cells=[_cell(name, hosts[name]) for name in names],
+        nights=[_column(date, columns[date], named) for date in dates],
         page="",
     )
 
 
-def _column(date: str, cells: Mapping[str, Sequence[Night]], host: str) -> MatrixNight:
-    entries = [_entry(name, nights, host) for name, nights in cells.items()]
+def _column(date: str, cells: Mapping[str, Sequence[Night]], named: Callable[[Night], str]) -> MatrixNight:
+    entries = [_entry(name, nights, named(nights[-1])) for name, nights in cells.items()]
     return MatrixNight(date=date, asked=None, closes=None, closed=None, entries=entries)
 
 
@@ -66,9 +74,11 @@ def _entry(name: str, nights: Sequence[Night], host: str) -> MatrixEntry:
     )
 
 
-def _cell(name: str, host: str) -> MatrixCell:
+def _cell(name: str, hosts: Sequence[str]) -> MatrixCell:
     nothing = CellExpectation(host="", virtualbox="", processor="")
-    return MatrixCell(name=name, tags=(), hosts=(host,), settings=(), expects=nothing, planned=False)
+    return MatrixCell(
+        name=name, tags=(), hosts=tuple(dict.fromkeys(hosts)), settings=(), expects=nothing, planned=False
+    )
 
 
 def _title(cell: Mapping[str, Any] | None) -> str:

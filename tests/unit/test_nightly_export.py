@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from lab.history.store import History
 from lab.nights import archive, importing, keeping, night
 from lab.nights.rejudging import UNFOUNDED
 from lab.tasks.nightly.export import export, import_
+from lab.tasks.nightly.matrix import matrix
 from lab.tasks.nightly.run import ROADS
 from tests.unit.bed import Bed, checked
 from tests.unit.fakes import TCG
@@ -162,6 +164,21 @@ def test_what_is_missing_is_handed_in_later(bed: Bed, coordinator: Bed, tmp_path
     results = checked(import_(coordinator.session(), str(tmp_path / "all")))["nights"]
     assert [each["state"] for each in results] == ["known", "imported"]
     assert sorted(each["key"] for each in past(coordinator)) == keys[1:]
+
+
+def test_the_matrix_has_every_night_with_its_host(bed: Bed, coordinator: Bed, tmp_path: Path) -> None:
+    for each, key in ((bed, "2026-12-01/a"), (coordinator, "2026-12-01/b")):
+        spend(each, replace(ROADS, up=blocked), key)
+    taken(coordinator, exported(bed, tmp_path / "x", "2026-12-01/a"))
+    document = checked(matrix(coordinator.session(), str(tmp_path / "page")))
+    hosts = {"a": bed.session().host_id, "b": socket.gethostname()}
+    assert {cell["name"]: cell["hosts"] for cell in document["cells"]} == {
+        name: [host] for name, host in hosts.items()
+    }
+    (column,) = document["nights"]
+    assert {each["cell"]: (each["host"], each["verdict"]) for each in column["entries"]} == {
+        name: (host, "blocked") for name, host in hosts.items()
+    }
 
 
 def test_a_night_is_named_by_number_uuid_or_key(bed: Bed, tmp_path: Path) -> None:

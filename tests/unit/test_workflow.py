@@ -12,6 +12,9 @@ import pytest
 from jsonschema import Draft7Validator
 from ruamel.yaml import YAML
 
+from lab.host.identity import FILE
+from lab.nights import archive, keys
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".github" / "workflows"
 TEXTS = {path.name: path.read_text() for path in sorted(FOLDER.glob("*.yml"))}
@@ -20,7 +23,13 @@ WORKFLOWS: dict[str, dict[str, Any]] = {
 }
 WORKFLOW = WORKFLOWS["nightly.yml"]
 EACH = pytest.mark.parametrize("name", TEXTS)
-JOBS = pytest.mark.parametrize("job", WORKFLOW["jobs"].values(), ids=list(WORKFLOW["jobs"]))
+NIGHTS = {
+    name: job
+    for name, job in WORKFLOW["jobs"].items()
+    if any(step.get("name") == "The night" for step in job["steps"])
+}
+JOBS = pytest.mark.parametrize("job", NIGHTS.values(), ids=list(NIGHTS))
+ALL_JOBS = pytest.mark.parametrize("job", WORKFLOW["jobs"].values(), ids=list(WORKFLOW["jobs"]))
 _PINNED = re.compile(r"^\s*-? *uses: [\w-]+/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 
 
@@ -57,8 +66,12 @@ def test_one_action_has_one_hash() -> None:
 
 def test_nothing_is_permitted_but_what_a_job_needs() -> None:
     assert WORKFLOW["permissions"] == {}
-    for job in WORKFLOW["jobs"].values():
-        assert job["permissions"] == {"contents": "read", "issues": "write"}
+    assert {name: job["permissions"] for name, job in WORKFLOW["jobs"].items()} == {
+        "night": {},
+        "linux-kvm": {"contents": "read", "issues": "write"},
+        "intel-mac": {"contents": "read", "issues": "write"},
+        "matrix": {"contents": "read"},
+    }
 
 
 def test_each_push_is_looked_at_on_linux_and_on_both_kinds_of_mac() -> None:
@@ -90,14 +103,61 @@ def test_evidence_and_summary_are_kept_whichever_way_it_ends(job: dict[str, Any]
     assert any(step.get("uses", "").startswith("actions/upload-artifact@") for step in after)
 
 
-def test_the_history_travels_with_its_log() -> None:
+@pytest.mark.parametrize(("name", "key"), [("linux-kvm", "history-"), ("matrix", "matrix.run-")])
+def test_the_history_travels_with_its_log_and_its_hosts_id(name: str, key: str) -> None:
     """A night that was killed is in the -wal file alone."""
     kept = [
         step["with"]
-        for step in WORKFLOW["jobs"]["linux-kvm"]["steps"]
-        if str(step.get("with", {}).get("key", "")).startswith("history-")
+        for step in WORKFLOW["jobs"][name]["steps"]
+        if str(step.get("with", {}).get("key", "")).startswith(key)
     ]
-    assert [one["path"] for one in kept] == ["~/.local/state/lab/history.db*"] * 2
+    paths = [f"~/.local/state/lab/{name}" for name in ("history.db*", FILE)]
+    assert [each["path"].split() for each in kept] == [paths] * 2
+    assert kept[0]["key"] == kept[1]["key"]
+    assert kept[0]["key"].startswith(kept[0]["restore-keys"])
+
+
+def test_no_cells_history_is_taken_for_anothers() -> None:
+    """What is restored is found by how its key begins."""
+    cells = [each["cell"] for each in WORKFLOW["jobs"]["linux-kvm"]["strategy"]["matrix"]["include"]]
+    keys = [f"history-{cell}.run-" for cell in cells]
+    assert not [(a, b) for a in keys for b in keys if a != b and b.startswith(a)]
+
+
+@JOBS
+def test_a_night_has_a_key_and_is_handed_in_under_it(job: dict[str, Any]) -> None:
+    steps = {step.get("name"): step for step in job["steps"]}
+    assert 'nightly.run --key "$NIGHT"' in steps["The night"]["run"]
+    assert 'nightly.export "$NIGHT"' in steps["Export the night"]["run"]
+    handed = steps["Hand the night in"]["with"]
+    assert handed["path"].endswith(archive.ENDING)
+    assert handed["name"].startswith("night-")
+    cells = [
+        each["cell"] for each in job.get("strategy", {}).get("matrix", {}).get("include", [{"cell": "x"}])
+    ]
+    for more in ("", ".57"):
+        for cell in cells:
+            said = {
+                "needs.night.outputs.day": "2026-12-01",
+                "needs.night.outputs.more": more,
+                "matrix.cell": cell,
+            }
+            key = re.sub(
+                r"\$\{\{ ([\w.]+) \}\}", lambda match, said=said: said[match[1]], job["env"]["NIGHT"]
+            )
+            assert keys.is_key(key), key
+
+
+def test_the_matrix_is_made_of_all_nights_also_where_one_is_red() -> None:
+    job = WORKFLOW["jobs"]["matrix"]
+    assert set(job["needs"]) == {"night", *NIGHTS}
+    assert job["if"].startswith("always()")
+    taken = next(step for step in job["steps"] if "download-artifact@" in step.get("uses", ""))
+    assert taken["with"]["pattern"] == "night-*"
+    words = " ".join(step.get("run", "") for step in job["steps"])
+    assert "nightly.import" in words
+    assert "nightly.matrix --to" in words
+    assert "merge-multiple" not in taken["with"]  # a second attempt's archive has the first one's name
 
 
 @JOBS
@@ -109,7 +169,7 @@ def test_the_token_is_given_to_the_night_and_to_nothing_else(job: dict[str, Any]
     assert checkout["with"] == {"persist-credentials": False}
 
 
-@JOBS
+@ALL_JOBS
 def test_no_expression_is_pasted_into_a_script(job: dict[str, Any]) -> None:
     assert [step["name"] for step in job["steps"] if "${{" in step.get("run", "")] == []
 
@@ -119,7 +179,8 @@ def test_the_settings_are_ones_lab_knows(job: dict[str, Any], monkeypatch: pytes
     from lab.config import load
 
     for name, value in job["env"].items():
-        monkeypatch.setenv(name, str(value).replace("${{ github.repository }}", "me/lab"))
+        text = str(value).replace("${{ github.repository }}", "me/lab")
+        monkeypatch.setenv(name, text.replace("${{ matrix.image }}", "ubuntu-24.04"))
     monkeypatch.setenv("LAB_GITHUB_TOKEN", "a-token")
     assert load().nightly.github == "me/lab"
 

@@ -22,7 +22,7 @@ def matrix(session: Session, to: str = "", limit: int = 60, open_it: bool = Fals
         raise UsageError(f"--limit {limit} is less than no night", hint="0 shows all")
     folder = caller.path(to, home=True) if to else session.settings.state_dir / "matrix"
     with opened(session) as history:
-        document = of_history(history.nights(), socket.gethostname(), limit)
+        document = of_history(history.nights(), socket.gethostname(), limit, session.host_id)
     with session.steps.step("matrix") as step:
         page = pages.write(document, folder, PUBLIC if to else PRIVATE)
         step.result = str(page)
