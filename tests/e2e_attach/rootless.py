@@ -106,16 +106,14 @@ class Rootless:
 
     server: Server
 
-    def ssh(self, command: str, check: bool = True) -> str:
+    def ssh(self, command: str, check: bool = True, stdin: bytes = b"") -> str:
         """What a command of dev's says, without lab."""
         options = ["-F", "/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         options += ["-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-i", str(self.server.key)]
         words = ["ssh", *options, "-p", str(self.server.port), "dev@127.0.0.1", command]
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = subprocess.run(words, input=stdin, capture_output=True, timeout=120, check=False)
         assert done.returncode == 0 or not check, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout.decode()
 
 
 @contextlib.contextmanager

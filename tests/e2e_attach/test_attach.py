@@ -10,11 +10,10 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import pytest
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim
 from tests.e2e.conftest import Lab, lab_environment
-from tests.e2e_attach import plainvm
+from tests.e2e_attach import killing, plainvm
 from tests.e2e_attach.plainvm import PlainVm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
@@ -40,16 +39,6 @@ pytestmark = [
 NAME = "plain"
 _STEPS = ("machine.look", "emulator.upload", "emulator.load", "nested.boot")
 """Where `lab.up` is killed, hard."""
-_ATTACHED = {
-    "its record": lambda lab: (lab / "lab.json").exists(),
-    "the way": lambda lab: (lab / "vm" / "ssh_config").exists(),
-    "the host key": lambda lab: (lab / "keys" / "known_hosts").exists(),
-    "the key": lambda lab: _link(lab).get("key"),
-    "what it is": lambda lab: _link(lab).get("about"),
-    "its ports": lambda lab: _link(lab).get("ports_from"),
-    "the forward": lambda lab: _forwards_of(lab),
-}
-"""What `lab.attach` has done when it is killed, hard; each true by the lab's folder."""
 _LEFT = {
     "nothing yet": "true",
     "the containers": 'test -z "$(sudo docker container ls --all --quiet)"',
@@ -146,39 +135,8 @@ def _kill_at(case: Case, step: str) -> None:
         process.communicate()
 
 
-def _kill_when(process: subprocess.Popen[str], true: Callable[[], object]) -> None:
-    """Kill a command hard, as soon as something is true."""
-    try:
-        until = time.monotonic() + 300
-        while not true():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until, "that was not reached"
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-
-
-def _link(lab: Path) -> dict[str, Any]:
-    file = lab / "vm" / "attached.json"
-    link: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return link
-
-
-def _forwards_of(lab: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
-        if words[:1] == ["ssh"] and "-L" in words and any(str(lab) in word for word in words):
-            found.append(process)
-    return found
-
-
 def _forwards(case: Case) -> list[psutil.Process]:
-    return _forwards_of(case.folder)
+    return killing.forwards(case.folder)
 
 
 def _confirmed(document: dict[str, Any]) -> None:
@@ -190,20 +148,6 @@ def _confirmed(document: dict[str, Any]) -> None:
 
 
 # --- Docker, and no sudo -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("then", ["lab.attach", "lab.detach"])
-@pytest.mark.parametrize("done", _ATTACHED)
-def test_attaching_that_was_killed_goes_on_or_is_undone(with_docker: Case, done: str, then: str) -> None:
-    process = with_docker.lab.start(*with_docker.attaching)
-    _kill_when(process, lambda: _ATTACHED[done](with_docker.folder))
-    if then == "lab.attach":
-        assert with_docker.attach()["changed"]
-        assert len(_forwards(with_docker)) == 1
-    with_docker.lab.json("lab.detach", NAME)
-    assert _forwards(with_docker) == []
-    assert with_docker.lab.json("lab.list")["labs"] == []
-    assert with_docker.vm.ssh("ls -d /var/tmp/lab-*", check=False)[1] == ""
 
 
 def test_a_machine_is_attached_as_its_user_and_said_to_be_what_it_is(with_docker: Case) -> None:
@@ -265,7 +209,7 @@ def test_forwards_that_died_are_opened_again(with_docker: Case) -> None:
 @pytest.mark.parametrize("left", _LEFT)
 def test_detaching_that_was_killed_can_be_done_again(with_docker: Case, left: str) -> None:
     process = with_docker.lab.start("lab.detach", NAME)
-    _kill_when(process, lambda: with_docker.vm.ssh(_LEFT[left], check=False)[0] == 0)
+    killing.kill_when(process, lambda: with_docker.vm.ssh(_LEFT[left], check=False)[0] == 0)
     assert [row["name"] for row in with_docker.lab.json("lab.list")["labs"]] == [NAME]
 
 
