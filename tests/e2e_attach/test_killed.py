@@ -1,4 +1,4 @@
-"""lab.attach and lab.detach, killed hard at each step, on a machine with Docker: they go on, or are undone."""
+"""lab.attach and lab.detach, killed hard at each step, where Docker is: they go on, or are undone."""
 
 from __future__ import annotations
 
