@@ -23,6 +23,7 @@ from lab.core.steps import Step
 from lab.formats import elf
 from lab.images import cache as images
 from lab.images import canary, debtree, making
+from lab.images.canary_recipe import Architecture
 from lab.images.debtree import LIBRARY_FOLDERS, DebianTree
 
 SOURCES = Path(__file__).resolve().parents[2] / "images" / "python"
@@ -59,17 +60,17 @@ def recipe() -> PythonRecipe:
     return PythonRecipe.model_validate(files.read_toml(SOURCES / "recipe.toml"))
 
 
-def recipe_hash() -> str:
+def recipe_hash(architecture: Architecture) -> str:
     """Hex digest of everything the tar is made from but Debian's packages."""
-    return making.digest_of(SOURCES, [Path(__file__), *_BUILDERS])
+    return making.digest_of(SOURCES, [Path(__file__), *_BUILDERS], architecture)
 
 
-def find(cache: Path) -> images.CachedImage | None:
+def find(cache: Path, architecture: Architecture) -> images.CachedImage | None:
     """The newest tar made from this recipe, or None. Reads the cache only."""
-    return making.newest(cache, recipe_hash())
+    return making.newest(cache, recipe_hash(architecture))
 
 
-def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
+def build(cache: Path, step: Step, mirror: str, architecture: Architecture) -> images.CachedImage:
     """Make the tar of today's packages, unless it is there. One process builds, others wait.
 
     `mirror` is the address of a Debian archive, as apt has it. Raises BlockedError (the mirror, its signature
@@ -78,10 +79,11 @@ def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
     """
     made, deadline = recipe(), Deadline.after(_BUILD_SECONDS)
     step.note(f"asking Debian {made.suite} for the packages of Python")
-    archive = canary.archive(mirror)
+    archive = canary.archive(mirror, architecture)
     packages = [each for each in archive.resolve(made.packages, deadline) if each.name in made.packages]
     versions = {package.name: package.version for package in packages}
-    image_id = making.id_of(made.release, recipe_hash(), versions)
+    release, digest = f"{made.release}-{architecture}", recipe_hash(architecture)
+    image_id = making.id_of(release, digest, versions)
 
     def fill(work: Path) -> images.Manifest:
         files.require_space(cache, _SPACE, "building a Python for machines without one")
@@ -97,8 +99,8 @@ def build(cache: Path, step: Step, mirror: str) -> images.CachedImage:
             work / FILE,
             id=image_id,
             kind="python",
-            name=made.release,
-            recipe=recipe_hash(),
+            name=release,
+            recipe=digest,
             format="tar.gz",
             packages=versions,
         )

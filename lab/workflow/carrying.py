@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, LabError
 from lab.guest import python
 from lab.guest.ssh import Guest, Progress
 from lab.images import cache as images
 from lab.images import carried_python
+from lab.images.canary_recipe import Architecture
 from lab.workflow import mirror
 from lab.workflow.session import Session
 
-_MACHINES = ("x86_64",)
-"""Machines, as `uname -m` says, that lab has a Python for."""
+_MACHINES: Mapping[str, Architecture] = {"x86_64": "amd64", "aarch64": "arm64"}
+"""A machine, as `uname -m` says, and what Debian calls the Python for it."""
 _SECONDS = 900.0
 _HINT = "or install it there: python3, 3.6 or newer, with its whole standard library"
 # A copy cut short is never taken for the whole. The first run compiles what the scripts import.
@@ -40,10 +43,11 @@ def words(session: Session, guest: Guest, why: str) -> tuple[str, ...]:
             f"lab cannot look into the machine: {why}, and lab has none for {machine}", hint=_HINT
         )
     with session.steps.step("python.carry", why) as step:
-        image = carried_python.find(session.images)
+        image = carried_python.find(session.images, _MACHINES[machine])
         if image is None:
             try:
-                image = carried_python.build(session.images, step, mirror.debian(session))
+                debian = mirror.debian(session)
+                image = carried_python.build(session.images, step, debian, _MACHINES[machine])
             except BlockedError as error:
                 what = f"lab cannot look into the machine: {why}, and no Python can be brought: {error.what}"
                 raise BlockedError(what, hint=f"{error.hint}; {_HINT}", tail=error.tail) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from lab.core.steps import Steps
 from lab.engines.attached import link as links
 from lab.guest import python
 from lab.images import cache, carried_python
+from lab.images.canary_recipe import Architecture
 from lab.probes.kvm import CpuFacts, Probe, parsed, script
 from lab.tasks.lab import detach
 from lab.workflow import attached, carrying
@@ -28,12 +30,19 @@ _LARGEST = 10 << 20
 _NAMESPACES = ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
-@pytest.fixture(scope="module")
-def image() -> cache.CachedImage:
+def _built(architecture: Architecture) -> cache.CachedImage:
     """The tar in the user's own cache, built if it is not there."""
     base = os.environ.get("LAB_CACHE_DIR") or user_cache_path("lab", appauthor=False)
+    images = Path(base) / "images"
+    if (known := carried_python.find(images, architecture)) is not None:
+        return known
     with Steps().step("python") as step:
-        return carried_python.build(Path(base) / "images", step, l2.debian_archive())
+        return carried_python.build(images, step, l2.debian_archive(), architecture)
+
+
+@pytest.fixture(scope="module")
+def image() -> cache.CachedImage:
+    return _built("amd64")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +50,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory, image: cache.CachedImage) -> 
     """A root with a static shell, Python where lab unpacks it, and nothing else."""
     folder = tmp_path_factory.mktemp("bare")
     root, made = l2.unpack(l2.image(), folder / "canary"), folder / "root"
-    for folder in ("bin", "dev", "proc", "tmp", "lab"):
-        (made / folder).mkdir(parents=True)
+    for name in ("bin", "dev", "proc", "tmp", "lab"):
+        (made / name).mkdir(parents=True)
     (made / "bin" / "busybox").write_bytes((root / "bin" / "busybox").read_bytes())
     (made / "bin" / "busybox").chmod(0o755)
     (made / "bin" / "sh").symlink_to("busybox")
@@ -65,7 +74,7 @@ def test_it_is_small_and_named_by_its_packages(image: cache.CachedImage) -> None
 
 
 def test_all_that_labs_scripts_import_is_in_it(bare: Path) -> None:
-    done = _inside(bare, "-c", f"import ctypes, {', '.join(python.modules())}")
+    done = _inside(bare, "-B", "-c", f"import ctypes, {', '.join(python.modules())}")
     assert done.returncode == 0, done.stderr
 
 
@@ -78,6 +87,31 @@ def test_the_probes_run_under_it_where_nothing_else_is(
     if isinstance(answer, Probe):
         assert answer.device.absent
     assert not list(bare.rglob("*.pyc"))
+
+
+def test_that_for_arm64_has_it_all_too(tmp_path: Path) -> None:
+    emulator = shutil.which("qemu-aarch64-static")
+    if emulator is None:
+        pytest.skip("needs qemu-user-static")
+    with tarfile.open(_built("arm64").path) as tar:
+        tar.extractall(tmp_path, filter="data")
+    (loader,) = tmp_path.glob("lib/ld-linux-*")
+    words = [
+        emulator,
+        loader,
+        "--library-path",
+        tmp_path / "lib",
+        tmp_path / "usr/bin/python3.13",
+        "-I",
+        "-B",
+    ]
+    done = subprocess.run(
+        [*words, "-c", "import ctypes, json, mmap, os, resource; print(os.uname().machine)"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "aarch64\n"), done.stderr
 
 
 @pytest.fixture
