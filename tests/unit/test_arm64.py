@@ -278,7 +278,7 @@ def test_the_containers_own_program_is_of_the_machines_kind(arm64: bool, machine
 def test_the_canary_there_is_one_for_arm64(tmp_path: Path) -> None:
     x86 = canaries.built(tmp_path, ARM)
     assert x86.image_id() == "canary (not built)"
-    assert Canary(canaries.place(tmp_path, arm64=True)).image_id() == "canary@sha256:1"
+    assert Canary(canaries.place(tmp_path, arm64=True)).image_id() == "canary-arm64@sha256:1"
 
 
 def test_docker_android_is_for_x86(tmp_path: Path) -> None:
