@@ -85,7 +85,8 @@ class NightLab:
         Returns the interruption that ended this, if one did.
         """
         lab = self.session.store.find(self.name) if self._made else None
-        if lab is None or lab.read() is None:  # it was never more than a folder
+        record = lab.read() if lab else None
+        if lab is None or record is None or not record.image:  # there was no VM yet
             return self.clean_up()
         until = datetime.now(UTC) + timedelta(hours=self.session.settings.nightly.keep_hours)
         session = self._quiet()

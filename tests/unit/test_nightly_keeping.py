@@ -13,7 +13,7 @@ import pytest
 
 from lab.config.model import Settings
 from lab.core import deadline
-from lab.core.errors import InterruptedByUser, LabError
+from lab.core.errors import BlockedError, InterruptedByUser, LabError
 from lab.engines.protocol import State
 from lab.history.store import History
 from lab.nights import night, nightlab, telling
@@ -94,6 +94,15 @@ def test_a_confirmed_night_is_removed_and_so_is_one_that_a_person_stopped(bed: B
 
 def test_a_night_without_a_vm_keeps_nothing(bed: Bed) -> None:
     result = spend(bed, replace(ROADS, up=blocked), keep_on=["blocked"])
+    assert (result["verdict"], labs(bed), result["notes"]) == ("blocked", [], [])
+
+
+def test_a_lab_that_came_to_no_vm_is_removed_without_a_word(bed: Bed) -> None:
+    def refuse(*_: object) -> Any:
+        raise BlockedError("no image can be had")
+
+    bed.use(guest_image=refuse)
+    result = spend(bed, keep_on=["blocked"])
     assert (result["verdict"], labs(bed), result["notes"]) == ("blocked", [], [])
 
 
