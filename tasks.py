@@ -275,6 +275,21 @@ def report(session: Session, name: str = NAME, run: str = "", runs: int = 1, ope
 
 
 @does(
+    "lab.recording/1",
+    help={
+        "run": "a run by its folder's name (the newest with a verdict when left out)",
+        "to": "the file: .svg, or .cast for asciinema",
+        "seconds": "how long it takes to be seen, 0: as long as the run took",
+    },
+)
+def record(session: Session, name: str = NAME, run: str = "", to: str = "", seconds: int = 20) -> Reply:
+    """Make a recording of a run's terminal, from its evidence."""
+    from lab.tasks.lab.record import record
+
+    return record(session, name=name, run=run, to=to, seconds=seconds)
+
+
+@does(
     "lab.diff/1",
     positional=["before", "after"],
     help={
@@ -822,7 +837,8 @@ def bench(session: Session, runs: int = 3, cold: bool = False) -> Reply:
 
 _LAB = (
     up, status, list_, validate, compare, ssh, exec_, copy, logs, watch, halt, suspend, resume,
-    snapshot, restore, snapshots, destroy, attach, detach, doctor, config, evidence, report, diff, open_,
+    snapshot, restore, snapshots, destroy, attach, detach, doctor, config, evidence, report, record,
+    diff, open_,
 )  # fmt: skip
 _EMULATOR = (
     emulator_up, emulator_restart, emulator_down, emulator_status, emulator_list, emulator_logs,

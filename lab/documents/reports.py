@@ -165,6 +165,23 @@ class LabReport(JsonDocument):
     """of a night: the rungs that passed and did not in its cell, over all its nights; absent without any"""
 
 
+class LabRecording(JsonDocument):
+    """A run's terminal, as lab.record wrote it"""
+
+    tag = "lab.recording/1"
+
+    lab: Text
+    run: Text
+    """its evidence folder's name"""
+    path: Text
+    """the file"""
+    lines: Ordinal
+    seconds: Seconds
+    """that it takes to be seen"""
+    real_seconds: Seconds
+    """that the run's steps took"""
+
+
 class ReportFile(JsonPart):
     format: Text
     path: Text

@@ -102,6 +102,15 @@ EXAMPLES: list[dict[str, Any]] = [
         "logs": [{"file": "dmesg.txt", "recorded": "before", "gone": [], "new": [], "left_out": 0}],
     },
     {
+        "schema": "lab.recording/1",
+        "lab": "a",
+        "run": "1-up",
+        "path": "evidence/a/1-up/recording.svg",
+        "lines": 14,
+        "seconds": 20.0,
+        "real_seconds": 97.4,
+    },
+    {
         "schema": "lab.watch/1",
         "lab": "a",
         "holder": {"pid": 7, "verb": "lab.up", "since": AT},
