@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.core.characters import one_line, printable
 from lab.documents.reports import ReportStep
@@ -126,10 +127,16 @@ def _running(spans: Sequence[ReportStep], lines: Sequence[RecordedLine], scale: 
 
 def _shortener(run: ReportedRun) -> Callable[[str], str]:
     """What makes a text fit to be seen by others: one line, and paths within the state folder."""
-    state = f"{run.folder.parent.parent.parent}/" if run.folder else ""
+    folders = [
+        Path(str(run.document["evidence"] or "")),
+        run.folder or Path(),
+    ]  # a folder may have been moved
+    states = [f"{folder.parents[2]}/" for folder in folders if folder.is_absolute() and len(folder.parts) > 4]
 
     def short(text: str) -> str:
-        return one_line(printable(text.replace(state, "") if state else text))
+        for state in states:
+            text = text.replace(state, "")
+        return one_line(printable(text))
 
     return short
 

@@ -30,4 +30,4 @@ def test_a_picture_is_there_and_small_and_asks_for_nothing(path: Path) -> None:
     if path.suffix == ".svg":
         text = path.read_text()
         assert "<script" not in text and "href" not in text and "url(" not in text
-        assert "/tmp/" not in text and "/root/" not in text and "/home/" not in text
+        assert re.search(r"/(tmp|root|home|Users)/", text) is None

@@ -63,7 +63,10 @@ def test_the_svg_has_every_line_where_nothing_may_move(tmp_path: Path) -> None:
 
 def test_nothing_a_guest_said_becomes_markup_or_leaves_the_state_folder(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "evidence" / "default" / "1-up"
-    plain = run(folder=folder)
+    plain = dataclasses.replace(
+        run(folder=tmp_path / "moved" / "evidence" / "default" / "1-up"),
+        document=DOCUMENTS["confirmed"] | {"evidence": str(folder)},
+    )
     hostile = [
         span.model_copy(update={"text": f"<script>\x1b[31m &{'x' * 300} {folder}"})
         for span in plain.steps.spans[:1]
