@@ -135,6 +135,11 @@ def _kill_at(case: Case, step: str) -> None:
         process.communicate()
 
 
+def _link(case: Case) -> dict[str, Any]:
+    link: dict[str, Any] = json.loads((case.folder / "vm" / "attached.json").read_text())
+    return link
+
+
 def _forwards(case: Case) -> list[psutil.Process]:
     return killing.forwards(case.folder)
 
@@ -256,6 +261,16 @@ def test_docker_is_installed_when_that_is_asked_for(with_sudo: Case) -> None:
 
 def test_there_too_up_ends_with_nesting_confirmed(with_sudo: Case) -> None:
     _confirmed(with_sudo.lab.json("lab.up", "--name", NAME))
+
+
+def test_without_a_python_of_its_own_it_is_climbed_with_labs(with_sudo: Case) -> None:
+    with_sudo.vm.ssh("sudo chmod a-x /usr/bin/python3.*")
+    try:
+        _confirmed(with_sudo.lab.json("lab.validate", "--name", NAME))
+        (brought,) = with_sudo.vm.ssh("sudo ls -d /var/tmp/lab-*/python-*")[1].split()
+        assert _link(with_sudo)["python"][0] == f"{brought}/python3"
+    finally:
+        with_sudo.vm.ssh("sudo chmod a+x /usr/bin/python3.*")
 
 
 def test_docker_stays_and_nothing_else(with_sudo: Case) -> None:

@@ -32,6 +32,11 @@ pytestmark = [
     ),
 ]
 
+# Beside what the engine keeps for itself, and the folder that lab's own was in.
+_OWN = ("/proc", "/sys", "/dev", "/run", "/var/tmp", "/home/dev/.local", "/home/dev/.cache")  # noqa: S108
+_FILES = f"find / -xdev \\( {' -o '.join(f'-path {path}' for path in _OWN)} \\) -prune -o"
+_CHANGED = f"({_FILES} ! -type d -cnewer /run/user/1000/before -print) 2>/dev/null; true"
+_NAMES = f"({_FILES} -print) 2>/dev/null | sort"
 _HAS = "docker container ls --all --quiet; docker image ls --all --quiet; docker volume ls --quiet"
 
 
@@ -60,6 +65,9 @@ def test_it_is_used_as_it_is_and_left_as_it_was(machine: tuple[str, Rootless], t
     )
     session = Session(settings.with_origins({}), Steps(), False)
     before = made.ssh(f"export DOCKER_HOST={socket}; {_HAS}")
+    made.ssh("touch /run/user/1000/before; sleep 1; echo >>engine.log")
+    assert made.ssh(_CHANGED) == "/home/dev/engine.log\n", "a change is seen"
+    names = made.ssh(_NAMES)
     document = checked(attach_machine.attach(session, Wanted("box", config=str(config))))
     assert f", {kind} " in document["notes"][0]
     bench = Workbench.open(session, "box")
@@ -81,4 +89,6 @@ def test_it_is_used_as_it_is_and_left_as_it_was(machine: tuple[str, Rootless], t
         assert len(made.ssh(f"export DOCKER_HOST={socket}; {_HAS}").split()) == 2
     checked(detach.detach(session, "box"))
     assert made.ssh(f"export DOCKER_HOST={socket}; {_HAS}") == before
-    assert made.ssh("ls -d /var/tmp/lab-* 2>/dev/null; true") == ""
+    assert made.ssh("ls -A /var/tmp") == ""
+    assert made.ssh(_CHANGED) == "/home/dev/engine.log\n"
+    assert made.ssh(_NAMES) == names
