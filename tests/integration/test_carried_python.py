@@ -127,7 +127,8 @@ def without_python(road: Road, image: cache.CachedImage) -> Road:
 
 def test_a_machine_without_python_is_attached_with_labs_own(without_python: Road) -> None:
     road = without_python
-    road.attach()
+    document = road.attach()
+    assert "it has no Python that will do, so lab brought one into its own folder there" in document["notes"]
     link = links.read(road.bench().lab.vm_folder)
     assert link and link.about and link.about.python.startswith("3.13.")
     folder = attached.folder(road.bench().record())

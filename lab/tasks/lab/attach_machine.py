@@ -257,6 +257,8 @@ def _reply(bench: Workbench, before: tuple[object, ...] | None) -> Reply:
     changed = before is None or before != _kept(bench.record(), link)
     notes = [f"it is {words.version(link)}"]
     notes += [f"{forward.name} on {LOOPBACK}:{forward.host_port}" for forward in ports.forwards(bench.lab)]
+    if link.python:
+        notes.append("it has no Python that will do, so lab brought one into its own folder there")
     if link.docker is None:
         error = theirs.why_no_docker(bench.guest)
         notes.append(f"{error.what}: {error.hint}")
