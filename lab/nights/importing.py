@@ -54,6 +54,8 @@ def take(session: Session, history: History, path: Path) -> tuple[Night, bool]:
             if on_record := history.by_uuid(night.uuid):
                 known.append(on_record)
                 return None
+            if night.host == session.host_id:
+                raise _refused(path, "it says that it ran here, where nothing is on record of it")
             needed = sum(each.bytes for each in manifest.files)
             session.factories.require_space(here, needed, f"importing {path.name}")
             return files.private_folder(work)
@@ -86,12 +88,16 @@ def _checked(manifest: NightArchive, path: Path) -> Night:
         != list(range(1, len(night.runs) + 1)),
     }
     if wrong := [fault for fault, applies in faults.items() if applies]:
-        raise BlockedError(
-            f"the night in {path.name} cannot be taken: {'; '.join(wrong)}",
-            hint="make the archive with `invoke nightly.export`, with the same version of lab",
-            evidence=[path],
-        )
+        raise _refused(path, "; ".join(wrong))
     return night
+
+
+def _refused(path: Path, why: str) -> BlockedError:
+    return BlockedError(
+        f"the night in {path.name} cannot be taken: {why}",
+        hint="make the archive with `invoke nightly.export`, with the same version of lab",
+        evidence=[path],
+    )
 
 
 def _is_uuid(text: str) -> bool:

@@ -296,6 +296,18 @@ def test_a_night_that_is_none_is_refused_and_nothing_is_kept(
     assert [path.name for path in (coordinator.folder / "state" / "imported").glob("*")] == []
 
 
+def test_nobody_hands_in_a_night_of_this_host(bed: Bed, coordinator: Bed, tmp_path: Path) -> None:
+    """It would be returned for its key as one that ran here."""
+    first = spend(bed, replace(ROADS, up=blocked))
+    with History(bed.session().history_file) as history:
+        real = history.by_uuid(first["uuid"])
+    assert real
+    archive.write(replace(real, host=coordinator.session().host_id), [], tmp_path / "a")
+    result = taken(coordinator, tmp_path / "a")
+    assert (result["state"], "ran here" in result["why"]) == ("refused", True)
+    assert spend(coordinator, replace(ROADS, up=blocked))["uuid"] != first["uuid"]
+
+
 def test_secrets_and_pages_are_not_taken(bed: Bed, coordinator: Bed, tmp_path: Path) -> None:
     first = spend(bed, replace(ROADS, up=blocked))
     folder = Path(first["evidence"])
