@@ -14,12 +14,16 @@ import pytest
 from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, DeadlineError
 from lab.core.steps import Steps
+from lab.engines.attached.link import AttachedLink, Docker
 from lab.guest import hostkeys, kvm, theirs
 from lab.guest.hostkeys import HostKey, Known
 from lab.guest.local import LocalGuest
 from lab.guest.login import HostKeyError
 from lab.guest.ssh import Guest, Result
 from lab.guest.terms import Terms
+from lab.tasks.lab import attach_machine
+from lab.workflow import carrying
+from lab.workflow.session import Session
 from tests.unit.probed import cpu_facts, kvm_probe
 
 OK, NO, NOT_FOUND = (0, ""), (1, ""), (127, "sh: 1: docker: not found")
@@ -218,3 +222,27 @@ def test_where_only_root_may_use_kvm_the_probe_alone_runs_as_root() -> None:
     guest = KvmOfRoot({})
     assert kvm.probe(cast(Guest, guest)).probe.ok
     assert guest.asked == ["True python3 - --seconds 20", "False python3 -"]
+
+
+def test_a_machine_that_lab_has_no_python_for_is_blocked_with_the_way_out() -> None:
+    guest = FakeGuest({"uname -m": (0, "riscv64\n")})
+    with pytest.raises(BlockedError, match="it has no python3, and lab has none for riscv64") as caught:
+        carrying.words(cast(Session, None), cast(Guest, guest), "it has no python3")
+    assert "install it there" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("docker", "begun", "lacks"),
+    [
+        (None, False, True),
+        (None, True, True),
+        (Docker(kind="Docker", version="26", by_sudo=True), True, True),  # a kill came before the group
+        (Docker(kind="Docker", version="26", by_sudo=True), False, False),  # its owner's: used as it is
+        (Docker(kind="Docker", version="26"), True, False),
+    ],
+)
+def test_docker_is_installed_where_there_is_none_or_lab_was_cut_short(
+    docker: Docker | None, begun: bool, lacks: bool
+) -> None:
+    link = AttachedLink(destination="box", docker=docker, installs_docker=begun)
+    assert attach_machine._lacks_docker(link) is lacks
