@@ -24,8 +24,17 @@ _DESTINATION = re.compile(r"[A-Za-z0-9._@:\[\]-]+")
 _SSH_SECONDS = 60.0
 _JOB = """#!/bin/sh
 # Made by lab (fleet.join), which writes it anew: the only program that the fleet's jobs name.
+# A night is in a session of its own: a connection that is lost ends what waits for it, and not the night.
 case "$1" in
-nightly.run | nightly.export) exec {invoke} "$@" ;;
+nightly.run)
+    {python} -c 'import os, sys; os.setsid(); os.execv(sys.argv[1], sys.argv[1:])' \\
+        {invoke} "$@" </dev/null >night.log 2>&1 &
+    wait $!
+    status=$?
+    tail -c 200000 night.log
+    exit $status
+    ;;
+nightly.export) exec {invoke} "$@" ;;
 esac
 echo "the fleet has no job $1" >&2
 exit 2
@@ -88,11 +97,12 @@ def write(session: Session, wanted: Joining, invoke: Path = ROOT / "bin" / "invo
     if wanted.password:
         files.write_atomic(place.password, wanted.password + "\n")
     files.write_atomic(place.tac, (PARTS / "worker.tac").read_text())
-    files.write_atomic(place.job, _JOB.format(invoke=shlex.quote(str(invoke))), 0o700)
+    python = environment.programs(session) / "python"
+    job = _JOB.format(python=shlex.quote(str(python)), invoke=shlex.quote(str(invoke)))
+    files.write_atomic(place.job, job, 0o700)
     files.write_json(place.place, road.model_dump())
     if road.coordinator:
         keys.ensure_pair(place.key, f"lab-fleet-{road.name}")
-    environment.programs(session)
     return road
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,14 +72,6 @@ class FleetHostProcess:
         assert process is not None, self.place.log.read_text()[-2000:]
         return process
 
-    def signal(self, number: int) -> None:
-        """To the worker and all that it runs."""
-        process = self.process()
-        for each in [process, *process.children(recursive=True)]:
-            each.send_signal(number)
-        if number == signal.SIGKILL:
-            process.wait(10)
-
     def end(self) -> None:
         processes.end(self.place.note("worker"), 3.0)
 
@@ -110,10 +101,17 @@ class Fleet:
     def run(self, date: str, *cells: str) -> None:
         nights.run(self.session, cells, date, self.ways)
 
-    def gather(self, now: datetime | None = None) -> Gathered:
-        moment = now or datetime.now(UTC)
-        ways = Ways(silent_seconds=SILENT_SECONDS, now=lambda: moment)
-        return coordinator.gather(self.session, ways)
+    def gather(self) -> Gathered:
+        return coordinator.gather(self.session, self.ways)
+
+    def hour_comes(self, date: str) -> None:
+        """Have the night of that date be due now."""
+        ledger = Ledger(self.places)
+        with ledger.writing():
+            night = ledger.night(date)
+            assert night is not None
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            ledger.write(night.model_copy(update={"closes": now}))
 
     def entry(self, date: str, cell: str) -> MatrixEntry:
         night = Ledger(self.places).night(date)
