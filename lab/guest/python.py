@@ -15,6 +15,7 @@ OLDEST = (3, 6)
 
 _WANTED = f"Python {OLDEST[0]}.{OLDEST[1]} or newer with its whole standard library"
 _HINT = f"lab looks into a VM with {_WANTED}: install it there (package python3)"
+_VERSION = re.compile(r"^\d{1,3}\.\d{1,3}\.\d{1,3}$", re.MULTILINE)
 # Also for a python3 that is older than the scripts' own syntax.
 _LOOK = """
 import sys
@@ -38,13 +39,14 @@ def require(guest: Guest) -> str:
 
 
 def look(guest: Guest) -> tuple[str, str]:
-    """The version of the machine's Python, and why the scripts cannot run under it: one of both is empty."""
-    done = guest.run(
-        ["python3", "-c", _LOOK.format(oldest=OLDEST, modules=modules())],
-        check=False,
-    )
+    """The version of the machine's Python, and why the scripts cannot run under it.
+
+    What is not known, or is not so, is empty.
+    """
+    done = guest.run(["python3", "-c", _LOOK.format(oldest=OLDEST, modules=modules())], check=False)
     if done.status == 0:
-        return done.out.strip(), ""
+        version = _VERSION.search(done.out)
+        return (version[0] if version else ""), ""
     why = done.err.strip().splitlines()[-1:] if done.status == 1 else ["it has no python3"]
     return "", "".join(why) or "its python3 does not run"
 

@@ -133,7 +133,7 @@ def _guest(*program: str, status: int | None = None) -> Guest:
 
 
 def test_a_python_that_has_everything_will_do() -> None:
-    python.require(_guest(sys.executable, "-I"))
+    assert python.require(_guest(sys.executable, "-I")) == ".".join(map(str, sys.version_info[:3]))
     assert (
         json.loads(python.run(_guest(sys.executable, "-I"), "cpu_facts.py").out)["schema"]
         == "lab.cpu_facts/1"
