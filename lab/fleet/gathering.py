@@ -13,7 +13,6 @@ from pathlib import Path
 
 from lab.core import files, redact
 from lab.core.characters import one_line
-from lab.core.errors import BlockedError
 from lab.documents.fleet import LateResult
 from lab.fleet import matrix
 from lab.fleet.ledger import Ledger, LedgerCell, LedgerNight
@@ -21,6 +20,7 @@ from lab.fleet.pulse import Pulse, moment
 from lab.fleet.queue import Queue, QueuedJob, QueueError
 from lab.history.model import Night
 from lab.model.domain import Verdict
+from lab.nights.archive import RefusedError
 from lab.nights.expecting import WRONG_HOST, Expected, weigh
 
 _HANDED_IN = re.compile(r"(\d{4}-\d\d-\d\d)~([a-z0-9-]+)~([a-z0-9-]+)\.tar")
@@ -65,9 +65,7 @@ class Gathering:
         key, host = f"{match[1]}/{match[2]}", match[3]
         try:
             taken = self.take(path)
-        except BlockedError as error:
-            if error.__cause__ is not None and isinstance(error.__cause__, OSError):
-                raise  # this machine's fault: a full disk
+        except RefusedError as error:  # any other is this machine's fault, such as a full disk
             self._refuse(path, error.what)
             self._settle_without(night.date, asked, host, f"what {host} handed in is refused: {error.what}")
             return

@@ -343,5 +343,7 @@ def test_a_full_disk_takes_nothing(bed: Bed, coordinator: Bed, tmp_path: Path) -
         raise BlockedError("no room")
 
     coordinator.use(require_space=full)
-    assert taken(coordinator, tmp_path / "a")["state"] == "refused"
+    with pytest.raises(BlockedError, match="no room"):
+        taken(coordinator, tmp_path / "a")
     assert past(coordinator) == []
+    assert not keeping.imported(coordinator.session(), past(bed)[0]["uuid"]).exists()
