@@ -5,8 +5,9 @@ The words and their layout are those of KCIDB's schema 5.3 (kernelci/kcidb-io); 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
+from lab.ladder.document import CellEntry
 from lab.model.document import Count, JsonDocument, JsonPart, Moment, Number, Ordinal, Seconds, Text
 
 KcidbStatus = Literal["PASS", "FAIL", "ERROR", "MISS", "SKIP", "DONE"]
@@ -24,8 +25,8 @@ class KcidbEnvironment(JsonPart):
 
     comment: str
     """the cell in one phrase"""
-    misc: dict[str, Any]
-    """the cell's members"""
+    misc: CellEntry
+    """the cell"""
 
 
 class KcidbNumber(JsonPart):

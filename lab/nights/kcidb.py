@@ -15,7 +15,7 @@ from lab.documents.kcidb import (
     KcidbTest,
     KcidbVersion,
 )
-from lab.history.model import ClimbRecord, Night
+from lab.history.model import ClimbRecord, Night, cell_document
 from lab.ladder.rungs import LADDER
 from lab.model.domain import Claim, Verdict
 from lab.nights.known import KnownIssue, recognise
@@ -111,7 +111,9 @@ def _of_run(night: Night, run: ClimbRecord) -> Iterator[KcidbTest]:
 
 
 def _environment(night: Night) -> KcidbEnvironment | None:
-    return KcidbEnvironment(comment=cell_phrase(night), misc=dict(night.cell)) if night.cell else None
+    if not night.cell:
+        return None
+    return KcidbEnvironment(comment=cell_phrase(night), misc=cell_document(night.cell, night.host))
 
 
 def _issue(issue: KnownIssue) -> KcidbIssue:

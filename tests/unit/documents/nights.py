@@ -83,7 +83,7 @@ _TEST = {
     "start_time": AT,
     "duration": 1.5,
     "number": None,
-    "environment": {"comment": "qemu 7.2.22", "misc": {"engine": "qemu"}},
+    "environment": {"comment": "qemu 7.2.22", "misc": validation()["cell"]},
 }
 _KCIDB = {
     "schema": "nightly.kcidb-like/1",
