@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator
+
+from lab.core.characters import printable
 from lab.ladder.document import RungName
 from lab.model.document import Count, JsonDocument, JsonPart, Moment, Ordinal, Text
 
+Said = Annotated[str, AfterValidator(printable)]
+"""What a guest, a log or a file said: printable whenever it is made, and not only when it is read."""
+SaidText = Annotated[Text, AfterValidator(printable)]
 Recorded = Literal["both", "before", "after", "neither"]
 """Which of the two sides has the record at all."""
 
@@ -14,27 +20,27 @@ Recorded = Literal["both", "before", "after", "neither"]
 class DiffSide(JsonPart):
     """One of the two runs"""
 
-    name: Text
+    name: SaidText
     """its evidence folder's name"""
-    folder: Text
-    lab: str
+    folder: SaidText
+    lab: Said
     night: Ordinal | None
     """the night it was a run of, where it was asked for by that"""
     started: Moment | None
-    claim: str
+    claim: Said
     """empty when it came to no verdict"""
-    verdict: str
+    verdict: Said
     """empty when it came to none"""
-    reason: str
+    reason: Said
 
 
 class DiffChange(JsonPart):
     """One thing that differs"""
 
-    what: Text
-    before: str | None
+    what: SaidText
+    before: Said | None
     """null: that side's record does not have it"""
-    after: str | None
+    after: Said | None
 
 
 class DiffPart(JsonPart):
@@ -44,7 +50,7 @@ class DiffPart(JsonPart):
     """claims: their verdicts; settings: lab's own; vm: as the engine reads them back; kvm: its parameters in
     L1; packages: of L1"""
     recorded: Recorded
-    source: Text
+    source: SaidText
     """the file of the evidence folders that has it"""
     changes: tuple[DiffChange, ...]
     """empty where only one side, or none, recorded it: nothing is guessed"""
@@ -56,11 +62,11 @@ class DiffRung(JsonPart):
     """A rung that turned out differently, or said something else"""
 
     rung: RungName
-    before: Text
+    before: SaidText
     """passed, failed, inconclusive, blocked, skipped; or not looked at"""
-    after: Text
-    before_observed: str
-    after_observed: str
+    after: SaidText
+    before_observed: Said
+    after_observed: Said
     outcome: bool
     """whether what came of it changed, and not its words alone"""
 
@@ -68,11 +74,11 @@ class DiffRung(JsonPart):
 class DiffLog(JsonPart):
     """The decisive lines of one log: those about virtualization, and those that tell of a failure"""
 
-    file: Text
+    file: SaidText
     recorded: Recorded
-    gone: tuple[str, ...]
+    gone: tuple[Said, ...]
     """lines only in the earlier one, without times"""
-    new: tuple[str, ...]
+    new: tuple[Said, ...]
     """lines only in the later one"""
     left_out: Count
     """lines beyond those shown"""
@@ -85,7 +91,7 @@ class LabDiff(JsonDocument):
 
     before: DiffSide
     after: DiffSide
-    headline: Text
+    headline: SaidText
     """what changed first on the ladder, and what changed beside it, in one sentence"""
     first: DiffRung | None
     """the lowest rung that turned out differently; null where none did, or a side left no rungs"""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lab.core.characters import one_line
 from lab.core.errors import LabError
 from lab.core.files import read_object
 from lab.documents.differences import DiffChange, DiffLog, DiffPart, DiffRung, LabDiff, Recorded
@@ -163,7 +164,7 @@ def _recorded(before: object, after: object) -> Recorded:
 
 def _headline(first: DiffRung | None, recorded: Recorded, parts: Sequence[DiffPart]) -> str:
     if first is not None:
-        observed = f": {first.after_observed}" if first.after_observed else ""
+        observed = f": {one_line(first.after_observed)}" if first.after_observed else ""
         ladder = f"{first.rung} changed first: {first.before} before, {first.after} now{observed}"
     elif recorded == "both":
         ladder = "no rung turned out differently"

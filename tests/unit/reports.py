@@ -35,6 +35,7 @@ from lab.reports.model import ReportedRun
 from lab.reports.spans import Timeline, timeline
 from lab.theory.answers import Prediction
 from lab.theory.knowledge import Outlook
+from tests.unit.differences import differing
 
 NAMES = LADDER.names
 
@@ -144,6 +145,7 @@ FACTS: dict[str, Any] = {
     "nested.boot": {"seconds": 7.5, "acceleration": "kvm"},
     "nested.compare": {"with_kvm_seconds": 7.6, "without_kvm_seconds": 88.1, "ratio": 11.59, "n": 1},
 }
+
 
 Fate = Callable[[], Observation]
 
@@ -307,6 +309,7 @@ def full(name: str = "confirmed", folder: Path | None = None) -> ReportInput:
     )
     return ReportInput(
         (run,),
+        difference=differing() if name in ("refuted", "inconclusive") else None,
         predictions=(
             Prediction(
                 claim=Claim.NESTING,
@@ -468,4 +471,5 @@ def inputs(draw: st.DrawFn) -> ReportInput:
             ReportStage(name=draw(TEXTS), seconds=None),
         ),
         experiment=ReportExperiment(sentence=draw(TEXTS), trials=(trial,), seed=None, source=None),
+        difference=differing(draw(TEXTS)),
     )
