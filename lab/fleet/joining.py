@@ -14,7 +14,7 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, CommandError, UsageError
 from lab.fleet import environment, pulse
 from lab.fleet.master import PARTS
-from lab.fleet.places import Membership
+from lab.fleet.places import Coordinator, Membership
 from lab.fleet.plan import RESERVED
 from lab.guest import keys
 from lab.workflow.session import ROOT, Session
@@ -78,6 +78,11 @@ def write(session: Session, wanted: Joining, invoke: Path = ROOT / "bin" / "invo
         wanted.coordinator.startswith("-") or not _DESTINATION.fullmatch(wanted.coordinator)
     ):
         raise UsageError(f"{wanted.coordinator!r} is nothing that ssh could lead to", hint="such as me@desk")
+    if Coordinator(session.settings.state_dir).plan.exists():
+        raise UsageError(
+            f"{session.settings.state_dir} is the coordinator's own: it cannot be a host's as well",
+            hint="a host on the coordinator's machine needs a LAB_STATE_DIR of its own",
+        )
     if not wanted.password and not place.password.exists():
         raise UsageError(
             "the password of this host is missing",
