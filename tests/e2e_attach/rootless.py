@@ -1,4 +1,4 @@
-"""A Debian 13 root with an SSH server in which `dev`, who is not root, runs a Docker of his own, or Podman.
+"""A Debian 13 root with an SSH server in which `dev` has a Docker of his own, or Podman, or root's by sudo.
 
 In namespaces of this machine, not in a VM: what is tried is how lab gets on with the engines. Only root can.
 """
@@ -25,7 +25,17 @@ _ROOT = mmdebstrap.RootRecipe(
     suite=_SUITE,
     packages=[
         *("docker.io", "docker-cli", "rootlesskit", "slirp4netns", "uidmap", "podman", "crun", "conmon"),
-        *("netavark", "nftables", "passt", "iptables", "openssh-server", "python3", "procps", "iproute2"),
+        *(
+            "netavark",
+            "nftables",
+            "passt",
+            "iptables",
+            "openssh-server",
+            "sudo",
+            "python3",
+            "procps",
+            "iproute2",
+        ),
     ],
 )
 _SPACE = 2 << 30
@@ -58,23 +68,46 @@ mount --bind "$3" "$1/root$3"
 pivot_root . old
 umount -l old
 useradd --uid 1000 --create-home --shell /bin/bash --password '*' dev
+[ -z "$4" ] || echo 'dev ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/dev
 mkdir -p /run/sshd /run/user/1000
 chown 1000:1000 /run/user/1000
 exec /usr/sbin/sshd -D -e -f "$3/config"
 """
-ENGINES = {
-    "rootless Docker": (
-        "docker.sock",
-        "PATH=/usr/share/docker.io/contrib:/usr/sbin:$PATH exec dockerd-rootless.sh --storage-driver vfs "
-        "--iptables=false --ip6tables=false",
+
+
+@dataclass(frozen=True)
+class Service:
+    """An engine of the machine: what lab calls it, its socket, what starts it as dev."""
+
+    kind: str
+    socket: str
+    start: str
+    by_sudo: bool = False
+
+    @property
+    def docker(self) -> str:
+        """The client, as words before its own."""
+        return "sudo -n docker" if self.by_sudo else f"env DOCKER_HOST=unix://{self.socket} docker"
+
+
+_DOCKERD = "--storage-driver vfs --iptables=false --ip6tables=false"
+SERVICES = {
+    "rootless Docker": Service(
+        "rootless Docker",
+        "/run/user/1000/docker.sock",
+        f"PATH=/usr/share/docker.io/contrib:/usr/sbin:$PATH exec dockerd-rootless.sh {_DOCKERD}",
     ),
-    "Podman": (
-        "podman/podman.sock",
+    "Podman": Service(
+        "Podman",
+        "/run/user/1000/podman/podman.sock",
         "mkdir -p /run/user/1000/podman; exec podman --cgroup-manager=cgroupfs --storage-driver=vfs "
         "system service --time=0 unix:///run/user/1000/podman/podman.sock",
     ),
+    # The machine has this host's network: no bridge of Docker's comes into it.
+    "Docker by sudo": Service(
+        "Docker", "/run/docker.sock", f"exec sudo -n dockerd {_DOCKERD} --bridge=none", by_sudo=True
+    ),
 }
-"""What lab calls an engine: its socket below the user's own folder, and what starts it."""
 
 
 def built() -> Path:
@@ -117,8 +150,8 @@ class Rootless:
 
 
 @contextlib.contextmanager
-def running(folder: Path, engine: str) -> Iterator[Rootless]:
-    """The machine with that engine at work; all of it is gone at the end."""
+def running(folder: Path, service: Service) -> Iterator[Rootless]:
+    """The machine with that service at work; all of it is gone at the end."""
     (folder / "ssh").mkdir(parents=True)
     (folder / "base").mkdir()
     server = Server(folder / "ssh")
@@ -130,19 +163,21 @@ def running(folder: Path, engine: str) -> Iterator[Rootless]:
     words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private"]
     with (folder / "log").open("wb") as log:
         machine = subprocess.Popen(
-            [*words, "sh", "-c", _ENTER, "enter", folder / "base", built(), folder / "ssh"],
+            [
+                *(*words, "sh", "-c", _ENTER, "enter", folder / "base", built(), folder / "ssh"),
+                "sudo" if service.by_sudo else "",
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     made = Rootless(server)
-    socket, start = ENGINES[engine]
     try:
         _until(lambda: made.ssh("id -un", check=False) == "dev\n", machine, folder / "log")
-        made.ssh(f"({start}) </dev/null >engine.log 2>&1 & ")
+        made.ssh(f"({service.start}) </dev/null >engine.log 2>&1 & ")
         _until(
-            lambda: "yes" in made.ssh(f"test -S /run/user/1000/{socket} && echo yes; true"),
+            lambda: "yes" in made.ssh(f"test -S {service.socket} && echo yes; true"),
             machine,
             folder / "log",
             lambda: made.ssh("tail -20 engine.log"),

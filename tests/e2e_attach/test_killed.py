@@ -15,8 +15,9 @@ from tests.e2e_attach import killing, rootless
 from tests.e2e_attach.rootless import Rootless
 from tests.e2e_attach.test_rootless import pytestmark as pytestmark
 
-NAME, KIND = "box", "rootless Docker"
-_SOCKET = f"DOCKER_HOST=unix:///run/user/1000/{rootless.ENGINES[KIND][0]}"
+NAME = "box"
+_SERVICE = rootless.SERVICES["rootless Docker"]
+_SOCKET = f"DOCKER_HOST=unix://{_SERVICE.socket}"
 _HAS = f"export {_SOCKET}; docker container ls --all --quiet; docker image ls --all --quiet"
 _STEPS = {
     "its record": lambda lab: (lab / "lab.json").exists(),
@@ -76,7 +77,7 @@ def _link(lab: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("killed")
-    with rootless.running(folder / "machine", KIND) as made:
+    with rootless.running(folder / "machine", _SERVICE) as made:
         yield Machine(made, folder)
 
 

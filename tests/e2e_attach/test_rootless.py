@@ -1,4 +1,4 @@
-"""Docker without root, and Podman, as their user has them: attached, used as they are, left as they were."""
+"""Docker without root, Podman, and Docker by sudo alone: attached, used as they are, left as they were."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.workflow.session import Session
 from lab.workflow.workbench import Workbench
 from tests.e2e_attach import rootless
 from tests.e2e_attach.plainvm import free_port
-from tests.e2e_attach.rootless import Rootless
+from tests.e2e_attach.rootless import Rootless, Service
 from tests.unit.bed import checked
 
 pytestmark = [
@@ -33,22 +33,26 @@ pytestmark = [
 ]
 
 # Beside what the engine keeps for itself, and the folder that lab's own was in.
-_OWN = ("/proc", "/sys", "/dev", "/run", "/var/tmp", "/home/dev/.local", "/home/dev/.cache")  # noqa: S108
+_OWN = (
+    *("/proc", "/sys", "/dev", "/run", "/var/tmp"),  # noqa: S108
+    *("/home/dev/.local", "/home/dev/.cache", "/var/lib/docker"),
+)
 _FILES = f"find / -xdev \\( {' -o '.join(f'-path {path}' for path in _OWN)} \\) -prune -o"
 _CHANGED = f"({_FILES} ! -type d -cnewer /run/user/1000/before -print) 2>/dev/null; true"
 _NAMES = f"({_FILES} -print) 2>/dev/null | sort"
-_HAS = "docker container ls --all --quiet; docker image ls --all --quiet; docker volume ls --quiet"
+_LISTS = ("container ls --all --quiet", "image ls --all --quiet", "volume ls --quiet")
 
 
-@pytest.fixture(params=list(rootless.ENGINES))
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Rootless]]:
-    with rootless.running(tmp_path / "machine", request.param) as made:
-        yield request.param, made
+@pytest.fixture(params=list(rootless.SERVICES))
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Service, Rootless]]:
+    service = rootless.SERVICES[request.param]
+    with rootless.running(tmp_path / "machine", service) as made:
+        yield service, made
 
 
-def test_it_is_used_as_it_is_and_left_as_it_was(machine: tuple[str, Rootless], tmp_path: Path) -> None:
-    kind, made = machine
-    socket = f"unix:///run/user/1000/{rootless.ENGINES[kind][0]}"
+def test_it_is_used_as_it_is_and_left_as_it_was(machine: tuple[Service, Rootless], tmp_path: Path) -> None:
+    service, made = machine
+    has = "; ".join(f"{service.docker} {words}" for words in _LISTS)
     config = tmp_path / "ssh_config"
     (tmp_path / "known_hosts").write_text(
         f"[127.0.0.1]:{made.server.port} {Path(f'{made.server.host_key}.pub').read_text()}"
@@ -64,31 +68,33 @@ def test_it_is_used_as_it_is_and_left_as_it_was(machine: tuple[str, Rootless], t
         install="never",
     )
     session = Session(settings.with_origins({}), Steps(), False)
-    before = made.ssh(f"export DOCKER_HOST={socket}; {_HAS}")
+    before = made.ssh(has)
     made.ssh("touch /run/user/1000/before; sleep 1; echo >>engine.log")
     assert made.ssh(_CHANGED) == "/home/dev/engine.log\n", "a change is seen"
     names = made.ssh(_NAMES)
     document = checked(attach_machine.attach(session, Wanted("box", config=str(config))))
-    assert f", {kind} " in document["notes"][0]
+    assert f", {service.kind} " in document["notes"][0]
     bench = Workbench.open(session, "box")
     link = links.read(bench.lab.vm_folder)
     assert link and link.docker
-    assert (link.docker.kind, link.docker.host, link.docker.by_sudo) == (kind, socket, False)
+    assert (link.docker.kind, link.docker.by_sudo) == (service.kind, service.by_sudo)
+    assert link.docker.host == ("" if service.by_sudo else f"unix://{service.socket}")
     with bench.new_guest() as guest:
         trial.container(guest)  # a container of lab's own image, which leaves nothing behind
-        assert made.ssh(f"export DOCKER_HOST={socket}; {_HAS}") == before
+        assert made.ssh(has) == before
         assert docker.facts(guest)["version"] == link.docker.version
         uuid = guest.terms.owner
         guest.run(["docker", "load"], stdin=trial.image("lab-proof:left", "word", uuid))
-        port = free_port()
+        options = ["--network", "none"] if service.by_sudo else []  # its engine was given no bridge
+        publish = {} if service.by_sudo else {5555: free_port()}
         container = Container("lab-left", uuid)
         for _ in range(2):  # the second in the place of the first
-            container.run(guest, "lab-proof:left", [], kvm=False, publish={5555: port})
+            container.run(guest, "lab-proof:left", options, kvm=False, publish=publish)
         log, known = container.follow(guest, ["word"], Deadline.after(30))
         assert log.strip() == "word" and known and known["Config"]["Labels"][trial.OWNER_LABEL] == uuid
-        assert len(made.ssh(f"export DOCKER_HOST={socket}; {_HAS}").split()) == 2
+        assert len(made.ssh(has).split()) == 2
     checked(detach.detach(session, "box"))
-    assert made.ssh(f"export DOCKER_HOST={socket}; {_HAS}") == before
+    assert made.ssh(has) == before
     assert made.ssh("ls -A /var/tmp") == ""
     assert made.ssh(_CHANGED) == "/home/dev/engine.log\n"
     assert made.ssh(_NAMES) == names
