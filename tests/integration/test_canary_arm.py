@@ -71,8 +71,12 @@ def booted(root: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def test_an_arm_machine_boots_and_answers_for_itself(booted: tuple[str, Path], tmp_path: Path) -> None:
     address, log = booted
     ended = (console.READY, console.FAILED)
-    poll(lambda: any(word in log.read_text() for word in ended) or None, Deadline.after(_BOOT_SECONDS), "L2")
-    text = log.read_text()
+
+    def told() -> str | None:
+        text = log.read_text(errors="replace")
+        return text if any(word in text for word in ended) else None
+
+    text = poll(told, Deadline.after(_BOOT_SECONDS), "L2")
     assert console.seconds(text, "tcg", machine="aarch64") > 0, text
     with pytest.raises(InconclusiveError, match="a machine of x86_64"):
         console.seconds(text, "tcg", machine="x86_64")
