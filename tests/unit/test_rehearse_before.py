@@ -138,7 +138,7 @@ def test_the_pcs_image_is_built_beforehand_where_it_is_asked_for(desk: Desk) -> 
     desk.patch.setattr(image, "build", lambda _cache, _step: SystemImage(folder))
     desk.patch.setattr(debian, "build", lambda _cache, _step: desk.images / "debian-13-3")
     canary_3 = cache.find(desk.images, "canary-3")
-    desk.patch.setattr(canary, "build", lambda _cache, _step, _archive: canary_3)
+    desk.patch.setattr(canary, "build", lambda *_: canary_3)
     desk.patch.setattr("lab.workflow.mirror.debian", lambda _session: "http://mirror.example/debian")
     both = build(desk.session, "").document
     assert [row["id"] for row in both["results"]] == ["canary-3", "debian-13-3"] and both["notes"] == []

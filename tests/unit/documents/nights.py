@@ -113,6 +113,29 @@ _KCIDB = {
     "runs": 1,
 }
 EXAMPLES: list[dict[str, Any]] = [
+    {
+        "schema": "nightly.flakes/1",
+        "nights": 12,
+        "cells": [
+            {
+                "host": UUID,
+                "cell": validation()["cell"],
+                "nights": 10,
+                "rungs": [
+                    {
+                        "rung": "nested.boot",
+                        "tried": 10,
+                        "failed": 0,
+                        "inconclusive": 1,
+                        "rate": 0.1,
+                        "low": 0.018,
+                        "high": 0.404,
+                        "flaky": True,
+                    }
+                ],
+            }
+        ],
+    },
     _KCIDB,
     _ISSUES,
     {
