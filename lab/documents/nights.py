@@ -257,31 +257,6 @@ class NightlySchedule(JsonDocument):
     """the newest night that ended, of status"""
 
 
-class KnownIssueEntry(JsonPart):
-    id: Text
-    title: Text
-    url: str
-    culprit: Literal["code", "tool", "host", "theory"]
-    """at fault: lab's code, another program, this machine, or the theory itself"""
-    state: Literal["open", "closed"]
-    by: str
-    since: Text
-    """YYYY-MM-DD"""
-    closed: str | None
-    nights: tuple[Ordinal, ...]
-    """those on record that failed by it, newest first"""
-    last: Moment | None
-    """when the newest of them began"""
-
-
-class NightlyIssues(JsonDocument):
-    """The known issues, and which nights failed by them"""
-
-    tag = "nightly.issues/1"
-
-    issues: tuple[KnownIssueEntry, ...]
-
-
 class NoticeFinding(JsonPart):
     marker: Annotated[str, Limited(pattern="^[0-9a-f]{12}$")]
     """the same for the same finding every night: of a verdict on this host and engine, of a figure in this

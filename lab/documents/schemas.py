@@ -28,6 +28,7 @@ OWNERS = (
     "lab.documents.flakes",
     "lab.documents.host",
     "lab.documents.images",
+    "lab.documents.issues",
     "lab.documents.kcidb",
     "lab.documents.labs",
     "lab.documents.measured",

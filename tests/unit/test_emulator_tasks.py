@@ -465,13 +465,8 @@ def test_a_name_may_follow_its_task() -> None:
     ):
         assert with_flags(words, contexts) == words
     assert with_flags(["image.build", "canary"], contexts)[1:] == ["--image", "canary"]
-    assert with_flags(["lab.diff", "1", "2", "--json"], contexts)[1:] == [
-        "--before",
-        "1",
-        "--after",
-        "2",
-        "--json",
-    ]
+    both = ["--before", "1", "--after", "2", "--json"]
+    assert with_flags(["lab.diff", "1", "2", "--json"], contexts)[1:] == both
     assert with_flags(["lab.diff", "7", "--last-good"], contexts)[1:] == ["--before", "7", "--last-good"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import RenderableType
 
 from lab.core.showing import table
-from lab.documents.nights import KnownIssueEntry, NightlyIssues
+from lab.documents.issues import KnownIssueEntry, NightlyIssues
 from lab.history.model import Night
 from lab.nights import known
 from lab.nights.keeping import opened
