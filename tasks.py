@@ -803,7 +803,7 @@ def fleet_work(session: Session) -> Reply:
     name="test",
     help={
         "tier": "unit, integration, e2e; all: those; e2e-android, e2e-nightly, e2e-rehearsal, "
-        "e2e-rehearsal-mac, e2e-virtualbox, e2e-vagrant, e2e-published, e2e-attach"
+        "e2e-rehearsal-mac, e2e-virtualbox, e2e-vagrant, e2e-published, e2e-attach, e2e-fleet"
     },
 )
 def test_(session: Session, tier: str = "all") -> Reply:

@@ -28,6 +28,7 @@ TIERS: dict[Tier, list[str]] = {
     "e2e-vagrant": ["tests/e2e_vagrant"],
     "e2e-published": ["tests/e2e_published"],
     "e2e-attach": ["tests/e2e_attach"],
+    "e2e-fleet": ["tests/e2e_fleet"],
     "all": ["tests/unit", "tests/integration", "tests/e2e"],
 }
 _NEEDED: frozenset[packages.Purpose] = frozenset(

@@ -220,6 +220,7 @@ Tier = Literal[
     "e2e-vagrant",
     "e2e-published",
     "e2e-attach",
+    "e2e-fleet",
     "all",
 ]
 
