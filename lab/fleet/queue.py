@@ -18,6 +18,7 @@ from lab.core.errors import InconclusiveError
 
 _SECONDS = 20.0
 _ANSWER_BYTES = 16 << 20
+_LAST_LINES = 10
 
 
 class QueueError(InconclusiveError):
@@ -109,11 +110,23 @@ class Queue:
         return sorted(int(row["buildrequestid"]) for row in wanted)
 
     def _why(self, build: int) -> str:
-        """How the steps ended that did not end well, in Buildbot's words."""
+        """How the steps ended that did not end well, in Buildbot's words, and the last line of the last."""
         steps = self._get(f"builds/{build}/steps")["steps"]
         fine = (None, 0, 3)  # not ended, SUCCESS, SKIPPED (buildbot/process/results.py)
-        bad = [f"{step['name']}: {step['state_string']}" for step in steps if step["results"] not in fine]
-        return "; ".join(bad)[:500]
+        bad = [step for step in steps if step["results"] not in fine]
+        words = [f"{step['name']}: {step['state_string']}" for step in bad]
+        return "; ".join([*words, *(self._last_words(bad[-1]["stepid"]) if bad else [])])[:500]
+
+    def _last_words(self, step: int) -> list[str]:
+        """The last line that a step's program printed, if it printed any."""
+        logs = self._get(f"steps/{step}/logs")["logs"]
+        if not logs or not logs[0]["num_lines"]:
+            return []
+        offset = max(0, logs[0]["num_lines"] - _LAST_LINES)
+        chunks = self._get(f"logs/{logs[0]['logid']}/contents", offset=offset, limit=_LAST_LINES)["logchunks"]
+        lines = "".join(chunk["content"] for chunk in chunks).splitlines()
+        printed = [line[1:].strip() for line in lines if line[:1] in ("o", "e") and line[1:].strip()]
+        return printed[-1:]
 
     def _get(self, path: str, **filters: Any) -> dict[str, Any]:
         query = f"?{urlencode(filters)}" if filters else ""

@@ -236,6 +236,22 @@ def test_a_job_is_one_of_two_tasks(fleet: Fleet) -> None:
     assert (done.returncode, done.stderr) == (2, "the fleet has no job lab.destroy\n")
 
 
+def test_a_job_that_ends_without_a_night_says_why(fleet: Fleet) -> None:
+    alpha = fleet.hosts["alpha"]
+    invoke = alpha.folder / "invoke"
+    whole = invoke.read_text()
+    invoke.write_text("#!/bin/sh\necho there is no such night >&2\nexit 1\n")
+    try:
+        fleet.run("2026-12-09", "one")
+        fleet.until(lambda: fleet.gather() and fleet.entry("2026-12-09", "one").state == "settled", "a word")
+    finally:
+        invoke.write_text(whole)
+    entry = fleet.entry("2026-12-09", "one")
+    assert (str(entry.verdict), entry.host) == ("inconclusive", "alpha")
+    assert entry.word.startswith("its job ended on alpha without a night: night: ")
+    assert entry.word.endswith("there is no such night")
+
+
 def test_a_plan_that_changes_is_read_without_a_restart(fleet: Fleet) -> None:
     pid, plan = fleet.process().pid, fleet.plan
     assert fleet.up() == "it runs already, with this plan"
