@@ -124,9 +124,9 @@ def read(place: Membership) -> Road:
 def authorized_line(place: Membership, road: Road) -> str:
     """The line for the coordinator's authorized_keys: this key may reach the one port, and do nothing else.
 
-    `restrict` takes everything away (sshd(8)), `port-forwarding` gives forwarding back, permitopen one
-    destination; permitlisten leaves a port that nobody but root can open, and root's ssh can be told apart by
-    nothing else: `no port` cannot be written there.
+    `restrict` takes everything away (sshd(8)), `port-forwarding` gives forwarding back, permitopen limits it
+    to one destination. Listening cannot be forbidden altogether: permitlisten leaves port 1, which root alone
+    could open.
     """
     public = place.key.with_name(f"{place.key.name}.pub").read_text().strip()
     options = (
