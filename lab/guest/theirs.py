@@ -12,7 +12,8 @@ from lab.core.steps import Step
 from lab.guest import docker, kvm, python
 from lab.guest.gather import gather
 from lab.guest.ssh import Guest
-from lab.host.facts import EL2, HostFacts, Kvm, parse_cpuinfo, parse_os_release
+from lab.host.cpu import EL2, parse_cpuinfo
+from lab.host.facts import HostFacts, Kvm, parse_os_release
 
 _SECONDS = 120.0
 _LOOK = {

@@ -11,7 +11,8 @@ from lab.core.errors import UsageError
 from lab.core.similar import choices
 from lab.core.versions import numbers
 from lab.engines.protocol import SOFTWARE
-from lab.host.facts import Cpu, HostFacts
+from lab.host.cpu import Cpu
+from lab.host.facts import HostFacts
 from lab.model.domain import Cell, Nesting
 
 System = Literal["linux", "macos", "windows"]

@@ -20,7 +20,8 @@ from lab.emulators import Place
 from lab.emulators.docker_android.kind import DockerAndroidKind
 from lab.emulators.docker_android.options import AndroidOptions
 from lab.emulators.kind import EmulatorKind
-from lab.host.facts import HostFacts, parse_cpuinfo
+from lab.host.cpu import parse_cpuinfo
+from lab.host.facts import HostFacts
 from lab.images.canary_recipe import EMULATED_ARM
 from lab.images.published import PublishedImage
 from lab.records.labs import Lab

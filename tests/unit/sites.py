@@ -9,7 +9,8 @@ from typing import Any
 from lab.core.deadline import Deadline
 from lab.emulators.protocol import NestedProof, Speed
 from lab.engines.protocol import MachineSpec, State
-from lab.host.facts import HostFacts, parse_cpuinfo
+from lab.host.cpu import parse_cpuinfo
+from lab.host.facts import HostFacts
 from lab.ladder.site import Site
 from tests.unit import fakes
 

@@ -23,7 +23,8 @@ from lab.emulators.options import Place
 from lab.engines.attached import words
 from lab.engines.attached.link import MachineFacts
 from lab.guest import trial
-from lab.host.facts import EL2, HostFacts, parse_cpuinfo
+from lab.host.cpu import EL2, parse_cpuinfo
+from lab.host.facts import HostFacts
 from lab.images.canary_recipe import ARM
 from lab.ladder import report
 from lab.ladder.document import CellEntry

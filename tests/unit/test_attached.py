@@ -21,7 +21,8 @@ from lab.engines.attached.way import Hop, SshWay
 from lab.engines.options import Options
 from lab.engines.protocol import MachineSpec, State
 from lab.guest.terms import OWN, Terms
-from lab.host.facts import Cpu, HostFacts
+from lab.host.cpu import Cpu
+from lab.host.facts import HostFacts
 from lab.ladder import report
 from lab.ladder.rung import Layer
 from lab.ladder.rungs import LADDER

@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from lab.core.deadline import cancelled
 from lab.core.errors import InterruptedByUser
 from lab.host import facts
-from lab.host.facts import (
-    Cpu,
-    HostFacts,
-    mac_cpu,
-    mac_facts,
-    parse_cpuinfo,
-    parse_os_release,
-    parse_sysctl,
-    read,
-    read_kvm,
-)
+from lab.host.cpu import Cpu, parse_cpuinfo
+from lab.host.facts import HostFacts, mac_cpu, mac_facts, parse_os_release, parse_sysctl, read, read_kvm
 
 INTEL = """\
 processor	: 0

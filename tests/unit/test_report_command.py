@@ -13,7 +13,8 @@ from lab.core import files
 from lab.core.errors import LabError, UsageError
 from lab.engines.protocol import EngineFacts
 from lab.host import kvm
-from lab.host.facts import HostFacts, Kvm, parse_cpuinfo
+from lab.host.cpu import parse_cpuinfo
+from lab.host.facts import HostFacts, Kvm
 from lab.reports import reading
 from lab.tasks.lab.report import report
 from lab.tasks.lab.up import up

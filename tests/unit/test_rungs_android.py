@@ -15,7 +15,8 @@ from lab.core.deadline import Deadline
 from lab.core.errors import BlockedError, InconclusiveError
 from lab.emulators.protocol import BootStage, Check, Diagnosis, Health, NestedProof, Speed
 from lab.engines.protocol import EngineFacts
-from lab.host.facts import HostFacts, parse_cpuinfo
+from lab.host.cpu import parse_cpuinfo
+from lab.host.facts import HostFacts
 from lab.ladder.rungs import android, nested
 from lab.ladder.site import Site, speed
 from lab.model.domain import Observation

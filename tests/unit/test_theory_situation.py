@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.core.errors import UsageError
-from lab.host.facts import Cpu, HostFacts, Mac, mac_cpu, parse_sysctl
+from lab.host.cpu import Cpu
+from lab.host.facts import HostFacts, Mac, mac_cpu, parse_sysctl
 from lab.model.domain import Cell, Claim, Host, Nesting
 from lab.theory.knowledge import Outlook, predict
 from lab.theory.situation import FLAGS, SYSTEMS, Situation, cpu, of_cell, of_host, parse_engine, parse_host

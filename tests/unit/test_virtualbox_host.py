@@ -6,7 +6,8 @@ import pytest
 
 from lab.engines.virtualbox import host
 from lab.engines.virtualbox.host import HostVirtualBox, glue, installed, parse_version
-from lab.host.facts import Cpu, HostFacts, Kvm, Mac
+from lab.host.cpu import Cpu
+from lab.host.facts import HostFacts, Kvm, Mac
 
 MODULES = """\
 vboxnetadp 28672 0 - Live 0x0000000000000000 (OE)

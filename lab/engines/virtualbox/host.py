@@ -55,7 +55,7 @@ _GLUE: dict[System, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class HostVirtualBox:
-    """`extensions` are "vmx", "svm", and on macOS "hv_support", as in lab.host.facts.Cpu."""
+    """`extensions` are "vmx", "svm", and on macOS "hv_support", as in lab.host.cpu.Cpu."""
 
     system: System
     cpu_model: str = ""
