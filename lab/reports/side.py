@@ -95,7 +95,7 @@ class RunSide:
         rows = self._json("config.json")
         if not isinstance(rows, list):
             return None
-        return {_shown(row["key"]): _shown(row["value"]) for row in rows if _has(row, "key", "value")}
+        return {_named(row["key"]): _shown(row["value"]) for row in rows if _has(row, "key", "value")}
 
     def _versions(self) -> Part | None:
         """Of lab, Python, the engine; and of L1, as far as it was looked at."""
@@ -119,7 +119,7 @@ class RunSide:
         if (text := self.text("packages.txt")) is None:
             return None
         rows = (line.split("\t") for line in text.splitlines())
-        return {_shown(row[0]): _shown(row[1]) for row in rows if len(row) == 2 and row[1]}
+        return {_named(row[0]): _shown(row[1]) for row in rows if len(row) == 2 and row[1]}
 
     def _json(self, name: str) -> Any:
         with contextlib.suppress(OSError, ValueError):
@@ -144,9 +144,15 @@ def _flat(value: object, before: str = "") -> Part | None:
     for name, member in value.items():
         if name in _OF_ONE_RUN:
             continue
-        inner = _flat(member, f"{before}{name}.")
-        flat |= {f"{before}{name}": _shown(member)} if inner is None else inner
+        path = before + _named(name)
+        inner = _flat(member, f"{path}.")
+        flat |= {path: _shown(member)} if inner is None else inner
     return flat
+
+
+def _named(value: object) -> str:
+    """The name of something that a record has a value for: never empty, whatever wrote the record."""
+    return _shown(value) or "(unnamed)"
 
 
 def _shown(value: object) -> str:

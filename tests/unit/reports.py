@@ -471,5 +471,5 @@ def inputs(draw: st.DrawFn) -> ReportInput:
             ReportStage(name=draw(TEXTS), seconds=None),
         ),
         experiment=ReportExperiment(sentence=draw(TEXTS), trials=(trial,), seed=None, source=None),
-        difference=differing(draw(TEXTS)),
+        difference=differing(f"of {draw(TEXTS)}"),
     )

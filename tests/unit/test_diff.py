@@ -15,6 +15,7 @@ from lab.reports.side import RunSide
 from lab.tasks.lab.diff import diff
 from lab.tasks.lab.up import up
 from lab.tasks.lab.validate import validate
+from tests import schema
 from tests.unit import nights
 from tests.unit.bed import Bed, checked
 from tests.unit.pages import Page
@@ -154,6 +155,15 @@ def test_control_characters_of_a_guest_reach_nobody(sides: tuple[Path, Path]) ->
     (sides[1] / "dmesg.txt").write_text("kvm: \x1b]0;title\x07\n")
     text = json.dumps(difference(RunSide(sides[0]), RunSide(sides[1])).as_json())
     assert "\\u001b" not in text and "\\u0007" not in text
+
+
+def test_what_a_record_gives_no_name_has_one_in_the_difference(sides: tuple[Path, Path]) -> None:
+    (sides[0] / "settings.json").write_text('{"": 1, "\\u0007": {"": 1}}')
+    (sides[1] / "settings.json").write_text('{"": 2, "\\u0007": {"": 3}}')
+    found = difference(RunSide(sides[0]), RunSide(sides[1]))
+    schema.validate(found.as_json())
+    (vm,) = [part for part in found.parts if part.part == "vm"]
+    assert vm.changes and all("(unnamed)" in change.what for change in vm.changes)
 
 
 def test_the_last_good_run_is_of_the_same_claim_host_and_engine(bed: Bed) -> None:

@@ -254,6 +254,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     headings = [line for line in text.splitlines() if line.startswith("#")]
     known = (
         "# ",
+        "## Since the last good run",
         "## Claims",
         "## Layers",
         "## Ladder",
@@ -264,7 +265,7 @@ def test_nothing_that_was_said_becomes_markdown(run: ReportInput) -> None:
     )
     assert all(line.startswith((*known, "## Evidence")) for line in headings)
     tables = re.findall(r"(?:^\|.*\n)+", bare, re.MULTILINE)
-    assert len(tables) == 5
+    assert len(tables) == 7
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     for target in re.findall(r"\]\(([^)]*)\)", bare):
