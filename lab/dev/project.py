@@ -35,7 +35,7 @@ _NEEDED: frozenset[packages.Purpose] = frozenset(
     {"qemu", "ssh", "adb", "build-image", "rehearsal", "rehearsal-amd", "tests", "vagrant"}
 )
 """What all tiers but `unit` need of the host."""
-_SPREAD = {"tests/unit": "load", "tests/integration": "loadgroup"}
+_SPREAD = {"tests/unit": "load", "tests/integration": "loadfile"}
 """Folders whose tests run on all cores at once, and how they are handed out; elsewhere VMs need all."""
 _MARKS = ("failure", "error", "skipped")
 _BIN = Path(sys.executable).parent

@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import qemubench
 import vboxbench
 from registrybench import ANDROID, REPOSITORY, TAG, Bench, at
 from registryserver import Registry, registry
+from xdist.scheduler import LoadFileScheduling
 
 from lab.core.deadline import Deadline
 from lab.engines.virtualbox.transport import Transport
@@ -40,11 +41,16 @@ _WITH_GUESTS = {
 """The files with guests on an emulated processor: one at a time, or their deadlines would be the host's."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class _FileByFile(LoadFileScheduling):  # type: ignore[misc] # it has no types
     """A file's tests stay together, those with guests follow each other, and all else runs beside them."""
-    for item in items:
-        group = "guests" if item.path.stem in _WITH_GUESTS else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "guests" if Path(file).stem in _WITH_GUESTS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _FileByFile:
+    return _FileByFile(config, log)
 
 
 @pytest.fixture(scope="session")
