@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,10 @@ def test_a_timer_that_is_not_there_is_told_from_a_systemd_that_cannot_be_asked(
 
 def _verify(paths: list[Path]) -> subprocess.CompletedProcess[str]:
     words = ["systemd-analyze", "--user", "--man=no", "verify", *map(str, paths)]
-    # Whoever is not logged in has no runtime folder, which the user's manager wants to know.
-    env = {"XDG_RUNTIME_DIR": str(paths[0].parent), **os.environ}
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, env=env)
+    # Whoever is not logged in has no runtime folder, which the user's manager wants to know: a short path.
+    with tempfile.TemporaryDirectory(prefix="lab-run-") as runtime:
+        env = {"XDG_RUNTIME_DIR": runtime, **os.environ}
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, env=env)
 
 
 def test_systemd_reads_the_calendar(tmp_path: Path) -> None:
