@@ -20,7 +20,7 @@ from lab.fleet.pulse import Pulse, moment
 from lab.fleet.queue import Queue, QueuedJob, QueueError
 from lab.history.model import Night
 from lab.model.domain import Verdict
-from lab.nights.archive import RefusedError
+from lab.nights.archive import NotTakenError
 from lab.nights.expecting import WRONG_HOST, Expected, weigh
 
 _HANDED_IN = re.compile(r"(\d{4}-\d\d-\d\d)~([a-z0-9-]+)~([a-z0-9-]+)\.tar")
@@ -65,7 +65,7 @@ class Gathering:
         key, host = f"{match[1]}/{match[2]}", match[3]
         try:
             taken = self.take(path)
-        except RefusedError as error:  # any other is this machine's fault, such as a full disk
+        except NotTakenError as error:  # any other is this machine's fault, such as a full disk
             self._refuse(path, error.what)
             self._settle_without(night.date, asked, host, f"what {host} handed in is refused: {error.what}")
             return

@@ -39,7 +39,7 @@ _PAGES = (".html", ".htm", ".xhtml", ".svg", ".xml")
 _BINARY = (".png",)
 
 
-class RefusedError(BlockedError):
+class NotTakenError(BlockedError):
     """An archive that is not taken, for what it is: another try with the same file ends so, too."""
 
 
@@ -87,7 +87,7 @@ def read(path: Path, folder: Callable[[NightArchive], Path | None]) -> NightArch
     """Read the archive in the file `path`, to its end, and write its evidence where `folder` says.
 
     `folder` is given what the archive says of itself, and gives an empty folder, or None for nothing to be
-    written. Texts are redacted; pages are left out. Raises RefusedError for what is no such archive, OSError.
+    written. Texts are redacted; pages are left out. Raises NotTakenError for what is no such archive, OSError.
     """
     try:
         with plaintar.reading(path) as reader:
@@ -104,7 +104,7 @@ def read(path: Path, folder: Callable[[NightArchive], Path | None]) -> NightArch
             reader.end()
             return archive
     except (PlainTarError, SchemaError) as error:
-        raise RefusedError(
+        raise NotTakenError(
             f"{path.name} is no whole archive of a night: {error}",
             hint="make it with `invoke nightly.export`, and copy it in binary, whole",
             evidence=[path],

@@ -29,7 +29,7 @@ from lab.host.identity import is_id
 from lab.ladder.document import Validation
 from lab.model.document import SchemaError
 from lab.nights import archive, keeping, keys, rejudging
-from lab.nights.archive import RefusedError
+from lab.nights.archive import NotTakenError
 from lab.nights.reporting import report
 from lab.workflow.session import Session
 
@@ -40,7 +40,7 @@ def take(session: Session, history: History, path: Path) -> tuple[Night, bool]:
     """Take the night in the archive `path` into the history; what is on record, and whether it is new here.
 
     Its evidence goes into a folder of its own before the night is on record, so that a killed import is made
-    again by the next one. Its report is drawn anew here. Raises RefusedError: it is no such archive, or no
+    again by the next one. Its report is drawn anew here. Raises NotTakenError: it is no such archive, or no
     night that can be taken; BlockedError: the disk has no room for it; HistoryError, OSError.
     """
     here = session.settings.state_dir / "imported"
@@ -78,7 +78,7 @@ def take(session: Session, history: History, path: Path) -> tuple[Night, bool]:
 
 
 def _checked(manifest: NightArchive, path: Path) -> Night:
-    """The night in an archive. Raises RefusedError where it is none that can be taken."""
+    """The night in an archive. Raises NotTakenError where it is none that can be taken."""
     night = _night(manifest.night)
     faults = {
         "its key is none": bool(night.key) and not keys.is_key(night.key),
@@ -93,8 +93,8 @@ def _checked(manifest: NightArchive, path: Path) -> Night:
     return night
 
 
-def _refused(path: Path, why: str) -> RefusedError:
-    return RefusedError(
+def _refused(path: Path, why: str) -> NotTakenError:
+    return NotTakenError(
         f"the night in {path.name} cannot be taken: {why}",
         hint="make the archive with `invoke nightly.export`, with the same version of lab",
         evidence=[path],

@@ -118,7 +118,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Recognised:
+class KnownFailures:
     """A night's failures, each with the issues that match it; open ones come first."""
 
     failures: Sequence[tuple[Failure, Sequence[KnownIssue]]]
@@ -147,10 +147,10 @@ def read(session: Session) -> list[KnownIssue]:
     return list(issues.values())
 
 
-def recognise(night: Night, issues: Sequence[KnownIssue]) -> Recognised:
+def recognise(night: Night, issues: Sequence[KnownIssue]) -> KnownFailures:
     """Which issues the failures of an ended night are."""
     ordered = sorted(issues, key=lambda issue: issue.state == "closed")
-    return Recognised(
+    return KnownFailures(
         [
             (failure, [issue for issue in ordered if any(match.takes(failure) for match in issue.match)])
             for failure in failures(night)
@@ -158,7 +158,7 @@ def recognise(night: Night, issues: Sequence[KnownIssue]) -> Recognised:
     )
 
 
-def findings(recognised: Recognised, others: Sequence[NightFinding]) -> list[NightFinding]:
+def findings(recognised: KnownFailures, others: Sequence[NightFinding]) -> list[NightFinding]:
     """The findings of a night with what is known of its failures.
 
     Of a night that is known as a whole the lost verdicts are no news: they are said within what is known.
@@ -168,13 +168,13 @@ def findings(recognised: Recognised, others: Sequence[NightFinding]) -> list[Nig
         words = "was thought mended, and matches again"
         return [*(NightFinding(f"{BACK}{issue.id}", f"{issue.words} {words}") for issue in again), *others]
     lost = [finding for finding in others if finding.worse and finding.key.startswith(VERDICT)]
-    told = [NightFinding(f"{KNOWN}{issue.id}", issue.words, worse=False) for issue in recognised.issues]
-    said = "".join(f"; {finding.text}" for finding in lost)
-    told[-1] = replace(told[-1], text=f"{told[-1].text}{said}")
-    return [*told, *(finding for finding in others if finding not in lost)]
+    known = [NightFinding(f"{KNOWN}{issue.id}", issue.words, worse=False) for issue in recognised.issues]
+    news = "".join(f"; {finding.text}" for finding in lost)
+    known[-1] = replace(known[-1], text=f"{known[-1].text}{news}")
+    return [*known, *(finding for finding in others if finding not in lost)]
 
 
-def partly(recognised: Recognised) -> str:
+def partly(recognised: KnownFailures) -> str:
     """What is known of a night that is not known as a whole, in a sentence; empty where nothing is."""
     known = [issue.words for issue in recognised.issues if issue.state == "open"]
     if recognised.wholly or not known:

@@ -75,8 +75,8 @@ def record(run: ReportedRun, seconds: float = 0.0) -> Recording:
         mark, look = _MARKS[state]
         indent = "  " if span.parent else ""
         head = f"{span.name} {span.seconds:.1f} s"
-        said = _cut(short(span.text), COLUMNS - len(indent) - len(head) - 6)
-        lines.append(RecordedLine((span.start + span.seconds) * scale, indent + mark, look, head, said))
+        words = _cut(short(span.text), COLUMNS - len(indent) - len(head) - 6)
+        lines.append(RecordedLine((span.start + span.seconds) * scale, indent + mark, look, head, words))
     verdict = run.verdict.value
     look = {"confirmed": "good", "refuted": "bad"}.get(verdict, "note")
     end = real * scale

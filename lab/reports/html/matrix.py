@@ -54,7 +54,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class MatrixRow:
+class CellLine:
     """A cell with what its nights came to."""
 
     cell: MatrixCell
@@ -147,7 +147,7 @@ def _entry(night: MatrixNight, cell: MatrixCell) -> MatrixEntry | None:
     return next((entry for entry in night.entries if entry.cell == cell.name), None)
 
 
-def _row(matrix: FleetMatrix, cell: MatrixCell) -> MatrixRow:
+def _row(matrix: FleetMatrix, cell: MatrixCell) -> CellLine:
     entries = [(night, _entry(night, cell)) for night in matrix.nights]
     judged = [(night, entry) for night, entry in entries if entry and entry.verdict]
     latest = entries[0][1] if entries else None
@@ -158,7 +158,7 @@ def _row(matrix: FleetMatrix, cell: MatrixCell) -> MatrixRow:
             (place for place, (_, entry) in enumerate(judged) if entry.verdict != verdict), len(judged)
         )
         since = f"{word(judged[0][1])} since {judged[run - 1][0].date}" if run < len(judged) else ""
-    return MatrixRow(
+    return CellLine(
         cell=cell,
         latest=latest,
         word=word(latest),

@@ -11,7 +11,7 @@ from lab.core.files import PUBLIC, write_json
 from lab.documents.nights import ExportedNight, ImportedNight, LeftOut, NightlyExport, NightlyImport
 from lab.history.model import Night
 from lab.nights import archive, importing, kcidb, keeping, keys, known
-from lab.nights.archive import RefusedError
+from lab.nights.archive import NotTakenError
 from lab.nights.keeping import opened
 from lab.workflow.session import Reply, Session
 
@@ -64,7 +64,7 @@ def import_(session: Session, file: str) -> Reply:
             with session.steps.step("nightly.import", each.name) as step:
                 try:
                     night, new = importing.take(session, history, each)
-                except RefusedError as error:
+                except NotTakenError as error:
                     step.result = error.what
                     results.append(ImportedNight(file=str(each), state="refused", why=error.what, night=None))
                     continue
