@@ -87,7 +87,7 @@ def read(path: Path, folder: Callable[[NightArchive], Path | None]) -> NightArch
     """Read the archive in the file `path`, to its end, and write its evidence where `folder` says.
 
     `folder` is given what the archive says of itself, and gives an empty folder, or None for nothing to be
-    written. Texts are redacted; pages are left out. Raises NotTakenError for what is no such archive, OSError.
+    written. Texts are redacted, pages left out. Raises NotTakenError for what is no such archive, OSError.
     """
     try:
         with plaintar.reading(path) as reader:
