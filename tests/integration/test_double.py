@@ -260,7 +260,8 @@ def test_it_is_ready_in_the_end_and_kept_its_telemetry_to_itself(healthy: Run) -
 
 
 def test_without_its_emulator_the_desktop_is_empty(healthy: Run) -> None:
-    """The last of the healthy one's tests: it ends QEMU."""
+    """The last of the healthy one's tests: it ends QEMU, once the container calls its Android ready."""
+    healthy.until(lambda: healthy.double.status == "READY", "READY", 60)
     healthy.double.run("pkill -f qemu/linux-x86_64")
     healthy.until(lambda: len(healthy.framebuffer().getcolors(1 << 20) or []) == 1, "one colour", 30)
     healthy.until_log("qemu-system-x86_64 ended")
