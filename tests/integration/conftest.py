@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _WITH_GUESTS = {
     "test_adb",
     "test_bochs",
+    "test_canary_arm",
     "test_canary_image",
     "test_docker_android",
     "test_double",
